@@ -1,0 +1,2 @@
+//! Side by side with its peers.
+fn main() {}

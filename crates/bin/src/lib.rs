@@ -1,0 +1,1 @@
+//! The BIN packet codec.

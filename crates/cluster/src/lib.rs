@@ -1,0 +1,1 @@
+//! Membership, links, capabilities, sync and sharing tags.

@@ -1,0 +1,1 @@
+//! Queries, values and the standard schema.

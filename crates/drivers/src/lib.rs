@@ -1,0 +1,1 @@
+//! Files, FIFOs and databases.

@@ -1,0 +1,72 @@
+//! The door between a running script and the node.
+
+use crate::value::Value;
+
+/// What a variable access names: the variable of a module's table, plus the evaluated inner
+/// name and index.
+#[derive(Clone, Copy, Debug)]
+pub struct VarAccess<'a> {
+    /// Index of the module in the catalogue, and of the variable in its table.
+    pub module: u16,
+    pub variable: u16,
+    /// `$hdr(name)`; empty when the variable takes none.
+    pub name: &'a [u8],
+    pub index: Index,
+    pub context: Context,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Index {
+    None,
+    At(i32),
+    All,
+    Append,
+}
+
+/// `$(<request>v)`, `$(<reply>v)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Context {
+    Current,
+    Request,
+    Reply,
+}
+
+/// `=` pushes on lists, `:=` replaces all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assign {
+    Set,
+    Replace,
+}
+
+/// What a function call ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Called {
+    /// > 0 true, < 0 false, 0 ends the script.
+    Returned(i32),
+    /// The answer comes later: the run stops here and [`crate::vm::resume`] continues it with
+    /// the return code.
+    Suspended,
+}
+
+/// An argument as the function gets it.
+#[derive(Clone, Debug)]
+pub enum ArgValue {
+    /// Omitted.
+    None,
+    Value(Value),
+    /// A variable to read or write through the VM's own accessors.
+    Var(crate::program::VarId),
+    /// What the compiler prepared from a literal: a compiled expression, flag bits, a route.
+    Ready(crate::program::Ready),
+}
+
+/// Everything a script can do to the world.
+pub trait Host {
+    fn get(&mut self, var: VarAccess<'_>) -> Value;
+    /// `Err` is logged with the place; the statement's return code is then -1.
+    fn set(&mut self, var: VarAccess<'_>, how: Assign, value: Value) -> Result<(), String>;
+    /// Calls function `function` of module `module`. `call` identifies the place in the program.
+    fn call(&mut self, module: u16, function: u16, call: &crate::program::Call, args: &[ArgValue]) -> Called;
+    /// A line of `xlog`, `log`, or a complaint of the VM itself, with the place it comes from.
+    fn log(&mut self, level: i32, text: &[u8], place: crate::program::Place);
+}

@@ -1,0 +1,1 @@
+//! SIP messages: bytes in, views and edits out.

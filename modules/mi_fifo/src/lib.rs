@@ -1,0 +1,1 @@
+//! The `mi_fifo` module.

@@ -1,0 +1,1 @@
+//! The `proto_bin` module.

@@ -1,0 +1,1 @@
+//! The `sipmsgops` module.

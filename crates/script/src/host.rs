@@ -66,7 +66,13 @@ pub trait Host {
     /// `Err` is logged with the place; the statement's return code is then -1.
     fn set(&mut self, var: VarAccess<'_>, how: Assign, value: Value) -> Result<(), String>;
     /// Calls function `function` of module `module`. `call` identifies the place in the program.
-    fn call(&mut self, module: u16, function: u16, call: &crate::program::Call, args: &[ArgValue]) -> Called;
+    fn call(
+        &mut self,
+        module: u16,
+        function: u16,
+        call: &crate::program::Call,
+        args: &[ArgValue],
+    ) -> Called;
     /// A line of `xlog`, `log`, or a complaint of the VM itself, with the place it comes from.
     fn log(&mut self, level: i32, text: &[u8], place: crate::program::Place);
 }

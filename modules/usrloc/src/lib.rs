@@ -1,1 +1,3 @@
-//! The `usrloc` module.
+//! The `usrloc` module: where users are.
+
+pub mod store;

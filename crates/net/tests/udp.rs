@@ -129,7 +129,11 @@ fn ipv6_works_the_same_where_the_host_has_it() {
     }
     let (a, b) = (open("[::]:0"), open("[::1]:0"));
     let options = UdpOptions { tos: Some(0xb8), ..UdpOptions::default() };
-    UdpSocket::open("[2001:db8::1]:0".parse().expect("address"), options).expect("freebind");
+    let absent = UdpSocket::open("[2001:db8::1]:0".parse().expect("address"), options);
+    let mut failures = Vec::new();
+    let message = [outgoing(b.local_addr(), None, "x")];
+    assert_eq!(absent.expect("freebind").send_batch(&message, &mut failures), 0);
+    assert!(matches!(failures[0].error, SendError::NotHolder));
     assert_eq!(a.send_batch(&[outgoing(b.local_addr(), Some("::1"), "x")], &mut Vec::new()), 1);
     let received = receive(&b, 1);
     assert_eq!(received[0].source.ip(), "::1".parse::<IpAddr>().expect("ip"));

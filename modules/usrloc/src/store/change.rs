@@ -124,6 +124,20 @@ pub enum Replica<'a> {
     AorDelete { aor: &'a [u8], stamp: Stamp },
 }
 
+impl Replica<'_> {
+    /// The stamp of the change; `None` where it changes no contact.
+    pub fn stamp(&self) -> Option<Stamp> {
+        match self {
+            Self::AorInsert { .. } => None,
+            Self::ContactInsert { contact, .. } | Self::ContactUpdate { contact, .. } => {
+                Some(contact.stamp)
+            }
+            Self::ContactDelete { tombstone, .. } => Some(tombstone.stamp),
+            Self::AorDelete { stamp, .. } => Some(*stamp),
+        }
+    }
+}
+
 /// Where local changes go. Called with the shard locked, so it must only append.
 pub trait Sink {
     /// A stamp later than every stamp given out or heard of.

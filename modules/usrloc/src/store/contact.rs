@@ -1,6 +1,9 @@
 //! A contact: plain data in two allocations, never changed in place.
 
+use std::ops::Range;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::digest::Digester;
 use super::{NotStored, Stamp};
@@ -46,10 +49,10 @@ impl Text {
     ];
 }
 
-/// Ten texts in one allocation.
+/// Ten texts in one buffer, so that each can be handed out without copying.
 #[derive(Clone, PartialEq, Eq)]
 struct Texts {
-    bytes: Box<[u8]>,
+    bytes: Bytes,
     ends: [u16; TEXTS],
 }
 
@@ -61,13 +64,17 @@ impl Texts {
             bytes.extend_from_slice(text);
             *end = u16::try_from(bytes.len()).map_err(|_| NotStored::TooLong)?;
         }
-        Ok(Self { bytes: bytes.into_boxed_slice(), ends })
+        Ok(Self { bytes: Bytes::from(bytes), ends })
+    }
+
+    fn range(&self, text: Text) -> Range<usize> {
+        let at = text as usize;
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        usize::from(start)..usize::from(self.ends[at])
     }
 
     fn get(&self, text: Text) -> &[u8] {
-        let at = text as usize;
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        self.bytes.get(usize::from(start)..usize::from(self.ends[at])).unwrap_or_default()
+        self.bytes.get(self.range(text)).unwrap_or_default()
     }
 }
 
@@ -215,6 +222,11 @@ impl Contact {
 
     pub fn text(&self, text: Text) -> &[u8] {
         self.texts.get(text)
+    }
+
+    /// A text that shares the contact's buffer.
+    pub fn bytes(&self, text: Text) -> Bytes {
+        self.texts.bytes.slice(self.texts.range(text))
     }
 
     pub fn uri(&self) -> &[u8] {

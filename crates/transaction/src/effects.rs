@@ -24,7 +24,8 @@ pub enum Effect {
     /// Pass the reply just given to `on_reply` upstream now: edit it and call `reply`. The code is
     /// 101 to 299.
     Relay { branch: BranchIndex, code: u16 },
-    /// The result of a branch is known. `local`: nobody sent it (timeout, send error).
+    /// The result of a branch is known. `local`: nobody sent it (timeout, send error). Comes again
+    /// if a 2xx follows a failure.
     BranchEnded { branch: BranchIndex, code: u16, local: bool },
     /// All branches of the set have failed and this is the best result (300 to 699). The owner
     /// adds branches or calls `reply`. `branch` is `None` when a CANCEL came before any branch.

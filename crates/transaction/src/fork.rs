@@ -183,6 +183,7 @@ impl Fork {
         // A cancelled branch has 64*T1 to end; further provisionals must not prolong that.
         let restart = cx.settings.restart_fr_on_each_reply && branch.cancel.is_none();
         let id = ClientId { branch: index, cancel: false };
+        let unheard = branch.last_code == 0;
         let meaning = branch.client.on_reply(code, branch.fr_inv_ms, restart, cx, id, out);
         if meaning != Meaning::Nothing {
             branch.last_code = code;
@@ -191,7 +192,10 @@ impl Fork {
             Meaning::Nothing => Heard::Stray,
             Meaning::Provisional => self.provisional(index, code, cx, out),
             Meaning::TooLate => {
-                branch.send_held_cancel(index, cx, out);
+                // It rings after all: the CANCEL that was held back can go.
+                if unheard {
+                    branch.send_held_cancel(index, cx, out);
+                }
                 Heard::Stray
             }
             Meaning::FailureAgain => {
@@ -392,11 +396,11 @@ impl Fork {
         if branch.client.on_deadline(at, cx, id, out) != Expiry::NoReply {
             return;
         }
-        if branch.cancel.is_some() {
-            // RFC 3261 9.1: it had 64*T1 to react to the CANCEL.
-            branch.client.terminate();
-        } else if self.kind == Kind::Invite && branch.cancel_reason.is_none() {
+        if self.kind == Kind::Invite && branch.cancel_reason.is_none() {
             branch.cancel(CancelReason::NoAnswer, index, cx, out);
+        } else {
+            // RFC 3261 9.1: a cancelled branch had 64*T1 to react.
+            branch.client.terminate();
         }
         self.end_branch(index, Outcome { code: 408, local: true }, cx, out);
     }

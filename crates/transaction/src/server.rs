@@ -126,6 +126,16 @@ impl Server {
         Ok(())
     }
 
+    /// RFC 3261 17.2.4. An INVITE has other ways to end in Proceeding and Accepted (RFC 6026 7.1).
+    pub(crate) fn on_send_error(&mut self) {
+        match (self.kind, self.state) {
+            (Kind::NonInvite, ServerState::Proceeding) | (_, ServerState::Completed) => {
+                self.terminate();
+            }
+            _ => {}
+        }
+    }
+
     /// The transaction user has nothing to say: absorb retransmissions for a while, then end.
     pub(crate) fn release(&mut self, cx: Cx<'_>, out: &mut Effects) {
         if self.upstream == Upstream::Local {

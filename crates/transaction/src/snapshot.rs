@@ -187,7 +187,11 @@ impl Server {
             deadline: Alarm::default(),
         };
         server.retransmit = Alarm::restore(retransmit, Timer::G, now, out);
-        server.deadline = Alarm::restore(deadline, server.deadline_name(), now, out);
+        let name = server.deadline_name();
+        server.deadline = Alarm::restore(deadline, name, now, out);
+        if !server.is_open() && !server.is_terminated() {
+            server.deadline.must_come(name, now, out);
+        }
         server
     }
 }
@@ -281,7 +285,11 @@ impl Client {
             deadline: Alarm::default(),
         };
         client.retransmit = Alarm::restore(retransmit, client.retransmit_name(id), now, out);
-        client.deadline = Alarm::restore(deadline, client.deadline_name(id), now, out);
+        let name = client.deadline_name(id);
+        client.deadline = Alarm::restore(deadline, name, now, out);
+        if !client.is_terminated() {
+            client.deadline.must_come(name, now, out);
+        }
         client
     }
 }
@@ -304,5 +312,13 @@ impl Alarm {
             out.push(Effect::SetTimer { timer, at });
         }
         Self { due, entry }
+    }
+
+    /// A state that only this alarm can end has it armed in every real snapshot; another one
+    /// must not become a transaction that never ends.
+    fn must_come(&mut self, timer: Timer, now: Now, out: &mut Effects) {
+        if self.due.is_none() {
+            self.set(timer, now.mono_ns, out);
+        }
     }
 }

@@ -122,7 +122,7 @@ impl Transaction {
         spec: BranchSpec,
         out: &mut Effects,
     ) -> Result<BranchIndex, BranchError> {
-        if self.ended {
+        if self.ended || !self.server.is_open() {
             return Err(BranchError::Answered);
         }
         let cx = Cx { now, timers: &self.timers, settings: self.settings };
@@ -204,6 +204,12 @@ impl Transaction {
     pub fn on_send_error(&mut self, now: Now, branch: BranchIndex, code: u16, out: &mut Effects) {
         let code = if (400..=599).contains(&code) { code } else { 503 };
         self.step(now, out, |_, fork, cx, out| fork.on_send_error(branch, code, cx, out));
+    }
+
+    /// A reply could not be sent upstream, and sending it again is hopeless (RFC 3261 17.2.4): the
+    /// server machine ends in Completed, and for a non-INVITE in Proceeding.
+    pub fn on_reply_send_error(&mut self, now: Now, out: &mut Effects) {
+        self.step(now, out, |server, _, _, _| server.on_send_error());
     }
 
     /// The script has ended without replying. If no branch is pending and no final reply was

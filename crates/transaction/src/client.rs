@@ -142,7 +142,8 @@ impl Client {
         id: ClientId,
         out: &mut Effects,
     ) -> bool {
-        if !self.retransmit.fired(cx.now, self.retransmit_name(id), at, out) {
+        let fired = self.retransmit.fired(cx.now, self.retransmit_name(id), at, out);
+        if !fired || !self.is_waiting() {
             return false;
         }
         self.interval_ms = match self.state {

@@ -277,10 +277,6 @@ impl Fork {
         }
     }
 
-    pub(crate) fn has_pending(&self) -> bool {
-        self.branches.iter().any(|branch| branch.outcome.is_none())
-    }
-
     pub(crate) fn is_terminated(&self) -> bool {
         let over = |client: &Client| client.is_terminated();
         self.branches.iter().all(|b| over(&b.client) && b.cancel.as_ref().is_none_or(over))

@@ -153,7 +153,8 @@ impl Server {
     }
 
     pub(crate) fn on_retransmit(&mut self, at: u64, cx: Cx<'_>, out: &mut Effects) {
-        if !self.retransmit.fired(cx.now, Timer::G, at, out) {
+        let fired = self.retransmit.fired(cx.now, Timer::G, at, out);
+        if !fired || self.state != ServerState::Completed {
             return;
         }
         self.interval_ms = cx.timers.next_ms(self.interval_ms);

@@ -80,6 +80,10 @@ pub enum RestoreError {
     TooManyBranches(usize),
     #[error("the current set begins at branch {0}, which does not exist")]
     BadSetStart(u16),
+    #[error("branch {0} has neither a result nor a way to get one")]
+    LostBranch(usize),
+    #[error("the current set waits for a branch, but none is pending")]
+    NothingPending,
 }
 
 impl Transaction {
@@ -104,8 +108,8 @@ impl Transaction {
 
     /// The transaction of a snapshot, with its timers. `now` is the moment of the snapshot on the
     /// clock of this node, as well as it is known (for a replicated one: of its receipt, which
-    /// may be long ago: what is overdue by then fires at once). Fails on what no transaction
-    /// can be.
+    /// may be long ago: what is overdue by then fires at once). In [`Phase::Decided`] the owner
+    /// has the next move, as before. Fails on what no transaction can be; nothing is armed then.
     pub fn restore(snapshot: Snapshot, now: Now, out: &mut Effects) -> Result<Self, RestoreError> {
         let Snapshot {
             kind,
@@ -125,6 +129,7 @@ impl Transaction {
         if usize::from(set_start) > branches.len() {
             return Err(RestoreError::BadSetStart(set_start));
         }
+        check_pending(phase, &branches, usize::from(set_start))?;
         let server = Server::restore(kind, server, now, out);
         let numbered = (0..=u8::MAX).map(BranchIndex).zip(branches);
         let branches =
@@ -134,6 +139,26 @@ impl Transaction {
         let fork = Fork { kind, branches, set_start, phase, cancelled, declined };
         Ok(Self { timers, settings, server, fork, ended })
     }
+}
+
+/// What could never end is refused.
+fn check_pending(
+    phase: Phase,
+    branches: &[BranchSnapshot],
+    set_start: usize,
+) -> Result<(), RestoreError> {
+    let lost = |branch: &BranchSnapshot| {
+        let waiting = matches!(branch.client.state, ClientState::Calling | ClientState::Proceeding);
+        branch.outcome.is_none() && !waiting
+    };
+    if let Some(number) = branches.iter().position(lost) {
+        return Err(RestoreError::LostBranch(number));
+    }
+    let pending = branches.iter().skip(set_start).any(|branch| branch.outcome.is_none());
+    if phase == Phase::Forking && !pending {
+        return Err(RestoreError::NothingPending);
+    }
+    Ok(())
 }
 
 impl Server {

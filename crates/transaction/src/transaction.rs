@@ -212,11 +212,12 @@ impl Transaction {
         self.step(now, out, |server, _, _, _| server.on_send_error());
     }
 
-    /// The script has ended without replying. If no branch is pending and no final reply was
-    /// sent, the transaction ends after `wait`, unless a branch or a reply comes before.
+    /// The script has ended. If it neither added a branch nor sent a final reply, the transaction
+    /// ends after `wait`, unless a branch or a reply comes before. Otherwise nothing happens; in
+    /// particular a winner that [`Effect::Final`] gave still has to be answered.
     pub fn release(&mut self, now: Now, out: &mut Effects) {
         self.step(now, out, |server, fork, cx, out| {
-            if !fork.has_pending() {
+            if fork.phase == Phase::Open {
                 server.release(cx, out);
             }
         });
@@ -303,5 +304,28 @@ impl Transaction {
             self.ended = true;
             out.push(Effect::Ended);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transaction_with_its_first_branch_inside_stays_below_one_kilobyte() {
+        let size = size_of::<Transaction>();
+        assert!(size <= 1024, "{size}");
+    }
+
+    #[test]
+    fn reply_codes_outside_100_to_699_are_refused() {
+        let now = Now { mono_ns: 0, unix_ms: 0 };
+        let mut out = Effects::new();
+        let mut tx = Transaction::new(Kind::Invite, false, Timers::default(), Settings::default());
+        for code in [0, 99, 700, u16::MAX] {
+            let result = tx.reply(now, code, Bytes::new(), &mut out);
+            assert_eq!(result, Err(ReplyError::BadCode(code)));
+        }
+        assert!(out.is_empty());
     }
 }

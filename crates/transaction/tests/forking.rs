@@ -252,3 +252,25 @@ fn routes_are_told_which_replies_are_new() {
         assert_eq!(world.last_heard, Some(heard), "{input:?}");
     }
 }
+
+#[test]
+fn stray_provisional_of_a_refused_branch_is_not_cancelled() {
+    let mut world = invite(&[Udp, Udp, Reply(0, 180), Cancel, Reply(1, 404), At(6_000)]);
+    assert_eq!(world.run(&[Reply(1, 180)]), NOTHING);
+}
+
+#[test]
+fn ended_branch_is_not_marked_as_cancelled() {
+    let mut world = invite(&[Udp, Udp, Reply(0, 404), Reply(1, 200)]);
+    assert!(world.tx.branches().all(|branch| branch.cancel_reason.is_none()));
+    world.run(&[Up(200)]);
+    assert_eq!(world.tx.last_code(), 200);
+}
+
+#[test]
+fn provisionals_do_not_prolong_a_cancelled_branch() {
+    let settings = Settings { restart_fr_on_each_reply: true, ..Settings::default() };
+    let mut world = with(settings, &[Udp, Reply(0, 180), Cancel, CancelReply(0, 200)]);
+    world.run(&[At(20_000), Reply(0, 180)]);
+    assert_eq!(world.timeline(40_000), ["32000 over 0 408 local", "32000 final 0 408 local"]);
+}

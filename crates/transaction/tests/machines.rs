@@ -14,7 +14,7 @@ fn check_clients(kind: Kind, rows: &[Row<C>]) {
         let mut world = World::new(kind, false);
         world.run(before);
         assert_eq!(world.run(&[arrow]), effects, "{name}");
-        let branch = world.tx.branch(BranchIndex(0)).unwrap();
+        let branch = world.tx.branch(BranchIndex(0)).expect("branch 0");
         assert_eq!(branch.state, state, "{name}");
     }
 }

@@ -6,7 +6,7 @@ use common::In::*;
 use common::{World, spec};
 use tandem_clock::MS;
 use tandem_transaction::{
-    BranchIndex, Effect, Effects, Kind, Settings, Timer, Timers, Transaction,
+    BranchIndex, BranchSpec, Effect, Effects, Kind, Settings, Timer, Timers, Transaction,
 };
 
 fn at(times: &[u64], what: &str) -> Vec<String> {
@@ -89,9 +89,9 @@ fn branch_may_have_its_own_timeouts() {
     let mut world = World::invite();
     let mut out = Effects::new();
     for (fr_ms, fr_inv_ms) in [(Some(700), None), (None, Some(900))] {
-        let branch = common::spec(true);
-        let branch = tandem_transaction::BranchSpec { fr_ms, fr_inv_ms, ..branch };
-        world.tx.add_branch(world.now, branch, &mut out).unwrap();
+        let branch = spec(true);
+        let branch = BranchSpec { fr_ms, fr_inv_ms, ..branch };
+        world.tx.add_branch(world.now, branch, &mut out).expect("room");
     }
     for effect in out.drain() {
         if let Effect::SetTimer { timer, at } = effect {

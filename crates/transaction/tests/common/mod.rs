@@ -8,12 +8,12 @@ use bytes::Bytes;
 use tandem_clock::{MS, Mono, Now};
 use tandem_transaction::{
     BranchError, BranchIndex, BranchSpec, CancelReason, Dest, Effect, Effects, Heard, Kind,
-    ReplyError, Settings, Timer, Timers, Transaction,
+    ReplyError, RestoreError, Settings, Snapshot, Timer, Timers, Transaction,
 };
 
 /// An input. Branches are numbers, times milliseconds since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum In {
+pub(crate) enum In {
     /// A branch over UDP or TCP.
     Udp,
     Tcp,
@@ -31,26 +31,30 @@ pub enum In {
     At(u64),
 }
 
-pub struct World {
-    pub tx: Transaction,
-    pub now: Now,
-    pub wheel: Vec<(Mono, Timer)>,
-    pub log: Vec<String>,
-    pub last_heard: Option<Heard>,
-    pub last_error: Option<String>,
+pub(crate) struct World {
+    pub(crate) tx: Transaction,
+    pub(crate) now: Now,
+    pub(crate) wheel: Vec<(Mono, Timer)>,
+    pub(crate) log: Vec<String>,
+    pub(crate) last_heard: Option<Heard>,
+    pub(crate) last_error: Option<String>,
+    /// Everything that was asked for, timers included.
+    pub(crate) raw: Vec<Effect>,
+    /// The clock of this node at the start.
+    pub(crate) base: Mono,
     out: Effects,
 }
 
 impl World {
-    pub fn new(kind: Kind, reliable_upstream: bool) -> Self {
+    pub(crate) fn new(kind: Kind, reliable_upstream: bool) -> Self {
         Self::of(Transaction::new(kind, reliable_upstream, Timers::default(), Settings::default()))
     }
 
-    pub fn invite() -> Self {
+    pub(crate) fn invite() -> Self {
         Self::new(Kind::Invite, false)
     }
 
-    pub fn of(tx: Transaction) -> Self {
+    pub(crate) fn of(tx: Transaction) -> Self {
         Self {
             tx,
             now: Now { mono_ns: 0, unix_ms: 0 },
@@ -58,12 +62,25 @@ impl World {
             log: Vec::new(),
             last_heard: None,
             last_error: None,
+            raw: Vec::new(),
+            base: 0,
             out: Effects::new(),
         }
     }
 
+    /// Goes on with a transaction that was restored from a snapshot, on a wheel of its own.
+    pub(crate) fn restore(&mut self, snapshot: Snapshot) -> Result<(), RestoreError> {
+        self.tx = Transaction::restore(snapshot, self.now, &mut self.out)?;
+        self.wheel.clear();
+        for effect in self.out.drain() {
+            let Effect::SetTimer { timer, at } = effect else { panic!("{effect:?}") };
+            self.wheel.push((at, timer));
+        }
+        Ok(())
+    }
+
     /// Gives the inputs, one after another, and returns what was asked for.
-    pub fn run(&mut self, inputs: &[In]) -> Vec<String> {
+    pub(crate) fn run(&mut self, inputs: &[In]) -> Vec<String> {
         for &input in inputs {
             self.step(input);
         }
@@ -71,7 +88,7 @@ impl World {
     }
 
     /// The timers that fire until `ms`, with what they caused: "500 branch 0".
-    pub fn timeline(&mut self, ms: u64) -> Vec<String> {
+    pub(crate) fn timeline(&mut self, ms: u64) -> Vec<String> {
         let mut lines = Vec::new();
         while let Some((at, timer)) = self.pop(ms * MS) {
             self.fire(at, timer);
@@ -82,7 +99,7 @@ impl World {
         lines
     }
 
-    pub fn step(&mut self, input: In) {
+    pub(crate) fn step(&mut self, input: In) {
         self.last_error = None;
         let (now, out, tx) = (self.now, &mut self.out, &mut self.tx);
         match input {
@@ -106,10 +123,11 @@ impl World {
             In::Cancel => tx.on_cancel(now, out),
             In::Release => tx.release(now, out),
             In::At(ms) => {
-                while let Some((at, timer)) = self.pop(ms * MS) {
+                let until = self.base + ms * MS;
+                while let Some((at, timer)) = self.pop(until) {
                     self.fire(at, timer);
                 }
-                self.set_time(ms * MS);
+                self.set_time(until);
             }
         }
         self.collect();
@@ -121,7 +139,7 @@ impl World {
         self.collect();
     }
 
-    pub fn fire_next(&mut self) -> bool {
+    pub(crate) fn fire_next(&mut self) -> bool {
         let Some((at, timer)) = self.pop(u64::MAX) else { return false };
         self.fire(at, timer);
         true
@@ -130,7 +148,7 @@ impl World {
     fn pop(&mut self, until: Mono) -> Option<(Mono, Timer)> {
         let due = |(_, (at, _)): &(usize, &(Mono, Timer))| *at <= until;
         let entries = self.wheel.iter().enumerate().filter(due);
-        let next = entries.min_by_key(|(number, (at, _))| (*at, *number))?.0;
+        let next = entries.min_by_key(|(_, (at, timer))| (*at, order(*timer)))?.0;
         Some(self.wheel.remove(next))
     }
 
@@ -141,6 +159,7 @@ impl World {
 
     fn collect(&mut self) {
         for effect in self.out.drain() {
+            self.raw.push(effect.clone());
             match effect {
                 Effect::SetTimer { timer, at } => self.wheel.push((at, timer)),
                 other => self.log.push(text(&other)),
@@ -149,13 +168,25 @@ impl World {
     }
 }
 
-pub fn spec(reliable: bool) -> BranchSpec {
+pub(crate) fn spec(reliable: bool) -> BranchSpec {
     let addr = SocketAddr::from(([192, 0, 2, 1], 5060));
     BranchSpec {
         request: Bytes::from_static(b"request"),
         dest: Dest { socket: 1, addr, reliable },
         fr_ms: None,
         fr_inv_ms: None,
+    }
+}
+
+/// The order of entries of the same instant: by machine, whatever the timer is called now.
+fn order(timer: Timer) -> (u8, u8) {
+    match timer {
+        Timer::A(branch) | Timer::E(branch) => (branch.0, 0),
+        Timer::Fr(b) | Timer::FrInv(b) | Timer::D(b) | Timer::K(b) | Timer::M(b) => (b.0, 1),
+        Timer::CancelE(branch) => (branch.0, 2),
+        Timer::CancelFr(branch) => (branch.0, 3),
+        Timer::G => (0, 4),
+        Timer::H | Timer::I | Timer::J | Timer::L | Timer::Wait => (0, 5),
     }
 }
 

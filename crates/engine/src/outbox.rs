@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tandem_clock::Now;
-use tandem_cluster::{CapId, Stamp};
+use tandem_cluster::Stamp;
 
 const STRIPES: usize = 64;
 
 /// One replicated change, encoded once for all peers.
 #[derive(Clone, Debug)]
 pub struct Record {
-    pub cluster: u32,
-    pub capability: CapId,
+    /// The module whose capability it belongs to.
+    pub slot: u16,
     /// Packet type of the capability.
-    pub kind: i32,
+    pub kind: u32,
     pub version: u16,
     pub payload: Bytes,
     pub stamp: Stamp,
@@ -54,7 +54,7 @@ impl Outbox {
             .clock
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(wall.max(last + 1)))
             .unwrap_or_default();
-        Stamp::new(wall.max(last + 1), self.node)
+        Stamp { time_us: wall.max(last + 1), node: self.node }
     }
 
     /// Keeps later stamps above one that a peer gave (at most an hour ahead of our own clock,
@@ -99,7 +99,7 @@ mod tests {
         let b = outbox.stamp(at(1000));
         let c = outbox.stamp(at(10));
         assert!(a < b && b < c);
-        outbox.hear(at(1000), Stamp::new(5_000_000, 2));
+        outbox.hear(at(1000), Stamp { time_us: 5_000_000, node: 2 });
         assert!(outbox.stamp(at(1000)).time_us > 5_000_000);
     }
 }

@@ -29,6 +29,8 @@ pub mod run;
 pub mod sockets;
 pub mod startup;
 pub mod stats;
+pub mod table;
+pub mod testing;
 pub mod transport;
 pub mod worker;
 

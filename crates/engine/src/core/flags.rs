@@ -2,75 +2,51 @@
 
 use tandem_script::host::Called;
 use tandem_script::program::Ready;
-use tandem_script::sig::{ArgKind, ArgSig, AsyncUse, FunctionSig, Routes};
+use tandem_script::sig::{ArgKind, ArgSig, Routes};
 
 use crate::module::{Call, FunctionDef};
+use crate::table::{function, literal, optional};
 
-const FLAG: &[ArgSig] = &[ArgSig {
-    name: "flag",
-    kind: ArgKind::MessageFlag,
-    optional: false,
-    is_static: true,
-    check: None,
-}];
+const FLAG: &[ArgSig] = &[literal("flag", ArgKind::MessageFlag)];
+const BRANCH_FLAG: &[ArgSig] =
+    &[literal("flag", ArgKind::BranchFlag), optional("branch_idx", ArgKind::Int)];
 
-const BRANCH_FLAG: &[ArgSig] = &[
-    ArgSig {
-        name: "flag",
-        kind: ArgKind::BranchFlag,
-        optional: false,
-        is_static: true,
-        check: None,
-    },
-    ArgSig {
-        name: "branch_idx",
-        kind: ArgKind::Int,
-        optional: true,
-        is_static: false,
-        check: None,
-    },
-];
-
-const fn function(
-    name: &'static str,
-    args: &'static [ArgSig],
-    help: &'static str,
-    run: fn(&mut Call<'_, '_, '_>) -> Called,
-) -> FunctionDef {
-    let routes = Routes::ANY;
-    FunctionDef { sig: FunctionSig { name, args, routes, async_use: AsyncUse::No, help }, run }
-}
-
-pub(super) const SETFLAG: FunctionDef = function("setflag", FLAG, "Sets a message flag.", |call| {
-    call.ctx.flags |= message_bit(call);
-    Called::Returned(1)
-});
+pub(super) const SETFLAG: FunctionDef =
+    function("setflag", FLAG, Routes::ANY, "Sets a message flag.", |call| {
+        call.ctx.flags |= message_bit(call);
+        Called::Returned(1)
+    });
 
 pub(super) const RESETFLAG: FunctionDef =
-    function("resetflag", FLAG, "Clears a message flag.", |call| {
+    function("resetflag", FLAG, Routes::ANY, "Clears a message flag.", |call| {
         call.ctx.flags &= !message_bit(call);
         Called::Returned(1)
     });
 
 pub(super) const ISFLAGSET: FunctionDef =
-    function("isflagset", FLAG, "Tests a message flag.", |call| {
+    function("isflagset", FLAG, Routes::ANY, "Tests a message flag.", |call| {
         Called::Returned(if call.ctx.flags & message_bit(call) != 0 { 1 } else { -1 })
     });
 
-pub(super) const SETBFLAG: FunctionDef =
-    function("setbflag", BRANCH_FLAG, "Sets a branch flag; index 0 is the R-URI branch.", |call| {
+pub(super) const SETBFLAG: FunctionDef = function(
+    "setbflag",
+    BRANCH_FLAG,
+    Routes::ANY,
+    "Sets a branch flag; index 0 is the R-URI branch.",
+    |call| {
         let bit = branch_bit(call);
         on_branch(call, |flags| *flags |= bit)
-    });
+    },
+);
 
 pub(super) const RESETBFLAG: FunctionDef =
-    function("resetbflag", BRANCH_FLAG, "Clears a branch flag.", |call| {
+    function("resetbflag", BRANCH_FLAG, Routes::ANY, "Clears a branch flag.", |call| {
         let bit = branch_bit(call);
         on_branch(call, |flags| *flags &= !bit)
     });
 
 pub(super) const ISBFLAGSET: FunctionDef =
-    function("isbflagset", BRANCH_FLAG, "Tests a branch flag.", |call| {
+    function("isbflagset", BRANCH_FLAG, Routes::ANY, "Tests a branch flag.", |call| {
         let bit = branch_bit(call);
         let mut set = false;
         match on_branch(call, |flags| set = *flags & bit != 0) {

@@ -11,8 +11,8 @@ mod variables;
 
 use std::sync::Arc;
 
-use crate::module::{BuildError, Module, ModuleDef};
-use crate::stats::{StatDef, StatKind};
+use crate::module::{Module, ModuleDef};
+use crate::table::counter;
 
 /// The slot of `core`.
 pub(crate) const SLOT: u16 = 0;
@@ -26,10 +26,6 @@ pub(crate) mod stat {
     pub(crate) const ERR_REQUESTS: usize = 4;
     pub(crate) const ERR_REPLIES: usize = 5;
     pub(crate) const BAD_MSG_HDR: usize = 6;
-}
-
-const fn counter(name: &'static str, help: &'static str) -> StatDef {
-    StatDef { name, kind: StatKind::Counter, resettable: true, help }
 }
 
 /// The table of `core`.
@@ -51,7 +47,7 @@ pub static CORE: ModuleDef = ModuleDef {
         counter("bad_msg_hdr", "Messages with a missing or malformed header."),
     ],
     events: &[],
-    build: |_| Ok(Arc::new(Core) as Arc<dyn Module>).map_err(|e: BuildError| e),
+    build: |_| Ok(Arc::new(Core)),
 };
 
 const FUNCTIONS: &[crate::module::FunctionDef] = &[

@@ -2,61 +2,54 @@
 
 use bytes::Bytes;
 use tandem_script::host::Called;
-use tandem_script::sig::{ArgKind, ArgSig, AsyncUse, FunctionSig, Routes};
+use tandem_script::sig::{ArgKind, ArgSig, Routes};
 use tandem_sip::Uri;
 
 use crate::context::{BRANCHES_MAX, Branch};
 use crate::module::{Call, FunctionDef};
+use crate::table::{arg, function, optional};
 use crate::uri_edit::{Part, with_part};
 
-const fn arg(name: &'static str, kind: ArgKind, optional: bool) -> ArgSig {
-    ArgSig { name, kind, optional, is_static: false, check: None }
-}
-
-const HOST: &[ArgSig] = &[arg("host", ArgKind::Str, false)];
-const HOSTPORT: &[ArgSig] = &[arg("hostport", ArgKind::Str, false)];
-const USER: &[ArgSig] = &[arg("user", ArgKind::Str, false)];
-const PORT: &[ArgSig] = &[arg("port", ArgKind::Str, false)];
-const URI: &[ArgSig] = &[arg("uri", ArgKind::Str, false)];
-const TEXT: &[ArgSig] = &[arg("text", ArgKind::Str, false)];
-const COUNT: &[ArgSig] = &[arg("n", ArgKind::Int, false)];
-const SOCKET: &[ArgSig] = &[arg("socket", ArgKind::Str, false)];
-const BRANCH: &[ArgSig] = &[
-    arg("uri", ArgKind::Str, false),
-    arg("qvalue", ArgKind::Str, true),
-    arg("flags", ArgKind::Str, true),
-];
-const MYSELF: &[ArgSig] = &[arg("host", ArgKind::Str, false), arg("port", ArgKind::Int, true)];
-
-const fn function(
-    name: &'static str,
-    args: &'static [ArgSig],
-    help: &'static str,
-    run: fn(&mut Call<'_, '_, '_>) -> Called,
-) -> FunctionDef {
-    let routes = Routes::ANY;
-    FunctionDef { sig: FunctionSig { name, args, routes, async_use: AsyncUse::No, help }, run }
-}
+const HOST: &[ArgSig] = &[arg("host", ArgKind::Str)];
+const HOSTPORT: &[ArgSig] = &[arg("hostport", ArgKind::Str)];
+const USER: &[ArgSig] = &[arg("user", ArgKind::Str)];
+const PORT: &[ArgSig] = &[arg("port", ArgKind::Str)];
+const URI: &[ArgSig] = &[arg("uri", ArgKind::Str)];
+const TEXT: &[ArgSig] = &[arg("text", ArgKind::Str)];
+const COUNT: &[ArgSig] = &[arg("n", ArgKind::Int)];
+const SOCKET: &[ArgSig] = &[arg("socket", ArgKind::Str)];
+const BRANCH: &[ArgSig] =
+    &[arg("uri", ArgKind::Str), optional("qvalue", ArgKind::Str), optional("flags", ArgKind::Str)];
+const MYSELF: &[ArgSig] = &[arg("host", ArgKind::Str), optional("port", ArgKind::Int)];
 
 const OK: Called = Called::Returned(1);
 const FAILED: Called = Called::Returned(-1);
 
 pub(super) const SETHOST: FunctionDef =
-    function("sethost", HOST, "Replaces the domain of the R-URI.", |call| edit(call, Part::Host));
-
-pub(super) const SETHOSTPORT: FunctionDef =
-    function("sethostport", HOSTPORT, "Replaces domain and port of the R-URI.", |call| {
-        edit(call, Part::HostPort)
+    function("sethost", HOST, Routes::ANY, "Replaces the domain of the R-URI.", |call| {
+        edit(call, Part::Host)
     });
 
+pub(super) const SETHOSTPORT: FunctionDef = function(
+    "sethostport",
+    HOSTPORT,
+    Routes::ANY,
+    "Replaces domain and port of the R-URI.",
+    |call| edit(call, Part::HostPort),
+);
+
 pub(super) const SETUSER: FunctionDef =
-    function("setuser", USER, "Replaces the user of the R-URI.", |call| edit(call, Part::User));
+    function("setuser", USER, Routes::ANY, "Replaces the user of the R-URI.", |call| {
+        edit(call, Part::User)
+    });
 
 pub(super) const SETPORT: FunctionDef =
-    function("setport", PORT, "Replaces the port of the R-URI.", |call| edit(call, Part::Port));
+    function("setport", PORT, Routes::ANY, "Replaces the port of the R-URI.", |call| {
+        edit(call, Part::Port)
+    });
 
 pub(super) const SETURI: FunctionDef =
-    function("seturi", URI, "Replaces the whole R-URI.", |call| {
+    function("seturi", URI, Routes::ANY, "Replaces the whole R-URI.", |call| {
         let uri = call.text(0);
         if Uri::parse(&uri).is_err() {
             return FAILED;
@@ -66,51 +59,64 @@ pub(super) const SETURI: FunctionDef =
     });
 
 pub(super) const PREFIX: FunctionDef =
-    function("prefix", TEXT, "Puts text in front of the R-URI's user.", |call| {
+    function("prefix", TEXT, Routes::ANY, "Puts text in front of the R-URI's user.", |call| {
         let text = call.text(0);
         change_user(call, |user| Some([&text, user].concat()))
     });
 
-pub(super) const STRIP: FunctionDef =
-    function("strip", COUNT, "Drops the first characters of the R-URI's user.", |call| {
+pub(super) const STRIP: FunctionDef = function(
+    "strip",
+    COUNT,
+    Routes::ANY,
+    "Drops the first characters of the R-URI's user.",
+    |call| {
         let n = count(call);
         change_user(call, |user| user.get(n..).map(<[u8]>::to_vec))
-    });
+    },
+);
 
-pub(super) const STRIP_TAIL: FunctionDef =
-    function("strip_tail", COUNT, "Drops the last characters of the R-URI's user.", |call| {
+pub(super) const STRIP_TAIL: FunctionDef = function(
+    "strip_tail",
+    COUNT,
+    Routes::ANY,
+    "Drops the last characters of the R-URI's user.",
+    |call| {
         let n = count(call);
         change_user(call, |user| Some(user.get(..user.len().checked_sub(n)?)?.to_vec()))
-    });
+    },
+);
 
 pub(super) const REVERT_URI: FunctionDef =
-    function("revert_uri", &[], "Restores the received R-URI.", |call| {
+    function("revert_uri", &[], Routes::ANY, "Restores the received R-URI.", |call| {
         call.ctx.target.uri = None;
         OK
     });
 
-pub(super) const SETDSTURI: FunctionDef = function("setdsturi", URI, "Sets $du.", |call| {
-    let uri = call.text(0);
-    if Uri::parse(&uri).is_err() {
-        return FAILED;
-    }
-    call.ctx.target.dst_uri = Some(uri);
-    OK
-});
+pub(super) const SETDSTURI: FunctionDef =
+    function("setdsturi", URI, Routes::ANY, "Sets $du.", |call| {
+        let uri = call.text(0);
+        if Uri::parse(&uri).is_err() {
+            return FAILED;
+        }
+        call.ctx.target.dst_uri = Some(uri);
+        OK
+    });
 
-pub(super) const RESETDSTURI: FunctionDef = function("resetdsturi", &[], "Clears $du.", |call| {
-    call.ctx.target.dst_uri = None;
-    OK
-});
+pub(super) const RESETDSTURI: FunctionDef =
+    function("resetdsturi", &[], Routes::ANY, "Clears $du.", |call| {
+        call.ctx.target.dst_uri = None;
+        OK
+    });
 
 pub(super) const ISDSTURISET: FunctionDef =
-    function("isdsturiset", &[], "Tests whether $du is set.", |call| {
+    function("isdsturiset", &[], Routes::ANY, "Tests whether $du is set.", |call| {
         if call.ctx.target.dst_uri.is_some() { OK } else { FAILED }
     });
 
 pub(super) const APPEND_MSG_BRANCH: FunctionDef = function(
     "append_msg_branch",
     BRANCH,
+    Routes::ANY,
     "Adds a branch; flag \"inherite\" copies $du, q, path, socket and flags from the R-URI's.",
     |call| {
         let uri = call.text(0);
@@ -129,14 +135,23 @@ pub(super) const APPEND_MSG_BRANCH: FunctionDef = function(
     },
 );
 
-pub(super) const FORCE_RPORT: FunctionDef =
-    function("force_rport", &[], "Acts as if the top Via had rport (RFC 3581).", |call| {
+pub(super) const FORCE_RPORT: FunctionDef = function(
+    "force_rport",
+    &[],
+    Routes::ANY,
+    "Acts as if the top Via had rport (RFC 3581).",
+    |call| {
         call.ctx.force_rport = true;
         OK
-    });
+    },
+);
 
-pub(super) const FORCE_SEND_SOCKET: FunctionDef =
-    function("force_send_socket", SOCKET, "Chooses the socket to send from.", |call| {
+pub(super) const FORCE_SEND_SOCKET: FunctionDef = function(
+    "force_send_socket",
+    SOCKET,
+    Routes::ANY,
+    "Chooses the socket to send from.",
+    |call| {
         let text = call.text(0);
         let socket = std::str::from_utf8(&text).ok().and_then(|t| call.cx.node.sockets.named(t));
         match socket {
@@ -149,11 +164,13 @@ pub(super) const FORCE_SEND_SOCKET: FunctionDef =
                 format!("{} is no socket of this node", String::from_utf8_lossy(&text)),
             ),
         }
-    });
+    },
+);
 
 pub(super) const IS_MYSELF: FunctionDef = function(
     "is_myself",
     MYSELF,
+    Routes::ANY,
     "Tests whether a host, and a port if given, are this node.",
     |call| {
         let host = call.text(0);

@@ -4,10 +4,9 @@
 //! The crate knows no module. What functions, variables, parameters and globals exist is data
 //! ([`sig`]), and everything a running script does to the world goes through [`host::Host`].
 //!
-//! The way of a script: [`source`] (files, spans) -> `lex` -> `parse` ([`ast`]) -> `lower`
+//! The way of a script: [`source`] (files, spans) -> `lex` -> `parse` (`ast`) -> `lower`
 //! (checks everything and emits code in one walk) -> [`program::Program`] -> [`vm`].
 
-pub mod ast;
 pub mod diag;
 pub mod flags;
 pub mod host;
@@ -19,6 +18,7 @@ pub mod transform;
 pub mod value;
 pub mod vm;
 
+mod ast;
 mod lex;
 mod lower;
 mod nearest;

@@ -200,8 +200,6 @@ pub(crate) enum VarTarget {
     RouteType,
     CfgLine,
     CfgFile,
-    /// `$$`
-    Dollar,
 }
 
 #[derive(Clone, Debug)]
@@ -395,10 +393,7 @@ pub struct Program {
 impl Program {
     /// The block of a kind and name; the empty name is the block without one.
     pub fn route_named(&self, kind: Routes, name: &str) -> Option<RouteId> {
-        self.routes
-            .iter()
-            .position(|r| r.kind == kind && r.name == name)
-            .map(|i| RouteId(i as u32))
+        self.routes.iter().position(|r| r.kind == kind && r.name == name).map(|i| RouteId(i as u32))
     }
 
     /// All blocks of a kind.

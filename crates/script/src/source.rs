@@ -63,20 +63,16 @@ pub const SOURCE_BYTES_MAX: usize = 64 << 20;
 impl SourceMap {
     /// Adds a file and gives its index, or `None` when the script would pass
     /// [`SOURCE_BYTES_MAX`].
-    pub fn add(
-        &mut self,
-        name: String,
-        text: Vec<u8>,
-        included_at: Option<Span>,
-    ) -> Option<usize> {
+    pub fn add(&mut self, name: String, text: Vec<u8>, included_at: Option<Span>) -> Option<usize> {
         // One byte between files keeps the end of one apart from the start of the next.
         let base = self.files.last().map_or(0, |f| f.base as usize + f.text.len() + 1);
         if base + text.len() > SOURCE_BYTES_MAX {
             return None;
         }
         let mut line_starts = vec![0];
-        line_starts
-            .extend(text.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i as u32 + 1));
+        line_starts.extend(
+            text.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i as u32 + 1),
+        );
         self.files.push(SourceFile { name, text, base: base as u32, included_at, line_starts });
         Some(self.files.len() - 1)
     }

@@ -102,9 +102,7 @@ fn inner<H: Host + ?Sized>(
         IndexRef::All => Index::All,
         IndexRef::Append => Index::Append,
         // An index that is no integer selects nothing that exists.
-        IndexRef::Var(v) => {
-            Index::At(eval_var(program, run, v, host).int().unwrap_or(i32::MAX))
-        }
+        IndexRef::Var(v) => Index::At(eval_var(program, run, v, host).int().unwrap_or(i32::MAX)),
     };
     (name, index)
 }
@@ -119,7 +117,6 @@ fn raw<H: Host + ?Sized>(
     match var.target {
         VarTarget::Slot(slot) => return run.vars.slot(slot),
         VarTarget::Rc => return Value::Int(run.rc),
-        VarTarget::Dollar => return Value::Str(Bytes::from_static(b"$")),
         VarTarget::CfgLine => {
             return Value::Int(i32::try_from(run.place(program).line).unwrap_or(i32::MAX));
         }
@@ -137,7 +134,9 @@ fn raw<H: Host + ?Sized>(
         }
         VarTarget::DynamicVar => run.vars.get_named(&name),
         VarTarget::Param => param(run, &name),
-        VarTarget::Return => number(&name).and_then(|n| run.returned.get(n).cloned()).unwrap_or_default(),
+        VarTarget::Return => {
+            number(&name).and_then(|n| run.returned.get(n).cloned()).unwrap_or_default()
+        }
         target => stack_text(program, &run.frames, target, index),
     }
 }

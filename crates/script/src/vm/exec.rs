@@ -150,9 +150,8 @@ fn case(program: &Program, run: &mut RunState, op: Op) {
         Op::CaseInt(number, to) => (value.int() == Some(number), to),
         Op::CaseStr(i, to) => {
             let wanted = program.strings.get(i as usize);
-            let same = wanted.is_some_and(|w| {
-                value.text().is_some_and(|t| t.eq_ignore_ascii_case(w))
-            });
+            let same =
+                wanted.is_some_and(|w| value.text().is_some_and(|t| t.eq_ignore_ascii_case(w)));
             (same, to)
         }
         _ => return,
@@ -187,9 +186,7 @@ fn loops<H: Host + ?Sized>(program: &Program, run: &mut RunState, op: Op, host: 
             if let Some(count) = run.loops.last_mut() {
                 *count = count.saturating_add(1);
             }
-            if let Err(e) =
-                assign_var(program, run, var, crate::host::Assign::Set, value, host)
-            {
+            if let Err(e) = assign_var(program, run, var, crate::host::Assign::Set, value, host) {
                 complain(program, run, host, L_ERR, &e);
             }
         }
@@ -286,12 +283,7 @@ fn unary<H: Host + ?Sized>(
     }
 }
 
-fn call<H: Host + ?Sized>(
-    program: &Program,
-    run: &mut RunState,
-    id: CallId,
-    host: &mut H,
-) -> Flow {
+fn call<H: Host + ?Sized>(program: &Program, run: &mut RunState, id: CallId, host: &mut H) -> Flow {
     let Some(site) = program.calls.get(id.0 as usize) else { return Flow::Next };
     let Some(args) = arguments(program, run, site, host) else { return called(run, -1) };
     let mut running = Running { program, run };
@@ -351,8 +343,7 @@ fn start_async<H: Host + ?Sized>(
     host: &mut H,
 ) -> Flow {
     let Some(detached) = program.detached.get(i as usize) else { return Flow::Next };
-    let (Some(route), Some(site)) =
-        (detached.route, program.calls.get(detached.call.0 as usize))
+    let (Some(route), Some(site)) = (detached.route, program.calls.get(detached.call.0 as usize))
     else {
         return Flow::Next;
     };
@@ -387,12 +378,7 @@ fn continue_in(program: &Program, run: &mut RunState, route: RouteId, rc: i32) {
     run.enter(program, route, SmallVec::new());
 }
 
-fn launch<H: Host + ?Sized>(
-    program: &Program,
-    run: &mut RunState,
-    i: u32,
-    host: &mut H,
-) -> Flow {
+fn launch<H: Host + ?Sized>(program: &Program, run: &mut RunState, i: u32, host: &mut H) -> Flow {
     let Some(detached) = program.detached.get(i as usize) else { return Flow::Next };
     let Some(site) = program.calls.get(detached.call.0 as usize) else { return Flow::Next };
     let Some(args) = arguments(program, run, site, host) else { return called(run, -1) };
@@ -402,12 +388,7 @@ fn launch<H: Host + ?Sized>(
     Flow::Next
 }
 
-fn route<H: Host + ?Sized>(
-    program: &Program,
-    run: &mut RunState,
-    i: u32,
-    host: &mut H,
-) -> Flow {
+fn route<H: Host + ?Sized>(program: &Program, run: &mut RunState, i: u32, host: &mut H) -> Flow {
     let Some(route_call) = program.route_calls.get(i as usize) else { return Flow::Next };
     let target = match &route_call.target {
         RouteTarget::Fixed(id) => Some(*id),

@@ -9,7 +9,9 @@ mod vars;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+pub(crate) use access::kind_name;
 pub use access::{assign_var, eval_var};
+pub(crate) use ops::compile_regex;
 pub use vars::Vars;
 
 use crate::host::{Assign, Host};
@@ -162,7 +164,12 @@ pub fn run<H: Host + ?Sized>(program: &Program, run: &mut RunState, host: &mut H
 
 /// Goes on after [`Step::Suspended`] with the function's return code. On a run that does not
 /// wait the code is only noted.
-pub fn resume<H: Host + ?Sized>(program: &Program, run: &mut RunState, rc: i32, host: &mut H) -> Step {
+pub fn resume<H: Host + ?Sized>(
+    program: &Program,
+    run: &mut RunState,
+    rc: i32,
+    host: &mut H,
+) -> Step {
     run.vars.adapt(program);
     exec::resume(program, run, rc, host)
 }

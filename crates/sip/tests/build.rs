@@ -1,5 +1,7 @@
 //! Messages of our own: replies, the ACK of one hop, CANCEL.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use tandem_sip::*;

@@ -1,5 +1,7 @@
 //! Editing messages: what is not named stays, and edits that meet resolve by their rules.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use tandem_sip::*;

@@ -1,5 +1,7 @@
 //! Reading messages: what is tolerated, what is refused, what is found where.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use tandem_sip::*;

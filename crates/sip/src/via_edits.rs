@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::reply::push_number;
 use crate::{Edits, HeaderName, Message, Received, Rport, Span, Transport, ValueError, Via};
 
 /// A Via of our own.
@@ -33,8 +34,8 @@ impl ViaLine<'_> {
         line.push(b' ');
         line.extend_from_slice(self.host);
         if let Some(port) = self.port {
-            // Writing into a Vec cannot fail.
-            let _ = write!(line, ":{port}");
+            line.push(b':');
+            push_number(&mut line, u32::from(port));
         }
         for part in [b";branch=", self.branch, self.params, b"\r\n"] {
             line.extend_from_slice(part);
@@ -104,11 +105,32 @@ impl SourceNote {
         if self.span.is_empty() {
             out.push(b';');
         }
+        match self.param {
+            SourceParam::Received => {
+                out.extend_from_slice(b"received=");
+                push_ip(source.ip.to_canonical(), out);
+            }
+            SourceParam::Rport => {
+                out.extend_from_slice(b"rport=");
+                push_number(out, u32::from(source.port));
+            }
+        }
+    }
+}
+
+/// The address without brackets: RFC 5118 4.5.
+fn push_ip(ip: IpAddr, out: &mut Vec<u8>) {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            push_number(out, u32::from(a));
+            for octet in [b, c, d] {
+                out.push(b'.');
+                push_number(out, u32::from(octet));
+            }
+        }
         // Writing into a Vec cannot fail.
-        let _ = match self.param {
-            SourceParam::Received => write!(out, "received={}", source.ip.to_canonical()),
-            SourceParam::Rport => write!(out, "rport={}", source.port),
-        };
+        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
     }
 }
 
@@ -122,14 +144,14 @@ pub(crate) fn source_notes(
     let ip = source.ip.to_canonical();
     let known = |written: Option<IpAddr>| written.is_some_and(|w| w.to_canonical() == ip);
     let with_rport = source.add_rport || via.rport != Rport::Absent;
-    let with_received = with_rport || via.received.is_some() || !known(via.host_ip());
+    let with_received = with_rport || via.received_raw.is_some() || !known(via.host_ip());
     let mut notes: SmallVec<[SourceNote; 2]> = SmallVec::new();
     if with_received && !known(via.received_ip()) {
-        let span = place(msg, &via, b"received");
+        let span = place(msg, &via, via.received_raw);
         notes.extend(span.map(|span| SourceNote { span, param: SourceParam::Received }));
     }
     if with_rport && via.rport != Rport::Port(source.port) {
-        let span = place(msg, &via, b"rport");
+        let span = place(msg, &via, via.rport_raw);
         notes.extend(span.map(|span| SourceNote { span, param: SourceParam::Rport }));
     }
     notes.sort_by_key(|note| note.span.start);
@@ -137,11 +159,7 @@ pub(crate) fn source_notes(
 }
 
 /// Where a parameter of the Via stands; the empty place behind the Via if it is not there.
-fn place(msg: &Message, via: &Via<'_>, name: &[u8]) -> Option<Span> {
-    let Some(param) = via.params.into_iter().find(|p| p.name.eq_ignore_ascii_case(name)) else {
-        let end = msg.span_of(via.raw)?.end;
-        return Some(Span::new(end, end));
-    };
-    let last = param.value.unwrap_or(param.name);
-    Some(Span::new(msg.span_of(param.name)?.start, msg.span_of(last)?.end))
+fn place(msg: &Message, via: &Via<'_>, param: Option<&[u8]>) -> Option<Span> {
+    let end = msg.span_of(via.raw)?.end;
+    param.map_or(Some(Span::new(end, end)), |param| msg.span_of(param))
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tandem_clock::{Chance, MS, Mono, Now};
 use tandem_script::sig::Routes;
-use tandem_sip::Message;
+use tandem_sip::{Message, Method};
 
 use crate::context::{Ctx, Source};
 use crate::core::stat;
@@ -252,6 +252,9 @@ impl Worker {
 
 fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
     cx.count(stat::RCV_REQUESTS, 1);
+    if msg.method() == Method::Ack && absorbed(cx, &msg) {
+        return;
+    }
     let problem = msg.validate().err();
     let mut ctx = Box::new(Ctx::new(msg, source, Routes::REQUEST));
     if let Some(problem) = problem {
@@ -262,6 +265,11 @@ fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
         return;
     }
     run::request_route(cx, ctx);
+}
+
+fn absorbed(cx: &mut Cx<'_>, ack: &Message) -> bool {
+    let node = Arc::clone(cx.node);
+    node.loaded().any(|(slot, _, module)| cx.for_slot(slot, |cx| module.absorbs(cx, ack)))
 }
 
 fn reply(cx: &mut Cx<'_>, msg: Message, source: Source) {

@@ -111,6 +111,10 @@ impl Link {
         let connection = self.connection().await?;
         let (mut rows, last_insert_id) = run(connection, statement, rows_max).await?;
         rows.last_insert_id = last_insert_id.filter(|_| inserts);
+        if query.is_read() {
+            // SQLite still reports the change before.
+            rows.affected = 0;
+        }
         Ok(rows)
     }
 

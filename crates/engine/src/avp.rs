@@ -22,7 +22,8 @@ impl Avps {
             Index::None | Index::Append => self.first(name),
             Index::At(n) => self.position(name, n).map_or(Value::Null, |at| self.0[at].1.clone()),
             Index::All => {
-                let texts: Vec<Bytes> = self.newest_first(name).map(Value::text).collect();
+                let all = self.newest_first(name).cloned();
+                let texts: Vec<Bytes> = all.filter_map(Value::into_bytes).collect();
                 if texts.is_empty() { Value::Null } else { Value::str(texts.join(&b", "[..])) }
             }
         }
@@ -61,7 +62,11 @@ impl Avps {
             return Err(format!("more than {AVPS_MAX} AVP values in one message"));
         }
         let entry = (Bytes::copy_from_slice(name), value);
-        if oldest { self.0.insert(0, entry) } else { self.0.push(entry) }
+        if oldest {
+            self.0.insert(0, entry)
+        } else {
+            self.0.push(entry)
+        }
         Ok(())
     }
 
@@ -77,7 +82,8 @@ impl Avps {
 
     /// Place of the value at an index counted from the newest; negative: from the oldest, -1 first.
     fn position(&self, name: &[u8], index: i32) -> Option<usize> {
-        let mut places = self.0.iter().enumerate().filter(|(_, (n, _))| n == name).map(|(at, _)| at);
+        let mut places =
+            self.0.iter().enumerate().filter(|(_, (n, _))| n == name).map(|(at, _)| at);
         match usize::try_from(index) {
             Ok(n) => places.rev().nth(n),
             Err(_) => places.nth(usize::try_from(-(i64::from(index)) - 1).ok()?),

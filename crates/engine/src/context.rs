@@ -64,6 +64,9 @@ pub struct Ctx {
     pub reply_headers: Vec<u8>,
     /// Answer to the source port although the top Via has no rport.
     pub force_rport: bool,
+    /// The Route headers of the message were dealt with (`loose_route`): they no longer choose
+    /// the next hop.
+    pub routes_taken: bool,
     /// The kind of block that runs.
     pub block: Routes,
     /// The reply that a failure route looks at through `$(<reply>...)`.
@@ -88,6 +91,7 @@ impl Ctx {
             avps: Avps::default(),
             reply_headers: Vec::new(),
             force_rport: false,
+            routes_taken: false,
             block,
             reply: None,
             request: None,

@@ -70,19 +70,49 @@ pub struct Send {
 #[derive(Debug)]
 pub enum Effect {
     Send(Send),
-    BinConnect { conn: ConnId, peer: SocketAddr, local_ip: IpAddr },
-    BinWrite { conn: ConnId, bytes: Bytes },
-    BinClose { conn: ConnId },
-    MiReply { request: u64, text: Bytes },
-    Db { query: u64, database: DatabaseId, ask: Query },
-    ReadFile { token: u64, name: String },
+    BinConnect {
+        conn: ConnId,
+        peer: SocketAddr,
+        local_ip: Option<IpAddr>,
+    },
+    BinWrite {
+        conn: ConnId,
+        bytes: Bytes,
+    },
+    BinClose {
+        conn: ConnId,
+    },
+    MiReply {
+        request: u64,
+        text: Bytes,
+    },
+    Db {
+        query: u64,
+        database: DatabaseId,
+        ask: Query,
+    },
+    ReadFile {
+        token: u64,
+        name: String,
+    },
     /// Write durably: the completion means that it survives a power cut.
-    WriteFile { token: u64, name: String, bytes: Bytes },
-    Log { level: Level, text: String },
+    WriteFile {
+        token: u64,
+        name: String,
+        bytes: Bytes,
+    },
+    Log {
+        level: Level,
+        text: String,
+    },
+    /// Worker 0 has output waiting: step it.
+    Wake,
     /// Start-up is over: the node serves.
     Ready,
     /// The node cannot go on; the text tells an operator why and what to do.
-    Fatal { text: String },
+    Fatal {
+        text: String,
+    },
 }
 
 /// A database of the node, in the order of [`crate::node::Node::databases`].
@@ -95,8 +125,6 @@ pub struct Out {
     pub effects: Vec<Effect>,
     /// Sends that wait for a peer's acknowledgement of what this step changed.
     pub(crate) gated: Vec<Send>,
-    /// Whether something was put into the outbox that has to be flushed.
-    pub(crate) dirty: bool,
 }
 
 impl Out {

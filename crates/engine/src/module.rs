@@ -7,19 +7,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value as Json;
 use tandem_clock::{Chance, HashKey, Mono, Now};
-use tandem_db::{DbError, DbUrl, Query, Rows};
+use tandem_db::{Backend, DbError, DbUrl, Query, Rows};
 use tandem_script::host::{ArgValue, Assign, Called, VarAccess};
-use tandem_script::program::{Call as CallSite, Program, Ready, VarId};
+use tandem_script::program::{Call as CallSite, Program, Ready, RouteId};
 use tandem_script::sig::{Dependency, FunctionSig, ParamSig, VariableSig};
 use tandem_script::value::Value;
+use tandem_script::vm::Running;
+use tandem_sip::Message;
 
 use crate::context::Ctx;
 use crate::effect::{DatabaseId, Effect, Out, Send};
+use crate::endpoint::Endpoint;
+use crate::gate::GateMode;
 use crate::log::Level;
-use crate::mi::{MiDef, MiOutcome, RpcError};
+use crate::mi::{MiDef, RpcError};
 use crate::node::{Job, Node, WorkerState};
 use crate::replication::Replicated;
-use crate::run::RunState;
 use crate::sockets::Sockets;
 use crate::stats::{StatDef, StatId};
 
@@ -27,7 +30,7 @@ use crate::stats::{StatDef, StatId};
 #[derive(Clone, Copy)]
 pub struct FunctionDef {
     pub sig: FunctionSig,
-    pub run: fn(&mut Call<'_, '_>) -> Called,
+    pub run: fn(&mut Call<'_, '_, '_>) -> Called,
 }
 
 /// A variable of a module's table.
@@ -96,6 +99,7 @@ pub struct Build<'a> {
     pub(crate) globals: &'a BTreeMap<String, Vec<ParamValue>>,
     pub(crate) built: &'a [Option<Arc<dyn Module>>],
     pub(crate) databases: &'a mut Vec<DbUrl>,
+    pub(crate) loaded_names: &'a [&'static str],
     pub program: &'a Program,
     pub sockets: &'a Sockets,
     pub chance: &'a mut Chance,
@@ -140,19 +144,32 @@ impl Build<'_> {
         })
     }
 
-    /// The bit of a branch flag named by a parameter; 0 when the parameter is unset.
+    /// The mask of the branch flag that a parameter names; 0 when the parameter is unset.
     pub fn branch_flag(&self, param: &str) -> u32 {
-        self.text(param).and_then(|name| self.program.branch_flag(name)).unwrap_or(0)
+        let name = self.text(param);
+        let bit = name.and_then(|n| self.program.branch_flags.iter().position(|f| f == n));
+        bit.and_then(|bit| 1u32.checked_shl(bit as u32)).unwrap_or(0)
     }
 
-    /// The variable a parameter names.
-    pub fn variable(&self, param: &str) -> Option<VarId> {
-        self.program.param_variable(self.text(param)?)
+    /// The name of the AVP that a parameter of the form `$avp(name)` names.
+    pub fn avp(&self, param: &str) -> Option<Bytes> {
+        let name = self.text(param)?.strip_prefix("$avp(")?.strip_suffix(')')?;
+        Some(Bytes::copy_from_slice(name.as_bytes()))
     }
 
     /// A database handle for a url; the same url gives the same handle.
     pub fn database(&mut self, url: &str) -> Result<DatabaseId, String> {
         let url = DbUrl::parse(url).map_err(|e| e.to_string())?;
+        let needed = match url.backend {
+            Backend::Sqlite => "db_sqlite",
+            Backend::MySql => return Err("MySQL is not in Tandem yet; use sqlite://PATH".into()),
+            Backend::Postgres => {
+                return Err("PostgreSQL is not in Tandem yet; use sqlite://PATH".into());
+            }
+        };
+        if !self.loaded_names.contains(&needed) {
+            return Err(format!("this url needs the module {needed}: load it"));
+        }
         let at = self.databases.iter().position(|u| *u == url).unwrap_or_else(|| {
             self.databases.push(url);
             self.databases.len() - 1
@@ -180,6 +197,16 @@ pub trait Module: Any + std::marker::Send + Sync {
     /// A datagram sent with a ticket of this module did not leave.
     fn send_failed(&self, _cx: &mut Cx<'_>, _token: u64, _error: crate::effect::SendError) {}
 
+    /// What the binary is to open for this module.
+    fn endpoints(&self) -> Vec<Endpoint> {
+        Vec::new()
+    }
+
+    /// Whether an ACK is for this module alone and no script is to see it.
+    fn absorbs(&self, _cx: &mut Cx<'_>, _ack: &Message) -> bool {
+        false
+    }
+
     /// A reply arrived. `Some`: it was ours and is dealt with; the context comes back otherwise.
     fn reply(&self, _cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
         Some(ctx)
@@ -188,8 +215,16 @@ pub trait Module: Any + std::marker::Send + Sync {
     /// A route that this module started with [`Cx::run_route`] has ended.
     fn route_ended(&self, _cx: &mut Cx<'_>, _token: u64, _ctx: Box<Ctx>, _end: RouteEnd) {}
 
-    /// A sharing tag changed hands.
-    fn tag_changed(&self, _cx: &mut Cx<'_>, _change: &tandem_cluster::TagChange) {}
+    /// Something happened in a cluster: a tag changed hands, a node came or went, a sync ended.
+    fn cluster_news(&self, _cx: &mut Cx<'_>, _news: &tandem_cluster::Effect) {}
+
+    /// The node's id in its clusters and its gate mode; the clusterer's alone.
+    fn identity(&self) -> Option<(u32, GateMode)> {
+        None
+    }
+
+    /// A file asked for with [`Cx::read_file`] was read; a missing one is `Ok(None)`.
+    fn file_read(&self, _cx: &mut Cx<'_>, _token: u64, _result: Result<Option<Bytes>, String>) {}
 
     /// The value of a statistic of kind `Function`, by its index in the table.
     fn statistic(&self, _node: &Node, _now: Now, _index: usize) -> u64 {
@@ -276,6 +311,12 @@ impl Cx<'_> {
         self.out.push(Effect::Db { query, database, ask });
     }
 
+    /// Reads a file of the node's state; the answer comes to [`Module::file_read`].
+    pub fn read_file(&mut self, name: &str, token: u64) {
+        let token = with_slot(self.slot, token);
+        self.out.push(Effect::ReadFile { token, name: name.to_owned() });
+    }
+
     /// Sends a datagram; with a token (48 bits, not 0) a failure comes back.
     pub fn send(&mut self, mut send: Send, token: u64) {
         if token != 0 {
@@ -301,7 +342,7 @@ impl Cx<'_> {
         }
     }
 
-    /// Answers a command that ended with [`MiOutcome::Later`].
+    /// Answers a command that ended with [`crate::mi::MiOutcome::Later`].
     pub fn mi_reply(&mut self, request: u64, result: Result<Json, RpcError>) {
         if let Some(text) = self.node.finish_mi(request, result) {
             self.out.push(Effect::MiReply { request, text: Bytes::from(text) });
@@ -317,7 +358,7 @@ impl Cx<'_> {
 
     /// Runs a script block on a context after this step; it comes back to
     /// [`Module::route_ended`] with `token`.
-    pub fn run_route(&mut self, route: u16, ctx: Box<Ctx>, token: u64) {
+    pub fn run_route(&mut self, route: RouteId, ctx: Box<Ctx>, token: u64) {
         let slot = self.slot;
         self.worker.add_job(Job::Route { route, ctx, done: Some((slot, token)) });
     }
@@ -334,16 +375,15 @@ pub(crate) fn split_slot(number: u64) -> (u16, u64) {
 }
 
 /// A script function being called.
-pub struct Call<'a, 'b> {
+pub struct Call<'a, 'b, 'c> {
     pub cx: &'a mut Cx<'b>,
     pub ctx: &'a mut Ctx,
     pub args: &'a [ArgValue],
     pub site: &'a CallSite,
-    pub program: &'a Arc<Program>,
-    pub(crate) run: &'a mut RunState,
+    pub(crate) running: &'a mut Running<'c>,
 }
 
-impl Call<'_, '_> {
+impl Call<'_, '_, '_> {
     /// The state of the module that exports the function.
     pub fn state<T: Module>(&self) -> Option<Arc<T>> {
         self.cx.node.module::<T>(self.cx.slot)
@@ -352,7 +392,7 @@ impl Call<'_, '_> {
     /// A text argument; empty when omitted or null.
     pub fn text(&self, index: usize) -> Bytes {
         match self.args.get(index) {
-            Some(ArgValue::Value(value)) => value.text(),
+            Some(ArgValue::Value(value)) => value.clone().into_bytes().unwrap_or_default(),
             _ => Bytes::new(),
         }
     }
@@ -382,7 +422,9 @@ impl Call<'_, '_> {
 
     /// Says why a function failed, with its place in the script, and returns -1.
     pub fn complain(&mut self, level: Level, text: impl AsRef<str>) -> Called {
-        let place = self.program.place_text(self.site.place);
+        let place = self.site.place;
+        let file = self.cx.node.program.file_name(place);
+        let place = format!("{file}:{}:{}", place.line, place.column);
         self.cx.log(level, format!("{place}: {}", text.as_ref()));
         Called::Returned(-1)
     }
@@ -399,9 +441,4 @@ impl VarCall<'_, '_> {
     pub fn state<T: Module>(&self) -> Option<Arc<T>> {
         self.cx.node.module::<T>(self.cx.slot)
     }
-}
-
-/// The outcome of a command whose module is not there.
-pub(crate) fn internal() -> MiOutcome {
-    MiOutcome::failed(500, "Internal error")
 }

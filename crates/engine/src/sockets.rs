@@ -137,10 +137,15 @@ impl Sockets {
         let addr: Option<SocketAddr> = rest.parse().ok();
         let equal = candidates().find(|(_, s)| Some(s.addr) == addr);
         let tagged = || candidates().find(|(_, s)| s.tag.as_deref() == Some(rest));
-        let family = || {
-            candidates().find(|(_, s)| addr.is_none_or(|a| a.is_ipv4() == s.addr.is_ipv4()))
-        };
+        let family =
+            || candidates().find(|(_, s)| addr.is_none_or(|a| a.is_ipv4() == s.addr.is_ipv4()));
         equal.or_else(tagged).or_else(family).map(|(id, _)| id)
+    }
+
+    /// The SIP socket with exactly this text or tag: what a script names.
+    pub fn named(&self, text: &str) -> Option<SocketId> {
+        let matches = |s: &Socket| s.text() == text || s.tag.as_deref() == Some(text);
+        self.of(Proto::Udp).find(|(_, s)| matches(s)).map(|(id, _)| id)
     }
 
     /// The socket to reach `to` from: `preferred` if it has the right family, else the first

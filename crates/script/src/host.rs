@@ -1,6 +1,10 @@
 //! The door between a running script and the node.
 
+use bytes::Bytes;
+
+use crate::program::{Call, Place, RouteId};
 use crate::value::Value;
+use crate::vm::Running;
 
 /// What a variable access names: the variable of a module's table, plus the evaluated inner
 /// name and index.
@@ -54,7 +58,7 @@ pub enum ArgValue {
     /// Omitted.
     None,
     Value(Value),
-    /// A variable to read or write through the VM's own accessors.
+    /// A variable to read or write: [`Running::get`], [`Running::set`].
     Var(crate::program::VarId),
     /// What the compiler prepared from a literal: a compiled expression, flag bits, a route.
     Ready(crate::program::Ready),
@@ -63,16 +67,49 @@ pub enum ArgValue {
 /// Everything a script can do to the world.
 pub trait Host {
     fn get(&mut self, var: VarAccess<'_>) -> Value;
+
     /// `Err` is logged with the place; the statement's return code is then -1.
     fn set(&mut self, var: VarAccess<'_>, how: Assign, value: Value) -> Result<(), String>;
+
     /// Calls function `function` of module `module`. `call` identifies the place in the program.
+    /// `args` has exactly as many entries as the function's table row. `running` reads and
+    /// writes the variables that arguments name.
     fn call(
         &mut self,
         module: u16,
         function: u16,
-        call: &crate::program::Call,
+        call: &Call,
         args: &[ArgValue],
+        running: &mut Running<'_>,
     ) -> Called;
+
     /// A line of `xlog`, `log`, or a complaint of the VM itself, with the place it comes from.
-    fn log(&mut self, level: i32, text: &[u8], place: crate::program::Place);
+    fn log(&mut self, level: i32, text: &[u8], place: Place);
+
+    /// Whether a line of this level would be written; saves building it otherwise.
+    fn logs(&self, level: i32) -> bool {
+        let _ = level;
+        true
+    }
+
+    /// `async()` is about to call its function; `route` runs when that ends. The host creates
+    /// the transaction here. `Err` is logged, and the statement's return code is -1.
+    fn begin_async(&mut self, route: RouteId, timeout_s: Option<i32>) -> Result<(), String> {
+        let _ = (route, timeout_s);
+        Err("async() needs the module tm".to_owned())
+    }
+
+    /// `launch()`: starts the function beside the script. When it has ended the host runs
+    /// `route` ([`crate::vm::RunState::start`]) with `text` as `$param(1)`. Gives the return
+    /// code of the statement.
+    fn launch(
+        &mut self,
+        call: &Call,
+        args: &[ArgValue],
+        route: Option<RouteId>,
+        text: Option<Bytes>,
+    ) -> i32 {
+        let _ = (call, args, route, text);
+        -1
+    }
 }

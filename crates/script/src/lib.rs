@@ -3,7 +3,50 @@
 //!
 //! The crate knows no module. What functions, variables, parameters and globals exist is data
 //! ([`sig`]), and everything a running script does to the world goes through [`host::Host`].
+//!
+//! The way of a script: [`source`] (files, spans) -> `lex` -> `parse` (`ast`) -> `lower`
+//! (checks everything and emits code in one walk) -> [`program::Program`] -> [`vm`].
 
+pub mod diag;
+pub mod flags;
 pub mod host;
+pub mod known;
+pub mod program;
 pub mod sig;
+pub mod source;
+pub mod transform;
 pub mod value;
+pub mod vm;
+
+mod ast;
+mod lex;
+mod lower;
+mod nearest;
+mod parse;
+mod pv;
+mod socket;
+
+pub use diag::{Diag, Severity};
+pub use nearest::nearest;
+pub use program::Program;
+pub use source::{Loader, SourceMap, Span};
+
+/// Reads, checks and compiles a script.
+///
+/// The list of diagnostics is complete and in source order; the program is there exactly when
+/// none of them is an error. `main` is the name of the file to start with, as `files` knows it.
+pub fn compile(
+    files: &mut impl Loader,
+    main: &str,
+    catalogue: &sig::Catalogue<'_>,
+) -> (Option<Program>, Vec<Diag>, SourceMap) {
+    let mut map = SourceMap::default();
+    let mut diags = Vec::new();
+    let tokens = lex::tokens(files, main, &mut map, &mut diags);
+    let items = parse::parse(&tokens, &map, &mut diags);
+    let program = lower::lower(&items, &map, catalogue, &mut diags);
+    diags.sort_by_key(|d| (d.span.lo, d.severity));
+    diags.dedup_by(|a, b| a.span == b.span && a.message == b.message);
+    let failed = diags.iter().any(|d| d.severity == Severity::Error);
+    (if failed { None } else { Some(program) }, diags, map)
+}

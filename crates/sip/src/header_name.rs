@@ -174,9 +174,7 @@ impl HeaderName {
         // Bounded: the table is built with free slots, and never has long runs.
         for _ in 0..SLOTS {
             match NAMES.get(slot).copied().flatten() {
-                Some(known) if known.as_str().as_bytes().eq_ignore_ascii_case(name) => {
-                    return known;
-                }
+                Some(known) if is_same(known.as_str().as_bytes(), name) => return known,
                 Some(_) => slot = (slot + 1) % SLOTS,
                 None => break,
             }
@@ -205,6 +203,11 @@ impl fmt::Display for HeaderName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// Most senders write names as the RFCs do, and comparing bytes is cheaper than folding case.
+fn is_same(known: &[u8], name: &[u8]) -> bool {
+    known == name || known.eq_ignore_ascii_case(name)
 }
 
 const fn by_letter(letter: u8) -> HeaderName {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::scan::{is_lws, parse_u32, slice, tail, trim};
+use crate::scan::{parse_u32, slice, tail, trim};
 
 /// The address, if a host is one; an IPv6 address may have its brackets or not.
 #[must_use]
@@ -51,7 +51,6 @@ fn is_host(host: &[u8]) -> bool {
         return std::str::from_utf8(inner).is_ok_and(|s| s.parse::<Ipv6Addr>().is_ok());
     }
     !host.is_empty()
-        && !host.iter().any(|b| is_lws(*b))
         && host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 }
 

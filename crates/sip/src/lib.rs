@@ -2,7 +2,7 @@
 //!
 //! A received [`Message`] is one immutable buffer and an index of its headers. Typed views
 //! ([`Via`], [`NameAddr`], [`Contact`], [`Uri`]...) are parsed when asked for and borrow from the
-//! buffer. What is to change on the way out is said in [`Edits`]; [`write`] makes one pass, and
+//! buffer. What is to change on the way out is said in [`Edits`]; [`write()`] makes one pass, and
 //! what nobody touched leaves byte for byte as it came. Requests and replies of our own are
 //! built by [`build_reply`], [`build_ack`] and [`build_cancel`].
 //!

@@ -10,6 +10,8 @@ pub struct Param<'a> {
     pub name: &'a [u8],
     /// As it is written, with its quotes; `None` without a `=`.
     pub value: Option<&'a [u8]>,
+    /// The whole parameter, without its `;`.
+    pub raw: &'a [u8],
 }
 
 /// Parameters as they are written, in order. Empty ones (`;;`) are skipped.
@@ -71,10 +73,12 @@ impl<'a> Iterator for ParamsIter<'a> {
     }
 }
 
-fn split(text: &[u8]) -> Param<'_> {
-    match memchr::memchr(b'=', text) {
-        Some(at) => Param { name: trim(slice(text, 0, at)), value: Some(trim(tail(text, at + 1))) },
-        None => Param { name: text, value: None },
+fn split(raw: &[u8]) -> Param<'_> {
+    match memchr::memchr(b'=', raw) {
+        Some(at) => {
+            Param { name: trim(slice(raw, 0, at)), value: Some(trim(tail(raw, at + 1))), raw }
+        }
+        None => Param { name: raw, value: None, raw },
     }
 }
 

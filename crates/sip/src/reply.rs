@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::edits::Edit;
-use crate::write::copy_range;
-use crate::{Edits, Header, HeaderName, Message, mark_received};
+use crate::via_edits::source_notes;
+use crate::{Header, HeaderName, Message, Span};
 
 /// Where a request came from, for its topmost Via.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,16 +69,24 @@ pub fn build_reply(req: &Message, code: u16, reason: &[u8], opts: &ReplyOptions<
 }
 
 fn push_vias(req: &Message, received: Option<Received>, out: &mut Vec<u8>) {
-    let mut edits = Edits::new();
-    if let Some(source) = received {
+    let mut at = 0;
+    if let Some(source) = received
+        && let Some(top) = req.header(HeaderName::Via)
         // A Via that cannot be read is sent back as it came: the reply is for its sender alone.
-        let _ = mark_received(req, &mut edits, &source);
+        && let Ok(notes) = source_notes(req, &source)
+    {
+        at = top.span().start;
+        for note in notes {
+            out.extend_from_slice(req.slice(Span::new(at, note.span.start)));
+            note.write(&source, out);
+            at = note.span.end;
+        }
     }
-    let mut list: &[Edit] = edits.list();
     for header in req.headers(HeaderName::Via) {
-        let mut span = header.span();
-        span.end = span.start + header.line().len() as u32;
-        copy_range(req.as_bytes(), span, std::mem::take(&mut list).iter(), out);
+        // Of the topmost, what the notes have not covered is left.
+        let start = header.span().start.max(at);
+        let end = header.span().start + header.line().len() as u32;
+        out.extend_from_slice(req.slice(Span::new(start, end)));
         out.extend_from_slice(b"\r\n");
     }
 }

@@ -37,6 +37,9 @@ pub struct Via<'a> {
     pub received: Option<&'a [u8]>,
     pub rport: Rport,
     pub params: Params<'a>,
+    /// The parameters `received` and `rport` as they are written, with name and value.
+    pub(crate) received_raw: Option<&'a [u8]>,
+    pub(crate) rport_raw: Option<&'a [u8]>,
     /// The whole value. [`crate::Message::span_of`] turns it and every other part into a place.
     pub raw: &'a [u8],
 }
@@ -76,6 +79,8 @@ impl<'a> Via<'a> {
             received: None,
             rport: Rport::Absent,
             params,
+            received_raw: None,
+            rport_raw: None,
             raw,
         };
         via.read_params();
@@ -87,11 +92,13 @@ impl<'a> Via<'a> {
         for p in self.params {
             if p.name.eq_ignore_ascii_case(b"branch") {
                 self.branch = self.branch.or(p.value);
-            } else if p.name.eq_ignore_ascii_case(b"received") {
-                self.received = self.received.or(p.value);
-            } else if p.name.eq_ignore_ascii_case(b"rport") && self.rport == Rport::Absent {
+            } else if p.name.eq_ignore_ascii_case(b"received") && self.received_raw.is_none() {
+                self.received = p.value;
+                self.received_raw = Some(p.raw);
+            } else if p.name.eq_ignore_ascii_case(b"rport") && self.rport_raw.is_none() {
                 let port = p.value.and_then(parse_u32).and_then(|n| u16::try_from(n).ok());
                 self.rport = port.filter(|p| *p > 0).map_or(Rport::Empty, Rport::Port);
+                self.rport_raw = Some(p.raw);
             }
         }
     }

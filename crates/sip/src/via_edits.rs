@@ -4,8 +4,10 @@ use std::io::Write as _;
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
-use crate::{Edits, HeaderName, Message, Received, Rport, Span, Transport, ValueError};
+use crate::reply::push_number;
+use crate::{Edits, HeaderName, Message, Received, Rport, Span, Transport, ValueError, Via};
 
 /// A Via of our own.
 #[derive(Clone, Copy, Debug)]
@@ -32,8 +34,8 @@ impl ViaLine<'_> {
         line.push(b' ');
         line.extend_from_slice(self.host);
         if let Some(port) = self.port {
-            // Writing into a Vec cannot fail.
-            let _ = write!(line, ":{port}");
+            line.push(b':');
+            push_number(&mut line, u32::from(port));
         }
         for part in [b";branch=", self.branch, self.params, b"\r\n"] {
             line.extend_from_slice(part);
@@ -73,41 +75,91 @@ pub fn mark_received(
     edits: &mut Edits,
     source: &Received,
 ) -> Result<bool, ValueError> {
+    let notes = source_notes(msg, source)?;
+    for note in &notes {
+        let mut text = Vec::with_capacity(NOTE_BYTES_MAX);
+        note.write(source, &mut text);
+        edits.replace(note.span, text);
+    }
+    Ok(!notes.is_empty())
+}
+
+/// One parameter of the topmost Via that is to say where the request came from.
+pub(crate) struct SourceNote {
+    /// What it replaces; empty where it is to be inserted.
+    pub(crate) span: Span,
+    param: SourceParam,
+}
+
+enum SourceParam {
+    Received,
+    Rport,
+}
+
+/// Room for `;received=` and the longest address.
+const NOTE_BYTES_MAX: usize = 64;
+
+impl SourceNote {
+    /// Appends the parameter, with its `;` if it is new.
+    pub(crate) fn write(&self, source: &Received, out: &mut Vec<u8>) {
+        if self.span.is_empty() {
+            out.push(b';');
+        }
+        match self.param {
+            SourceParam::Received => {
+                out.extend_from_slice(b"received=");
+                push_ip(source.ip.to_canonical(), out);
+            }
+            SourceParam::Rport => {
+                out.extend_from_slice(b"rport=");
+                push_number(out, u32::from(source.port));
+            }
+        }
+    }
+}
+
+/// The address without brackets: RFC 5118 4.5.
+fn push_ip(ip: IpAddr, out: &mut Vec<u8>) {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            push_number(out, u32::from(a));
+            for octet in [b, c, d] {
+                out.push(b'.');
+                push_number(out, u32::from(octet));
+            }
+        }
+        // Writing into a Vec cannot fail.
+        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
+    }
+}
+
+/// What [`mark_received`] is to write, in the order of places.
+pub(crate) fn source_notes(
+    msg: &Message,
+    source: &Received,
+) -> Result<SmallVec<[SourceNote; 2]>, ValueError> {
     let via = msg.top_via()?;
     // A dual-stack socket shows IPv4 sources as mapped addresses.
     let ip = source.ip.to_canonical();
     let known = |written: Option<IpAddr>| written.is_some_and(|w| w.to_canonical() == ip);
     let with_rport = source.add_rport || via.rport != Rport::Absent;
-    let with_received = with_rport || via.received.is_some() || !known(via.host_ip());
-    let count = edits.len();
-    let mut append = Vec::new();
+    let with_received = with_rport || via.received_raw.is_some() || !known(via.host_ip());
+    let mut notes: SmallVec<[SourceNote; 2]> = SmallVec::new();
     if with_received && !known(via.received_ip()) {
-        set_param(msg, edits, &mut append, b"received", &ip.to_string());
+        let span = place(msg, &via, via.received_raw);
+        notes.extend(span.map(|span| SourceNote { span, param: SourceParam::Received }));
     }
     if with_rport && via.rport != Rport::Port(source.port) {
-        set_param(msg, edits, &mut append, b"rport", &source.port.to_string());
+        let span = place(msg, &via, via.rport_raw);
+        notes.extend(span.map(|span| SourceNote { span, param: SourceParam::Rport }));
     }
-    if let Some(span) = msg.span_of(via.raw)
-        && !append.is_empty()
-    {
-        edits.insert_after(span.end, append);
-    }
-    Ok(edits.len() != count)
+    notes.sort_by_key(|note| note.span.start);
+    Ok(notes)
 }
 
-/// Gives a parameter of the topmost Via a value where it stands, or notes it in `append`.
-fn set_param(msg: &Message, edits: &mut Edits, append: &mut Vec<u8>, name: &[u8], value: &str) {
-    let param = msg
-        .top_via()
-        .ok()
-        .and_then(|via| via.params.into_iter().find(|p| p.name.eq_ignore_ascii_case(name)));
-    let text = [name, b"=", value.as_bytes()].concat();
-    let Some(param) = param else {
-        append.push(b';');
-        return append.extend_from_slice(&text);
-    };
-    let last = param.value.unwrap_or(param.name);
-    if let (Some(start), Some(end)) = (msg.span_of(param.name), msg.span_of(last)) {
-        edits.replace(Span::new(start.start, end.end), text);
-    }
+/// Where a parameter of the Via stands; the empty place behind the Via if it is not there.
+fn place(msg: &Message, via: &Via<'_>, param: Option<&[u8]>) -> Option<Span> {
+    let end = msg.span_of(via.raw)?.end;
+    param.map_or(Some(Span::new(end, end)), |param| msg.span_of(param))
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::edits::{Edit, Edits};
-use crate::scan::slice;
+use crate::scan::{slice, tail};
 use crate::{HeaderName, Message, Span};
 
 /// Appends the message with its edits to `out`. Bytes that no edit names are copied as they are.
@@ -17,26 +17,16 @@ pub fn write(msg: &Message, edits: &Edits, out: &mut Vec<u8>) {
 }
 
 fn copy(msg: &Message, list: &[Edit], out: &mut Vec<u8>) {
+    let buf = msg.as_bytes();
     let added: usize = list.iter().map(|e| e.text.len()).sum();
-    out.reserve(msg.as_bytes().len() + added);
-    let end = msg.as_bytes().len() as u32;
-    copy_range(msg.as_bytes(), Span::new(0, end), list.iter().filter(|e| fits(msg, e.span)), out);
-}
-
-/// Copies `range` of `buf` with the edits, which must lie in it and be in order.
-pub(crate) fn copy_range<'a>(
-    buf: &[u8],
-    range: Span,
-    list: impl Iterator<Item = &'a Edit>,
-    out: &mut Vec<u8>,
-) {
-    let mut at = range.start;
-    for edit in list {
-        out.extend_from_slice(slice(buf, at as usize, edit.span.start as usize));
+    out.reserve(buf.len() + added);
+    let mut at = 0;
+    for edit in list.iter().filter(|e| fits(msg, e.span)) {
+        out.extend_from_slice(slice(buf, at, edit.span.start as usize));
         out.extend_from_slice(&edit.text);
-        at = edit.span.end;
+        at = edit.span.end as usize;
     }
-    out.extend_from_slice(slice(buf, at as usize, range.end as usize));
+    out.extend_from_slice(tail(buf, at));
 }
 
 /// `false` for what lies outside of the message or would touch the empty line.

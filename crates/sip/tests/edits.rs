@@ -1,5 +1,7 @@
 //! Editing messages: what is not named stays, and edits that meet resolve by their rules.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use tandem_sip::*;
@@ -331,7 +333,9 @@ proptest! {
 
     #[test]
     fn untouched_headers_are_read_back_the_same(
-        name in "X-[a-z]{1,6}", value in "[a-z][a-z ,;]{0,10}[a-z]", uri in "sip:[a-z]{1,5}@[a-z]{1,5}",
+        name in "X-[a-z]{1,6}",
+        value in "[a-z][a-z ,;]{0,10}[a-z]",
+        uri in "sip:[a-z]{1,5}@[a-z]{1,5}",
         body in "[a-z]{0,20}",
     ) {
         let msg = parse(INVITE);
@@ -346,8 +350,8 @@ proptest! {
         prop_assert_eq!(out.body(), body.as_bytes());
         prop_assert_eq!(out.content_length(), Ok(Some(body.len() as u32)));
         for name in [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CallId] {
-            let lines = |m: &Message| m.headers(name).map(|h| h.line().to_vec()).collect::<Vec<_>>();
-            prop_assert_eq!(lines(&out), lines(&msg));
+            let expected = msg.headers(name).map(|h| h.line());
+            prop_assert!(out.headers(name).map(|h| h.line()).eq(expected));
         }
     }
 }

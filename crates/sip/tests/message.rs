@@ -1,5 +1,7 @@
 //! Reading messages: what is tolerated, what is refused, what is found where.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use tandem_sip::*;
@@ -232,7 +234,10 @@ proptest! {
 
     #[test]
     fn lines_of_separators_are_read_without_panic(
-        lines in proptest::collection::vec("(Via|m|To|CSeq|l|From)? ?:?[ ,;<>\"\\\\=a:/\r\n\t]{0,12}", 0..6),
+        lines in proptest::collection::vec(
+            "(Via|m|To|CSeq|l|From)? ?:?[ ,;<>\"\\\\=a:/\r\n\t]{0,12}",
+            0..6,
+        ),
     ) {
         exercise(format!("INVITE sip:a@b SIP/2.0\r\n{}\r\n\r\n", lines.join("\r\n")).into_bytes());
     }

@@ -1,6 +1,8 @@
 //! The test messages of RFC 4475 and RFC 5118, byte for byte. Each test is named after the file
 //! and says what this layer must make of it.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json};
 
 /// The longest request that is read, in bytes.
-pub const REQUEST_BYTES_MAX: usize = 65_535;
+const REQUEST_BYTES_MAX: usize = 65_535;
 
 /// A request that is well formed.
 #[derive(Debug)]

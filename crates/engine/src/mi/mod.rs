@@ -3,7 +3,7 @@
 mod envelope;
 mod registry;
 
-pub use envelope::{Request, RpcError, parse_request, reply_error, reply_result};
+pub use envelope::{Params, Request, RpcError, parse_request, reply_error, reply_result};
 pub use registry::{Found, Registry};
 
 use serde_json::Value as Json;
@@ -96,5 +96,49 @@ impl MiCall<'_, '_> {
 
     fn arg(&self, name: &str) -> Option<&Json> {
         self.args.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+    }
+}
+
+/// Executes a request as it came; `None`: nothing is answered now (a notification, or the
+/// answer comes later).
+pub(crate) fn execute(cx: &mut Cx<'_>, request: u64, text: &[u8]) -> Option<String> {
+    let Request { id, method, params } = match parse_request(text) {
+        Ok(request) => request,
+        Err((id, error)) => return Some(reply_error(&id, &error)),
+    };
+    let outcome = run_command(cx, request, &method, params);
+    let Some(id) = id else {
+        // A notification is executed and not answered, whatever becomes of it.
+        return None;
+    };
+    match outcome {
+        MiOutcome::Done(result) => Some(reply_result(&id, result)),
+        MiOutcome::Failed(error) => Some(reply_error(&id, &error)),
+        MiOutcome::Later => {
+            if cx.node.park_mi(request, id.clone()) {
+                return None;
+            }
+            let busy = RpcError { code: 500, message: "Too many commands wait".into(), data: None };
+            Some(reply_error(&id, &busy))
+        }
+    }
+}
+
+/// Executes a command by name; also for commands that come from another node.
+pub fn run_command(cx: &mut Cx<'_>, request: u64, method: &str, params: Params) -> MiOutcome {
+    let found = match cx.node.mi.find(method) {
+        Ok(found) => found,
+        Err(mut error) => {
+            if error.data.is_none() {
+                error.data = cx.node.mi.nearest(method).map(|n| format!("did you mean {n}?"));
+            }
+            return MiOutcome::Failed(error);
+        }
+    };
+    match registry::match_params(found.def, params) {
+        Ok(args) => {
+            cx.for_slot(found.slot, |cx| (found.def.run)(&mut MiCall { cx, request, args }))
+        }
+        Err(error) => MiOutcome::Failed(error),
     }
 }

@@ -52,9 +52,7 @@ impl Registry {
         match self.short.get(name).map(Vec::as_slice) {
             Some([one]) => by_index(one).ok_or_else(RpcError::method_not_found),
             Some(several) if !self.exact.contains_key(name) => Err(self.ambiguous(several)),
-            _ => {
-                self.exact.get(name).and_then(by_index).ok_or_else(RpcError::method_not_found)
-            }
+            _ => self.exact.get(name).and_then(by_index).ok_or_else(RpcError::method_not_found),
         }
     }
 
@@ -143,7 +141,8 @@ mod tests {
     static DUMP: MiDef = def("usrloc:dump", &["ul_dump"], &[&[], BRIEF]);
     static LIST: MiDef = def("clusterer:list", &["clusterer_list"], &[&[]]);
     static STATS: MiDef = def("statistics:list", &["list_statistics"], &[&[]]);
-    static ACTIVE: MiDef = def("clusterer:shtag_set_active", &["clusterer_shtag_set_active"], &[TAG]);
+    static ACTIVE: MiDef =
+        def("clusterer:shtag_set_active", &["clusterer_shtag_set_active"], &[TAG]);
 
     fn registry() -> Registry {
         let mut registry = Registry::default();

@@ -1,0 +1,426 @@
+//! A compiled script: plain data, immutable, shared by all workers.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use regex::bytes::Regex;
+use smallvec::SmallVec;
+
+use crate::flags::FlagSet;
+use crate::host::{Assign, Context};
+use crate::sig::Routes;
+use crate::source::Span;
+use crate::transform::TransformCall;
+
+/// Index of a variable reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VarId(pub u32);
+
+/// Index of a route block in [`Program::routes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RouteId(pub u32);
+
+/// Index of a call site in [`Program::calls`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CallId(pub u32);
+
+/// A place in the script; `file` indexes [`Program::files`], line and column count from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    pub file: u16,
+    pub line: u32,
+    pub column: u32,
+}
+
+/// An argument prepared at load.
+#[derive(Clone, Debug)]
+pub enum Ready {
+    Regex(Arc<Regex>),
+    Flags(Arc<FlagSet>),
+    /// Bit of a message flag, an index in [`Program::message_flags`].
+    MessageFlag(u8),
+    /// Bit of a branch flag, an index in [`Program::branch_flags`].
+    BranchFlag(u8),
+    Route(RouteId),
+    SharingTag(Arc<TagName>),
+    /// Upper case names.
+    Methods(Arc<[String]>),
+}
+
+/// `name` or `name/cluster`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TagName {
+    pub name: String,
+    pub cluster: Option<u32>,
+}
+
+/// A call site.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub id: CallId,
+    pub module: u16,
+    pub function: u16,
+    pub place: Place,
+    pub(crate) args: SmallVec<[Arg; 4]>,
+}
+
+/// Where a value of an argument comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Arg {
+    None,
+    Int(i32),
+    Str(Bytes),
+    Format(u32),
+    /// The value of a variable as it is.
+    Var(VarId),
+    /// The value must be an integer.
+    IntVar(VarId),
+    /// An integer becomes its text.
+    StrVar(VarId),
+    /// The variable itself.
+    Ref(VarId),
+    Ready(Ready),
+}
+
+/// A compiled block.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Exactly one bit; `route[x]` is [`Routes::REQUEST`] like `route`.
+    pub kind: Routes,
+    /// Empty for blocks without a name.
+    pub name: String,
+    /// Seconds, for `timer_route`; 0 otherwise.
+    pub interval_s: u32,
+    pub place: Place,
+    pub(crate) entry: u32,
+}
+
+/// A value in the global part of a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    Int(i32),
+    Str(String),
+}
+
+/// `name = value`.
+#[derive(Clone, Debug)]
+pub struct Global {
+    /// The present name, also when the script uses an older one.
+    pub name: &'static str,
+    pub value: Setting,
+    pub span: Span,
+    pub place: Place,
+}
+
+/// One parameter of one module, after the module expression was expanded.
+#[derive(Clone, Debug)]
+pub struct ModParam {
+    /// Index in the catalogue.
+    pub module: u16,
+    /// Index in the module's parameters.
+    pub param: u16,
+    pub value: Setting,
+    /// The value, for messages.
+    pub span: Span,
+    pub place: Place,
+    /// The bit, when the parameter names a message or branch flag.
+    pub flag: Option<u8>,
+    /// The variable, when the parameter names one.
+    pub var: Option<VarId>,
+}
+
+/// `loadmodule`.
+#[derive(Clone, Debug)]
+pub struct LoadedModule {
+    /// Index in the catalogue.
+    pub module: u16,
+    pub span: Span,
+    pub place: Place,
+}
+
+/// `socket = PROTO:ADDR[:PORTS] [OPTION ...]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Lower case.
+    pub proto: String,
+    /// An address (IPv6 without brackets), a host or interface name, or `*`.
+    pub host: String,
+    /// Inclusive ranges; empty: the default port of the protocol.
+    pub ports: Vec<(u16, u16)>,
+    /// `as HOST[:PORT]`.
+    pub advertised: Option<(String, Option<u16>)>,
+    pub tag: Option<String>,
+    pub workers: Option<u32>,
+    pub tos: Option<u32>,
+    pub anycast: bool,
+    pub frag: bool,
+    pub reuse_port: bool,
+    pub accept_subdomain: bool,
+    pub span: Span,
+    pub place: Place,
+}
+
+/// `alias = [PROTO:]HOST[:PORT] [accept_subdomain]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alias {
+    pub proto: Option<String>,
+    pub host: String,
+    pub port: Option<u16>,
+    pub accept_subdomain: bool,
+    pub span: Span,
+    pub place: Place,
+}
+
+/// A reference to a variable, resolved.
+#[derive(Clone, Debug)]
+pub(crate) struct VarRef {
+    pub(crate) target: VarTarget,
+    pub(crate) name: Name,
+    pub(crate) index: IndexRef,
+    pub(crate) context: Context,
+    pub(crate) transforms: SmallVec<[TransformCall; 1]>,
+    /// As written, for messages.
+    pub(crate) text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VarTarget {
+    /// Index in the catalogue and in the module's variables.
+    Module(u16, u16),
+    /// Slot of `$var(name)`.
+    Slot(u32),
+    /// `$var` with a computed name.
+    DynamicVar,
+    Rc,
+    Param,
+    Return,
+    Route,
+    RouteName,
+    RouteType,
+    CfgLine,
+    CfgFile,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Name {
+    None,
+    Text(Bytes),
+    Format(u32),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum IndexRef {
+    None,
+    At(i32),
+    Var(VarId),
+    All,
+    Append,
+}
+
+/// Literal text with variables in it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Format {
+    pub(crate) parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Part {
+    Text(Bytes),
+    Var(VarId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CompareOp {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    Match,
+    NoMatch,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Compare {
+    pub(crate) op: CompareOp,
+    pub(crate) left: VarId,
+    pub(crate) right: Operand,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Operand {
+    Null,
+    Int(i32),
+    Str(Bytes),
+    Var(VarId),
+    Net(IpNet),
+    Regex(Arc<Regex>),
+}
+
+/// An address with the length of its prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IpNet {
+    pub(crate) addr: IpAddr,
+    pub(crate) bits: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ArithOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Mod,
+    And,
+    Or,
+    Xor,
+    Shl,
+    Shr,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct RouteCall {
+    pub(crate) target: RouteTarget,
+    pub(crate) args: SmallVec<[Arg; 2]>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum RouteTarget {
+    Fixed(RouteId),
+    Dynamic(Arg),
+}
+
+/// `async()` and `launch()`.
+#[derive(Clone, Debug)]
+pub(crate) struct Detached {
+    pub(crate) call: CallId,
+    pub(crate) route: Option<RouteId>,
+    pub(crate) timeout_s: Option<i32>,
+    pub(crate) text: Arg,
+}
+
+/// One instruction. Jumps are absolute; "test" is the register that conditions set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Op {
+    Jump(u32),
+    JumpTrue(u32),
+    JumpFalse(u32),
+    JumpError(u32),
+    /// Forgets that a condition called something ([`Op::NoBranch`]).
+    Condition,
+    /// An `if` took no branch: the code is the condition's last call, 1 if there was none.
+    NoBranch,
+    TestVar(VarId),
+    TestTop,
+    TestRc,
+    Compare(u32),
+    PushInt(i32),
+    PushStr(u32),
+    PushNull,
+    PushVar(VarId),
+    PushTest,
+    PushRc,
+    Arith(ArithOp),
+    /// Like `Arith`, but null on either side is an error.
+    Compound(ArithOp),
+    BitNot,
+    Negate,
+    Store(VarId, Assign),
+    Pop,
+    Call(CallId),
+    Async(u32),
+    Launch(u32),
+    Route(u32),
+    /// Pops this many extra values, then the code.
+    Return(u8),
+    Exit,
+    Drop,
+    /// The end of a block.
+    End,
+    /// Level, format.
+    Xlog(i32, u32),
+    /// Level, string.
+    Log(i32, u32),
+    CaseInt(i32, u32),
+    CaseStr(u32, u32),
+    LoopEnter,
+    /// Counts; jumps out with an error at the limit.
+    LoopCount(u32),
+    LoopLeave,
+    /// Index in `fors`, where to go at the end.
+    ForNext(u32, u32),
+    /// The string says which assertion failed.
+    AssertFailed(u32),
+}
+
+/// A checked and compiled script.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// Names of the files, in the order of [`Place::file`].
+    pub files: Vec<String>,
+    pub routes: Vec<Route>,
+    pub globals: Vec<Global>,
+    /// In order of loading; `core` is not in the list.
+    pub modules: Vec<LoadedModule>,
+    /// In order of the script.
+    pub modparams: Vec<ModParam>,
+    pub sockets: Vec<Socket>,
+    pub aliases: Vec<Alias>,
+    /// Names of message flags; the index is the bit.
+    pub message_flags: Vec<String>,
+    /// Names of branch flags; the index is the bit.
+    pub branch_flags: Vec<String>,
+    /// Sharing tags that the script defines or uses.
+    pub sharing_tags: Vec<TagName>,
+    pub(crate) var_names: Arc<[Bytes]>,
+    pub(crate) calls: Vec<Call>,
+    pub(crate) vars: Vec<VarRef>,
+    pub(crate) formats: Vec<Format>,
+    pub(crate) strings: Vec<Bytes>,
+    pub(crate) compares: Vec<Compare>,
+    pub(crate) route_calls: Vec<RouteCall>,
+    pub(crate) detached: Vec<Detached>,
+    /// Variable to set, list to walk.
+    pub(crate) fors: Vec<(VarId, VarId)>,
+    pub(crate) code: Vec<Op>,
+    /// One place per instruction.
+    pub(crate) places: Vec<Place>,
+    pub(crate) while_loops_max: u32,
+}
+
+impl Program {
+    /// The block of a kind and name; the empty name is the block without one.
+    pub fn route_named(&self, kind: Routes, name: &str) -> Option<RouteId> {
+        self.routes.iter().position(|r| r.kind == kind && r.name == name).map(|i| RouteId(i as u32))
+    }
+
+    /// All blocks of a kind.
+    pub fn routes_of(&self, kind: Routes) -> impl Iterator<Item = (RouteId, &Route)> {
+        let numbered = self.routes.iter().enumerate();
+        numbered.filter(move |(_, r)| r.kind == kind).map(|(i, r)| (RouteId(i as u32), r))
+    }
+
+    pub fn route(&self, id: RouteId) -> Option<&Route> {
+        self.routes.get(id.0 as usize)
+    }
+
+    pub fn call(&self, id: CallId) -> Option<&Call> {
+        self.calls.get(id.0 as usize)
+    }
+
+    /// The last value of a global, `None` when the script does not set it.
+    pub fn global(&self, name: &str) -> Option<&Setting> {
+        self.globals.iter().rev().find(|g| g.name == name).map(|g| &g.value)
+    }
+
+    pub fn file_name(&self, place: Place) -> &str {
+        self.files.get(usize::from(place.file)).map_or("?", String::as_str)
+    }
+
+    /// A variable as the script writes it, for messages.
+    pub fn var_text(&self, var: VarId) -> &str {
+        self.vars.get(var.0 as usize).map_or("?", |v| v.text.as_str())
+    }
+}

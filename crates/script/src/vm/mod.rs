@@ -1,0 +1,221 @@
+//! The machine that runs a [`Program`]. A run stops at any call whose answer comes later and
+//! goes on, on any thread, with [`resume`].
+
+mod access;
+mod exec;
+mod ops;
+mod vars;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+pub(crate) use access::kind_name;
+pub use access::{assign_var, eval_var};
+pub(crate) use ops::compile_regex;
+pub use vars::Vars;
+
+use crate::host::{Assign, Host};
+use crate::program::{Place, Program, RouteId, VarId};
+use crate::sig::VariableSig;
+use crate::value::Value;
+
+/// Instructions of one run, resumptions included. Far above any sane script; stops loops that
+/// the limit of `while` alone would let run for hours when nested.
+pub const STEPS_MAX: u32 = 1_000_000;
+/// Routes within routes.
+pub const ROUTE_DEPTH_MAX: usize = 100;
+/// Bytes of one text that formatting or `+` builds.
+pub const TEXT_BYTES_MAX: usize = 256 << 10;
+
+pub const L_ERR: i32 = -1;
+pub const L_WARN: i32 = 1;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Off the end of the block, or `return` in it.
+    Fell,
+    /// `exit`, `return(0)`, or a function that returned 0.
+    Exit,
+    /// `drop`: like exit, and the default action of the block is vetoed.
+    Drop,
+    /// A failed `assert()`.
+    Assert,
+    /// The run was ended by a limit; it was logged.
+    Limit,
+}
+
+/// What [`run`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// `code` is the return code of the block.
+    Done { code: i32, how: End },
+    /// A function answers later: [`resume`].
+    Suspended,
+}
+
+/// Where a run stands. Owns all it needs and is `Send`.
+#[derive(Clone, Debug, Default)]
+pub struct RunState {
+    /// The `$var` table: lend the worker's before [`run`], take it back at the end.
+    pub vars: Vars,
+    pc: usize,
+    rc: i32,
+    /// Outcome of the last condition: 1, 0, or -1 for an error.
+    test: i8,
+    /// The condition called a function or route.
+    called: bool,
+    stack: SmallVec<[Item; 4]>,
+    loops: SmallVec<[u32; 4]>,
+    frames: SmallVec<[Frame; 2]>,
+    named: Vec<(Bytes, Value)>,
+    returned: SmallVec<[Value; 1]>,
+    steps: u32,
+    pending: Pending,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Pending {
+    #[default]
+    Nothing,
+    Call,
+    Async(RouteId),
+}
+
+/// A stack cell. An integer literal has no text, an integer from a variable has.
+#[derive(Clone, Debug)]
+enum Item {
+    Literal(Value),
+    Value(Value),
+    /// An operation on the way failed and was logged.
+    Failed,
+}
+
+#[derive(Clone, Debug)]
+struct Frame {
+    route: RouteId,
+    /// Where the caller goes on; unused in the first frame.
+    back: usize,
+    params: SmallVec<[Value; 2]>,
+    stack_base: usize,
+    loops_base: usize,
+}
+
+enum Flow {
+    Next,
+    Stop(Step),
+}
+
+impl RunState {
+    /// A run of a block, to be given to [`run`]. `params` are `$param(1)`, `$param(2)`, ...
+    pub fn start(program: &Program, route: RouteId, params: &[Value]) -> Self {
+        let mut run = Self { rc: 1, steps: STEPS_MAX, ..Self::default() };
+        run.enter(program, route, SmallVec::from(params));
+        run
+    }
+
+    /// Named parameters of an event: `$param(name)`.
+    #[must_use]
+    pub fn with_named(mut self, named: Vec<(Bytes, Value)>) -> Self {
+        self.named = named;
+        self
+    }
+
+    /// Sets what `$rc` is at the start, as for the route of `async()`.
+    #[must_use]
+    pub fn with_code(mut self, code: i32) -> Self {
+        self.rc = code;
+        self
+    }
+
+    /// The block that runs now.
+    pub fn route(&self) -> Option<RouteId> {
+        self.frames.last().map(|f| f.route)
+    }
+
+    /// The place of the instruction that ran last.
+    pub fn place(&self, program: &Program) -> Place {
+        self.pc.checked_sub(1).and_then(|at| program.places.get(at)).copied().unwrap_or_default()
+    }
+
+    /// Bytes that this run keeps alive beyond its own size, for limits on suspended runs.
+    pub fn bytes_held(&self) -> usize {
+        let size = |v: &Value| match v {
+            Value::Str(s) | Value::Both(_, s) => s.len(),
+            Value::Null | Value::Int(_) => 0,
+        };
+        let params = self.frames.iter().flat_map(|f| f.params.iter()).map(size).sum::<usize>();
+        let named = self.named.iter().map(|(n, v)| n.len() + size(v)).sum::<usize>();
+        params + named + self.vars.bytes_held()
+    }
+
+    fn enter(&mut self, program: &Program, route: RouteId, params: SmallVec<[Value; 2]>) {
+        let (stack_base, loops_base) = (self.stack.len(), self.loops.len());
+        self.frames.push(Frame { route, back: self.pc, params, stack_base, loops_base });
+        self.pc = program.route(route).map_or(usize::MAX, |r| r.entry as usize);
+    }
+}
+
+/// Runs until the end or until a function suspends.
+pub fn run<H: Host + ?Sized>(program: &Program, run: &mut RunState, host: &mut H) -> Step {
+    run.vars.adapt(program);
+    exec::run(program, run, host)
+}
+
+/// Goes on after [`Step::Suspended`] with the function's return code. On a run that does not
+/// wait the code is only noted.
+pub fn resume<H: Host + ?Sized>(
+    program: &Program,
+    run: &mut RunState,
+    rc: i32,
+    host: &mut H,
+) -> Step {
+    run.vars.adapt(program);
+    exec::resume(program, run, rc, host)
+}
+
+/// The run during [`Host::call`]: reads and writes the variables that arguments name.
+#[derive(Debug)]
+pub struct Running<'a> {
+    pub program: &'a Program,
+    pub run: &'a mut RunState,
+}
+
+impl Running<'_> {
+    pub fn get<H: Host + ?Sized>(&mut self, var: VarId, host: &mut H) -> Value {
+        eval_var(self.program, self.run, var, host)
+    }
+
+    /// Assigns a variable; the error says why the host refused.
+    pub fn set<H: Host + ?Sized>(
+        &mut self,
+        var: VarId,
+        value: Value,
+        host: &mut H,
+    ) -> Result<(), String> {
+        assign_var(self.program, self.run, var, Assign::Set, value, host)
+    }
+
+    pub fn place(&self) -> Place {
+        self.run.place(self.program)
+    }
+}
+
+const fn own(name: &'static str, access: (bool, bool, bool), help: &'static str) -> VariableSig {
+    let (writable, takes_name, takes_index) = access;
+    VariableSig { name, writable, takes_name, takes_index, help }
+}
+
+/// The variables that the machine itself answers.
+pub const VARIABLES: &[VariableSig] = &[
+    own("var", (true, true, false), "script variable of the worker, never cleared"),
+    own("rc", (false, false, false), "code of the last action"),
+    own("retcode", (false, false, false), "code of the last action"),
+    own("param", (false, true, false), "parameter of the route by number, of the event by name"),
+    own("return", (false, true, false), "extra value of the last return(), from 0"),
+    own("route", (false, false, true), "the running block; [-1] the first one, [*] all"),
+    own("route.name", (false, false, true), "name of the running block"),
+    own("route.type", (false, false, true), "kind of the running block"),
+    own("cfg_line", (false, false, false), "line of the script"),
+    own("cfg_file", (false, false, false), "file of the script"),
+];

@@ -30,12 +30,26 @@ pub(crate) struct LocalCap {
 pub(crate) enum SyncPhase {
     Idle,
     /// No donor yet.
-    Pending { since: Mono },
+    Pending {
+        since: Mono,
+    },
     /// SYNC_REQ was sent; nothing has come.
-    Requested { donor: NodeId, at: Mono },
-    Receiving { donor: NodeId, received: u64, total: Option<u64>, last: Mono },
+    Requested {
+        donor: NodeId,
+        at: Mono,
+    },
+    Receiving {
+        donor: NodeId,
+        received: u64,
+        total: Option<u64>,
+        last: Mono,
+    },
     /// Everything came from a Tandem donor; digests are compared until they are equal.
-    Verifying { donor: NodeId, received: u64, until: Mono },
+    Verifying {
+        donor: NodeId,
+        received: u64,
+        until: Mono,
+    },
 }
 
 /// A live packet that waits.
@@ -172,7 +186,8 @@ impl Cluster {
             })
         };
         // A Tandem donor counts and compares; a stock one only counts.
-        let mut donors: Vec<NodeId> = self.peers.keys().copied().filter(|&id| is_donor(id)).collect();
+        let mut donors: Vec<NodeId> =
+            self.peers.keys().copied().filter(|&id| is_donor(id)).collect();
         donors.sort_by_key(|id| {
             let tandem = self.peers.get(id).is_some_and(|peer| peer.kind == Kind::Tandem);
             (Some(*id) == not, !tandem, *id)
@@ -247,7 +262,9 @@ impl Cluster {
             let Some(cap) = self.caps.get(i) else { continue };
             match cap.sync {
                 SyncPhase::Pending { since }
-                    if self.cfg.own.seed && now.saturating_sub(since) >= fallback && fallback > 0 =>
+                    if self.cfg.own.seed
+                        && now.saturating_sub(since) >= fallback
+                        && fallback > 0 =>
                 {
                     if let Some(cap) = self.caps.get_mut(i) {
                         cap.sync = SyncPhase::Idle;

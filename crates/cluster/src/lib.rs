@@ -15,6 +15,7 @@ mod links;
 mod peer;
 mod questions;
 mod register;
+mod routed;
 mod saved;
 mod session;
 mod status;

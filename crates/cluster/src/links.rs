@@ -69,7 +69,8 @@ impl Cluster {
             self.stranger(ctx, from, packet);
             return;
         }
-        let hop_by_hop = matches!(packet.body, Body::Ping { .. } | Body::Pong { .. } | Body::UnknownId);
+        let hop_by_hop =
+            matches!(packet.body, Body::Ping { .. } | Body::Pong { .. } | Body::UnknownId);
         if !self.may_speak(source, from.ip, hop_by_hop) {
             let ip = from.ip;
             ctx.out.log(Level::Warning, format!("packet of node {source} from {ip} dropped"));

@@ -199,10 +199,8 @@ impl Register {
         winner: Winner,
     ) -> Verdict {
         let until = now.saturating_add(SETTLE_NS);
-        let meeting = self
-            .meetings
-            .entry(from)
-            .or_insert(Meeting { until, answered: Claim::default() });
+        let meeting =
+            self.meetings.entry(from).or_insert(Meeting { until, answered: Claim::default() });
         if now >= meeting.until {
             *meeting = Meeting { until, answered: Claim::default() };
         }

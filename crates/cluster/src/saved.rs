@@ -85,8 +85,7 @@ pub(crate) fn decode(file: Bytes) -> Result<Vec<SavedTag>, Malformed> {
 }
 
 fn decode_tag(bytes: Bytes) -> Result<SavedTag, Malformed> {
-    let mut tag =
-        SavedTag { cluster: 0, entry: ClaimEntry::default(), epoch_seen: 0, held: false };
+    let mut tag = SavedTag { cluster: 0, entry: ClaimEntry::default(), epoch_seen: 0, held: false };
     for item in Fields(Reader::new(bytes)) {
         match item? {
             (1, v) => tag.cluster = to_u32(v)?,

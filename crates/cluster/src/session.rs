@@ -252,8 +252,7 @@ impl Cluster {
         for id in self.reachable(Kind::Tandem) {
             let Some(peer) = self.peers.get_mut(&id) else { continue };
             let Some((_, at_once)) = peer.compare_at.filter(|&(at, _)| at <= now) else { continue };
-            peer.compare_at =
-                (self.me < id).then(|| (now.saturating_add(COMPARE_EVERY_NS), false));
+            peer.compare_at = (self.me < id).then(|| (now.saturating_add(COMPARE_EVERY_NS), false));
             let caps: Vec<_> = self
                 .caps
                 .iter()

@@ -104,9 +104,7 @@ impl TagTable {
     ) -> Option<Duty<'_>> {
         let (position, of) = self.share(cluster, capability)?;
         let mine = key % u64::from(of) == u64::from(position);
-        mine.then(|| {
-            Self::mint(Pledge::Share { cluster, capability: capability.to_owned(), key })
-        })
+        mine.then(|| Self::mint(Pledge::Share { cluster, capability: capability.to_owned(), key }))
     }
 
     /// This node's position among the nodes that share, and how many there are (at least 1).
@@ -123,8 +121,7 @@ impl TagTable {
         let mine = {
             let inner = self.read();
             let nodes = inner.nodes.get(&cluster)?;
-            let acting =
-                if nodes.contains(&creator) { creator } else { nodes.first().copied()? };
+            let acting = if nodes.contains(&creator) { creator } else { nodes.first().copied()? };
             acting == inner.me
         };
         mine.then(|| Self::mint(Pledge::Creator { cluster, creator }))
@@ -234,8 +231,7 @@ mod tests {
             let acting = tables.iter().filter(|t| t.duty_by_share(1, "x", key).is_some()).count();
             assert_eq!(acting, 1);
         }
-        let heirs: Vec<_> =
-            tables.iter().map(|t| t.duty_of_creator(1, 7).is_some()).collect();
+        let heirs: Vec<_> = tables.iter().map(|t| t.duty_of_creator(1, 7).is_some()).collect();
         assert_eq!(heirs, [true, false, false]);
     }
 }

@@ -354,8 +354,11 @@ impl Cluster {
 
     /// Addresses moved here or on a peer: fresh meetings are judged again.
     pub(crate) fn addresses_moved(&mut self, ctx: &mut Ctx<'_>, only: Option<NodeId>) {
-        let peers: Vec<_> =
-            self.reachable(Kind::Tandem).into_iter().filter(|&p| only.is_none_or(|o| o == p)).collect();
+        let peers: Vec<_> = self
+            .reachable(Kind::Tandem)
+            .into_iter()
+            .filter(|&p| only.is_none_or(|o| o == p))
+            .collect();
         let names: Vec<_> = self.tags.registers.keys().cloned().collect();
         for peer in peers {
             let winner = self.address_winner(ctx, peer);

@@ -1,7 +1,7 @@
 //! `status()`.
 
-use crate::clusterer::Clusterer;
 use crate::cluster::Cluster;
+use crate::clusterer::Clusterer;
 use crate::peer::{Kind, Peer};
 use crate::status::{CapStatus, ClusterStatus, NodeStatus, PeerKind, Status, StepStatus};
 use crate::wire::LEVEL_MAX;

@@ -504,10 +504,8 @@ mod tests {
                     records
                 })
             ),
-            (raw(), any::<u64>()).prop_map(|(capability, n)| Tandem::Done(Done {
-                capability,
-                count: n,
-            })),
+            (raw(), any::<u64>())
+                .prop_map(|(capability, n)| Tandem::Done(Done { capability, count: n })),
             (raw(), any::<u64>(), any::<bool>()).prop_map(|(capability, n, answer)| {
                 let mut digests = Digests { count: n, ..Digests::default() };
                 digests.buckets[255] = n;

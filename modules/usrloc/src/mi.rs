@@ -1,10 +1,11 @@
 //! Management commands.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value as Json, json};
 use tandem_engine::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam};
 use tandem_engine::node::Node;
-
-use std::sync::Arc;
+use tandem_engine::replication::Replicated;
 
 use crate::state::{Table, Usrloc};
 use crate::store::{
@@ -206,15 +207,21 @@ fn contact_json(
     };
     put("Contact", text(Text::Uri));
     put("ContactID", contact.id.to_string().into());
-    put("Expires", match contact.remaining_s(now_s) {
-        None => "permanent".into(),
-        Some(0) => "expired".into(),
-        Some(left_s) => left_s.into(),
-    });
-    put("Q", match contact.q {
-        Q_UNSET => "".into(),
-        q => (f64::from(q) / 1000.0).to_string().into(),
-    });
+    put(
+        "Expires",
+        match contact.remaining_s(now_s) {
+            None => "permanent".into(),
+            Some(0) => "expired".into(),
+            Some(left_s) => left_s.into(),
+        },
+    );
+    put(
+        "Q",
+        match contact.q {
+            Q_UNSET => "".into(),
+            q => (f64::from(q) / 1000.0).to_string().into(),
+        },
+    );
     put("Callid", text(Text::CallId));
     put("Cseq", contact.cseq.into());
     put("User-agent", text(Text::UserAgent));
@@ -326,6 +333,27 @@ fn sync(call: &mut MiCall<'_, '_>) -> MiOutcome {
     };
     sql.rewrite(call.cx, &table, aor.as_deref(), usrloc.params.use_domain);
     MiOutcome::ok()
+}
+
+fn cluster_sync(call: &mut MiCall<'_, '_>) -> MiOutcome {
+    let usrloc = match usrloc(call) {
+        Ok(usrloc) => usrloc,
+        Err(outcome) => return outcome,
+    };
+    if !usrloc.is_replicated() {
+        return MiOutcome::failed(400, "Clustering not enabled");
+    }
+    let now = call.cx.now;
+    let membership = call.cx.node.membership();
+    let clusters = membership.status(now).map(|s| s.clusters).unwrap_or_default();
+    let own = clusters.into_iter().filter(|c| c.cluster == usrloc.params.cluster);
+    let mut caps = own.flat_map(|c| c.capabilities);
+    let cap = caps.find(|c| c.name == usrloc.capability()).map(|c| c.cap);
+    let asked = cap.and_then(|cap| membership.with(|m, out| m.request_sync(now, cap, out)));
+    match asked {
+        Some(()) => MiOutcome::ok(),
+        None => MiOutcome::failed(400, "Failed to send sync request"),
+    }
 }
 
 fn lossy(bytes: &[u8]) -> Json {

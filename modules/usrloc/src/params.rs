@@ -159,8 +159,12 @@ pub(crate) const PARAMS: &[ParamSig] = &[
 ];
 
 /// Presets that exist and are not here yet.
-const LATER: [&str; 4] =
-    ["sql-only", "federation-cluster", "federation-cachedb-cluster", "full-sharing-cachedb-cluster"];
+const LATER: [&str; 4] = [
+    "sql-only",
+    "federation-cluster",
+    "federation-cachedb-cluster",
+    "full-sharing-cachedb-cluster",
+];
 
 fn preset(text: &str) -> Option<Mode> {
     Some(match text {
@@ -175,9 +179,7 @@ fn preset(text: &str) -> Option<Mode> {
 fn check_preset(text: &str) -> Result<(), String> {
     match preset(text) {
         Some(_) => Ok(()),
-        None if LATER.contains(&text) => {
-            Err(format!("working mode `{text}` is not in Tandem yet"))
-        }
+        None if LATER.contains(&text) => Err(format!("working mode `{text}` is not in Tandem yet")),
         None => Err(format!("`{text}` is no working mode")),
     }
 }

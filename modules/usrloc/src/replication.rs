@@ -34,13 +34,15 @@ pub(crate) fn record(
 
 fn packet(table: Bytes, change: &Replica<'_>, default: &Matching) -> wire::Usrloc {
     match change {
-        Replica::AorInsert { aor, record_label, next_label } => wire::Usrloc::AorInsert(wire::Aor {
-            table,
-            aor: Bytes::copy_from_slice(aor),
-            label: *record_label,
-            next_contact_label: i32::from(*next_label),
-            key_values: Bytes::new(),
-        }),
+        Replica::AorInsert { aor, record_label, next_label } => {
+            wire::Usrloc::AorInsert(wire::Aor {
+                table,
+                aor: Bytes::copy_from_slice(aor),
+                label: *record_label,
+                next_contact_label: i32::from(*next_label),
+                key_values: Bytes::new(),
+            })
+        }
         Replica::ContactInsert { aor, contact, matching } => {
             let mode = match_mode(matching, default);
             wire::Usrloc::ContactInsert(Box::new(wire_contact(table, aor, contact, mode)))
@@ -74,7 +76,12 @@ fn wire_delete(
     }
 }
 
-fn wire_contact(table: Bytes, aor: &[u8], c: &Contact, match_mode: wire::MatchMode) -> wire::Contact {
+fn wire_contact(
+    table: Bytes,
+    aor: &[u8],
+    c: &Contact,
+    match_mode: wire::MatchMode,
+) -> wire::Contact {
     wire::Contact {
         table,
         aor: Bytes::copy_from_slice(aor),
@@ -322,9 +329,7 @@ impl Replicated for Usrloc {
     fn snapshot(&self, cx: &mut Cx<'_>, form: Form, buckets: Option<&[u8]>) -> Snapshot {
         let now_s = cx.now.unix_s();
         match form {
-            Form::Stock => {
-                Snapshot { version: wire::VERSION, records: self.stock_snapshot(now_s) }
-            }
+            Form::Stock => Snapshot { version: wire::VERSION, records: self.stock_snapshot(now_s) },
             Form::Tandem => {
                 let records = self.tandem_snapshot(now_s, buckets);
                 Snapshot { version: TANDEM_VERSION, records }
@@ -352,14 +357,13 @@ impl Replicated for Usrloc {
             for bucket in 0..BUCKETS as u32 {
                 for record in table.domain.snapshot(bucket as u8, now_s) {
                     let name = Bytes::copy_from_slice(table.name().as_bytes());
-                    let packet = match record {
+                    let found = match record {
                         store::Record::Contact { aor, contact }
                             if contact.last_modified_s >= since_s =>
                         {
                             let matching = key_mode(contact.keyed_by_call_id);
                             let contact = &contact;
-                            let update =
-                                Replica::ContactUpdate { aor: &aor, contact, matching };
+                            let update = Replica::ContactUpdate { aor: &aor, contact, matching };
                             packet(name, &update, default)
                         }
                         store::Record::Tombstone { aor, tombstone }
@@ -367,12 +371,12 @@ impl Replicated for Usrloc {
                         {
                             let tombstone = &tombstone;
                             let delete = Replica::ContactDelete { aor: &aor, tombstone };
-                            self::packet(name, &delete, default)
+                            packet(name, &delete, default)
                         }
                         _ => continue,
                     };
-                    let payload = packet.encode();
-                    packets.extend(payload.map(|p| (packet.packet_type(), wire::VERSION, p)));
+                    let payload = found.encode();
+                    packets.extend(payload.map(|p| (found.packet_type(), wire::VERSION, p)));
                 }
             }
         }

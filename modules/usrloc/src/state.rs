@@ -260,12 +260,7 @@ impl Module for Usrloc {
         }
     }
 
-    fn db(
-        &self,
-        cx: &mut Cx<'_>,
-        token: u64,
-        result: Result<tandem_db::Rows, tandem_db::DbError>,
-    ) {
+    fn db(&self, cx: &mut Cx<'_>, token: u64, result: Result<tandem_db::Rows, tandem_db::DbError>) {
         let Some(sql) = &self.sql else { return };
         match sql.answered(token) {
             sql::Answered::Load { table } => {

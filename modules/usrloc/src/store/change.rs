@@ -7,8 +7,13 @@ use smallvec::SmallVec;
 use super::contact::{Contact, NewContact};
 use super::matching::Matching;
 
-/// When a write happened: hybrid logical microseconds, then the node. Later writes are greater.
-pub use super::stamp::Stamp;
+/// When a write happened. Later writes are greater.
+pub use tandem_cluster::Stamp;
+
+/// A stamp from its parts.
+pub(crate) const fn stamp_at(time_us: u64, node: u32) -> Stamp {
+    Stamp { time_us, node }
+}
 
 /// Who asks for a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -312,7 +312,7 @@ impl std::fmt::Debug for Contact {
 }
 
 /// A text value of a flat JSON object.
-pub(crate) fn key_value(json: &[u8], key: &str) -> Option<String> {
+fn key_value(json: &[u8], key: &str) -> Option<String> {
     if json.is_empty() {
         return None;
     }
@@ -375,9 +375,10 @@ pub(super) struct Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::stamp_at;
 
     fn contact(new: &NewContact<'_>) -> Contact {
-        Contact::new(new, false, Stamp::new(1, 1), Digester::default()).unwrap()
+        Contact::new(new, false, stamp_at(1, 1), Digester::default()).unwrap()
     }
 
     #[test]
@@ -400,7 +401,7 @@ mod tests {
     fn texts_beyond_64_kib_are_refused() {
         let long = vec![b'x'; 70_000];
         let new = NewContact { path: &long, ..NewContact::default() };
-        let made = Contact::new(&new, false, Stamp::new(1, 1), Digester::default());
+        let made = Contact::new(&new, false, stamp_at(1, 1), Digester::default());
         assert_eq!(made.unwrap_err(), NotStored::TooLong);
     }
 

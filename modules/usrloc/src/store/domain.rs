@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 use parking_lot::Mutex;
 use tandem_clock::Chance;
-use super::sip_hash;
+use tandem_sip::sip_hash;
 
 use super::aor::{Aor, Contacts, Graves};
 use super::change::{Done, Origin, Sink, Tombstone};
@@ -19,7 +19,7 @@ pub const BUCKETS: usize = 256;
 /// A contact that ends within this time is in no digest, since clocks differ.
 const DIGEST_MARGIN_S: u64 = 10;
 /// Deletes that a domain remembers, at most; beyond it the first one is forgotten first.
-const GRAVES_MAX: usize = 1 << 20;
+const GRAVES_MAX: usize = if cfg!(test) { 1 << 15 } else { 1 << 20 };
 
 /// What a domain holds, in figures that every node computes the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::aor::{Aor, CONTACTS_MAX, LABELS, compare};
 use super::change::{
-    Change, Done, Event, NotStored, Origin, Outcome, Replica, Sink, Stamp, Tombstone, Why,
+    Change, Done, Event, NotStored, Origin, Outcome, Replica, Sink, Stamp, Tombstone, Why, stamp_at,
 };
 use super::contact::{Contact, DbState, Local, NewContact, Slot};
 use super::digest::Digester;
@@ -66,7 +66,7 @@ impl<'a> Edit<'a> {
                 Origin::Tandem { stamp },
             ) => self.merge(&contact, matching.is_keyed_by_call_id(), stamp, matching),
             (Change::Put { contact, matching }, Origin::Database) => {
-                let stamp = Stamp::new(contact.last_modified_s.saturating_mul(1_000_000), 0);
+                let stamp = stamp_at(contact.last_modified_s.saturating_mul(1_000_000), 0);
                 self.merge(&contact, matching.is_keyed_by_call_id(), stamp, matching)
             }
             (Change::Put { contact, matching }, Origin::Stock { node }) => {
@@ -81,10 +81,7 @@ impl<'a> Edit<'a> {
                 let keyed_by_call_id = matching.is_keyed_by_call_id();
                 let until_s = self.now_s + TOMBSTONE_S;
                 let (uri, call_id) = (uri.into(), call_id.into());
-                self.bury(
-                    Tombstone { uri, call_id, keyed_by_call_id, cseq, stamp, until_s },
-                    true,
-                )
+                self.bury(Tombstone { uri, call_id, keyed_by_call_id, cseq, stamp, until_s }, true)
             }
             (Change::DeleteNamed { uri, call_id, cseq, matching }, _) => {
                 self.delete_stock(uri, call_id, cseq, matching)
@@ -119,17 +116,16 @@ impl<'a> Edit<'a> {
     /// registrar's, except that a lower CSeq never replaces a higher one.
     fn put(&mut self, new: &NewContact<'_>, matching: &Matching) -> Outcome {
         let found = self.find(matching, new.uri, new.call_id).cloned();
-        if let Some(old) = found.as_ref().filter(|old| !old.is_expired(self.now_s)) {
-            if old.call_id() == new.call_id && old.cseq > new.cseq {
-                return Outcome::Ignored(Why::OldCseq);
-            }
+        let rival = found.as_ref().filter(|old| !old.is_expired(self.now_s));
+        if rival.is_some_and(|old| old.call_id() == new.call_id && old.cseq > new.cseq) {
+            return Outcome::Ignored(Why::OldCseq);
         }
         let keyed = matching.is_keyed_by_call_id();
         self.delete_other_matches(matching, new, found.as_ref().map(|c| c.id));
-        if let Some(old) = &found {
-            if old.uri() != new.uri || old.keyed_by_call_id != keyed {
-                self.tell_renamed(old);
-            }
+        if let Some(old) = &found
+            && (old.uri() != new.uri || old.keyed_by_call_id != keyed)
+        {
+            self.tell_renamed(old);
         }
         let stamp = self.sink.stamp();
         let made = match Contact::new(new, keyed, stamp, self.scope) {
@@ -140,7 +136,12 @@ impl<'a> Edit<'a> {
     }
 
     /// A loose matching mode may mean several contacts: the new one replaces them all.
-    fn delete_other_matches(&mut self, matching: &Matching, new: &NewContact<'_>, kept: Option<u64>) {
+    fn delete_other_matches(
+        &mut self,
+        matching: &Matching,
+        new: &NewContact<'_>,
+        kept: Option<u64>,
+    ) {
         let others = self.contacts().filter(|c| Some(c.id) != kept);
         let others = others.filter(|c| matching.matches(c, new.uri, new.call_id));
         let ids: SmallVec<[u64; 4]> = others.map(|c| c.id).collect();
@@ -201,7 +202,7 @@ impl<'a> Edit<'a> {
         equal_cseq: bool,
     ) -> Outcome {
         let found = self.find(matching, new.uri, new.call_id).cloned();
-        let mut stamp = Stamp::new(new.last_modified_s.saturating_mul(1_000_000), node);
+        let mut stamp = stamp_at(new.last_modified_s.saturating_mul(1_000_000), node);
         let call_id = matching.is_keyed_by_call_id().then_some(new.call_id);
         let graves = self.shard.graves.get(&self.done.aor);
         let dead = graves.and_then(|g| g.stamp_of(new.uri, call_id));
@@ -216,7 +217,7 @@ impl<'a> Edit<'a> {
                 return Outcome::Ignored(Why::Older);
             }
             if earlier >= stamp {
-                stamp = Stamp::new(earlier.time_us.saturating_add(1), node);
+                stamp = stamp_at(earlier.time_us.saturating_add(1), node);
             }
         }
         let made = match Contact::new(new, call_id.is_some(), stamp, self.scope) {

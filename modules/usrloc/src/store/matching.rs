@@ -1,5 +1,6 @@
 //! How a new contact finds the one it replaces (`matching_mode`, flag `matching-mode`).
 
+use tandem_sip::{Uri, uris_equal};
 
 use super::contact::Contact;
 
@@ -52,7 +53,7 @@ impl Matching {
 }
 
 fn same_uri(a: &[u8], b: &[u8]) -> bool {
-    a.eq_ignore_ascii_case(b)
+    matches!((Uri::parse(a), Uri::parse(b)), (Ok(a), Ok(b)) if uris_equal(&a, &b))
 }
 
 /// The value of a URI parameter; empty when it has none.
@@ -69,11 +70,11 @@ fn uri_param<'a>(uri: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{NewContact, Stamp, digest::Digester};
+    use crate::store::{NewContact, digest::Digester, stamp_at};
 
     fn stored(uri: &[u8], call_id: &[u8]) -> Contact {
         let new = NewContact { uri, call_id, ..NewContact::default() };
-        Contact::new(&new, false, Stamp::new(1, 1), Digester::default()).unwrap()
+        Contact::new(&new, false, stamp_at(1, 1), Digester::default()).unwrap()
     }
 
     #[test]

@@ -17,7 +17,6 @@ mod digest;
 mod domain;
 mod edit;
 mod matching;
-mod stamp;
 #[cfg(test)]
 mod tests;
 
@@ -30,19 +29,11 @@ pub use domain::{BUCKETS, Digests, Domain, Record};
 pub use edit::Edit;
 pub use matching::{MATCH_PARAMS_MAX, Matching};
 
-pub(crate) use contact::key_value;
+#[cfg(test)]
+pub(crate) use change::stamp_at;
 
-fn sip_hash(bytes: &[u8]) -> u32 {
-    let group = |bytes: &[u8]| {
-        bytes.iter().fold(0u32, |v, &b| v.wrapping_mul(256).wrapping_add_signed(i32::from(b as i8)))
-    };
-    let mut groups = bytes.chunks_exact(4);
-    let mut h = 0u32;
-    for chunk in groups.by_ref() {
-        let v = group(chunk);
-        h = h.wrapping_add(v ^ (v >> 3));
-    }
-    let v = group(groups.remainder());
-    h = h.wrapping_add(v ^ (v >> 3));
-    h.wrapping_add(h >> 11).wrapping_add(h >> 13).wrapping_add(h >> 23)
+/// A contact outside of any table.
+#[cfg(test)]
+pub(crate) fn test_contact(new: &NewContact<'_>, by_call_id: bool, stamp: Stamp) -> Contact {
+    Contact::new(new, by_call_id, stamp, digest::Digester::default()).unwrap()
 }

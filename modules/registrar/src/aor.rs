@@ -69,7 +69,10 @@ mod tests {
     #[test]
     fn the_key_has_the_domain_in_lower_case_and_the_user_as_configured() {
         let params = Params::default();
-        assert_eq!(key("sip:Al%69ce@Sip.Example.ORG:5060;x=1", &params).unwrap(), "Alice@sip.example.org");
+        assert_eq!(
+            key("sip:Al%69ce@Sip.Example.ORG:5060;x=1", &params).unwrap(),
+            "Alice@sip.example.org"
+        );
         assert_eq!(key("sip:example.org", &params).unwrap(), "example.org");
         assert_eq!(key("tel:+4930123", &params).unwrap(), "+4930123");
         let params = Params { case_sensitive: false, use_domain: false, ..Params::default() };

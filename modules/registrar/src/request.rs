@@ -83,7 +83,9 @@ impl<'a> Register<'a> {
         if register.star {
             let given = msg.expires().ok().flatten();
             let is_zero = given == Some(0);
-            return is_zero.then_some(register).ok_or(Refusal::new(400, "Star Contact needs Expires 0"));
+            return is_zero
+                .then_some(register)
+                .ok_or(Refusal::new(400, "Star Contact needs Expires 0"));
         }
         let ContactList::List(list) = list else { return Ok(register) };
         let allowed = allowed_methods(msg);
@@ -235,7 +237,11 @@ mod tests {
         Message::parse(Bytes::from(text)).unwrap()
     }
 
-    fn read<R>(lines: &str, flags: &SaveFlags, look: impl FnOnce(&Register<'_>) -> R) -> Result<R, Refusal> {
+    fn read<R>(
+        lines: &str,
+        flags: &SaveFlags,
+        look: impl FnOnce(&Register<'_>) -> R,
+    ) -> Result<R, Refusal> {
         let msg = message(lines);
         let mut chance = Chance::from_number(1);
         Register::read(&msg, flags, &Params::default(), &mut chance).map(|r| look(&r))

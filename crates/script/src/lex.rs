@@ -49,7 +49,14 @@ pub(crate) fn tokens(
     let mut out = Vec::new();
     match files.load(main, None) {
         Ok(loaded) => match map.add(loaded.name, loaded.text, None) {
-            Some(file) => Lexer { files, map, diags, out: &mut out }.file(file, 0),
+            Some(file) => {
+                let mut lexer = Lexer { files, map, diags, out: &mut out, endless: false };
+                lexer.file(file, 0);
+                if lexer.endless {
+                    // What was read so many times over would only repeat its own mistakes.
+                    out.clear();
+                }
+            }
             None => diags.push(too_much(Span::default())),
         },
         Err(why) => {
@@ -71,6 +78,8 @@ struct Lexer<'a, L> {
     map: &'a mut SourceMap,
     diags: &'a mut Vec<Diag>,
     out: &'a mut Vec<Token>,
+    /// Files include each other without end.
+    endless: bool,
 }
 
 impl<L: Loader> Lexer<'_, L> {
@@ -116,7 +125,11 @@ impl<L: Loader> Lexer<'_, L> {
             self.diags.push(Diag::error("E0003", word, "a quoted file name is expected here"));
             return;
         };
+        if self.endless {
+            return;
+        }
         if depth + 1 > INCLUDE_DEPTH_MAX || self.map.files.len() >= INCLUDES_MAX {
+            self.endless = true;
             let text = format!("files are included deeper than {INCLUDE_DEPTH_MAX} levels");
             let help = "does a file include itself?";
             self.diags.push(Diag::error("E0004", span, text).help(help));
@@ -222,7 +235,7 @@ impl Cursor<'_> {
             self.at += 1;
         }
         let shown = String::from_utf8_lossy(self.text.get(start..self.at).unwrap_or(&[]));
-        let message = format!("`{}` means nothing here", shown.escape_default());
+        let message = format!("`{}` means nothing here", shown.escape_debug());
         diags.push(Diag::error("E0007", self.span(start), message));
         None
     }

@@ -354,3 +354,77 @@ pub(crate) fn source_offset(text: &[u8], raw: bool, offset: usize) -> usize {
     }
     at
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::source::Loaded;
+
+    struct One(&'static str);
+
+    impl Loader for One {
+        fn load(&mut self, path: &str, _: Option<&str>) -> Result<Loaded, String> {
+            Ok(Loaded { name: path.to_owned(), text: self.0.as_bytes().to_vec() })
+        }
+    }
+
+    fn lexed(text: &'static str) -> Vec<String> {
+        let (mut map, mut diags) = (SourceMap::default(), Vec::new());
+        let tokens = tokens(&mut One(text), "t", &mut map, &mut diags);
+        assert!(diags.is_empty(), "{diags:?}");
+        tokens.iter().map(|t| String::from_utf8_lossy(map.text(t.span)).into_owned()).collect()
+    }
+
+    #[test]
+    fn variables_end_at_operators_outside_parentheses() {
+        assert_eq!(lexed("$var(x)=~2"), ["$var(x)", "=~", "2", ""]);
+        assert_eq!(lexed("$rU!=$(ru{s.len})-1"), ["$rU", "!=", "$(ru{s.len})", "-", "1", ""]);
+        assert_eq!(lexed("f($avp(a b),$ru);"), ["f", "(", "$avp(a b)", ",", "$ru", ")", ";", ""]);
+    }
+
+    #[test]
+    fn comments_nest_and_lines_continue() {
+        assert_eq!(lexed("a /* x /* y */ z */ b # c\nd \\\n e"), ["a", "b", "d", "e", ""]);
+    }
+
+    #[test]
+    fn escapes_give_bytes_and_keep_back_references() {
+        let (mut map, mut diags) = (SourceMap::default(), Vec::new());
+        let text = r#""\n\x41\101\1\\\"\a\/" '\n'"#;
+        let tokens = tokens(&mut One(text), "t", &mut map, &mut diags);
+        let values: Vec<_> = tokens
+            .iter()
+            .filter_map(|t| if let Tok::Str { value, .. } = &t.tok { Some(value) } else { None })
+            .collect();
+        assert_eq!(values[0], b"\nAA\\1\\\"\x07\\/");
+        assert_eq!(values[1], b"\\n");
+    }
+
+    proptest! {
+        #[test]
+        fn spans_of_tokens_lie_in_order_inside_the_text(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            struct Any(Vec<u8>);
+            impl Loader for Any {
+                fn load(&mut self, path: &str, from: Option<&str>) -> Result<Loaded, String> {
+                    if from.is_some() {
+                        return Err("one file only".to_owned());
+                    }
+                    Ok(Loaded { name: path.to_owned(), text: self.0.clone() })
+                }
+            }
+            let len = bytes.len() as u32;
+            let (mut map, mut diags) = (SourceMap::default(), Vec::new());
+            let tokens = tokens(&mut Any(bytes), "t", &mut map, &mut diags);
+            let mut at = 0;
+            for token in &tokens {
+                prop_assert!(token.span.lo >= at && token.span.hi >= token.span.lo);
+                prop_assert!(token.span.hi <= len);
+                at = token.span.hi;
+            }
+        }
+    }
+}

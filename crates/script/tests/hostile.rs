@@ -127,7 +127,8 @@ proptest! {
     fn any_expression_compiles_and_runs(
         terms in proptest::collection::vec(
             (proptest::sample::select(&["+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>"][..]),
-             proptest::sample::select(&["1", "-2147483648", "$var(a)", "\"t\"", "$avp(n)", "0"][..])),
+             proptest::sample::select(
+                &["1", "-2147483648", "$var(a)", "\"t\"", "$avp(n)", "0"][..])),
             0..12),
     ) {
         let tail: String = terms.iter().map(|(o, t)| format!(" {o} {t}")).collect();

@@ -125,7 +125,8 @@ fn failed_assignment_sets_minus_one() {
 #[test]
 fn strings_expand_in_arguments_and_logs_only() {
     let all = lines(
-        "$var(a) = \"x$var(b)\"; trace(\"$var(a) $$\"); log(1, \"$var(a)\"); xdbg(\"$var(a)$var(u)\");
+        "$var(a) = \"x$var(b)\"; trace(\"$var(a) $$\"); log(1, \"$var(a)\"); \
+            xdbg(\"$var(a)$var(u)\");
          $var(n) = \"a\"; xlog(\"$var($var(n))\\x41\\101\\1\"); xlog('\\n$var(n)');
          $avp(l) = 1; $avp(l) = 2; xlog(\"$avp(l)/$(avp(l)[1])/$(avp(l)[-1])/$avp(none)\");",
     );
@@ -146,7 +147,8 @@ fn strings_expand_in_arguments_and_logs_only() {
 fn switch_falls_through_until_break() {
     let body = |v: &str| {
         lines(&format!(
-            "$var(x) = {v}; switch ($var(x)) {{ case 1: xlog(\"one\"); case \"b\": xlog(\"b\"); break;
+            "$var(x) = {v}; switch ($var(x)) {{ case 1: xlog(\"one\"); case \"b\": xlog(\"b\"); \
+                break;
              case 10: xlog(\"ten\"); default: xlog(\"default\"); }}"
         ))
     };
@@ -162,7 +164,8 @@ fn switch_falls_through_until_break() {
 #[test]
 fn loops_end_at_their_limit_and_by_break() {
     let all = lines(
-        "$var(i) = 0; while ($var(i) < 3) { $var(i) += 1; if ($var(i) == 2) break; } xlog(\"$var(i)\");
+        "$var(i) = 0; while ($var(i) < 3) { $var(i) += 1; if ($var(i) == 2) break; } \
+            xlog(\"$var(i)\");
          while (1) { $var(n) = $var(n) + 1; } xlog(\"$var(n)\");
          $avp(l) = 1; $avp(l) = 2; for ($var(x) in $(avp(l)[*])) xlog(\"$var(x)\");",
     );
@@ -223,11 +226,11 @@ fn zero_exit_and_drop_end_everything() {
 
 #[test]
 fn routes_get_parameters_and_know_their_stack() {
-    let (_, _, trace) = end(
-        "route { $var(v) = \"val\"; route(A, 1, \"raw $var(v)\", $var(v)); $var(n) = \"A\"; \
+    let (_, _, trace) =
+        end("route { $var(v) = \"val\"; route(A, 1, \"raw $var(v)\", $var(v)); $var(n) = \"A\"; \
          route($var(n)); route(\"A\"); route(\"$var(none)\"); xlog(\"$rc\"); }
-         route[A] { xlog(\"$param(1)|$param(2)|$param(3)|$param(4)|$route|$(route[-1])|$(route[*])\"); }",
-    );
+         route[A] { \
+             xlog(\"$param(1)|$param(2)|$param(3)|$param(4)|$route|$(route[-1])|$(route[*])\"); }");
     assert_eq!(trace[0], "[2] 1|raw $var(v)|val|<null>|route[A]|route|route[A] > route @2");
     assert_eq!(trace[1], trace[2]);
     assert_eq!(trace[3], "[-1] there is no route[<null>] @1");
@@ -245,10 +248,10 @@ fn endless_recursion_is_cut_at_100() {
 
 #[test]
 fn arguments_are_prepared_and_typed() {
-    let (_, _, trace) = end(
-        "route { $var(i) = 7; $var(t) = \"7\"; ret($var(i)); xlog(\"$rc\"); ret($var(t)); xlog(\"$rc\");
-         trace($var(i)); fetch($avp(x)); xlog(\"$avp(x)\"); setflag(\"A\"); setbflag(\"B\", 2); }",
-    );
+    let (_, _, trace) =
+        end("route { $var(i) = 7; $var(t) = \"7\"; ret($var(i)); xlog(\"$rc\"); ret($var(t)); \
+            xlog(\"$rc\");
+         trace($var(i)); fetch($avp(x)); xlog(\"$avp(x)\"); setflag(\"A\"); setbflag(\"B\", 2); }");
     let wanted = [
         "ret(7)",
         "[2] 7 @1",
@@ -366,7 +369,9 @@ route[SUB] { trace("sub $param(1)"); if ($param(1) == 3) return(-1, $param(1)); 
 
 proptest! {
     #[test]
-    fn suspending_anywhere_changes_nothing(pattern in proptest::collection::vec(any::<bool>(), 1..40)) {
+    fn suspending_anywhere_changes_nothing(
+        pattern in proptest::collection::vec(any::<bool>(), 1..40),
+    ) {
         let program = program(BUSY);
         let mut straight = World::default();
         let direct = run(&program, &mut straight);

@@ -1,1 +1,77 @@
 //! The command line of a running node.
+//!
+//! `tandemctl COMMAND [ARG..]` sends a management command through the node's FIFO and prints the
+//! answer. Called as `opensipsctl` (a link), or with `fifo` in front, it takes the words of a
+//! keepalived hook as they are: `opensipsctl fifo clusterer_shtag_set_active service/1`.
+
+mod args;
+mod config;
+mod fifo;
+mod status;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use serde_json::Value as Json;
+
+const HELP: &str = "\
+usage: tandemctl [--fifo PATH] [--reply-dir DIR] [--timeout SECONDS] [--json] COMMAND [ARG..]
+
+  status                       who is active for which tag, since when and why; what is in step
+  ul_dump                      the registered contacts
+  which                        every command the node knows
+  fifo COMMAND [ARG..]         the same as COMMAND, as keepalived hooks write it
+
+Arguments are positional, or named as name=value; one that starts with [ or { is JSON.
+The FIFO is the one of --fifo, $TANDEM_FIFO, $OSIPS_FIFO, or OSIPS_FIFO in tandemctlrc or
+opensipsctlrc (beside this command, in /etc/tandem or /etc/opensips), else /tmp/opensips_fifo.
+Exit status: 0 done, 1 the node refused, 2 the node was not reached or the call was wrong.
+";
+
+/// Runs the command line; `argv` includes the program's own name.
+pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match execute(argv) {
+        Ok(code) => code,
+        Err(text) => {
+            let _ = writeln!(std::io::stderr(), "tandemctl: {text}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn execute(argv: impl IntoIterator<Item = OsString>) -> Result<ExitCode, String> {
+    let call = args::parse(argv)?;
+    let Some(command) = &call.command else {
+        print!("{HELP}");
+        return Ok(if call.help { ExitCode::SUCCESS } else { ExitCode::from(2) });
+    };
+    let is_status = command == "status" && call.params == Json::Null;
+    let method = if is_status { "tandem:status" } else { command.as_str() };
+    let target = config::resolve(&call);
+    let answer = fifo::ask(&target, method, call.params.clone())?;
+    if let Some(error) = answer.get("error") {
+        let _ = writeln!(std::io::stderr(), "tandemctl: {}", error_text(error));
+        return Ok(ExitCode::FAILURE);
+    }
+    let result = answer.get("result").cloned().unwrap_or(Json::Null);
+    let text = match &result {
+        _ if is_status && !call.json => status::render(&result),
+        Json::String(text) if !call.json => format!("{text}\n"),
+        other => format!("{other:#}\n"),
+    };
+    // A reader that went away (a closed pager) is no failure of the command.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn error_text(error: &Json) -> String {
+    let field = |name: &str| error.get(name).map(plain).unwrap_or_default();
+    let data = field("data");
+    let detail = if data.is_empty() { String::new() } else { format!(": {data}") };
+    format!("{} {}{detail}", field("code"), field("message"))
+}
+
+fn plain(json: &Json) -> String {
+    json.as_str().map_or_else(|| json.to_string(), String::from)
+}

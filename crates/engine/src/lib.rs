@@ -1,1 +1,38 @@
-//! The node.
+//! The node: everything between bytes and modules.
+//!
+//! A node is a function of its inputs. [`worker::Worker::step`] takes an [`effect::Input`] and
+//! the time and appends [`effect::Effect`]s; nothing in here owns a socket, a file, a thread, a
+//! clock or a source of chance. The same code runs behind the server's threads and, whole
+//! clusters of it, in the simulator.
+//!
+//! Where to look: `module` is what a module is; `context` what a script run knows; `run` how
+//! routes run, suspend and end; `transport` where messages go; `membership` and `outbox` how
+//! changes reach the peers; `gate` what waits for them; `mi` how operators ask; `build` how a
+//! checked script becomes a node.
+
+pub mod avp;
+pub mod build;
+pub mod catalogue;
+pub mod context;
+pub mod core;
+pub mod date;
+pub mod effect;
+pub mod endpoint;
+pub mod gate;
+pub mod log;
+pub mod membership;
+pub mod mi;
+pub mod module;
+pub mod node;
+pub mod outbox;
+pub mod replication;
+pub mod run;
+pub mod sockets;
+pub mod startup;
+pub mod stats;
+pub mod table;
+pub mod testing;
+pub mod transport;
+pub mod worker;
+
+mod uri_edit;

@@ -27,6 +27,7 @@ mod pv;
 mod socket;
 
 pub use diag::{Diag, Severity};
+pub use nearest::nearest;
 pub use program::Program;
 pub use source::{Loader, SourceMap, Span};
 

@@ -148,21 +148,21 @@ pub struct Dependency {
 
 /// The part of a module's table that the language needs.
 #[derive(Clone, Copy, Debug)]
-pub struct ModuleSig {
+pub struct ModuleSig<'a> {
     pub name: &'static str,
     pub help: &'static str,
     pub dependencies: &'static [Dependency],
     pub params: &'static [ParamSig],
-    pub functions: &'static [FunctionSig],
-    pub variables: &'static [VariableSig],
-    pub events: &'static [&'static str],
+    pub functions: &'a [FunctionSig],
+    pub variables: &'a [VariableSig],
+    pub events: &'a [&'static str],
 }
 
 /// Everything the checker may accept: index 0 of `modules` is `core`, whose params are the
 /// globals and which is always loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct Catalogue<'a> {
-    pub modules: &'a [ModuleSig],
+    pub modules: &'a [ModuleSig<'a>],
     /// Names that exist in the field and not here yet (see `known.rs`): the checker says "not in
     /// Tandem yet" for them and "unknown" for everything else.
     pub known: &'a crate::known::Known,

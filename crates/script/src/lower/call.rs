@@ -91,7 +91,7 @@ impl Lower<'_> {
     pub(super) fn call_site(&mut self, call: &ast::Call) -> Option<(CallId, AsyncUse)> {
         let (module, function, sig) = self.find_function(&call.name)?;
         self.site(&call.name.name, sig.routes, call.name.span);
-        self.count(call, sig)?;
+        self.count(call, &sig)?;
         let mut args: SmallVec<[Arg; 4]> = SmallVec::new();
         for (i, row) in sig.args.iter().enumerate() {
             args.push(match call.args.get(i) {
@@ -130,7 +130,7 @@ impl Lower<'_> {
         Some(())
     }
 
-    fn find_function(&mut self, name: &Ident) -> Option<(u16, u16, &'static FunctionSig)> {
+    fn find_function(&mut self, name: &Ident) -> Option<(u16, u16, FunctionSig)> {
         if let Some(found) = self.lookup(&name.name) {
             return Some(found);
         }
@@ -173,13 +173,13 @@ impl Lower<'_> {
     }
 
     /// The first loaded function of the name that allows the block; else the first of the name.
-    fn lookup(&self, name: &str) -> Option<(u16, u16, &'static FunctionSig)> {
+    fn lookup(&self, name: &str) -> Option<(u16, u16, FunctionSig)> {
         let kind = self.program.routes.get(self.block).map_or(Routes::ANY, |r| r.kind);
         let mut fallback = None;
         for module in &self.loaded {
             let rows = self.module(*module).map_or(&[][..], |m| m.functions);
             for (i, row) in rows.iter().enumerate().filter(|(_, f)| f.name == name) {
-                let found = (*module, i as u16, row);
+                let found = (*module, i as u16, *row);
                 if row.routes.allows(kind) {
                     return Some(found);
                 }

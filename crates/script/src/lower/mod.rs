@@ -130,7 +130,7 @@ impl<'a> Lower<'a> {
         Place { file: at.file as u16, line: at.line, column: at.column }
     }
 
-    fn module(&self, index: u16) -> Option<&'a ModuleSig> {
+    fn module(&self, index: u16) -> Option<&'a ModuleSig<'a>> {
         self.catalogue.modules.get(usize::from(index))
     }
 

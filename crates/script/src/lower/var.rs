@@ -209,7 +209,7 @@ impl Lower<'_> {
             }
             None => Name::None,
         };
-        let index = self.index(origin, spec, sig, depth)?;
+        let index = self.index(origin, spec, &sig, depth)?;
         if sig.name == "var" && matches!(target, VarTarget::Slot(_)) {
             target = match &inner_name {
                 Name::Text(text) => VarTarget::Slot(self.slot(text)),
@@ -242,12 +242,7 @@ impl Lower<'_> {
         modules.flat_map(|m| m.variables).any(|v| v.name == name && !v.takes_name)
     }
 
-    fn target(
-        &mut self,
-        name: &str,
-        named: bool,
-        span: Span,
-    ) -> Option<(VarTarget, &'static VariableSig)> {
+    fn target(&mut self, name: &str, named: bool, span: Span) -> Option<(VarTarget, VariableSig)> {
         if let Some(sig) = vm::VARIABLES.iter().find(|v| v.name == name) {
             let target = match name {
                 "rc" | "retcode" => VarTarget::Rc,
@@ -260,13 +255,13 @@ impl Lower<'_> {
                 "cfg_file" => VarTarget::CfgFile,
                 _ => VarTarget::Slot(0),
             };
-            return Some((target, sig));
+            return Some((target, *sig));
         }
         let mut fallback = None;
         for module in &self.loaded {
             let rows = self.module(*module).map_or(&[][..], |m| m.variables);
             for (i, row) in rows.iter().enumerate().filter(|(_, v)| v.name == name) {
-                let found = (VarTarget::Module(*module, i as u16), row);
+                let found = (VarTarget::Module(*module, i as u16), *row);
                 if row.takes_name == named {
                     return Some(found);
                 }

@@ -1,0 +1,199 @@
+//! `db_url` values.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// A `db_url`, taken apart. Neither `Debug` nor `Display` shows the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DbUrl {
+    pub backend: Backend,
+    /// SQLite: the path of the file. Servers: the name of the database.
+    pub database: String,
+    pub user: Option<String>,
+    pub password: Option<String>,
+    pub host: Option<String>,
+    pub port: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Backend {
+    Sqlite,
+    MySql,
+    Postgres,
+}
+
+/// Why a `db_url` is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum UrlError {
+    #[error("a database URL looks like `sqlite:///var/lib/tandem/tandem.db`; `://` is missing")]
+    NoScheme,
+    #[error("`{0}` is no database that Tandem knows; it has `sqlite`")]
+    UnknownScheme(String),
+    #[error("the database URL names no {0}")]
+    NoDatabase(&'static str),
+    #[error("the port of the database URL is no number between 1 and 65535")]
+    BadPort,
+    #[error("{0} is not in Tandem yet; use `sqlite:///path/to/file`")]
+    NotYet(Backend),
+}
+
+impl DbUrl {
+    /// Reads `scheme://rest`. For SQLite the rest is a path: `sqlite:///abs/olute`,
+    /// `sqlite://relative`. For servers it is `[user[:password]@]host[:port]/database`.
+    pub fn parse(url: &str) -> Result<Self, UrlError> {
+        let (scheme, rest) = url.trim().split_once("://").ok_or(UrlError::NoScheme)?;
+        match scheme.to_ascii_lowercase().as_str() {
+            "sqlite" => Self::sqlite(rest),
+            "mysql" => Self::server(Backend::MySql, rest),
+            "postgres" | "postgresql" => Self::server(Backend::Postgres, rest),
+            _ => Err(UrlError::UnknownScheme(scheme.to_owned())),
+        }
+    }
+
+    /// The path of the SQLite file, or the reason why this URL cannot be opened.
+    pub fn sqlite_path(&self) -> Result<&str, UrlError> {
+        match self.backend {
+            Backend::Sqlite => Ok(&self.database),
+            other => Err(UrlError::NotYet(other)),
+        }
+    }
+
+    fn sqlite(path: &str) -> Result<Self, UrlError> {
+        if path.is_empty() || path.ends_with('/') || path.contains('\0') {
+            return Err(UrlError::NoDatabase("file"));
+        }
+        let database = path.to_owned();
+        Ok(Self {
+            backend: Backend::Sqlite,
+            database,
+            user: None,
+            password: None,
+            host: None,
+            port: None,
+        })
+    }
+
+    fn server(backend: Backend, rest: &str) -> Result<Self, UrlError> {
+        // The last `@`: a password may hold one.
+        let (login, place) = rest.rsplit_once('@').map_or((None, rest), |(l, p)| (Some(l), p));
+        let (address, database) = place.split_once('/').unwrap_or((place, ""));
+        if database.is_empty() {
+            return Err(UrlError::NoDatabase("database"));
+        }
+        let (user, password) = match login.map(|login| login.split_once(':').ok_or(login)) {
+            None => (None, None),
+            Some(Err(user)) => (Some(user.to_owned()), None),
+            Some(Ok((user, password))) => (Some(user.to_owned()), Some(password.to_owned())),
+        };
+        let (host, port) = split_port(address)?;
+        let host = (!host.is_empty()).then(|| host.to_owned());
+        Ok(Self { backend, database: database.to_owned(), user, password, host, port })
+    }
+}
+
+impl fmt::Display for DbUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://", self.backend.scheme())?;
+        if let Some(user) = &self.user {
+            let hidden = if self.password.is_some() { ":***" } else { "" };
+            write!(f, "{user}{hidden}@")?;
+        }
+        if let Some(host) = &self.host {
+            f.write_str(host)?;
+        }
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        let slash = if self.backend == Backend::Sqlite { "" } else { "/" };
+        write!(f, "{slash}{}", self.database)
+    }
+}
+
+impl fmt::Debug for DbUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DbUrl({self})")
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite => "SQLite",
+            Self::MySql => "MySQL",
+            Self::Postgres => "PostgreSQL",
+        })
+    }
+}
+
+impl Backend {
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::MySql => "mysql",
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
+/// Host and port; the host may be an IPv6 address in brackets.
+fn split_port(address: &str) -> Result<(&str, Option<u16>), UrlError> {
+    let port_at = match address.rfind(']') {
+        Some(bracket) => address[bracket..].find(':').map(|colon| bracket + colon),
+        None => address.rfind(':'),
+    };
+    let Some(at) = port_at else { return Ok((address, None)) };
+    match address[at + 1..].parse::<u16>() {
+        Ok(port) if port != 0 => Ok((&address[..at], Some(port))),
+        _ => Err(UrlError::BadPort),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sqlite_paths_are_absolute_with_three_slashes_and_relative_with_two() {
+        let path = |url| DbUrl::parse(url).map(|u| u.sqlite_path().map(str::to_owned));
+        assert_eq!(path("sqlite:///var/lib/t.db"), Ok(Ok("/var/lib/t.db".to_owned())));
+        assert_eq!(path("sqlite://t.db"), Ok(Ok("t.db".to_owned())));
+        assert_eq!(DbUrl::parse("sqlite://"), Err(UrlError::NoDatabase("file")));
+        assert_eq!(DbUrl::parse("/var/lib/t.db"), Err(UrlError::NoScheme));
+    }
+
+    #[test]
+    fn a_server_is_recognised_and_refused_by_name() {
+        let url = DbUrl::parse("mysql://u:p@ss@[::1]:3306/opensips").expect("url");
+        assert_eq!(url.password.as_deref(), Some("p@ss"));
+        assert_eq!((url.host.as_deref(), url.port), (Some("[::1]"), Some(3306)));
+        let refusal = url.sqlite_path().expect_err("no MySQL");
+        assert_eq!(refusal.to_string(), "MySQL is not in Tandem yet; use `sqlite:///path/to/file`");
+        assert!(!format!("{url:?} {url}").contains("p@ss"));
+    }
+
+    #[test]
+    fn an_unknown_scheme_is_named() {
+        let error = DbUrl::parse("oracle://x/y").expect_err("unknown");
+        assert_eq!(error, UrlError::UnknownScheme("oracle".to_owned()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_taken_without_a_panic(
+            text in "(mysql|sqlite|pg)?(://)?[a:@/\\[\\]é0-9]{0,24}",
+        ) {
+            let _ = DbUrl::parse(&text);
+        }
+
+        #[test]
+        fn what_is_shown_reads_back_when_there_is_no_password(
+            host in "[a-z]{1,8}", port in proptest::option::of(1u16..), name in "[a-z]{1,8}",
+        ) {
+            let port = port.map_or(String::new(), |p| format!(":{p}"));
+            let text = format!("postgres://{host}{port}/{name}");
+            prop_assert_eq!(DbUrl::parse(&text).expect("url").to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! From a checked script to a node.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI8, AtomicU64};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tandem_clock::{Chance, Now};
+use tandem_db::DbUrl;
+use tandem_script::program::{Place, Program, Setting};
+use tandem_script::sig::Routes;
+use tandem_script::{Diag, Span};
+use tandem_sip::Message;
+
+use crate::catalogue::Modules;
+use crate::core::SLOT as CORE;
+use crate::gate::GateTable;
+use crate::membership::Membership;
+use crate::mi::Registry;
+use crate::module::{Build, BuildError, Module, ModuleDef, ParamValue};
+use crate::node::{Node, Settings, Slot};
+use crate::outbox::Outbox;
+use crate::sockets::{Proto, Socket, Sockets};
+use crate::startup::Startup;
+use crate::stats::Stats;
+
+/// What a node is built from, besides its script.
+pub struct NodeOptions {
+    pub chance: Chance,
+    pub now: Now,
+    /// How many workers will step the node.
+    pub workers: usize,
+    pub command_line: Vec<String>,
+}
+
+/// A request of our own making, for routes that have no message.
+const DUMMY: &[u8] = b"OPTIONS sip:event@tandem.invalid SIP/2.0\r\n\
+Via: SIP/2.0/UDP 0.0.0.0;branch=z9hG4bKevent\r\nFrom: <sip:event@tandem.invalid>;tag=event\r\n\
+To: <sip:event@tandem.invalid>\r\nCall-ID: event\r\nCSeq: 1 OPTIONS\r\n\
+Content-Length: 0\r\n\r\n";
+
+type Values = BTreeMap<String, Vec<ParamValue>>;
+
+impl Node {
+    /// Builds the node: sockets, then every loaded module after those it depends on.
+    ///
+    /// # Errors
+    /// What the operator has to change, each with its place in the script.
+    pub fn build(
+        program: Program,
+        modules: Modules,
+        mut options: NodeOptions,
+    ) -> Result<Arc<Self>, Vec<Diag>> {
+        let program = Arc::new(program);
+        let sockets = build_sockets(&program, modules)?;
+        let globals = globals(&program, modules);
+        let mut builder = Builder {
+            program: &program,
+            modules,
+            sockets: &sockets,
+            globals: &globals,
+            chance: &mut options.chance,
+            built: modules.iter().map(|_| None).collect(),
+            databases: Vec::new(),
+            faults: Vec::new(),
+        };
+        builder.build_all();
+        let Builder { built, databases, faults, .. } = builder;
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let dummy = Message::parse(Bytes::from_static(DUMMY))
+            .map_err(|e| vec![fault(Span::default(), e.to_string())])?;
+        let (slots, counters) = slots(modules, built);
+        let membership = Membership::new(&slots);
+        let node_id = membership.node_id();
+        Ok(Arc::new(Self {
+            event_routes: program
+                .routes_of(Routes::EVENT)
+                .map(|(id, r)| (r.name.clone(), id))
+                .collect(),
+            mi: registry(&slots),
+            stats: Stats::new(options.workers, counters),
+            settings: settings(&globals),
+            log_level: AtomicI8::new(log_level(&globals)),
+            gate_mode: membership.gate_mode(),
+            outbox: Outbox::new(node_id),
+            membership,
+            gates: Mutex::new(GateTable::default()),
+            startup: Startup::default(),
+            suspended: Mutex::new(std::collections::HashMap::with_hasher(
+                options.chance.hash_key().state(),
+            )),
+            next_run: AtomicU64::new(1),
+            mi_waiting: Mutex::default(),
+            modules: slots,
+            tag_key: options.chance.hash_key().state(),
+            databases,
+            started: options.now,
+            command_line: options.command_line,
+            program,
+            sockets,
+            dummy,
+        }))
+    }
+}
+
+struct Builder<'a> {
+    program: &'a Arc<Program>,
+    modules: Modules,
+    sockets: &'a Sockets,
+    globals: &'a Values,
+    chance: &'a mut Chance,
+    built: Vec<Option<Arc<dyn Module>>>,
+    databases: Vec<DbUrl>,
+    faults: Vec<Diag>,
+}
+
+impl Builder<'_> {
+    fn build_all(&mut self) {
+        self.build_one(CORE, Span::default());
+        // A module comes after those it depends on, whatever the order of loading.
+        let mut waiting: Vec<(u16, Span)> =
+            self.program.modules.iter().map(|m| (m.module, m.span)).collect();
+        while !waiting.is_empty() {
+            let before = waiting.len();
+            let names: Vec<&str> = waiting.iter().filter_map(|(m, _)| self.name(*m)).collect();
+            let (now, later): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(m, _)| {
+                let needs = self.modules.get(usize::from(*m)).map_or(&[][..], |d| d.dependencies);
+                !needs.iter().any(|d| names.contains(&d.module))
+            });
+            for (module, span) in &now {
+                self.build_one(*module, *span);
+            }
+            waiting = later;
+            if waiting.len() == before {
+                // Modules that need each other: the tables are wrong, not the script.
+                let (_, span) = waiting.swap_remove(0);
+                self.faults.push(fault(span, "modules depend on each other in a circle"));
+                return;
+            }
+        }
+    }
+
+    fn name(&self, module: u16) -> Option<&'static str> {
+        self.modules.get(usize::from(module)).map(|d| d.name)
+    }
+
+    fn build_one(&mut self, module: u16, span: Span) {
+        let Some(def) = self.modules.get(usize::from(module)) else { return };
+        let values = values(self.program, module, def);
+        let loaded_names: Vec<&'static str> =
+            self.program.modules.iter().filter_map(|m| self.name(m.module)).collect();
+        let mut build = Build {
+            values: &values,
+            globals: self.globals,
+            built: &self.built,
+            databases: &mut self.databases,
+            loaded_names: &loaded_names,
+            program: self.program,
+            sockets: self.sockets,
+            chance: self.chance,
+            slot: module,
+        };
+        match (def.build)(&mut build) {
+            Ok(state) => {
+                if let Some(place) = self.built.get_mut(usize::from(module)) {
+                    *place = Some(state);
+                }
+            }
+            Err(error) => self.faults.push(self.explain(module, span, error)),
+        }
+    }
+
+    /// Puts the error under the last `modparam` of the parameter, or under `loadmodule`.
+    fn explain(&self, module: u16, loaded: Span, error: BuildError) -> Diag {
+        let param = self
+            .modules
+            .get(usize::from(module))
+            .and_then(|d| d.params.iter().position(|p| p.name == error.param));
+        let span = self
+            .program
+            .modparams
+            .iter()
+            .rev()
+            .find(|p| p.module == module && Some(usize::from(p.param)) == param)
+            .map_or(loaded, |p| p.span);
+        let name = self.name(module).unwrap_or_default();
+        fault(span, format!("{name}: {}", error.message)).maybe_help(error.help)
+    }
+}
+
+fn fault(span: Span, message: impl Into<String>) -> Diag {
+    Diag::error("E0900", span, message)
+}
+
+fn value(setting: &Setting) -> ParamValue {
+    match setting {
+        Setting::Int(n) => ParamValue::Int(*n),
+        Setting::Str(s) => ParamValue::Str(s.clone()),
+    }
+}
+
+/// The values of a module's parameters: those of the script, else the defaults of the table.
+fn values(program: &Program, module: u16, def: &ModuleDef) -> Values {
+    let mut values = Values::new();
+    for (index, param) in def.params.iter().enumerate() {
+        let given = program
+            .modparams
+            .iter()
+            .filter(|p| p.module == module && usize::from(p.param) == index)
+            .map(|p| value(&p.value));
+        let mut given: Vec<ParamValue> = given.collect();
+        if given.is_empty() {
+            given.extend(param.default.map(default_value));
+        }
+        if !given.is_empty() {
+            values.insert(param.name.to_owned(), given);
+        }
+    }
+    values
+}
+
+fn globals(program: &Program, modules: Modules) -> Values {
+    let mut values = Values::new();
+    for param in modules.first().map_or(&[][..], |core| core.params) {
+        if let Some(default) = param.default {
+            values.entry(param.name.to_owned()).or_insert_with(|| vec![default_value(default)]);
+        }
+    }
+    for global in &program.globals {
+        values.insert(global.name.to_owned(), vec![value(&global.value)]);
+    }
+    values
+}
+
+fn default_value(text: &str) -> ParamValue {
+    text.parse().map_or_else(|_| ParamValue::Str(text.to_owned()), ParamValue::Int)
+}
+
+fn log_level(globals: &Values) -> i8 {
+    match globals.get("log_level").and_then(|v| v.last()) {
+        Some(ParamValue::Int(n)) => (*n).clamp(-3, 4) as i8,
+        _ => 2,
+    }
+}
+
+fn settings(globals: &Values) -> Settings {
+    let int = |name: &str| match globals.get(name).and_then(|v| v.last()) {
+        Some(ParamValue::Int(n)) => Some(*n),
+        _ => None,
+    };
+    let line = |name: &str, default: &str| match globals.get(name).and_then(|v| v.last()) {
+        Some(ParamValue::Str(s)) => s.clone().into_bytes(),
+        _ => default.as_bytes().to_vec(),
+    };
+    let own = concat!("Tandem (", env!("CARGO_PKG_VERSION"), ")");
+    let signed = int("server_signature").unwrap_or(1) != 0;
+    Settings {
+        server_header: signed.then(|| line("server_header", &format!("Server: {own}"))),
+        user_agent_header: Some(line("user_agent_header", &format!("User-Agent: {own}"))),
+    }
+}
+
+fn slots(modules: Modules, built: Vec<Option<Arc<dyn Module>>>) -> (Vec<Slot>, usize) {
+    let mut stat_base = 0;
+    let slots = modules.iter().zip(built).map(|(def, state)| {
+        let slot = Slot { def, state, stat_base };
+        stat_base += def.statistics.len();
+        slot
+    });
+    let slots: Vec<Slot> = slots.collect();
+    (slots, stat_base)
+}
+
+fn registry(slots: &[Slot]) -> Registry {
+    let mut registry = Registry::default();
+    for (n, slot) in slots.iter().enumerate().filter(|(_, s)| s.state.is_some()) {
+        for def in slot.def.mi {
+            registry.add(n as u16, def);
+        }
+    }
+    registry
+}
+
+fn build_sockets(program: &Program, modules: Modules) -> Result<Sockets, Vec<Diag>> {
+    let mut faults = Vec::new();
+    let mut all = Vec::new();
+    for socket in &program.sockets {
+        match build_socket(socket, program, modules) {
+            Ok(sockets) => all.extend(sockets),
+            Err(diag) => faults.push(diag),
+        }
+    }
+    if !all.iter().any(|s: &Socket| s.proto == Proto::Udp) && faults.is_empty() {
+        let message = "the script has no SIP socket";
+        let help = "add a line such as `socket = udp:127.0.0.1:5060`";
+        faults.push(fault(Span::default(), message).help(help));
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let aliases = program.aliases.iter().map(|a| (a.host.clone(), a.port.unwrap_or(0))).collect();
+    Ok(Sockets::new(all, aliases))
+}
+
+/// The port of sockets without one: the parameter of the transport's module.
+fn default_port(program: &Program, modules: Modules, module: &str, param: &str) -> Option<u16> {
+    let slot = modules.iter().position(|d| d.name == module)?;
+    program.modules.iter().find(|m| usize::from(m.module) == slot)?;
+    let values = values(program, slot as u16, modules.get(slot)?);
+    match values.get(param)?.last()? {
+        ParamValue::Int(port) => u16::try_from(*port).ok(),
+        ParamValue::Str(_) => None,
+    }
+}
+
+fn build_socket(
+    socket: &tandem_script::program::Socket,
+    program: &Program,
+    modules: Modules,
+) -> Result<Vec<Socket>, Diag> {
+    let (proto, module, param) = match socket.proto.as_str() {
+        "udp" => (Proto::Udp, "proto_udp", "udp_port"),
+        "bin" => (Proto::Bin, "proto_bin", "bin_port"),
+        other => {
+            let message = format!("sockets of protocol `{other}` are not in Tandem yet");
+            let help = "use `udp:` for SIP, `bin:` for the cluster";
+            return Err(fault(socket.span, message).help(help));
+        }
+    };
+    let default_port = default_port(program, modules, module, param).ok_or_else(|| {
+        fault(socket.span, format!("a `{}` socket needs the module {module}", proto.text()))
+            .help(format!("add loadmodule \"{module}.so\""))
+    })?;
+    let ip: IpAddr = socket.host.parse().map_err(|_| {
+        let message = format!("`{}` is not an IP address", socket.host);
+        fault(socket.span, message)
+            .help("host and interface names are not in Tandem yet: write the address")
+    })?;
+    let ports = match socket.ports.as_slice() {
+        [] => vec![default_port],
+        ranges => ranges.iter().flat_map(|(a, b)| *a..=*b).collect(),
+    };
+    let make = |port: u16| {
+        let advertised = socket.advertised.as_ref().map(|(h, p)| (h.clone(), p.unwrap_or(port)));
+        Socket::new(proto, SocketAddr::new(ip, port), advertised, socket.tag.clone())
+    };
+    Ok(ports.into_iter().map(make).collect())
+}
+
+/// The place of a diagnostic for a log line: `file:line:column`.
+pub fn place_text(program: &Program, place: Place) -> String {
+    format!("{}:{}:{}", program.file_name(place), place.line, place.column)
+}

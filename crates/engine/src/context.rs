@@ -1,0 +1,125 @@
+//! The execution context: everything that one script run knows about its message.
+//!
+//! A context owns its data and moves whole when a run suspends, so that any worker can resume it.
+
+use std::any::Any;
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tandem_script::sig::Routes;
+use tandem_sip::{Edits, Message};
+
+use crate::avp::Avps;
+use crate::sockets::SocketId;
+
+/// Message branches beside the Request-URI (the field's MAX_BRANCHES).
+pub const BRANCHES_MAX: usize = 12;
+
+/// Where a message came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    pub addr: SocketAddr,
+    pub socket: SocketId,
+    /// The address it was sent to, so that an answer leaves from there.
+    pub local_ip: IpAddr,
+}
+
+/// A target of the request: the Request-URI branch, or one of the additional branches.
+#[derive(Clone, Debug, Default)]
+pub struct Branch {
+    /// `None`: the Request-URI as received.
+    pub uri: Option<Bytes>,
+    /// `$du`: where to send instead of to the URI.
+    pub dst_uri: Option<Bytes>,
+    /// Route set to put on top (the contact's Path), as a header value.
+    pub path: Bytes,
+    /// q x 1000; `None`: not given.
+    pub q: Option<u16>,
+    pub socket: Option<SocketId>,
+    /// Branch flags.
+    pub flags: u32,
+}
+
+/// The last parse or script error, for error_route and `sl_reply_error`.
+#[derive(Clone, Debug, Default)]
+pub struct ScriptError {
+    /// Reply code to answer with; 0: nothing recorded.
+    pub code: u16,
+    pub reason: String,
+}
+
+/// A script run's view of one message.
+pub struct Ctx {
+    pub msg: Message,
+    pub edits: Edits,
+    pub source: Source,
+    /// The target in `$ru`, `$du` and friends.
+    pub target: Branch,
+    pub branches: SmallVec<[Branch; 2]>,
+    /// Message flags.
+    pub flags: u32,
+    pub avps: Avps,
+    /// Header lines that go into a locally generated reply.
+    pub reply_headers: Vec<u8>,
+    /// Answer to the source port although the top Via has no rport.
+    pub force_rport: bool,
+    /// The Route headers of the message were dealt with (`loose_route`): they no longer choose
+    /// the next hop.
+    pub routes_taken: bool,
+    /// The kind of block that runs.
+    pub block: Routes,
+    /// The reply that a failure route looks at through `$(<reply>...)`.
+    pub reply: Option<Message>,
+    /// Request of the transaction, in an onreply route.
+    pub request: Option<Message>,
+    pub error: ScriptError,
+    /// `$param(name)` of an event route.
+    pub params: Vec<(Bytes, tandem_script::value::Value)>,
+    sections: SmallVec<[(u16, Box<dyn Any + Send>); 2]>,
+}
+
+impl Ctx {
+    pub fn new(msg: Message, source: Source, block: Routes) -> Self {
+        Self {
+            msg,
+            edits: Edits::default(),
+            source,
+            target: Branch::default(),
+            branches: SmallVec::new(),
+            flags: 0,
+            avps: Avps::default(),
+            reply_headers: Vec::new(),
+            force_rport: false,
+            routes_taken: false,
+            block,
+            reply: None,
+            request: None,
+            error: ScriptError::default(),
+            params: Vec::new(),
+            sections: SmallVec::new(),
+        }
+    }
+
+    /// The Request-URI as it stands now.
+    pub fn request_uri(&self) -> &[u8] {
+        self.target.uri.as_deref().unwrap_or_else(|| self.msg.request_uri())
+    }
+
+    /// What module `slot` attached to this message.
+    pub fn section<T: Any>(&self, slot: u16) -> Option<&T> {
+        self.sections.iter().find(|(s, _)| *s == slot).and_then(|(_, b)| b.downcast_ref())
+    }
+
+    /// What module `slot` attached to this message, made if it is not there.
+    pub fn section_mut<T: Any + Send + Default>(&mut self, slot: u16) -> &mut T {
+        let at = self.sections.iter().position(|(s, b)| *s == slot && b.is::<T>());
+        let at = at.unwrap_or_else(|| {
+            self.sections.retain(|(s, _)| *s != slot);
+            self.sections.push((slot, Box::<T>::default()));
+            self.sections.len() - 1
+        });
+        #[expect(clippy::expect_used, reason = "the entry at `at` was found or made as a T above")]
+        self.sections[at].1.downcast_mut().expect("section of this type")
+    }
+}

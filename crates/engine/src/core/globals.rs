@@ -1,0 +1,78 @@
+//! The globals of a script. Every one in this table is read by the code that its help names.
+
+use tandem_script::sig::{ParamKind, ParamSig};
+
+const fn global(
+    name: &'static str,
+    kind: ParamKind,
+    default: Option<&'static str>,
+    old_names: &'static [&'static str],
+    help: &'static str,
+) -> ParamSig {
+    ParamSig { name, kind, default, multiple: false, old_names, check: None, help }
+}
+
+/// Accepted, and without a meaning here; `check` says so in a note.
+const fn without_meaning(name: &'static str, kind: ParamKind) -> ParamSig {
+    global(name, kind, None, &[], "Has no meaning here and is accepted.")
+}
+
+pub(super) const GLOBALS: &[ParamSig] = &[
+    global(
+        "log_level",
+        ParamKind::Int,
+        Some("2"),
+        &["debug"],
+        "Lines up to this level are written: -3 alert to 4 debug.",
+    ),
+    global(
+        "stderror_enabled",
+        ParamKind::Int,
+        Some("1"),
+        &["log_stderror"],
+        "Whether log lines go to standard error.",
+    ),
+    global(
+        "udp_workers",
+        ParamKind::Int,
+        None,
+        &["children"],
+        "Worker threads; default: one a core.",
+    ),
+    global("server_header", ParamKind::Str, None, &[], "The Server header line of replies."),
+    global(
+        "user_agent_header",
+        ParamKind::Str,
+        None,
+        &[],
+        "The User-Agent header line of requests made here.",
+    ),
+    global(
+        "server_signature",
+        ParamKind::Int,
+        Some("1"),
+        &[],
+        "Whether replies carry the Server header.",
+    ),
+    global("db_default_url", ParamKind::Str, None, &[], "Database of modules that are given none."),
+    global(
+        "state_dir",
+        ParamKind::Str,
+        None,
+        &[],
+        "Folder of the node's own state: who held which sharing tag.",
+    ),
+    global(
+        "max_while_loops",
+        ParamKind::Int,
+        Some("10000"),
+        &[],
+        "Rounds after which a `while` is ended.",
+    ),
+    without_meaning("mpath", ParamKind::Str),
+    without_meaning("tcp_workers", ParamKind::IntOrStr),
+    without_meaning("timer_workers", ParamKind::IntOrStr),
+    without_meaning("auto_aliases", ParamKind::Int),
+    without_meaning("xlog_level", ParamKind::Int),
+    without_meaning("syslog_enabled", ParamKind::Int),
+];

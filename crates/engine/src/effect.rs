@@ -1,0 +1,148 @@
+//! What a node asks of the world, and what the world tells a node.
+//!
+//! A step takes one [`Input`] and appends [`Effect`]s; the binary and the simulator carry them
+//! out. Nothing here holds a socket, a file or a clock.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use tandem_cluster::ConnId;
+use tandem_db::{DbError, Query, Rows};
+
+use crate::log::Level;
+use crate::sockets::SocketId;
+
+/// What happens to a node.
+#[derive(Debug)]
+pub enum Input {
+    /// A UDP datagram.
+    Datagram { socket: SocketId, source: SocketAddr, local_ip: IpAddr, payload: Bytes },
+    /// A datagram of ours could not be sent; `ticket` is the one of its [`Send`].
+    SendFailed { ticket: u64, error: SendError },
+    /// Something happened to a BIN connection.
+    Bin(BinInput),
+    /// A management request; the answer carries the same number.
+    Mi { request: u64, text: Bytes },
+    /// A query is answered.
+    Db { query: u64, result: Result<Rows, DbError> },
+    /// A file was written durably, or not.
+    FileWritten { token: u64, result: Result<(), String> },
+    /// A file was read; a missing file is `Ok(None)`.
+    FileRead { token: u64, result: Result<Option<Bytes>, String> },
+    /// Which of the listening addresses this host holds now.
+    Addresses(Vec<(IpAddr, bool)>),
+    /// Only time has passed.
+    Tick,
+    /// End in order: what is owed is written, peers are told nothing (they notice).
+    Shutdown,
+}
+
+/// An event of a BIN connection.
+#[derive(Debug)]
+pub enum BinInput {
+    Accepted { conn: ConnId, peer: SocketAddr },
+    Connected { conn: ConnId },
+    ConnectFailed { conn: ConnId },
+    Data { conn: ConnId, bytes: Bytes },
+    Closed { conn: ConnId },
+}
+
+/// Why a datagram did not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// The source address is not ours now: we are not the holder. Never held against the target.
+    NotHolder,
+    /// Anything else the network said.
+    Refused,
+}
+
+/// A datagram to send.
+#[derive(Clone, Debug)]
+pub struct Send {
+    pub socket: SocketId,
+    pub to: SocketAddr,
+    pub payload: Bytes,
+    /// Not 0: a failure comes back as [`Input::SendFailed`] with this number.
+    pub ticket: u64,
+}
+
+/// What a node asks of the world.
+#[derive(Debug)]
+pub enum Effect {
+    Send(Send),
+    BinConnect {
+        conn: ConnId,
+        peer: SocketAddr,
+        local_ip: Option<IpAddr>,
+    },
+    BinWrite {
+        conn: ConnId,
+        bytes: Bytes,
+    },
+    BinClose {
+        conn: ConnId,
+    },
+    MiReply {
+        request: u64,
+        text: Bytes,
+    },
+    Db {
+        query: u64,
+        database: DatabaseId,
+        ask: Query,
+    },
+    ReadFile {
+        token: u64,
+        name: String,
+    },
+    /// Write durably: the completion means that it survives a power cut.
+    WriteFile {
+        token: u64,
+        name: String,
+        bytes: Bytes,
+    },
+    Log {
+        level: Level,
+        text: String,
+    },
+    /// Worker 0 has output waiting: step it.
+    Wake,
+    /// Start-up is over: the node serves.
+    Ready,
+    /// The node cannot go on; the text tells an operator why and what to do.
+    Fatal {
+        text: String,
+    },
+}
+
+/// A database of the node, in the order of [`crate::node::Node::databases`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DatabaseId(pub u16);
+
+/// The effects of one step.
+#[derive(Debug, Default)]
+pub struct Out {
+    pub effects: Vec<Effect>,
+    /// Sends that wait for a peer's acknowledgement of what this step changed.
+    pub(crate) gated: Vec<Send>,
+}
+
+impl Out {
+    pub fn push(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub fn send(&mut self, send: Send) {
+        self.effects.push(Effect::Send(send));
+    }
+
+    /// Sends when one Tandem peer has acknowledged every change made so far, or when the gate
+    /// gives up (see [`crate::gate`]).
+    pub fn send_gated(&mut self, send: Send) {
+        self.gated.push(send);
+    }
+
+    pub fn log(&mut self, level: Level, text: impl Into<String>) {
+        self.effects.push(Effect::Log { level, text: text.into() });
+    }
+}

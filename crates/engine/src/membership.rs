@@ -1,0 +1,306 @@
+//! The node's place in its clusters: the cluster machine, and what its effects mean here.
+//!
+//! Any worker may append changes and ask for an activation; only worker 0 carries effects out,
+//! so the order in which the machine wrote to a connection is the order on the wire.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+use tandem_clock::{Mono, Now};
+use tandem_cluster::{
+    ActivationId, CapId, Clusterer, Config, Effect as ClusterEffect, Effects,
+    Level as ClusterLevel, Reason, Snapshot, Status, TagTable,
+};
+
+use crate::effect::{BinInput, Effect};
+use crate::gate::GateMode;
+use crate::log::Level;
+use crate::module::{Cx, Module};
+use crate::node::Slot;
+use crate::outbox::Outbox;
+use crate::replication::{Incoming, Replicated};
+
+/// Rounds of effects that lead to effects; above it the rest waits for the next step.
+const ROUNDS_MAX: usize = 64;
+
+/// What a flush did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flushed {
+    /// What a gate waits for; `None`: no peer will acknowledge.
+    pub(crate) mark: Option<u64>,
+    /// Worker 0 has something to write.
+    pub(crate) has_output: bool,
+}
+
+/// The cluster machine of a node, absent while its configuration is being loaded, and for ever
+/// in a node without a cluster.
+pub struct Membership {
+    node_id: u32,
+    gate_mode: GateMode,
+    inner: Mutex<Inner>,
+    tags: OnceLock<Arc<TagTable>>,
+}
+
+#[derive(Default)]
+struct Inner {
+    machine: Option<Clusterer>,
+    effects: Effects,
+    /// Which module a capability belongs to.
+    caps: Vec<(CapId, u16)>,
+    /// The last mark given out.
+    mark: u64,
+}
+
+impl Membership {
+    pub(crate) fn new(slots: &[Slot]) -> Self {
+        let identity = slots.iter().filter_map(|s| s.state.as_ref()?.identity()).next();
+        let (node_id, gate_mode) = identity.unwrap_or((0, GateMode::Off));
+        Self { node_id, gate_mode, inner: Mutex::default(), tags: OnceLock::new() }
+    }
+
+    /// This node's id; 0 without a cluster.
+    pub fn node_id(&self) -> u32 {
+        self.node_id
+    }
+
+    pub(crate) fn gate_mode(&self) -> GateMode {
+        self.gate_mode
+    }
+
+    /// Who holds which tag; `None` before the cluster is configured, and without one.
+    pub fn tags(&self) -> Option<&Arc<TagTable>> {
+        self.tags.get()
+    }
+
+    /// Whether a cluster is configured.
+    pub fn is_configured(&self) -> bool {
+        self.tags.get().is_some()
+    }
+
+    /// Everything `status` and the clusterer's commands show.
+    pub fn status(&self, now: Now) -> Option<Status> {
+        self.inner.lock().machine.as_ref().map(|m| m.status(now))
+    }
+
+    /// Configures the machine and starts it; called once, by the clusterer module.
+    pub fn configure(&self, cx: &mut Cx<'_>, config: Config) {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        let mut machine = Clusterer::new(config);
+        let _ = self.tags.set(machine.tags());
+        for (slot, _, module) in cx.node.loaded() {
+            if let Some(records) = module.replicated() {
+                let (cluster, name) = (records.cluster(), records.capability());
+                match machine.register_capability(cluster, name, records.startup_sync()) {
+                    Ok(cap) => inner.caps.push((cap, slot)),
+                    Err(e) => cx.out.log(Level::Error, format!("{name}: {e}")),
+                }
+            }
+        }
+        machine.start(cx.now, &mut inner.effects);
+        inner.machine = Some(machine);
+    }
+
+    /// Runs something on the machine; its effects are carried out by worker 0.
+    pub fn with<R>(&self, run: impl FnOnce(&mut Clusterer, &mut Effects) -> R) -> Option<R> {
+        let mut inner = self.inner.lock();
+        let Inner { machine, effects, .. } = &mut *inner;
+        machine.as_mut().map(|machine| run(machine, effects))
+    }
+
+    /// Activates a tag; the result comes as [`ClusterEffect::Activated`].
+    pub fn activate(
+        &self,
+        cx: &mut Cx<'_>,
+        tag: &str,
+        cluster: u32,
+        reason: Reason,
+    ) -> Option<ActivationId> {
+        let now = cx.now;
+        let id = self.with(|machine, out| machine.activate_tag(now, tag, cluster, reason, out));
+        if cx.worker.id != 0 {
+            cx.out.push(Effect::Wake);
+        }
+        id
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Mono> {
+        self.inner.lock().machine.as_ref().and_then(Clusterer::next_deadline)
+    }
+
+    pub(crate) fn bin(&self, cx: &mut Cx<'_>, event: BinInput) {
+        let now = cx.now;
+        self.with(|machine, out| match event {
+            BinInput::Accepted { conn, peer } => machine.handle_accepted(now, conn, peer.ip(), out),
+            BinInput::Connected { conn } => machine.handle_connected(now, conn, out),
+            BinInput::ConnectFailed { conn } => machine.handle_connect_failed(now, conn, out),
+            BinInput::Data { conn, bytes } => machine.handle_bytes(now, conn, &bytes, out),
+            BinInput::Closed { conn } => machine.handle_closed(now, conn, out),
+        });
+        self.turn(cx);
+    }
+
+    pub(crate) fn persisted(&self, cx: &mut Cx<'_>, token: u64, result: Result<(), String>) {
+        if let Err(e) = &result {
+            cx.log(Level::Warning, format!("the sharing tags could not be saved: {e}"));
+        }
+        let now = cx.now;
+        self.with(|machine, out| machine.persisted(now, token, result.is_ok(), out));
+        self.turn(cx);
+    }
+
+    pub(crate) fn addresses(&self, cx: &mut Cx<'_>, addresses: &[(IpAddr, bool)]) {
+        let now = cx.now;
+        self.with(|machine, out| machine.set_addresses(now, addresses, out));
+        self.turn(cx);
+    }
+
+    /// Hands the outbox to the machine. Draining with the machine's lock held keeps two workers
+    /// from overtaking each other.
+    pub(crate) fn flush(&self, now: Now, outbox: &Outbox) -> Flushed {
+        let mut inner = self.inner.lock();
+        let Inner { machine, effects, caps, mark } = &mut *inner;
+        let Some(machine) = machine else {
+            outbox.drain(drop);
+            return Flushed::default();
+        };
+        outbox.drain(|record| {
+            let Some((cap, _)) = caps.iter().find(|(_, slot)| *slot == record.slot) else { return };
+            let done = machine.broadcast(
+                now,
+                *cap,
+                record.kind,
+                record.version,
+                record.payload,
+                record.stamp,
+                effects,
+            );
+            *mark = done.mark;
+        });
+        let gate = machine.can_acknowledge().then_some(*mark);
+        Flushed { mark: gate, has_output: !effects.is_empty() }
+    }
+
+    /// Lets time pass and carries out what the machine wants. Worker 0 only.
+    pub(crate) fn turn(&self, cx: &mut Cx<'_>) {
+        for _ in 0..ROUNDS_MAX {
+            let batch: Vec<ClusterEffect> = {
+                let mut inner = self.inner.lock();
+                let Inner { machine, effects, .. } = &mut *inner;
+                let Some(machine) = machine else { return };
+                if machine.next_deadline().is_some_and(|at| at <= cx.now.mono_ns) {
+                    machine.handle_timeout(cx.now, effects);
+                }
+                effects.drain().collect()
+            };
+            if batch.is_empty() {
+                break;
+            }
+            for effect in batch {
+                self.carry_out(cx, effect);
+            }
+        }
+        self.abandon_gates(cx);
+    }
+
+    /// Nobody is left who could acknowledge: what waits leaves now.
+    fn abandon_gates(&self, cx: &mut Cx<'_>) {
+        let mut gates = cx.node.gates.lock();
+        if !gates.is_empty() {
+            let alone = self.inner.lock().machine.as_ref().is_none_or(|m| !m.can_acknowledge());
+            if alone {
+                gates.abandon(|send| cx.out.send(send));
+            }
+        }
+    }
+
+    fn carry_out(&self, cx: &mut Cx<'_>, effect: ClusterEffect) {
+        match effect {
+            ClusterEffect::Connect { conn, peer, local_ip } => {
+                cx.out.push(Effect::BinConnect { conn, peer, local_ip });
+            }
+            ClusterEffect::Write { conn, bytes } => cx.out.push(Effect::BinWrite { conn, bytes }),
+            ClusterEffect::Close { conn } => cx.out.push(Effect::BinClose { conn }),
+            ClusterEffect::Persist { token, bytes } => {
+                let token = crate::module::with_slot(cx.slot, token);
+                cx.out.push(Effect::WriteFile { token, name: "tags".into(), bytes });
+            }
+            ClusterEffect::Log { level, text } => cx.log(log_level(level), text),
+            ClusterEffect::Acked { mark, .. } => {
+                let Cx { node, out, .. } = cx;
+                node.gates.lock().acknowledge(mark, |send| out.send(send));
+            }
+            ClusterEffect::Deliver {
+                source, cap, packet_type, version, payload, stamp, ..
+            } => {
+                if let Some(stamp) = stamp {
+                    cx.node.outbox.hear(cx.now, stamp);
+                }
+                let change = Incoming { source, kind: packet_type, version, payload, stamp };
+                self.on_records(cx, cap, |cx, records| records.apply(cx, change));
+            }
+            ClusterEffect::DeliverSync { source, cap, form, version, records, .. } => {
+                self.on_records(cx, cap, |cx, r| r.merge(cx, source, form, version, records));
+            }
+            other => self.answer_or_tell(cx, other),
+        }
+    }
+
+    /// Questions to the owner of a capability, and news for every module.
+    fn answer_or_tell(&self, cx: &mut Cx<'_>, effect: ClusterEffect) {
+        let now = cx.now;
+        match effect {
+            ClusterEffect::SnapshotWanted { request, cap, form, buckets, .. } => {
+                let snapshot = self
+                    .on_records(cx, cap, |cx, r| r.snapshot(cx, form, buckets.as_deref()))
+                    .unwrap_or_else(Snapshot::default);
+                self.with(|machine, out| machine.snapshot_ready(now, request, snapshot, out));
+            }
+            ClusterEffect::DigestsWanted { request, cap, .. } => {
+                let digests = self.on_records(cx, cap, |_, r| r.digests(now)).unwrap_or_default();
+                self.with(|machine, out| machine.digests_ready(now, request, digests, out));
+            }
+            ClusterEffect::ReplayWanted { peer, cap, since_unix_ms, .. } => {
+                let changes = self
+                    .on_records(cx, cap, |cx, r| r.replay_since(cx, since_unix_ms))
+                    .unwrap_or_default();
+                self.with(|machine, out| {
+                    for (kind, version, payload) in changes {
+                        machine.send_to(now, cap, peer, kind, version, payload, out);
+                    }
+                });
+            }
+            news => self.tell(cx, &news),
+        }
+    }
+
+    fn tell(&self, cx: &mut Cx<'_>, news: &ClusterEffect) {
+        let node = Arc::clone(cx.node);
+        for (slot, _, module) in node.loaded() {
+            cx.for_slot(slot, |cx| module.cluster_news(cx, news));
+        }
+    }
+
+    fn on_records<R>(
+        &self,
+        cx: &mut Cx<'_>,
+        cap: CapId,
+        run: impl FnOnce(&mut Cx<'_>, &dyn Replicated) -> R,
+    ) -> Option<R> {
+        let slot = self.inner.lock().caps.iter().find(|(c, _)| *c == cap).map(|(_, slot)| *slot)?;
+        let node = Arc::clone(cx.node);
+        let module: &Arc<dyn Module> = node.modules.get(usize::from(slot))?.state.as_ref()?;
+        let records = module.replicated()?;
+        Some(cx.for_slot(slot, |cx| run(cx, records)))
+    }
+}
+
+fn log_level(level: ClusterLevel) -> Level {
+    match level {
+        ClusterLevel::Error => Level::Error,
+        ClusterLevel::Warning => Level::Warning,
+        ClusterLevel::Info => Level::Notice,
+        ClusterLevel::Debug => Level::Debug,
+    }
+}

@@ -1,0 +1,444 @@
+//! What a module is: a table of what it offers, and a state built from its parameters.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value as Json;
+use tandem_clock::{Chance, HashKey, Mono, Now};
+use tandem_db::{Backend, DbError, DbUrl, Query, Rows};
+use tandem_script::host::{ArgValue, Assign, Called, VarAccess};
+use tandem_script::program::{Call as CallSite, Program, Ready, RouteId};
+use tandem_script::sig::{Dependency, FunctionSig, ParamSig, VariableSig};
+use tandem_script::value::Value;
+use tandem_script::vm::Running;
+use tandem_sip::Message;
+
+use crate::context::Ctx;
+use crate::effect::{DatabaseId, Effect, Out, Send};
+use crate::endpoint::Endpoint;
+use crate::gate::GateMode;
+use crate::log::Level;
+use crate::mi::{MiDef, RpcError};
+use crate::node::{Job, Node, WorkerState};
+use crate::replication::Replicated;
+use crate::sockets::Sockets;
+use crate::stats::{StatDef, StatId};
+
+/// A script function of a module's table.
+#[derive(Clone, Copy)]
+pub struct FunctionDef {
+    pub sig: FunctionSig,
+    pub run: fn(&mut Call<'_, '_, '_>) -> Called,
+}
+
+/// A variable of a module's table.
+#[derive(Clone, Copy)]
+pub struct VariableDef {
+    pub sig: VariableSig,
+    pub get: fn(&mut VarCall<'_, '_>) -> Value,
+    pub set: Option<fn(&mut VarCall<'_, '_>, Assign, Value) -> Result<(), String>>,
+}
+
+/// An event of a module's table.
+#[derive(Clone, Copy, Debug)]
+pub struct EventDef {
+    pub name: &'static str,
+    /// Names of the values, in order.
+    pub params: &'static [&'static str],
+    pub help: &'static str,
+}
+
+/// A module as `loadmodule` finds it: its whole export table.
+pub struct ModuleDef {
+    pub name: &'static str,
+    /// One sentence: what it is for.
+    pub help: &'static str,
+    pub dependencies: &'static [Dependency],
+    pub params: &'static [ParamSig],
+    pub functions: &'static [FunctionDef],
+    pub variables: &'static [VariableDef],
+    pub mi: &'static [MiDef],
+    pub statistics: &'static [StatDef],
+    pub events: &'static [EventDef],
+    pub build: fn(&mut Build<'_>) -> Result<Arc<dyn Module>, BuildError>,
+}
+
+/// Why a module cannot be built; shown to the operator under the parameter's line.
+#[derive(Debug)]
+pub struct BuildError {
+    /// Parameter at fault; empty: the module as a whole.
+    pub param: &'static str,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+impl BuildError {
+    pub fn new(param: &'static str, message: impl Into<String>) -> Self {
+        Self { param, message: message.into(), help: None }
+    }
+
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// A value of `modparam` or of a global.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParamValue {
+    Int(i32),
+    Str(String),
+}
+
+/// What a module is built from.
+pub struct Build<'a> {
+    pub(crate) values: &'a BTreeMap<String, Vec<ParamValue>>,
+    pub(crate) globals: &'a BTreeMap<String, Vec<ParamValue>>,
+    pub(crate) built: &'a [Option<Arc<dyn Module>>],
+    pub(crate) databases: &'a mut Vec<DbUrl>,
+    pub(crate) loaded_names: &'a [&'static str],
+    pub program: &'a Program,
+    pub sockets: &'a Sockets,
+    pub chance: &'a mut Chance,
+    /// The module's own slot.
+    pub slot: u16,
+}
+
+impl Build<'_> {
+    /// The last value given for an integer parameter, or its default from the table.
+    pub fn int(&self, name: &str) -> Option<i64> {
+        match self.values.get(name)?.last()? {
+            ParamValue::Int(n) => Some(i64::from(*n)),
+            ParamValue::Str(s) => s.parse().ok(),
+        }
+    }
+
+    /// The last value given for a text parameter.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.values.get(name)?.last()? {
+            ParamValue::Str(s) => Some(s),
+            ParamValue::Int(_) => None,
+        }
+    }
+
+    /// Every value given for a parameter that may be given several times.
+    pub fn all(&self, name: &str) -> &[ParamValue] {
+        self.values.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn global_text(&self, name: &str) -> Option<&str> {
+        match self.globals.get(name)?.last()? {
+            ParamValue::Str(s) => Some(s),
+            ParamValue::Int(_) => None,
+        }
+    }
+
+    /// The state of a module this one uses, built before it.
+    pub fn module<T: Module>(&self) -> Option<Arc<T>> {
+        self.built.iter().flatten().find_map(|m| {
+            let any: Arc<dyn Any + std::marker::Send + Sync> = Arc::clone(m) as _;
+            any.downcast::<T>().ok()
+        })
+    }
+
+    /// The mask of the branch flag that a parameter names; 0 when the parameter is unset.
+    pub fn branch_flag(&self, param: &str) -> u32 {
+        let name = self.text(param);
+        let bit = name.and_then(|n| self.program.branch_flags.iter().position(|f| f == n));
+        bit.and_then(|bit| 1u32.checked_shl(bit as u32)).unwrap_or(0)
+    }
+
+    /// The name of the AVP that a parameter of the form `$avp(name)` names.
+    pub fn avp(&self, param: &str) -> Option<Bytes> {
+        let name = self.text(param)?.strip_prefix("$avp(")?.strip_suffix(')')?;
+        Some(Bytes::copy_from_slice(name.as_bytes()))
+    }
+
+    /// A database handle for a url; the same url gives the same handle.
+    pub fn database(&mut self, url: &str) -> Result<DatabaseId, String> {
+        let url = DbUrl::parse(url).map_err(|e| e.to_string())?;
+        let needed = match url.backend {
+            Backend::Sqlite => "db_sqlite",
+            Backend::MySql => return Err("MySQL is not in Tandem yet; use sqlite://PATH".into()),
+            Backend::Postgres => {
+                return Err("PostgreSQL is not in Tandem yet; use sqlite://PATH".into());
+            }
+        };
+        if !self.loaded_names.contains(&needed) {
+            return Err(format!("this url needs the module {needed}: load it"));
+        }
+        let at = self.databases.iter().position(|u| *u == url).unwrap_or_else(|| {
+            self.databases.push(url);
+            self.databases.len() - 1
+        });
+        u16::try_from(at).map(DatabaseId).map_err(|_| "too many databases".into())
+    }
+
+    pub fn hash_key(&mut self) -> HashKey {
+        self.chance.hash_key()
+    }
+}
+
+/// The running state of a module. Every method has a default: a module says only what it does.
+pub trait Module: Any + std::marker::Send + Sync {
+    /// Called once, when all modules are built; may ask for queries and files. A start-up task
+    /// counted with [`Cx::begin_startup`] keeps the node from being ready.
+    fn start(&self, _cx: &mut Cx<'_>) {}
+
+    /// A timer set with [`Cx::set_timer`] fired.
+    fn timer(&self, _cx: &mut Cx<'_>, _timer: Timer) {}
+
+    /// A query asked with [`Cx::query`] is answered.
+    fn db(&self, _cx: &mut Cx<'_>, _token: u64, _result: Result<Rows, DbError>) {}
+
+    /// A datagram sent with a ticket of this module did not leave.
+    fn send_failed(&self, _cx: &mut Cx<'_>, _token: u64, _error: crate::effect::SendError) {}
+
+    /// What the binary is to open for this module.
+    fn endpoints(&self) -> Vec<Endpoint> {
+        Vec::new()
+    }
+
+    /// Whether an ACK is for this module alone and no script is to see it.
+    fn absorbs(&self, _cx: &mut Cx<'_>, _ack: &Message) -> bool {
+        false
+    }
+
+    /// A reply arrived. `Some`: it was ours and is dealt with; the context comes back otherwise.
+    fn reply(&self, _cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
+        Some(ctx)
+    }
+
+    /// A route that this module started with [`Cx::run_route`] has ended.
+    fn route_ended(&self, _cx: &mut Cx<'_>, _token: u64, _ctx: Box<Ctx>, _end: RouteEnd) {}
+
+    /// Something happened in a cluster: a tag changed hands, a node came or went, a sync ended.
+    fn cluster_news(&self, _cx: &mut Cx<'_>, _news: &tandem_cluster::Effect) {}
+
+    /// The node's id in its clusters and its gate mode; the clusterer's alone.
+    fn identity(&self) -> Option<(u32, GateMode)> {
+        None
+    }
+
+    /// A file asked for with [`Cx::read_file`] was read; a missing one is `Ok(None)`.
+    fn file_read(&self, _cx: &mut Cx<'_>, _token: u64, _result: Result<Option<Bytes>, String>) {}
+
+    /// The value of a statistic of kind `Function`, by its index in the table.
+    fn statistic(&self, _node: &Node, _now: Now, _index: usize) -> u64 {
+        0
+    }
+
+    /// Statistics whose names depend on the configuration: `location-users`.
+    fn dynamic_statistics(&self, _node: &Node, _now: Now) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+
+    /// The records this module replicates.
+    fn replicated(&self) -> Option<&dyn Replicated> {
+        None
+    }
+
+    /// What `tandemctl status` shows of this module; `None`: nothing.
+    fn status(&self, _node: &Node, _now: Now) -> Option<Json> {
+        None
+    }
+
+    /// Sends a reply to the request of `ctx` with a transaction, if this module keeps one for
+    /// it. `false`: it does not, and the reply goes out without state (signaling's rule).
+    fn reply_stateful(&self, _cx: &mut Cx<'_>, _ctx: &mut Ctx, _code: u16, _reason: &[u8]) -> bool {
+        false
+    }
+
+    /// The node ends.
+    fn shutdown(&self, _cx: &mut Cx<'_>) {}
+}
+
+/// How a route that a module started ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteEnd {
+    /// `drop` was executed.
+    pub dropped: bool,
+    /// The run was cut off by an error (step budget, depth).
+    pub failed: bool,
+}
+
+/// A timer as a module set it. It is plain data and cannot be cancelled: when it fires, the
+/// module looks whether it still means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timer {
+    pub kind: u32,
+    pub id: u64,
+}
+
+/// The world as a module sees it during one step.
+pub struct Cx<'a> {
+    pub now: Now,
+    pub node: &'a Arc<Node>,
+    pub worker: &'a mut WorkerState,
+    pub out: &'a mut Out,
+    /// The module on whose behalf this step runs.
+    pub slot: u16,
+}
+
+impl Cx<'_> {
+    /// The same world for another module.
+    pub fn for_slot<R>(&mut self, slot: u16, run: impl FnOnce(&mut Cx<'_>) -> R) -> R {
+        let mine = std::mem::replace(&mut self.slot, slot);
+        let result = run(self);
+        self.slot = mine;
+        result
+    }
+
+    /// Adds to a counter of this module, by its index in the table.
+    pub fn count(&self, index: usize, n: u64) {
+        self.node.stats.add(self.worker.id, self.stat_id(self.slot, index), n);
+    }
+
+    fn stat_id(&self, slot: u16, index: usize) -> StatId {
+        StatId(self.node.stat_base(slot) + index)
+    }
+
+    pub fn set_timer(&mut self, at: Mono, timer: Timer) {
+        self.worker.set_timer(at, self.slot, timer);
+    }
+
+    /// Asks a database; the answer comes to [`Module::db`] with `token` (48 bits).
+    pub fn query(&mut self, database: DatabaseId, ask: Query, token: u64) {
+        let query = with_slot(self.slot, token);
+        self.out.push(Effect::Db { query, database, ask });
+    }
+
+    /// Reads a file of the node's state; the answer comes to [`Module::file_read`].
+    pub fn read_file(&mut self, name: &str, token: u64) {
+        let token = with_slot(self.slot, token);
+        self.out.push(Effect::ReadFile { token, name: name.to_owned() });
+    }
+
+    /// Sends a datagram; with a token (48 bits, not 0) a failure comes back.
+    pub fn send(&mut self, mut send: Send, token: u64) {
+        if token != 0 {
+            send.ticket = with_slot(self.slot, token);
+        }
+        self.out.send(send);
+    }
+
+    pub fn log(&mut self, level: Level, text: impl Into<String>) {
+        if self.node.logs(level) {
+            self.out.log(level, text);
+        }
+    }
+
+    /// A start-up task begins; the node is not ready before [`Cx::end_startup`].
+    pub fn begin_startup(&self) {
+        self.node.startup.begin();
+    }
+
+    pub fn end_startup(&mut self) {
+        if self.node.startup.end() {
+            self.out.push(Effect::Ready);
+        }
+    }
+
+    /// Answers a command that ended with [`crate::mi::MiOutcome::Later`].
+    pub fn mi_reply(&mut self, request: u64, result: Result<Json, RpcError>) {
+        if let Some(text) = self.node.finish_mi(request, result) {
+            self.out.push(Effect::MiReply { request, text: Bytes::from(text) });
+        }
+    }
+
+    /// Raises an event: event routes run after this step.
+    pub fn raise(&mut self, event: &'static str, params: Vec<(&'static str, Value)>) {
+        if let Some(route) = self.node.event_route(event) {
+            self.worker.add_job(Job::Event { route, params });
+        }
+    }
+
+    /// Runs a script block on a context after this step; it comes back to
+    /// [`Module::route_ended`] with `token`.
+    pub fn run_route(&mut self, route: RouteId, ctx: Box<Ctx>, token: u64) {
+        let slot = self.slot;
+        self.worker.add_job(Job::Route { route, ctx, done: Some((slot, token)) });
+    }
+}
+
+/// Puts the module's slot above a token of 48 bits.
+pub(crate) fn with_slot(slot: u16, token: u64) -> u64 {
+    (u64::from(slot) << 48) | (token & ((1 << 48) - 1))
+}
+
+/// Parts a number made by [`with_slot`].
+pub(crate) fn split_slot(number: u64) -> (u16, u64) {
+    ((number >> 48) as u16, number & ((1 << 48) - 1))
+}
+
+/// A script function being called.
+pub struct Call<'a, 'b, 'c> {
+    pub cx: &'a mut Cx<'b>,
+    pub ctx: &'a mut Ctx,
+    pub args: &'a [ArgValue],
+    pub site: &'a CallSite,
+    pub(crate) running: &'a mut Running<'c>,
+}
+
+impl Call<'_, '_, '_> {
+    /// The state of the module that exports the function.
+    pub fn state<T: Module>(&self) -> Option<Arc<T>> {
+        self.cx.node.module::<T>(self.cx.slot)
+    }
+
+    /// A text argument; empty when omitted or null.
+    pub fn text(&self, index: usize) -> Bytes {
+        match self.args.get(index) {
+            Some(ArgValue::Value(value)) => value.clone().into_bytes().unwrap_or_default(),
+            _ => Bytes::new(),
+        }
+    }
+
+    /// Whether an optional argument was given and is not null.
+    pub fn given(&self, index: usize) -> bool {
+        match self.args.get(index) {
+            None | Some(ArgValue::None | ArgValue::Value(Value::Null)) => false,
+            Some(_) => true,
+        }
+    }
+
+    pub fn int(&self, index: usize) -> Option<i32> {
+        match self.args.get(index)? {
+            ArgValue::Value(value) => value.int(),
+            _ => None,
+        }
+    }
+
+    /// What the compiler prepared from a literal argument.
+    pub fn ready(&self, index: usize) -> Option<&Ready> {
+        match self.args.get(index)? {
+            ArgValue::Ready(ready) => Some(ready),
+            _ => None,
+        }
+    }
+
+    /// Says why a function failed, with its place in the script, and returns -1.
+    pub fn complain(&mut self, level: Level, text: impl AsRef<str>) -> Called {
+        let place = self.site.place;
+        let file = self.cx.node.program.file_name(place);
+        let place = format!("{file}:{}:{}", place.line, place.column);
+        self.cx.log(level, format!("{place}: {}", text.as_ref()));
+        Called::Returned(-1)
+    }
+}
+
+/// A variable being read or written.
+pub struct VarCall<'a, 'b> {
+    pub cx: &'a mut Cx<'b>,
+    pub ctx: &'a mut Ctx,
+    pub access: VarAccess<'a>,
+}
+
+impl VarCall<'_, '_> {
+    pub fn state<T: Module>(&self) -> Option<Arc<T>> {
+        self.cx.node.module::<T>(self.cx.slot)
+    }
+}

@@ -1,0 +1,208 @@
+//! A node: shared state, and workers that step it.
+//!
+//! `Worker::step(now, input, out)` is the whole interface. Workers share the node behind locks of
+//! their own parts; none of them is held while a script runs.
+
+use std::any::Any;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI8, AtomicU64, Ordering};
+
+use ahash::RandomState;
+use parking_lot::Mutex;
+use serde_json::Value as Json;
+use tandem_clock::{Chance, Mono, Now, Wheel};
+use tandem_db::DbUrl;
+use tandem_script::program::{Program, RouteId};
+use tandem_script::value::Value;
+use tandem_script::vm::Vars;
+use tandem_sip::Message;
+
+use crate::context::Ctx;
+use crate::gate::{GateMode, GateTable};
+use crate::log::Level;
+use crate::membership::Membership;
+use crate::mi::{Registry, RpcError, reply_error, reply_result};
+use crate::module::{Module, ModuleDef, Timer};
+use crate::outbox::Outbox;
+use crate::run::Suspended;
+use crate::sockets::Sockets;
+use crate::startup::Startup;
+use crate::stats::Stats;
+
+/// Runs that wait for an answer, at most; a function that would be one more fails.
+pub const SUSPENDED_MAX: usize = 100_000;
+/// Routes that wait to be run by one worker, at most; further ones are dropped and counted.
+const JOBS_MAX: usize = 100_000;
+/// Management requests that wait for a later answer, at most.
+const MI_WAITING_MAX: usize = 1_000;
+
+/// The state that all workers of a node share.
+pub struct Node {
+    pub program: Arc<Program>,
+    pub sockets: Sockets,
+    pub stats: Stats,
+    /// In the order of [`crate::effect::DatabaseId`].
+    pub databases: Vec<DbUrl>,
+    /// Monotonic and wall time of the start.
+    pub started: Now,
+    /// The command line, for the `arg` command.
+    pub command_line: Vec<String>,
+    pub gate_mode: GateMode,
+    pub outbox: Outbox,
+    pub(crate) membership: Membership,
+    pub(crate) gates: Mutex<GateTable>,
+    pub(crate) startup: Startup,
+    pub(crate) mi: Registry,
+    pub(crate) modules: Vec<Slot>,
+    pub(crate) suspended: Mutex<HashMap<u64, Suspended, RandomState>>,
+    pub(crate) next_run: AtomicU64,
+    pub(crate) event_routes: BTreeMap<String, RouteId>,
+    pub(crate) log_level: AtomicI8,
+    pub(crate) dummy: Message,
+    pub(crate) mi_waiting: Mutex<BTreeMap<u64, Json>>,
+    pub(crate) settings: Settings,
+    /// Key of the tags that stateless replies carry.
+    pub(crate) tag_key: RandomState,
+}
+
+/// Globals that the message path reads.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Value of the Server header line of replies, the whole line; `None`: none.
+    pub server_header: Option<Vec<u8>>,
+    pub user_agent_header: Option<Vec<u8>>,
+}
+
+/// A module's place: its table, its state if it was loaded, the base of its counters.
+pub(crate) struct Slot {
+    pub(crate) def: &'static ModuleDef,
+    pub(crate) state: Option<Arc<dyn Module>>,
+    pub(crate) stat_base: usize,
+}
+
+impl Node {
+    /// The state of the module in a slot.
+    pub fn module<T: Module>(&self, slot: u16) -> Option<Arc<T>> {
+        let state = self.modules.get(usize::from(slot))?.state.as_ref()?;
+        let any: Arc<dyn Any + Send + Sync> = Arc::clone(state) as _;
+        any.downcast::<T>().ok()
+    }
+
+    /// The state of a module by its type, with its slot.
+    pub fn find<T: Module>(&self) -> Option<(u16, Arc<T>)> {
+        (0..self.modules.len() as u16).find_map(|slot| self.module::<T>(slot).map(|m| (slot, m)))
+    }
+
+    /// The loaded modules with their slots, in slot order.
+    pub fn loaded(&self) -> impl Iterator<Item = (u16, &'static ModuleDef, &Arc<dyn Module>)> {
+        let numbered = self.modules.iter().enumerate();
+        numbered.filter_map(|(n, s)| s.state.as_ref().map(|state| (n as u16, s.def, state)))
+    }
+
+    pub(crate) fn stat_base(&self, slot: u16) -> usize {
+        self.modules.get(usize::from(slot)).map_or(usize::MAX / 2, |s| s.stat_base)
+    }
+
+    /// Whether lines of this level are written.
+    pub fn logs(&self, level: Level) -> bool {
+        level as i8 <= self.log_level.load(Ordering::Relaxed)
+    }
+
+    pub fn log_level(&self) -> i8 {
+        self.log_level.load(Ordering::Relaxed)
+    }
+
+    pub fn set_log_level(&self, level: Level) {
+        self.log_level.store(level as i8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn event_route(&self, event: &str) -> Option<RouteId> {
+        self.event_routes.get(event).copied()
+    }
+
+    /// Whether start-up is over.
+    pub fn is_ready(&self) -> bool {
+        self.startup.is_over()
+    }
+
+    /// The cluster, its links and its tags.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// Keeps the id of a request that is answered later; false when too many wait.
+    pub(crate) fn park_mi(&self, request: u64, id: Json) -> bool {
+        let mut waiting = self.mi_waiting.lock();
+        let room = waiting.len() < MI_WAITING_MAX;
+        if room {
+            waiting.insert(request, id);
+        }
+        room
+    }
+
+    /// The text of a late answer, if the request still waits.
+    pub(crate) fn finish_mi(&self, request: u64, result: Result<Json, RpcError>) -> Option<String> {
+        let id = self.mi_waiting.lock().remove(&request)?;
+        Some(match result {
+            Ok(json) => reply_result(&id, json),
+            Err(error) => reply_error(&id, &error),
+        })
+    }
+
+    /// Sends that left after an acknowledgement and without one, and those waiting now.
+    pub fn gate_totals(&self) -> (u64, u64, usize) {
+        let gates = self.gates.lock();
+        let (opened, ungated) = gates.totals();
+        (opened, ungated, gates.len())
+    }
+}
+
+/// A route to run when the current step is over.
+pub(crate) enum Job {
+    Event { route: RouteId, params: Vec<(&'static str, Value)> },
+    Route { route: RouteId, ctx: Box<Ctx>, done: Option<(u16, u64)> },
+    Resume { run: u64, code: i32 },
+}
+
+/// What one worker owns.
+pub struct WorkerState {
+    /// 0 is the worker that also drives the cluster, management and timer routes.
+    pub id: usize,
+    pub chance: Chance,
+    pub(crate) wheel: Wheel<(u16, Timer)>,
+    pub(crate) jobs: VecDeque<Job>,
+    pub(crate) vars: Vars,
+    /// The run key taken by a function of the run at hand that suspends.
+    pub(crate) suspending: Option<u64>,
+    pub(crate) jobs_dropped: u64,
+    /// Depth of routes that functions started inside themselves.
+    pub(crate) nested: u32,
+}
+
+impl WorkerState {
+    pub(crate) fn new(id: usize, chance: Chance, now: Now, vars: Vars) -> Self {
+        Self {
+            id,
+            chance,
+            wheel: Wheel::new(now.mono_ns),
+            jobs: VecDeque::new(),
+            vars,
+            suspending: None,
+            jobs_dropped: 0,
+            nested: 0,
+        }
+    }
+
+    pub(crate) fn set_timer(&mut self, at: Mono, slot: u16, timer: Timer) {
+        self.wheel.insert(at, (slot, timer));
+    }
+
+    pub(crate) fn add_job(&mut self, job: Job) {
+        if self.jobs.len() < JOBS_MAX {
+            self.jobs.push_back(job);
+        } else {
+            self.jobs_dropped += 1;
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What a module implements to have its records replicated.
+
+use bytes::Bytes;
+use tandem_clock::Now;
+use tandem_cluster::{Digests, Form, Snapshot, Stamp};
+
+use crate::module::Cx;
+
+/// A change that a peer made.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// The node where it happened.
+    pub source: u32,
+    /// Packet type of the capability.
+    pub kind: u32,
+    pub version: u16,
+    pub payload: Bytes,
+    /// From Tandem peers only.
+    pub stamp: Option<Stamp>,
+}
+
+/// The records of a module that other nodes have too. Every change goes through one function of
+/// the module, which also appends the replication record; what comes in here goes through the
+/// same function, marked as replicated, so that nothing echoes.
+pub trait Replicated {
+    /// The capability's name on the wire, e.g. `usrloc-contact-repl`.
+    fn capability(&self) -> &'static str;
+
+    fn cluster(&self) -> u32;
+
+    /// Whether a node asks for all records when it starts.
+    fn startup_sync(&self) -> bool;
+
+    /// Applies one change of a peer.
+    fn apply(&self, cx: &mut Cx<'_>, change: Incoming);
+
+    /// Merges records of a sync or repair; `form` says how they are encoded.
+    fn merge(&self, cx: &mut Cx<'_>, source: u32, form: Form, version: u16, records: Vec<Bytes>);
+
+    /// All records, or those of some buckets.
+    fn snapshot(&self, cx: &mut Cx<'_>, form: Form, buckets: Option<&[u8]>) -> Snapshot;
+
+    /// Digests of all records.
+    fn digests(&self, now: Now) -> Digests;
+
+    /// What changed here since then, for a stock peer that missed it: (type, version, payload).
+    fn replay_since(&self, cx: &mut Cx<'_>, since_unix_ms: u64) -> Vec<(u32, u16, Bytes)>;
+}

@@ -1,0 +1,313 @@
+//! Script runs: the virtual machine's door to the node, and what starts, suspends and ends runs.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tandem_script::host::{ArgValue, Assign, Called, Host, VarAccess};
+use tandem_script::program::{Call as CallSite, Place, Program, RouteId};
+use tandem_script::sig::Routes;
+use tandem_script::value::Value;
+use tandem_script::vm::{self, End, RunState, Running, Step, Vars};
+
+use crate::context::{Ctx, Source};
+use crate::log::Level;
+use crate::module::{Call, Cx, RouteEnd, VarCall};
+use crate::node::{Job, Node, SUSPENDED_MAX};
+use crate::sockets::SocketId;
+use crate::worker::{after_onreply, next_run};
+
+/// Events that one step may raise in a chain before the chain is taken for a loop.
+const NESTED_ROUTES_MAX: u32 = 8;
+
+/// A run that waits for an answer, with everything it needs to go on anywhere.
+pub(crate) struct Suspended {
+    pub(crate) ctx: Box<Ctx>,
+    run: RunState,
+    after: After,
+}
+
+/// What follows when a run has ended.
+#[derive(Clone, Copy, Debug)]
+enum After {
+    Nothing,
+    /// A reply goes on to the transactions.
+    Reply,
+    /// The module that started the route takes the context back.
+    Module(u16, u64),
+}
+
+/// What the virtual machine sees of the node.
+pub(crate) struct RunHost<'a, 'b> {
+    pub(crate) cx: &'a mut Cx<'b>,
+    pub(crate) ctx: &'a mut Ctx,
+}
+
+impl Host for RunHost<'_, '_> {
+    fn get(&mut self, access: VarAccess<'_>) -> Value {
+        let def = self.cx.node.modules.get(usize::from(access.module)).map(|s| s.def);
+        let Some(var) = def.and_then(|d| d.variables.get(usize::from(access.variable))) else {
+            return Value::Null;
+        };
+        let ctx = &mut *self.ctx;
+        self.cx.for_slot(access.module, |cx| (var.get)(&mut VarCall { cx, ctx, access }))
+    }
+
+    fn set(&mut self, access: VarAccess<'_>, how: Assign, value: Value) -> Result<(), String> {
+        let def = self.cx.node.modules.get(usize::from(access.module)).map(|s| s.def);
+        let set = def.and_then(|d| d.variables.get(usize::from(access.variable))?.set);
+        let Some(set) = set else { return Err("this variable cannot be written".into()) };
+        let ctx = &mut *self.ctx;
+        self.cx.for_slot(access.module, |cx| set(&mut VarCall { cx, ctx, access }, how, value))
+    }
+
+    fn call(
+        &mut self,
+        module: u16,
+        function: u16,
+        site: &CallSite,
+        args: &[ArgValue],
+        running: &mut Running<'_>,
+    ) -> Called {
+        let def = self.cx.node.modules.get(usize::from(module)).map(|s| s.def);
+        let Some(function) = def.and_then(|d| d.functions.get(usize::from(function))) else {
+            return Called::Returned(-1);
+        };
+        let ctx = &mut *self.ctx;
+        self.cx.for_slot(module, |cx| (function.run)(&mut Call { cx, ctx, args, site, running }))
+    }
+
+    fn log(&mut self, level: i32, text: &[u8], place: Place) {
+        let level = Level::from_number(level);
+        if !self.cx.node.logs(level) {
+            return;
+        }
+        let text = String::from_utf8_lossy(text);
+        let text = text.trim_end_matches('\n');
+        let program = &self.cx.node.program;
+        // The place helps with complaints; a line of `xlog` says what its author wanted.
+        let line = match place.line {
+            0 => text.to_owned(),
+            _ if level > Level::Warning => text.to_owned(),
+            line => format!("{}:{line}:{}: {text}", program.file_name(place), place.column),
+        };
+        self.cx.out.log(level, line);
+    }
+
+    fn logs(&self, level: i32) -> bool {
+        self.cx.node.logs(Level::from_number(level))
+    }
+}
+
+/// The table of `$var` that a worker starts with.
+pub(crate) fn fresh_vars(_node: &Node) -> Vars {
+    Vars::default()
+}
+
+/// Runs the main block on a request.
+pub(crate) fn request_route(cx: &mut Cx<'_>, ctx: Box<Ctx>) {
+    let Some(route) = cx.node.program.route_named(Routes::REQUEST, "") else { return };
+    begin(cx, route, ctx, After::Nothing, &[]);
+}
+
+/// Runs error_route, if the script has one, on a request that is not to be processed; without
+/// one the request is answered with what is wrong.
+pub(crate) fn error_route(cx: &mut Cx<'_>, mut ctx: Box<Ctx>) {
+    match cx.node.program.route_named(Routes::ERROR, "") {
+        Some(route) => {
+            ctx.block = Routes::ERROR;
+            begin(cx, route, ctx, After::Nothing, &[]);
+        }
+        None => {
+            crate::transport::reply_error(cx, &mut ctx);
+        }
+    }
+}
+
+/// Runs the unnamed onreply_route; the context comes back when transactions may look at it now.
+pub(crate) fn core_onreply(cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
+    let Some(route) = cx.node.program.route_named(Routes::ONREPLY, "") else { return Some(ctx) };
+    begin(cx, route, ctx, After::Reply, &[]);
+    None
+}
+
+/// Runs startup_route, before anything is served.
+pub(crate) fn startup_route(cx: &mut Cx<'_>) {
+    if let Some(route) = cx.node.program.route_named(Routes::STARTUP, "") {
+        event(cx, route, Vec::new());
+    }
+}
+
+/// Runs a block that has no message of its own: event, timer, startup.
+pub(crate) fn event(cx: &mut Cx<'_>, route: RouteId, params: Vec<(&'static str, Value)>) {
+    let kind = cx.node.program.route(route).map_or(Routes::EVENT, |r| r.kind);
+    let ctx = Box::new(dummy_context(cx.node, kind));
+    let named = params.into_iter().map(|(n, v)| (Bytes::from_static(n.as_bytes()), v)).collect();
+    let run = RunState::start(&cx.node.program, route, &[]).with_named(named);
+    drive(cx, run, ctx, After::Nothing, None);
+}
+
+/// Runs a block for a module, which gets the context back.
+pub(crate) fn route(cx: &mut Cx<'_>, route: RouteId, mut ctx: Box<Ctx>, done: Option<(u16, u64)>) {
+    if let Some(block) = cx.node.program.route(route) {
+        ctx.block = block.kind;
+    }
+    let after = done.map_or(After::Nothing, |(slot, token)| After::Module(slot, token));
+    begin(cx, route, ctx, after, &[]);
+}
+
+/// Continues a suspended run with the return code of the function it waits for.
+pub(crate) fn resume(cx: &mut Cx<'_>, run: u64, code: i32) {
+    let suspended = cx.node.suspended.lock().remove(&run);
+    // An answer may come twice or too late: the run has gone on then.
+    if let Some(Suspended { ctx, run, after }) = suspended {
+        drive(cx, run, ctx, after, Some(code));
+    }
+}
+
+/// Runs a block inside a running function, on a context of its own: a branch route. It must not
+/// suspend; one that does is cut off and reported as failed.
+pub(crate) fn nested(cx: &mut Cx<'_>, route: RouteId, ctx: &mut Ctx) -> RouteEnd {
+    if cx.worker.nested >= NESTED_ROUTES_MAX {
+        cx.log(Level::Error, "routes started by routes are nested too deep");
+        return RouteEnd::FAILED;
+    }
+    let program = Arc::clone(&cx.node.program);
+    let kept = ctx.block;
+    if let Some(block) = program.route(route) {
+        ctx.block = block.kind;
+    }
+    cx.worker.nested += 1;
+    let mut run = RunState::start(&program, route, &[]);
+    run.vars = std::mem::take(&mut cx.worker.vars);
+    let step = vm::run(&program, &mut run, &mut RunHost { cx, ctx });
+    cx.worker.vars = std::mem::take(&mut run.vars);
+    cx.worker.nested -= 1;
+    ctx.block = kept;
+    match step {
+        Step::Done { how, .. } => end_of(how),
+        Step::Suspended => {
+            cx.worker.suspending = None;
+            cx.log(Level::Error, "a function that waits was called where a route cannot wait");
+            RouteEnd::FAILED
+        }
+    }
+}
+
+fn begin(cx: &mut Cx<'_>, route: RouteId, ctx: Box<Ctx>, after: After, params: &[Value]) {
+    let run = RunState::start(&cx.node.program, route, params);
+    drive(cx, run, ctx, after, None);
+}
+
+/// Runs until the end or until a function suspends, and does what follows.
+fn drive(cx: &mut Cx<'_>, mut run: RunState, mut ctx: Box<Ctx>, after: After, code: Option<i32>) {
+    let program: Arc<Program> = Arc::clone(&cx.node.program);
+    let resumed = code.is_some();
+    if !resumed {
+        run.vars = std::mem::take(&mut cx.worker.vars);
+    }
+    let mut host = RunHost { cx, ctx: &mut ctx };
+    let step = match code {
+        None => vm::run(&program, &mut run, &mut host),
+        Some(code) => vm::resume(&program, &mut run, code, &mut host),
+    };
+    match step {
+        Step::Done { how, .. } => {
+            // A run that was suspended worked on a table of its own, which ends with it.
+            if !resumed {
+                cx.worker.vars = std::mem::take(&mut run.vars);
+            }
+            finish(cx, ctx, after, end_of(how));
+        }
+        Step::Suspended => {
+            if !resumed {
+                cx.worker.vars = run.vars.clone();
+            }
+            park(cx, Suspended { ctx, run, after });
+        }
+    }
+}
+
+fn park(cx: &mut Cx<'_>, suspended: Suspended) {
+    let Some(key) = cx.worker.suspending.take() else {
+        cx.log(Level::Error, "a function suspended without saying what it waits for");
+        return;
+    };
+    let mut table = cx.node.suspended.lock();
+    if table.len() < SUSPENDED_MAX {
+        table.insert(key, suspended);
+        return;
+    }
+    drop(table);
+    cx.log(Level::Error, format!("more than {SUSPENDED_MAX} suspended runs: one was given up"));
+    finish(cx, suspended.ctx, suspended.after, RouteEnd::FAILED);
+}
+
+fn end_of(how: End) -> RouteEnd {
+    RouteEnd { dropped: how == End::Drop, failed: matches!(how, End::Limit | End::Assert) }
+}
+
+fn finish(cx: &mut Cx<'_>, ctx: Box<Ctx>, after: After, end: RouteEnd) {
+    match after {
+        After::Nothing => {}
+        After::Reply => {
+            // `drop` vetoes provisional replies only (script-language: "Control flow").
+            if !(end.dropped && ctx.msg.status() < 200) {
+                after_onreply(cx, ctx);
+            }
+        }
+        After::Module(slot, token) => {
+            let node = Arc::clone(cx.node);
+            if let Some(module) = node.modules.get(usize::from(slot)).and_then(|s| s.state.as_ref())
+            {
+                cx.for_slot(slot, |cx| module.route_ended(cx, token, ctx, end));
+            }
+        }
+    }
+}
+
+fn dummy_context(node: &Node, block: Routes) -> Ctx {
+    let any = std::net::Ipv4Addr::UNSPECIFIED;
+    let source = Source { addr: (any, 0).into(), socket: SocketId(0), local_ip: any.into() };
+    Ctx::new(node.dummy.clone(), source, block)
+}
+
+impl Call<'_, '_, '_> {
+    /// Runs a block on a context of its own, inside this function.
+    pub fn run_nested(&mut self, route: RouteId, ctx: &mut Ctx) -> RouteEnd {
+        nested(self.cx, route, ctx)
+    }
+
+    /// Makes this call wait. The number identifies the run for [`Cx::resume`]; the function
+    /// returns [`Called::Suspended`] next.
+    pub fn suspend(&mut self) -> u64 {
+        let key = next_run(self.cx.node);
+        self.cx.worker.suspending = Some(key);
+        key
+    }
+
+    /// Reads a variable that an argument names.
+    pub fn get_var(&mut self, index: usize) -> Value {
+        let Some(ArgValue::Var(var)) = self.args.get(index) else { return Value::Null };
+        self.running.get(*var, &mut RunHost { cx: self.cx, ctx: self.ctx })
+    }
+
+    /// Writes a variable that an argument names.
+    pub fn set_var(&mut self, index: usize, value: Value) -> Result<(), String> {
+        let Some(ArgValue::Var(var)) = self.args.get(index) else { return Ok(()) };
+        self.running.set(*var, value, &mut RunHost { cx: self.cx, ctx: self.ctx })
+    }
+}
+
+impl Cx<'_> {
+    /// Continues a suspended run after this step.
+    pub fn resume(&mut self, run: u64, code: i32) {
+        self.worker.add_job(Job::Resume { run, code });
+    }
+
+    /// Changes the context of a run that waits, e.g. to store a result.
+    pub fn with_suspended(&self, run: u64, change: impl FnOnce(&mut Ctx)) {
+        if let Some(suspended) = self.node.suspended.lock().get_mut(&run) {
+            change(&mut suspended.ctx);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The node's own sockets and names, and how a socket text of a peer resolves to one of them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A listening socket of this node, by its place in the script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u16);
+
+/// Transport of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proto {
+    Udp,
+    Bin,
+}
+
+impl Proto {
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Bin => "bin",
+        }
+    }
+}
+
+/// A socket as the script defines it.
+#[derive(Debug)]
+pub struct Socket {
+    pub proto: Proto,
+    pub addr: SocketAddr,
+    /// `as HOST[:PORT]`: what Via, Record-Route and Contact show.
+    pub advertised: Option<(String, u16)>,
+    /// Matches sockets between nodes.
+    pub tag: Option<String>,
+    /// Whether this host holds the address now.
+    held: AtomicBool,
+    /// `udp:127.0.0.1:5060`.
+    text: String,
+    /// `host:port` for Via and Record-Route.
+    sent_by: String,
+}
+
+impl Socket {
+    pub fn new(
+        proto: Proto,
+        addr: SocketAddr,
+        advertised: Option<(String, u16)>,
+        tag: Option<String>,
+    ) -> Self {
+        let sent_by = match &advertised {
+            Some((host, port)) => format!("{host}:{port}"),
+            None => addr.to_string(),
+        };
+        let text = format!("{}:{addr}", proto.text());
+        Self { proto, addr, advertised, tag, held: AtomicBool::new(true), text, sent_by }
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What goes into Via and Record-Route: the advertised address, else the real one.
+    pub fn sent_by(&self) -> &str {
+        &self.sent_by
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// The text replicated in records: `proto:ip:port`, or `proto:tag` if it has a tag.
+    pub fn wire_text(&self) -> String {
+        match &self.tag {
+            Some(tag) => format!("{}:{tag}", self.proto.text()),
+            None => self.text.clone(),
+        }
+    }
+}
+
+/// All sockets of a node, and the names by which it knows itself.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    all: Vec<Socket>,
+    /// `alias`: host in lower case, port 0 for any.
+    aliases: Vec<(String, u16)>,
+}
+
+impl Sockets {
+    pub fn new(all: Vec<Socket>, aliases: Vec<(String, u16)>) -> Self {
+        let aliases = aliases.into_iter().map(|(h, p)| (h.to_ascii_lowercase(), p)).collect();
+        Self { all, aliases }
+    }
+
+    pub fn get(&self, id: SocketId) -> Option<&Socket> {
+        self.all.get(usize::from(id.0))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (SocketId, &Socket)> {
+        self.all.iter().enumerate().map(|(n, socket)| (SocketId(n as u16), socket))
+    }
+
+    pub fn of(&self, proto: Proto) -> impl Iterator<Item = (SocketId, &Socket)> {
+        self.iter().filter(move |(_, socket)| socket.proto == proto)
+    }
+
+    /// Records which addresses this host holds.
+    pub fn set_held(&self, addresses: &[(IpAddr, bool)]) {
+        for socket in &self.all {
+            if let Some((_, held)) = addresses.iter().find(|(ip, _)| *ip == socket.addr.ip()) {
+                socket.held.store(*held, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether `host[:port]` names this node: a socket, its advertised form, or an alias.
+    pub fn is_myself(&self, host: &[u8], port: Option<u16>) -> bool {
+        let Ok(host) = std::str::from_utf8(host) else { return false };
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let ip: Option<IpAddr> = bare.parse().ok();
+        let port_fits = |own: u16| port.is_none_or(|p| p == own);
+        self.all.iter().filter(|s| s.proto != Proto::Bin).any(|s| {
+            (ip == Some(s.addr.ip()) && port_fits(s.addr.port()))
+                || s.advertised
+                    .as_ref()
+                    .is_some_and(|(h, p)| h.eq_ignore_ascii_case(host) && port_fits(*p))
+        }) || self
+            .aliases
+            .iter()
+            .any(|(h, p)| h.eq_ignore_ascii_case(host) && (*p == 0 || port_fits(*p)))
+    }
+
+    /// The socket that a text of a script or of a peer's record names: equal, then same tag,
+    /// then same protocol and family, then none (decisions: "Sockets in records").
+    pub fn resolve(&self, text: &str) -> Option<SocketId> {
+        let (proto, rest) = text.split_once(':')?;
+        let candidates = || self.iter().filter(|(_, s)| s.proto.text() == proto);
+        let addr: Option<SocketAddr> = rest.parse().ok();
+        let equal = candidates().find(|(_, s)| Some(s.addr) == addr);
+        let tagged = || candidates().find(|(_, s)| s.tag.as_deref() == Some(rest));
+        let family =
+            || candidates().find(|(_, s)| addr.is_none_or(|a| a.is_ipv4() == s.addr.is_ipv4()));
+        equal.or_else(tagged).or_else(family).map(|(id, _)| id)
+    }
+
+    /// The SIP socket with exactly this text or tag: what a script names.
+    pub fn named(&self, text: &str) -> Option<SocketId> {
+        let matches = |s: &Socket| s.text() == text || s.tag.as_deref() == Some(text);
+        self.of(Proto::Udp).find(|(_, s)| matches(s)).map(|(id, _)| id)
+    }
+
+    /// The socket to reach `to` from: `preferred` if it has the right family, else the first
+    /// UDP socket of that family.
+    pub fn toward(&self, to: SocketAddr, preferred: Option<SocketId>) -> Option<SocketId> {
+        let fits = |s: &Socket| s.proto == Proto::Udp && s.addr.is_ipv4() == to.is_ipv4();
+        preferred
+            .filter(|id| self.get(*id).is_some_and(fits))
+            .or_else(|| self.iter().find(|(_, s)| fits(s)).map(|(id, _)| id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sockets() -> Sockets {
+        let udp = |addr: &str, tag: Option<&str>| {
+            Socket::new(Proto::Udp, addr.parse().unwrap(), None, tag.map(String::from))
+        };
+        let all = vec![
+            udp("127.0.0.1:5060", None),
+            udp("127.0.0.2:5062", Some("lan")),
+            udp("[::1]:5060", None),
+            Socket::new(Proto::Bin, "127.0.0.3:5566".parse().unwrap(), None, None),
+        ];
+        Sockets::new(all, vec![("Sip.Example.org".into(), 0), ("pbx.local".into(), 5080)])
+    }
+
+    #[test]
+    fn a_socket_text_resolves_to_equal_then_tag_then_family_then_none() {
+        let s = sockets();
+        assert_eq!(s.resolve("udp:127.0.0.2:5062"), Some(SocketId(1)));
+        assert_eq!(s.resolve("udp:lan"), Some(SocketId(1)));
+        assert_eq!(s.resolve("udp:10.0.0.9:5060"), Some(SocketId(0)));
+        assert_eq!(s.resolve("udp:[fe80::1]:5060"), Some(SocketId(2)));
+        assert_eq!(s.resolve("tcp:127.0.0.1:5060"), None);
+    }
+
+    #[test]
+    fn a_node_knows_its_addresses_and_aliases() {
+        let s = sockets();
+        assert!(s.is_myself(b"127.0.0.1", None));
+        assert!(s.is_myself(b"127.0.0.2", Some(5062)));
+        assert!(!s.is_myself(b"127.0.0.2", Some(5060)));
+        assert!(s.is_myself(b"[::1]", Some(5060)));
+        assert!(s.is_myself(b"SIP.example.ORG", Some(9)));
+        assert!(s.is_myself(b"pbx.local", None));
+        assert!(!s.is_myself(b"pbx.local", Some(5060)));
+        assert!(!s.is_myself(b"127.0.0.3", None), "a BIN socket is no SIP destination");
+    }
+}

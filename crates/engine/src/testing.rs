@@ -1,0 +1,197 @@
+//! A node in memory, for tests of modules: real scripts and real messages, no sockets, and time
+//! that passes when the test says so.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::{Value as Json, json};
+use tandem_clock::{Chance, MS, Now};
+use tandem_db::memory::MemoryDb;
+use tandem_script::diag::render_all;
+use tandem_script::source::{Loaded, Loader};
+
+use crate::build::NodeOptions;
+use crate::catalogue::{Modules, Tables};
+use crate::effect::{Effect, Input, Out};
+use crate::log::Level;
+use crate::node::Node;
+use crate::sockets::Proto;
+use crate::worker::Worker;
+
+/// Files of a script that live in memory.
+#[derive(Debug, Default)]
+pub struct Files(pub BTreeMap<String, String>);
+
+impl Loader for Files {
+    fn load(&mut self, name: &str, _from: Option<&str>) -> Result<Loaded, String> {
+        let text = self.0.get(name).ok_or_else(|| format!("no file {name}"))?;
+        Ok(Loaded { name: name.to_owned(), text: text.clone().into_bytes() })
+    }
+}
+
+/// One node with one worker, a database in memory and nobody around it.
+pub struct TestNode {
+    worker: Worker,
+    now: Now,
+    sent: Vec<(SocketAddr, String)>,
+    logs: Vec<(Level, String)>,
+    files: BTreeMap<String, Bytes>,
+    /// The database behind every url of the script.
+    pub db: MemoryDb,
+    mi_answers: BTreeMap<u64, Json>,
+    next_mi: u64,
+}
+
+impl TestNode {
+    /// Starts a node.
+    ///
+    /// # Panics
+    /// With the rendered errors, if the script has any.
+    pub fn new(script: &str, modules: Modules) -> Self {
+        match Self::try_new(script, modules) {
+            Ok(node) => node,
+            Err(errors) => panic!("{errors}"),
+        }
+    }
+
+    /// Starts a node, or gives the rendered errors of its script.
+    ///
+    /// # Errors
+    /// What `check` would print.
+    pub fn try_new(script: &str, modules: Modules) -> Result<Self, String> {
+        let now = Now { mono_ns: 1_000_000 * MS, unix_ms: 1_800_000_000_000 };
+        let mut chance = Chance::from_number(1);
+        let mut files = Files([("test.cfg".to_owned(), script.to_owned())].into());
+        let (program, diags, map) =
+            Tables::new(modules).with(|c| tandem_script::compile(&mut files, "test.cfg", c));
+        let Some(program) = program else { return Err(render_all(&diags, &map)) };
+        let options =
+            NodeOptions { chance: chance.fork(), now, workers: 1, command_line: Vec::new() };
+        let node = Node::build(program, modules, options).map_err(|d| render_all(&d, &map))?;
+        let mut test = Self {
+            worker: Worker::new(node, 0, chance, now),
+            now,
+            sent: Vec::new(),
+            logs: Vec::new(),
+            files: BTreeMap::new(),
+            db: MemoryDb::with_tables(tandem_db::schema::tables()),
+            mi_answers: BTreeMap::new(),
+            next_mi: 0,
+        };
+        let mut out = Out::default();
+        test.worker.start(now, &mut out);
+        test.carry_out(out);
+        Ok(test)
+    }
+
+    pub fn node(&self) -> &Arc<Node> {
+        self.worker.node()
+    }
+
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Feeds a datagram to the first SIP socket. Line ends may be plain newlines.
+    pub fn udp(&mut self, from: &str, text: &str) {
+        let text = text.replace("\r\n", "\n").replace('\n', "\r\n");
+        self.raw_udp(from, Bytes::from(text));
+    }
+
+    /// Feeds a datagram as it is.
+    pub fn raw_udp(&mut self, from: &str, payload: Bytes) {
+        let (socket, local_ip) = self
+            .node()
+            .sockets
+            .of(Proto::Udp)
+            .next()
+            .map(|(id, s)| (id, s.addr.ip()))
+            .unwrap_or((crate::sockets::SocketId(0), IpAddr::from([127, 0, 0, 1])));
+        let source = from.parse().unwrap_or_else(|_| panic!("not an address: {from}"));
+        self.step(Input::Datagram { socket, source, local_ip, payload });
+    }
+
+    /// Lets time pass in steps of one millisecond at most.
+    pub fn advance_ms(&mut self, ms: u64) {
+        let end = self.now.plus_ns(ms * MS);
+        while self.now < end {
+            let next = self.worker.next_deadline().unwrap_or(u64::MAX).max(self.now.mono_ns + 1);
+            let by = next.min(end.mono_ns) - self.now.mono_ns;
+            // Both clocks move together, in whole milliseconds where possible.
+            let by = by.div_ceil(MS).max(1) * MS;
+            self.now = self.now.plus_ns(by.min(end.mono_ns - self.now.mono_ns).max(1));
+            self.step(Input::Tick);
+        }
+    }
+
+    /// Takes what was sent since the last call.
+    pub fn sent(&mut self) -> Vec<(SocketAddr, String)> {
+        std::mem::take(&mut self.sent)
+    }
+
+    /// Takes the log lines since the last call.
+    pub fn logs(&mut self) -> Vec<(Level, String)> {
+        std::mem::take(&mut self.logs)
+    }
+
+    /// Runs a management command; the whole JSON-RPC answer, null if there was none.
+    pub fn mi(&mut self, method: &str, params: Json) -> Json {
+        self.next_mi += 1;
+        let request = self.next_mi;
+        let mut object = json!({"jsonrpc": "2.0", "id": request, "method": method});
+        if !params.is_null() {
+            object["params"] = params;
+        }
+        self.step(Input::Mi { request, text: Bytes::from(object.to_string()) });
+        self.mi_answers.remove(&request).unwrap_or(Json::Null)
+    }
+
+    /// Feeds any input and carries the effects out.
+    pub fn step(&mut self, input: Input) {
+        let mut out = Out::default();
+        self.worker.step(self.now, input, &mut out);
+        self.worker.finish(self.now, &mut out);
+        self.carry_out(out);
+    }
+
+    fn carry_out(&mut self, out: Out) {
+        let mut inputs = Vec::new();
+        for effect in out.effects {
+            match effect {
+                Effect::Send(send) => {
+                    let text = String::from_utf8_lossy(&send.payload).into_owned();
+                    self.sent.push((send.to, text));
+                }
+                Effect::MiReply { request, text } => {
+                    let json = serde_json::from_slice(&text).unwrap_or(Json::Null);
+                    self.mi_answers.insert(request, json);
+                }
+                Effect::Db { query, ask, .. } => {
+                    inputs.push(Input::Db { query, result: self.db.execute(&ask) });
+                }
+                Effect::ReadFile { token, name } => {
+                    let result = Ok(self.files.get(&name).cloned());
+                    inputs.push(Input::FileRead { token, result });
+                }
+                Effect::WriteFile { token, name, bytes } => {
+                    self.files.insert(name, bytes);
+                    inputs.push(Input::FileWritten { token, result: Ok(()) });
+                }
+                Effect::Log { level, text } => self.logs.push((level, text)),
+                Effect::Fatal { text } => panic!("{text}"),
+                Effect::BinConnect { conn, .. } => {
+                    inputs.push(Input::Bin(crate::effect::BinInput::ConnectFailed { conn }));
+                }
+                Effect::BinWrite { .. }
+                | Effect::BinClose { .. }
+                | Effect::Wake
+                | Effect::Ready => {}
+            }
+        }
+        for input in inputs {
+            self.step(input);
+        }
+    }
+}

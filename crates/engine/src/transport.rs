@@ -1,0 +1,291 @@
+//! Where messages go: next hops, replies of our own, replies that only pass through.
+
+use std::hash::BuildHasher as _;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use tandem_sip::{
+    Edits, HeaderName, Message, Received, ReplyOptions, Rport, Transport, Uri, Via, ViaLine,
+    add_via, build_reply, mark_received, remove_top_via, write,
+};
+
+use crate::context::{Branch, Ctx, Source};
+use crate::core::stat;
+use crate::effect::Send;
+use crate::log::Level;
+use crate::module::Cx;
+use crate::node::Node;
+use crate::sockets::{Proto, SocketId};
+
+/// Why a request cannot be sent anywhere, found before anything is sent (decisions: "Sends").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HopError {
+    /// Answered with 475.
+    #[error("the URI of the next hop cannot be read")]
+    BadUri,
+    /// Answered with 476. Names are resolved in a later release.
+    #[error("the host of the next hop is not an IP address, and names are not resolved yet")]
+    Unresolvable,
+    /// Answered with 477.
+    #[error("this node has no socket for the transport or address family of the next hop")]
+    NoSocket,
+}
+
+/// A request ready to leave.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    pub bytes: Bytes,
+    pub to: SocketAddr,
+    pub socket: SocketId,
+}
+
+/// Whether a reply's topmost Via is one of ours (RFC 3261 18.1.2).
+pub(crate) fn is_our_reply(node: &Node, msg: &Message) -> bool {
+    let Ok(via) = msg.top_via() else { return false };
+    let port = via.port_or_default();
+    let ip = via.host_ip();
+    node.sockets.of(Proto::Udp).any(|(_, socket)| {
+        let advertised = socket.advertised.as_ref();
+        let own = ip == Some(socket.addr.ip()) && port == socket.addr.port();
+        own || advertised
+            .is_some_and(|(host, p)| *p == port && host.as_bytes().eq_ignore_ascii_case(via.host))
+    })
+}
+
+/// Where the reply to a request goes (RFC 3261 18.2.2, RFC 3581 4).
+pub fn reply_target(msg: &Message, source: &Source, force_rport: bool) -> SocketAddr {
+    let Ok(via) = msg.top_via() else { return source.addr };
+    if force_rport || via.rport != Rport::Absent {
+        return source.addr;
+    }
+    SocketAddr::new(source.addr.ip(), via.port_or_default())
+}
+
+/// Where a reply that passes through goes next, by the Via that is topmost then.
+pub fn via_target(via: &Via<'_>) -> Option<SocketAddr> {
+    if via.transport.is_some_and(|t| t != Transport::Udp) {
+        return None;
+    }
+    let ip = via.received_ip().or_else(|| via.host_ip())?;
+    let port = match via.rport {
+        Rport::Port(port) => port,
+        _ => via.port_or_default(),
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// The address a URI names.
+///
+/// # Errors
+/// See [`HopError`].
+pub fn uri_target(uri: &[u8]) -> Result<SocketAddr, HopError> {
+    let uri = Uri::parse(uri).map_err(|_| HopError::BadUri)?;
+    if !uri.is_sip() || uri.is_sips() {
+        return Err(if uri.is_sips() { HopError::NoSocket } else { HopError::BadUri });
+    }
+    if uri.param(b"transport").is_some() && uri.transport() != Some(Transport::Udp) {
+        return Err(HopError::NoSocket);
+    }
+    let maddr = uri.param(b"maddr").flatten();
+    let ip = match maddr.and_then(|m| std::str::from_utf8(m).ok()) {
+        Some(maddr) => maddr.trim_matches(['[', ']']).parse().ok(),
+        None => uri.host_ip(),
+    };
+    Ok(SocketAddr::new(ip.ok_or(HopError::Unresolvable)?, uri.port.unwrap_or(5060)))
+}
+
+/// The next hop of a branch: `$du`, else the first Path or Route, else the R-URI.
+///
+/// # Errors
+/// See [`HopError`].
+pub fn next_hop(ctx: &Ctx, branch: &Branch) -> Result<SocketAddr, HopError> {
+    if let Some(uri) = &branch.dst_uri {
+        return uri_target(uri);
+    }
+    if !branch.path.is_empty() {
+        let first = tandem_sip::NameAddr::parse(first_value(&branch.path));
+        return uri_target(first.map_err(|_| HopError::BadUri)?.uri);
+    }
+    if !ctx.routes_taken
+        && let Some(route) = ctx.msg.routes().next()
+    {
+        return uri_target(route.map_err(|_| HopError::BadUri)?.uri);
+    }
+    uri_target(branch.uri.as_deref().unwrap_or_else(|| ctx.request_uri()))
+}
+
+fn first_value(list: &[u8]) -> &[u8] {
+    let mut depth = 0u32;
+    for (at, byte) in list.iter().enumerate() {
+        match byte {
+            b'<' => depth += 1,
+            b'>' => depth = depth.saturating_sub(1),
+            b',' if depth == 0 => return list.get(..at).unwrap_or(list),
+            _ => {}
+        }
+    }
+    list
+}
+
+/// Writes the request of a branch as it leaves: R-URI, Route from the contact's Path, the source
+/// noted in the sender's Via, our own Via with `via_branch` on top.
+///
+/// # Errors
+/// See [`HopError`].
+pub fn prepare_request(
+    node: &Node,
+    ctx: &Ctx,
+    branch: &Branch,
+    via_branch: &[u8],
+) -> Result<Prepared, HopError> {
+    let to = next_hop(ctx, branch)?;
+    let preferred = branch.socket.or(ctx.target.socket).or(Some(ctx.source.socket));
+    let socket = node.sockets.toward(to, preferred).ok_or(HopError::NoSocket)?;
+    let mut edits = ctx.edits.clone();
+    let uri = branch.uri.as_ref().or(ctx.target.uri.as_ref());
+    if let Some(uri) = uri {
+        edits.set_request_uri(&ctx.msg, uri.clone());
+    }
+    if !branch.path.is_empty() {
+        let line = [b"Route: ", &branch.path[..], b"\r\n"].concat();
+        edits.prepend_header(&ctx.msg, line);
+    }
+    // A Via that cannot be read was refused before the script ran.
+    let _ = mark_received(&ctx.msg, &mut edits, &received(&ctx.source, ctx.force_rport));
+    add_via(&ctx.msg, &mut edits, via_line(node, socket, via_branch));
+    Ok(Prepared { bytes: written(&ctx.msg, &edits), to, socket })
+}
+
+/// Our Via header for a socket, the whole line.
+pub fn via_line(node: &Node, socket: SocketId, via_branch: &[u8]) -> Vec<u8> {
+    let sent_by = node.sockets.get(socket).map(|s| s.sent_by()).unwrap_or_default();
+    ViaLine {
+        transport: Transport::Udp,
+        host: sent_by.as_bytes(),
+        port: None,
+        branch: via_branch,
+        params: b"",
+    }
+    .to_bytes()
+}
+
+/// The bytes of a message with its edits.
+pub fn written(msg: &Message, edits: &Edits) -> Bytes {
+    if edits.is_empty() {
+        return msg.bytes().clone();
+    }
+    let mut out = Vec::with_capacity(msg.as_bytes().len() + 512);
+    write(msg, edits, &mut out);
+    Bytes::from(out)
+}
+
+fn received(source: &Source, add_rport: bool) -> Received {
+    Received { ip: source.addr.ip(), port: source.addr.port(), add_rport }
+}
+
+/// The tag that this node puts into To of its own replies: the same for every retransmission of
+/// a request, and not to be guessed from outside.
+pub fn local_tag(node: &Node, msg: &Message) -> String {
+    let key = (msg.call_id(), msg.from_tag(), msg.cseq().map(|c| c.number).ok());
+    format!("{:016x}", node.tag_key.hash_one(key))
+}
+
+/// A reply of our own to the request of `ctx`, as bytes.
+pub fn own_reply(node: &Node, ctx: &Ctx, code: u16, reason: &[u8], extra: &[u8]) -> Bytes {
+    let tag = local_tag(node, &ctx.msg);
+    let mut headers = Vec::with_capacity(extra.len() + ctx.reply_headers.len() + 64);
+    headers.extend_from_slice(extra);
+    headers.extend_from_slice(&ctx.reply_headers);
+    if let Some(server) = &node.settings.server_header {
+        headers.extend_from_slice(server);
+        headers.extend_from_slice(b"\r\n");
+    }
+    let options = ReplyOptions {
+        to_tag: Some(tag.as_bytes()),
+        extra_headers: &headers,
+        received: Some(received(&ctx.source, ctx.force_rport)),
+        ..ReplyOptions::default()
+    };
+    Bytes::from(build_reply(&ctx.msg, code, reason, &options))
+}
+
+/// When a reply of our own leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    Now,
+    /// When a peer has acknowledged what was changed for it.
+    Gated,
+}
+
+/// Sends a reply without state. An ACK is never answered.
+pub fn reply_stateless(
+    cx: &mut Cx<'_>,
+    ctx: &Ctx,
+    code: u16,
+    reason: &[u8],
+    extra: &[u8],
+    leave: Leave,
+) -> bool {
+    if !ctx.msg.is_request() || ctx.msg.method() == tandem_sip::Method::Ack {
+        return false;
+    }
+    let payload = own_reply(cx.node, ctx, code, reason, extra);
+    let to = reply_target(&ctx.msg, &ctx.source, ctx.force_rport);
+    let send = Send { socket: ctx.source.socket, to, payload, ticket: 0 };
+    match leave {
+        Leave::Now => cx.out.send(send),
+        Leave::Gated => cx.out.send_gated(send),
+    }
+    true
+}
+
+/// Answers a request with the error that its context holds (500 when it holds none).
+pub fn reply_error(cx: &mut Cx<'_>, ctx: &mut Ctx) -> bool {
+    if ctx.error.code == 0 {
+        ctx.error.code = 500;
+        ctx.error.reason = "Server Internal Error".into();
+    }
+    let reason = ctx.error.reason.clone();
+    reply_stateless(cx, ctx, ctx.error.code, reason.as_bytes(), b"", Leave::Now)
+}
+
+/// Passes a reply on by its Vias; used when no transaction knows it.
+pub(crate) fn forward_reply(cx: &mut Cx<'_>, ctx: &Ctx) {
+    let mut edits = ctx.edits.clone();
+    let next = ctx.msg.values(HeaderName::Via).nth(1);
+    let to = next.and_then(|v| Via::parse(v.bytes).ok()).and_then(|via| via_target(&via));
+    let socket = to.and_then(|to| cx.node.sockets.toward(to, Some(ctx.source.socket)));
+    let (Some(to), Some(socket)) = (to, socket) else {
+        cx.count(stat::ERR_REPLIES, 1);
+        cx.log(Level::Info, "a reply has no further Via that it could go to");
+        return;
+    };
+    remove_top_via(&ctx.msg, &mut edits);
+    let payload = written(&ctx.msg, &edits);
+    cx.count(stat::FWD_REPLIES, 1);
+    cx.out.send(Send { socket, to, payload, ticket: 0 });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_names_an_address_or_says_why_not() {
+        let to = |uri: &str| uri_target(uri.as_bytes());
+        assert_eq!(to("sip:a@10.0.0.1"), Ok("10.0.0.1:5060".parse().unwrap()));
+        assert_eq!(to("sip:a@[::1]:7"), Ok("[::1]:7".parse().unwrap()));
+        assert_eq!(to("sip:a@x.org;maddr=10.0.0.2"), Ok("10.0.0.2:5060".parse().unwrap()));
+        assert_eq!(to("sip:a@x.org"), Err(HopError::Unresolvable));
+        assert_eq!(to("sip:a@10.0.0.1;transport=tcp"), Err(HopError::NoSocket));
+        assert_eq!(to("sips:a@10.0.0.1"), Err(HopError::NoSocket));
+        assert_eq!(to("tel:+123"), Err(HopError::BadUri));
+        assert_eq!(to("nonsense"), Err(HopError::BadUri));
+    }
+
+    #[test]
+    fn the_first_of_several_paths_is_found_despite_commas_inside() {
+        let list = b"<sip:a,b@10.0.0.1;lr>, <sip:10.0.0.2;lr>";
+        assert_eq!(first_value(list), b"<sip:a,b@10.0.0.1;lr>");
+    }
+}

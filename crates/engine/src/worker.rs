@@ -1,0 +1,308 @@
+//! A worker: takes inputs one at a time, and ends each batch by handing changes to the cluster.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use tandem_clock::{Chance, MS, Mono, Now};
+use tandem_script::sig::Routes;
+use tandem_sip::{Message, Method};
+
+use crate::context::{Ctx, Source};
+use crate::core::stat;
+use crate::effect::{Effect, Input, Out};
+use crate::gate::{GATE_NS, GateMode};
+use crate::log::Level;
+use crate::mi;
+use crate::module::{Cx, RouteEnd, Timer, split_slot};
+use crate::node::{Job, Node, WorkerState};
+use crate::run;
+use crate::transport;
+
+/// Timers of the engine itself, which uses the slot of `core`.
+pub(crate) mod timer {
+    /// Gates of this worker's last batch are overdue.
+    pub(crate) const GATES: u32 = 0;
+    /// A timer route; the id is its route.
+    pub(crate) const ROUTE: u32 = 1;
+}
+
+const CORE: u16 = crate::core::SLOT;
+
+/// One of the workers of a node. The binary runs each on a thread of its own; the simulator
+/// steps them in the order its seed says.
+pub struct Worker {
+    node: Arc<Node>,
+    state: WorkerState,
+    fired: Vec<(u16, Timer)>,
+}
+
+impl Worker {
+    pub fn new(node: Arc<Node>, id: usize, chance: Chance, now: Now) -> Self {
+        let vars = run::fresh_vars(&node);
+        let state = WorkerState::new(id, chance, now, vars);
+        Self { node, state, fired: Vec::new() }
+    }
+
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Starts the node: startup route, modules, timer routes. Called once, on worker 0.
+    pub fn start(&mut self, now: Now, out: &mut Out) {
+        let node = Arc::clone(&self.node);
+        let mut cx = self.cx(now, out);
+        for (slot, _, module) in node.loaded() {
+            cx.for_slot(slot, |cx| module.start(cx));
+        }
+        run::startup_route(&mut cx);
+        for (route, block) in node.program.routes_of(Routes::TIMER) {
+            let timer = Timer { kind: timer::ROUTE, id: u64::from(route.0) };
+            cx.worker.set_timer(now.after_s(u64::from(block.interval_s)), CORE, timer);
+        }
+        cx.end_startup();
+        self.finish(now, out);
+    }
+
+    /// Takes one input. Effects that need the end of the batch come with [`Worker::finish`].
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Out) {
+        match input {
+            Input::Datagram { socket, source, local_ip, payload } => {
+                let source = Source { addr: source, socket, local_ip };
+                self.datagram(now, source, payload, out);
+            }
+            Input::SendFailed { ticket, error } => {
+                self.to_module(now, ticket, out, |module, cx, id| {
+                    module.send_failed(cx, id, error)
+                });
+            }
+            Input::Db { query, result } => {
+                self.to_module(now, query, out, |module, cx, id| module.db(cx, id, result));
+            }
+            Input::Bin(event) => {
+                let node = Arc::clone(&self.node);
+                node.membership.bin(&mut self.cx(now, out), event);
+            }
+            Input::Mi { request, text } => self.management(now, request, &text, out),
+            Input::FileWritten { token, result } => {
+                let node = Arc::clone(&self.node);
+                let (_, token) = split_slot(token);
+                node.membership.persisted(&mut self.cx(now, out), token, result);
+            }
+            Input::FileRead { token, result } => {
+                self.to_module(now, token, out, |module, cx, id| module.file_read(cx, id, result));
+            }
+            Input::Addresses(addresses) => {
+                self.node.sockets.set_held(&addresses);
+                let node = Arc::clone(&self.node);
+                node.membership.addresses(&mut self.cx(now, out), &addresses);
+            }
+            Input::Tick => {}
+            Input::Shutdown => self.shutdown(now, out),
+        }
+        self.run_jobs(now, out);
+    }
+
+    /// Ends a batch: fires what is due, hands changes to the cluster, opens or sets gates.
+    pub fn finish(&mut self, now: Now, out: &mut Out) {
+        self.fire(now, out);
+        self.run_jobs(now, out);
+        self.flush(now, out);
+        if self.state.id == 0 {
+            let node = Arc::clone(&self.node);
+            node.membership.turn(&mut self.cx(now, out));
+            self.run_jobs(now, out);
+            self.flush(now, out);
+            node.membership.turn(&mut self.cx(now, out));
+        }
+        if self.state.jobs_dropped > 0 {
+            let n = std::mem::take(&mut self.state.jobs_dropped);
+            out.log(Level::Error, format!("{n} routes were not run: too many are waiting"));
+        }
+    }
+
+    /// When [`Worker::finish`] wants to be called again at the latest.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let cluster = (self.state.id == 0).then(|| self.node.membership.next_deadline()).flatten();
+        self.state.wheel.next_deadline().into_iter().chain(cluster).min()
+    }
+
+    fn cx<'a>(&'a mut self, now: Now, out: &'a mut Out) -> Cx<'a> {
+        Cx { now, node: &self.node, worker: &mut self.state, out, slot: CORE }
+    }
+
+    fn to_module(
+        &mut self,
+        now: Now,
+        number: u64,
+        out: &mut Out,
+        tell: impl FnOnce(&dyn crate::module::Module, &mut Cx<'_>, u64),
+    ) {
+        let (slot, id) = split_slot(number);
+        let node = Arc::clone(&self.node);
+        let Some(module) = node.modules.get(usize::from(slot)).and_then(|s| s.state.as_ref())
+        else {
+            return;
+        };
+        self.cx(now, out).for_slot(slot, |cx| tell(module.as_ref(), cx, id));
+    }
+
+    fn datagram(&mut self, now: Now, source: Source, payload: Bytes, out: &mut Out) {
+        // Keepalives of phones: blank lines, zero bytes, a few stray bytes.
+        if payload.len() < 20 {
+            return;
+        }
+        let mut cx = self.cx(now, out);
+        match Message::parse(payload) {
+            Ok(msg) if msg.is_request() => request(&mut cx, msg, source),
+            Ok(msg) => reply(&mut cx, msg, source),
+            Err(error) => {
+                cx.count(stat::BAD_MSG_HDR, 1);
+                cx.log(Level::Info, format!("unreadable message from {}: {error}", source.addr));
+            }
+        }
+    }
+
+    fn management(&mut self, now: Now, request: u64, text: &[u8], out: &mut Out) {
+        let mut cx = self.cx(now, out);
+        if let Some(answer) = mi::execute(&mut cx, request, text) {
+            out.push(Effect::MiReply { request, text: Bytes::from(answer) });
+        }
+    }
+
+    fn shutdown(&mut self, now: Now, out: &mut Out) {
+        let node = Arc::clone(&self.node);
+        let mut cx = self.cx(now, out);
+        for (slot, _, module) in node.loaded() {
+            cx.for_slot(slot, |cx| module.shutdown(cx));
+        }
+        node.gates.lock().abandon(|send| out.send(send));
+    }
+
+    fn fire(&mut self, now: Now, out: &mut Out) {
+        if self.state.wheel.next_deadline().is_none_or(|at| at > now.mono_ns) {
+            return;
+        }
+        let mut fired = std::mem::take(&mut self.fired);
+        self.state.wheel.pop_due(now.mono_ns, &mut fired);
+        for (slot, timer) in fired.drain(..) {
+            if slot == CORE {
+                self.own_timer(now, timer, out);
+            } else {
+                let number = crate::module::with_slot(slot, 0);
+                self.to_module(now, number, out, |module, cx, _| module.timer(cx, timer));
+            }
+        }
+        self.fired = fired;
+    }
+
+    fn own_timer(&mut self, now: Now, timer: Timer, out: &mut Out) {
+        if timer.kind == timer::GATES {
+            self.node.gates.lock().expire(now, |send| out.send(send));
+        } else if timer.kind == timer::ROUTE {
+            let route = tandem_script::program::RouteId(timer.id as u32);
+            let interval_s = self.node.program.route(route).map_or(60, |r| r.interval_s.max(1));
+            self.state.set_timer(now.after_s(u64::from(interval_s)), CORE, timer);
+            self.state.add_job(Job::Event { route, params: Vec::new() });
+        }
+    }
+
+    fn run_jobs(&mut self, now: Now, out: &mut Out) {
+        while let Some(job) = self.state.jobs.pop_front() {
+            let mut cx = self.cx(now, out);
+            match job {
+                Job::Event { route, params } => run::event(&mut cx, route, params),
+                Job::Route { route, ctx, done } => run::route(&mut cx, route, ctx, done),
+                Job::Resume { run, code } => run::resume(&mut cx, run, code),
+            }
+        }
+    }
+
+    /// Hands the batch's changes to the cluster and decides when the gated sends leave.
+    fn flush(&mut self, now: Now, out: &mut Out) {
+        let gated = std::mem::take(&mut out.gated);
+        if gated.is_empty() && !self.node.outbox.is_dirty() {
+            return;
+        }
+        let flushed = self.node.membership.flush(now, &self.node.outbox);
+        if flushed.has_output && self.state.id != 0 {
+            out.push(Effect::Wake);
+        }
+        if gated.is_empty() {
+            return;
+        }
+        let mut gates = self.node.gates.lock();
+        match flushed.mark.filter(|_| self.node.gate_mode == GateMode::Acked) {
+            Some(mark) => {
+                for send in gates.wait(now, mark, gated) {
+                    out.send(send);
+                }
+                let timer = Timer { kind: timer::GATES, id: 0 };
+                self.state.set_timer(now.mono_ns + GATE_NS + MS, CORE, timer);
+            }
+            None => {
+                if self.node.gate_mode == GateMode::Acked {
+                    gates.count_ungated(gated.len());
+                }
+                gated.into_iter().for_each(|send| out.send(send));
+            }
+        }
+    }
+}
+
+fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
+    cx.count(stat::RCV_REQUESTS, 1);
+    if msg.method() == Method::Ack && absorbed(cx, &msg) {
+        return;
+    }
+    let problem = msg.validate().err();
+    let mut ctx = Box::new(Ctx::new(msg, source, Routes::REQUEST));
+    if let Some(problem) = problem {
+        cx.count(stat::BAD_MSG_HDR, 1);
+        ctx.error.code = problem.status();
+        ctx.error.reason = problem.to_string();
+        run::error_route(cx, ctx);
+        return;
+    }
+    run::request_route(cx, ctx);
+}
+
+fn absorbed(cx: &mut Cx<'_>, ack: &Message) -> bool {
+    let node = Arc::clone(cx.node);
+    node.loaded().any(|(slot, _, module)| cx.for_slot(slot, |cx| module.absorbs(cx, ack)))
+}
+
+fn reply(cx: &mut Cx<'_>, msg: Message, source: Source) {
+    cx.count(stat::RCV_REPLIES, 1);
+    if !transport::is_our_reply(cx.node, &msg) {
+        cx.count(stat::ERR_REPLIES, 1);
+        return;
+    }
+    let ctx = Box::new(Ctx::new(msg, source, Routes::ONREPLY));
+    // The core's onreply route runs before any transaction is looked for.
+    if let Some(ctx) = run::core_onreply(cx, ctx) {
+        after_onreply(cx, ctx);
+    }
+}
+
+/// Offers a reply to the modules that keep transactions; what nobody owns goes by its Via.
+pub(crate) fn after_onreply(cx: &mut Cx<'_>, ctx: Box<Ctx>) {
+    let node = Arc::clone(cx.node);
+    let mut ctx = ctx;
+    for (slot, _, module) in node.loaded() {
+        match cx.for_slot(slot, |cx| module.reply(cx, ctx)) {
+            None => return,
+            Some(back) => ctx = back,
+        }
+    }
+    transport::forward_reply(cx, &ctx);
+}
+
+impl RouteEnd {
+    pub(crate) const FAILED: Self = Self { dropped: false, failed: true };
+}
+
+/// The number for a run that suspends.
+pub(crate) fn next_run(node: &Node) -> u64 {
+    node.next_run.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,243 @@
+//! A message: one immutable buffer and an index of where things are.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::header::{Header, HeaderEntry, Headers, Value};
+use crate::scan::slice;
+use crate::{HeaderName, Method, ParseError, Span};
+
+/// A SIP request or reply (RFC 3261 section 7).
+///
+/// The bytes never change; what is to go out differently is said with [`crate::Edits`]. Cloning
+/// copies two counted pointers. All offsets ([`Span`]) count from the first byte of the first
+/// line: line ends that came before it and bytes behind the announced body are cut off.
+#[derive(Clone, Debug)]
+pub struct Message {
+    buf: Bytes,
+    index: Arc<Index>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub(crate) first_line: FirstLine,
+    /// The first line without its line end.
+    pub(crate) first_line_end: u32,
+    pub(crate) version: Span,
+    pub(crate) headers: SmallVec<[HeaderEntry; 24]>,
+    /// For each name, the number of its first header line.
+    pub(crate) first_of: [u8; HeaderName::COUNT],
+    pub(crate) headers_start: u32,
+    /// Start of the empty line.
+    pub(crate) headers_end: u32,
+    pub(crate) body: Span,
+}
+
+/// A name that no header line has, in [`Index::first_of`].
+pub(crate) const NO_HEADER: u8 = u8::MAX;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FirstLine {
+    Request { method: Method, name: Span, uri: Span },
+    Reply { status: u16, reason: Span },
+}
+
+impl Message {
+    /// Reads one message from a datagram, or from exactly one message of a stream.
+    ///
+    /// Tolerant where tolerance is safe: line ends of LF alone, line ends before the first line,
+    /// folded lines, compact names, spaces before the colon. A body longer than Content-Length
+    /// is cut; one that is shorter is left to [`Message::validate`], as is everything else that
+    /// can be answered with a 400. Allocates once.
+    ///
+    /// # Errors
+    /// If there is no message in the bytes that could be answered or routed.
+    pub fn parse(buf: Bytes) -> Result<Self, ParseError> {
+        let (buf, index) = crate::parse::parse(buf)?;
+        Ok(Self { buf, index: Arc::new(index) })
+    }
+
+    /// The whole message.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.buf
+    }
+
+    /// The whole message, counted.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.buf
+    }
+
+    /// The bytes of `span`, empty if the message does not have them.
+    #[must_use]
+    pub fn slice(&self, span: Span) -> &[u8] {
+        slice(&self.buf, span.start as usize, span.end as usize)
+    }
+
+    /// Where `part` is, if it is a part of this message. Any slice that a view of this message
+    /// gave out can be turned into a place for an edit.
+    #[must_use]
+    pub fn span_of(&self, part: &[u8]) -> Option<Span> {
+        let start = (part.as_ptr() as usize).checked_sub(self.buf.as_ptr() as usize)?;
+        let end = start.checked_add(part.len())?;
+        if end > self.buf.len() {
+            return None;
+        }
+        Some(Span::new(u32::try_from(start).ok()?, u32::try_from(end).ok()?))
+    }
+
+    #[must_use]
+    pub fn is_request(&self) -> bool {
+        matches!(self.index.first_line, FirstLine::Request { .. })
+    }
+
+    #[must_use]
+    pub fn is_reply(&self) -> bool {
+        !self.is_request()
+    }
+
+    /// The method of a request; of a reply, the one its CSeq names (`Other` if it has none).
+    #[must_use]
+    pub fn method(&self) -> Method {
+        match self.index.first_line {
+            FirstLine::Request { method, .. } => method,
+            FirstLine::Reply { .. } => self.cseq().map_or(Method::Other, |c| c.method),
+        }
+    }
+
+    /// As [`Message::method`], as it is written; empty for a reply without a CSeq.
+    #[must_use]
+    pub fn method_bytes(&self) -> &[u8] {
+        match self.index.first_line {
+            FirstLine::Request { name, .. } => self.slice(name),
+            FirstLine::Reply { .. } => self.cseq().map_or(&[], |c| c.method_bytes),
+        }
+    }
+
+    /// The Request-URI as it is written; empty for a reply.
+    #[must_use]
+    pub fn request_uri(&self) -> &[u8] {
+        self.slice(self.request_uri_span())
+    }
+
+    /// The place of the Request-URI; empty for a reply.
+    #[must_use]
+    pub fn request_uri_span(&self) -> Span {
+        match self.index.first_line {
+            FirstLine::Request { uri, .. } => uri,
+            FirstLine::Reply { .. } => Span::default(),
+        }
+    }
+
+    /// The status code, 100 to 699; 0 for a request.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self.index.first_line {
+            FirstLine::Request { .. } => 0,
+            FirstLine::Reply { status, .. } => status,
+        }
+    }
+
+    /// The reason phrase of a reply, which may be empty; empty for a request.
+    #[must_use]
+    pub fn reason(&self) -> &[u8] {
+        match self.index.first_line {
+            FirstLine::Request { .. } => &[],
+            FirstLine::Reply { reason, .. } => self.slice(reason),
+        }
+    }
+
+    /// The protocol version as it is written, normally `SIP/2.0`.
+    #[must_use]
+    pub fn version(&self) -> &[u8] {
+        self.slice(self.index.version)
+    }
+
+    /// The first line without its line end.
+    #[must_use]
+    pub fn first_line(&self) -> &[u8] {
+        self.slice(self.first_line_span())
+    }
+
+    /// The place of the first line, without its line end.
+    #[must_use]
+    pub fn first_line_span(&self) -> Span {
+        Span::new(0, self.index.first_line_end)
+    }
+
+    /// The first header with this name. `Other` finds the first whose name is not known.
+    #[must_use]
+    pub fn header(&self, name: HeaderName) -> Option<Header<'_>> {
+        let i = *self.index.first_of.get(name as usize)?;
+        let entry = self.index.headers.get(usize::from(i))?;
+        Some(Header::new(&self.buf, entry))
+    }
+
+    /// All headers with this name, in order.
+    #[must_use]
+    pub fn headers(&self, name: HeaderName) -> Headers<'_> {
+        let i = self.index.first_of.get(name as usize).copied().unwrap_or(NO_HEADER);
+        let rest = self.index.headers.get(usize::from(i)..).unwrap_or_default();
+        Headers::new(&self.buf, rest, Some(name))
+    }
+
+    /// All headers, in order.
+    #[must_use]
+    pub fn all_headers(&self) -> Headers<'_> {
+        Headers::new(&self.buf, &self.index.headers, None)
+    }
+
+    /// All headers with a name given as text, in any case. Finds known names, too, in both forms.
+    pub fn headers_by_text<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = Header<'a>> {
+        let known = HeaderName::of(name);
+        self.headers(known).filter(move |h| {
+            known != HeaderName::Other || h.name_bytes().eq_ignore_ascii_case(name)
+        })
+    }
+
+    /// The first header with a name given as text, in any case.
+    #[must_use]
+    pub fn header_by_text(&self, name: &[u8]) -> Option<Header<'_>> {
+        let known = HeaderName::of(name);
+        self.headers(known)
+            .find(|h| known != HeaderName::Other || h.name_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// The comma separated values of all headers with this name, in order.
+    pub fn values(&self, name: HeaderName) -> impl Iterator<Item = Value<'_>> {
+        self.headers(name).flat_map(|h| h.values())
+    }
+
+    /// `true` if a list header (Supported, Require, Allow...) has the token, in any case.
+    #[must_use]
+    pub fn has_token(&self, name: HeaderName, token: &[u8]) -> bool {
+        self.values(name).any(|v| v.bytes.eq_ignore_ascii_case(token))
+    }
+
+    /// Where the first header line starts; where it would start if there is none.
+    #[must_use]
+    pub fn headers_start(&self) -> u32 {
+        self.index.headers_start
+    }
+
+    /// Where the empty line behind the headers starts.
+    #[must_use]
+    pub fn headers_end(&self) -> u32 {
+        self.index.headers_end
+    }
+
+    /// The body; empty if there is none.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.slice(self.index.body)
+    }
+
+    /// The place of the body.
+    #[must_use]
+    pub fn body_span(&self) -> Span {
+        self.index.body
+    }
+}

@@ -1,0 +1,202 @@
+//! From bytes to the index: one walk over the lines, with SIMD search for their ends.
+
+use bytes::{Buf, Bytes};
+use memchr::{memchr, memrchr};
+use smallvec::SmallVec;
+
+use crate::header::HeaderEntry;
+use crate::message::{FirstLine, Index, NO_HEADER};
+use crate::scan::{is_lws, is_token, parse_u32, slice, tail, trim_end};
+use crate::{HEADER_BYTES_MAX, HEADERS_MAX, MESSAGE_BYTES_MAX};
+use crate::{HeaderName, Method, ParseError, ParseErrorKind, Span};
+
+pub(crate) fn parse(mut buf: Bytes) -> Result<(Bytes, Index), ParseError> {
+    if buf.len() > MESSAGE_BYTES_MAX {
+        return Err(fail(ParseErrorKind::MessageTooLong, MESSAGE_BYTES_MAX));
+    }
+    // RFC 3261 7.5: line ends before the first line are ignored.
+    let lead = buf.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+    if lead == buf.len() {
+        return Err(fail(ParseErrorKind::Empty, 0));
+    }
+    buf.advance(lead);
+    let index = index(&buf).map_err(|e| fail(e.kind, e.offset as usize + lead))?;
+    buf.truncate(index.body.end as usize);
+    Ok((buf, index))
+}
+
+const fn fail(kind: ParseErrorKind, offset: usize) -> ParseError {
+    ParseError { kind, offset: offset as u32 }
+}
+
+fn index(buf: &[u8]) -> Result<Index, ParseError> {
+    let line_len = memchr(b'\n', buf).ok_or(fail(ParseErrorKind::Unfinished, buf.len()))?;
+    if line_len > HEADER_BYTES_MAX {
+        return Err(fail(ParseErrorKind::HeaderTooLong, 0));
+    }
+    let (first_line, version, first_line_end) = first_line(slice(buf, 0, line_len))?;
+    let mut index = Index {
+        first_line,
+        first_line_end,
+        version,
+        headers: SmallVec::new(),
+        first_of: [NO_HEADER; HeaderName::COUNT],
+        headers_start: (line_len + 1) as u32,
+        headers_end: 0,
+        body: Span::default(),
+    };
+    let body_start = headers(buf, line_len + 1, &mut index)?;
+    index.body = body(buf, body_start, &index);
+    Ok(index)
+}
+
+/// Returns the line's content, the place of the version, and the length of the line.
+fn first_line(line: &[u8]) -> Result<(FirstLine, Span, u32), ParseError> {
+    let wrong = fail(ParseErrorKind::FirstLine, 0);
+    let line_end = line.strip_suffix(b"\r").unwrap_or(line).len() as u32;
+    // Spaces behind the line are cut (RFC 4475 3.1.2.6 allows to be liberal).
+    let text = trim_end(line);
+    let space = memchr(b' ', text).ok_or(wrong)?;
+    let head = slice(text, 0, space);
+    if is_sip_version(head) {
+        let (first_line, version) = status_line(line, text, space)?;
+        return Ok((first_line, version, line_end));
+    }
+    if !is_token(head) {
+        return Err(wrong);
+    }
+    let last = memrchr(b' ', text).ok_or(wrong)?;
+    let version = tail(text, last + 1);
+    if last <= space || !is_sip_version(version) {
+        return Err(wrong);
+    }
+    // Extra spaces around the URI are cut; spaces inside stay, for validation to refuse.
+    let uri_start = text.iter().skip(space).take_while(|b| **b == b' ').count() + space;
+    let uri_end = trim_end(slice(text, 0, last)).len().max(uri_start);
+    let first_line = FirstLine::Request {
+        method: Method::of(head),
+        name: Span::new(0, space as u32),
+        uri: Span::new(uri_start as u32, uri_end as u32),
+    };
+    Ok((first_line, Span::new(last as u32 + 1, text.len() as u32), line_end))
+}
+
+/// `text` is `line` without whitespace at its end, `space` the first space in it.
+fn status_line(line: &[u8], text: &[u8], space: usize) -> Result<(FirstLine, Span), ParseError> {
+    let wrong = fail(ParseErrorKind::StatusCode, space + 1);
+    let code_start = text.iter().skip(space).take_while(|b| **b == b' ').count() + space;
+    let rest = tail(text, code_start);
+    let code_len = memchr(b' ', rest).unwrap_or(rest.len());
+    let status = match slice(rest, 0, code_len) {
+        code @ [_, _, _] => parse_u32(code).ok_or(wrong)?,
+        _ => return Err(wrong),
+    };
+    if !(100..700).contains(&status) {
+        return Err(wrong);
+    }
+    let reason_start = (code_start + code_len + 1).min(line.len());
+    let reason = Span::new(reason_start as u32, text.len() as u32);
+    Ok((FirstLine::Reply { status: status as u16, reason }, Span::new(0, space as u32)))
+}
+
+/// `SIP/` and something behind it. Another version than 2.0 is for validation to refuse.
+fn is_sip_version(text: &[u8]) -> bool {
+    text.len() > 4 && slice(text, 0, 4).eq_ignore_ascii_case(b"SIP/")
+}
+
+/// Indexes the headers from `at` on; returns where the body starts.
+fn headers(buf: &[u8], mut at: usize, index: &mut Index) -> Result<usize, ParseError> {
+    loop {
+        match tail(buf, at) {
+            [b'\n', ..] => return Ok(end_of_headers(at, at + 1, index)),
+            [b'\r', b'\n', ..] => return Ok(end_of_headers(at, at + 2, index)),
+            [] => return Err(fail(ParseErrorKind::Unfinished, at)),
+            _ => {}
+        }
+        let number = index.headers.len();
+        if number >= HEADERS_MAX {
+            return Err(fail(ParseErrorKind::TooManyHeaders, at));
+        }
+        let (end, folded) = logical_line(buf, at)?;
+        let entry = header(buf, at, end, folded)?;
+        if let Some(first) = index.first_of.get_mut(entry.name as usize)
+            && *first == NO_HEADER
+        {
+            *first = number as u8;
+        }
+        index.headers.push(entry);
+        at = end;
+    }
+}
+
+const fn end_of_headers(blank: usize, body_start: usize, index: &mut Index) -> usize {
+    index.headers_end = blank as u32;
+    body_start
+}
+
+/// The end of the header that starts at `start`: behind its line end, over all folded lines.
+fn logical_line(buf: &[u8], start: usize) -> Result<(usize, bool), ParseError> {
+    let mut end = start;
+    let mut folded = false;
+    loop {
+        let found = memchr(b'\n', tail(buf, end));
+        end += found.ok_or(fail(ParseErrorKind::Unfinished, buf.len()))? + 1;
+        if end - start > HEADER_BYTES_MAX {
+            return Err(fail(ParseErrorKind::HeaderTooLong, start));
+        }
+        if !matches!(buf.get(end), Some(b' ' | b'\t')) {
+            return Ok((end, folded));
+        }
+        folded = true;
+    }
+}
+
+fn header(buf: &[u8], start: usize, end: usize, folded: bool) -> Result<HeaderEntry, ParseError> {
+    let line = slice(buf, start, end);
+    let colon = memchr(b':', line).ok_or(fail(ParseErrorKind::NoColon, start))?;
+    let name_text = trim_blanks_end(slice(line, 0, colon));
+    let name = HeaderName::of(name_text);
+    if name == HeaderName::Other && !is_token(name_text) {
+        // Without a colon on its first line, a folded header would get here.
+        return Err(fail(ParseErrorKind::HeaderName, start));
+    }
+    let lead = line.iter().skip(colon + 1).take_while(|b| is_lws(**b)).count();
+    let value_start = start + colon + 1 + lead;
+    // An empty value is placed right behind the colon, not on the next line.
+    let (value_start, value_end) = if value_start >= end {
+        (start + colon + 1, start + colon + 1)
+    } else {
+        (value_start, start + trim_end(line).len())
+    };
+    Ok(HeaderEntry {
+        start: start as u32,
+        value_start: value_start as u32,
+        value_end: value_end as u32,
+        end: end as u32,
+        name_len: name_text.len() as u16,
+        name,
+        folded,
+    })
+}
+
+/// Without spaces and tabs at the end: between name and colon no fold is allowed.
+fn trim_blanks_end(mut s: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'\t'] = s {
+        s = rest;
+    }
+    s
+}
+
+/// The body: up to Content-Length if that is there and covered, else all that came.
+fn body(buf: &[u8], start: usize, index: &Index) -> Span {
+    let announced = index
+        .first_of
+        .get(HeaderName::ContentLength as usize)
+        .and_then(|i| index.headers.get(usize::from(*i)))
+        .and_then(|e| parse_u32(slice(buf, e.value_start as usize, e.value_end as usize)));
+    let end = announced
+        .and_then(|n| start.checked_add(n as usize))
+        .filter(|end| *end <= buf.len())
+        .unwrap_or(buf.len());
+    Span::new(start as u32, end as u32)
+}

@@ -1,0 +1,73 @@
+//! `tandem:status` for a person: one line a fact, aligned.
+
+use std::fmt::Write;
+
+use serde_json::Value as Json;
+
+use crate::plain;
+
+/// Renders the status object as text: scalar members as lines, lists as tables.
+pub(crate) fn render(status: &Json) -> String {
+    let mut text = String::new();
+    let Some(members) = status.as_object() else { return format!("{status:#}\n") };
+    for (name, value) in members {
+        match value {
+            Json::Array(rows) if rows.is_empty() => {
+                let _ = writeln!(text, "{name}: none");
+            }
+            Json::Array(rows) => table(&mut text, name, rows),
+            Json::Object(fields) => {
+                let fields: Vec<String> =
+                    fields.iter().map(|(n, v)| format!("{n} {}", plain(v))).collect();
+                let _ = writeln!(text, "{name}: {}", fields.join(", "));
+            }
+            other => {
+                let _ = writeln!(text, "{name}: {}", plain(other));
+            }
+        }
+    }
+    text
+}
+
+fn table(text: &mut String, name: &str, rows: &[Json]) {
+    let heads: Vec<&String> = rows
+        .iter()
+        .filter_map(Json::as_object)
+        .next()
+        .map(|o| o.keys().collect())
+        .unwrap_or_default();
+    let cell = |row: &Json, head: &str| row.get(head).map(plain).unwrap_or_default();
+    let width = |head: &String| {
+        rows.iter().map(|r| cell(r, head).chars().count()).chain([head.len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = heads.iter().map(|h| width(h)).collect();
+    let mut line = |cells: Vec<String>| {
+        let cells = cells.iter().zip(&widths).map(|(c, w)| format!("{c:w$}")).collect::<Vec<_>>();
+        let _ = writeln!(text, "  {}", cells.join("  ").trim_end());
+    };
+    line(heads.iter().map(|h| h.to_uppercase()).collect());
+    for row in rows {
+        line(heads.iter().map(|h| cell(row, h)).collect());
+    }
+    // The heading goes above the table it names.
+    let table_len: usize = text.lines().rev().take(rows.len() + 1).map(|l| l.len() + 1).sum();
+    text.insert_str(text.len() - table_len, &format!("{name}:\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn lists_become_tables_under_their_name() {
+        let status = json!({
+            "node": 2,
+            "tags": [{"tag": "service", "state": "active"}, {"tag": "x", "state": "backup"}],
+            "peers": []
+        });
+        let expected =
+            "node: 2\ntags:\n  TAG      STATE\n  service  active\n  x        backup\npeers: none\n";
+        assert_eq!(render(&status), expected);
+    }
+}

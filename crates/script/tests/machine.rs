@@ -144,6 +144,11 @@ fn strings_expand_in_arguments_and_logs_only() {
 }
 
 #[test]
+fn error_only_logs() {
+    assert_eq!(lines("error(\"a\", \"b$var(x)\"); xlog(\"on\");"), ["[-1] a: b$var(x)", "[2] on"]);
+}
+
+#[test]
 fn switch_falls_through_until_break() {
     let body = |v: &str| {
         lines(&format!(

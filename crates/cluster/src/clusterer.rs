@@ -430,6 +430,16 @@ impl Clusterer {
         }
     }
 
+    /// Whether a Tandem peer of the cluster is reachable and not behind, so that a change handed
+    /// to it will be acknowledged.
+    pub fn can_acknowledge(&self, cluster: ClusterId) -> bool {
+        self.clusters.get(&cluster).is_some_and(|c| {
+            c.reachable(crate::peer::Kind::Tandem)
+                .iter()
+                .any(|id| c.peers.get(id).is_some_and(|peer| !peer.behind))
+        })
+    }
+
     /// Emits what broadcasts have left in the buffers, one write per connection.
     pub fn flush(&mut self, out: &mut Effects) {
         self.clusters.values_mut().for_each(|c| c.flush_all(out));

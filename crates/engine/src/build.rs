@@ -16,7 +16,6 @@ use tandem_sip::Message;
 
 use crate::catalogue::Modules;
 use crate::core::SLOT as CORE;
-use crate::gate::GateTable;
 use crate::membership::Membership;
 use crate::mi::Registry;
 use crate::module::{Build, BuildError, Module, ModuleDef, ParamValue};
@@ -88,7 +87,7 @@ impl Node {
             gate_mode: membership.gate_mode(),
             outbox: Outbox::new(node_id),
             membership,
-            gates: Mutex::new(GateTable::default()),
+            gates: Mutex::default(),
             startup: Startup::default(),
             suspended: Mutex::new(std::collections::HashMap::with_hasher(
                 options.chance.hash_key().state(),

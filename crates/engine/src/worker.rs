@@ -176,7 +176,9 @@ impl Worker {
         for (slot, _, module) in node.loaded() {
             cx.for_slot(slot, |cx| module.shutdown(cx));
         }
-        node.gates.lock().abandon(|send| out.send(send));
+        for gate in node.gates.lock().values_mut() {
+            gate.abandon(|send| out.send(send));
+        }
     }
 
     fn fire(&mut self, now: Now, out: &mut Out) {
@@ -198,7 +200,9 @@ impl Worker {
 
     fn own_timer(&mut self, now: Now, timer: Timer, out: &mut Out) {
         if timer.kind == timer::GATES {
-            self.node.gates.lock().expire(now, |send| out.send(send));
+            for gate in self.node.gates.lock().values_mut() {
+                gate.expire(now, |send| out.send(send));
+            }
         } else if timer.kind == timer::ROUTE {
             let route = tandem_script::program::RouteId(timer.id as u32);
             let interval_s = self.node.program.route(route).map_or(60, |r| r.interval_s.max(1));
@@ -228,13 +232,16 @@ impl Worker {
         if flushed.has_output && self.state.id != 0 {
             out.push(Effect::Wake);
         }
+        for error in flushed.lost {
+            out.log(Level::Error, format!("a change could not be replicated: {error}"));
+        }
         if gated.is_empty() {
             return;
         }
         let mut gates = self.node.gates.lock();
         match flushed.mark.filter(|_| self.node.gate_mode == GateMode::Acked) {
-            Some(mark) => {
-                for send in gates.wait(now, mark, gated) {
+            Some((cluster, mark)) => {
+                for send in gates.entry(cluster).or_default().wait(now, mark, gated) {
                     out.send(send);
                 }
                 let timer = Timer { kind: timer::GATES, id: 0 };
@@ -242,7 +249,7 @@ impl Worker {
             }
             None => {
                 if self.node.gate_mode == GateMode::Acked {
-                    gates.count_ungated(gated.len());
+                    gates.entry(0).or_default().count_ungated(gated.len());
                 }
                 gated.into_iter().for_each(|send| out.send(send));
             }

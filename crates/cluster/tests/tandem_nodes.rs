@@ -292,8 +292,22 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+#[test]
+fn a_connection_that_swallows_everything_does_not_keep_the_link_down() {
+    let mut w = pair();
+    w.activate(1);
+    w.crash(2);
+    w.start(2);
+    w.cut = vec![(1, 2)];
+    w.run_ms(1);
+    w.cut.clear();
+    w.run_ms(70_000);
+    assert_eq!(w.link(2, 1).link_state, "Up");
+    assert_eq!(w.link(1, 2).link_state, "Up");
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48), ..ProptestConfig::default() })]
 
     #[test]
     fn after_any_trouble_there_is_one_holder_and_one_state(acts in prop::collection::vec(act(), 1..25)) {
@@ -363,4 +377,50 @@ proptest! {
         w.step(1, |m, now, out| m.handle_bytes(now, conn, b"garbage", out));
         w.run_ms(3000);
     }
+}
+
+#[test]
+fn deadlines_move_on_after_every_kind_of_step() {
+    let mut w = World::new(3);
+    (1..=3).for_each(|id| w.start(id));
+    w.run_ms(9000);
+    w.cut = vec![(1, 3)];
+    w.run_ms(5000);
+    w.step(1, |m, now, out| m.set_node_status(now, 1, 3, false, out).unwrap());
+    w.step(2, |m, now, out| m.set_node_status(now, 1, 2, false, out).unwrap());
+    let mut steps = 0;
+    let end = w.now + 20_000 * tandem_clock::MS;
+    while w.now < end {
+        w.run_ms(1);
+        for id in 1..=3 {
+            let due = w.machine(id).next_deadline().unwrap();
+            assert!(due > w.now, "node {id} wants to be woken in the past");
+        }
+        steps += 1;
+    }
+    assert_eq!(steps, 20_000);
+    w.step(1, |m, now, out| m.set_node_status(now, 1, 3, true, out).unwrap());
+    w.step(2, |m, now, out| m.set_node_status(now, 1, 2, true, out).unwrap());
+    w.cut.clear();
+    w.run_ms(70_000);
+    for (a, b) in [(1, 2), (1, 3), (2, 3), (3, 1)] {
+        assert_eq!(w.link(a, b).link_state, "Up", "{a} to {b}");
+    }
+}
+
+#[test]
+fn messages_and_commands_for_a_node_arrive_there() {
+    use tandem_bin::clusterer::{Extra, MiCmd};
+    let mut w = pair();
+    let command = MiCmd { command: "uptime".into(), params: vec!["x".into()] };
+    let extra = Extra::Mi(command.clone());
+    w.step(1, |m, now, out| m.send_extra(now, 1, 2, &extra, out).unwrap());
+    w.run_ms(10);
+    let got = |e: &Effect| matches!(e, Effect::Mi { source: 1, command: c, .. } if *c == command);
+    assert!(w.nodes[&2].log.iter().any(got));
+    let mut refused = Ok(());
+    w.crash(2);
+    w.run_ms(20_000);
+    w.step(1, |m, now, out| refused = m.send_extra(now, 1, 2, &extra, out));
+    assert_eq!(refused, Err(ClusterError::NotReachable(2)));
 }

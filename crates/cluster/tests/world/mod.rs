@@ -305,10 +305,10 @@ impl World {
             Event::Failed { at, conn } if self.nodes[&at].lives == life => {
                 self.step(at, |m, now, out| m.handle_connect_failed(now, conn, out));
             }
-            Event::Data { at, conn, bytes } => {
-                if self.ends.get(&(at, conn)).is_some_and(|end| !self.is_cut(at, end.0)) {
-                    self.step(at, |m, now, out| m.handle_bytes(now, conn, &bytes, out));
-                }
+            Event::Data { at, conn, bytes }
+                if self.ends.get(&(at, conn)).is_some_and(|end| !self.is_cut(at, end.0)) =>
+            {
+                self.step(at, |m, now, out| m.handle_bytes(now, conn, &bytes, out));
             }
             Event::Closed { at, conn } if self.nodes[&at].lives == life => {
                 self.step(at, |m, now, out| m.handle_closed(now, conn, out));

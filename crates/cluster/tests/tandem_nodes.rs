@@ -271,6 +271,23 @@ fn packets_of_a_cut_link_go_through_the_third_node() {
     assert_eq!(w.holders(), [1]);
 }
 
+#[test]
+fn a_full_log_puts_the_peer_behind_and_digests_bring_it_back() {
+    let mut w = World::new(2);
+    w.log_bytes_max = 2000;
+    w.start(1);
+    w.start(2);
+    w.run_ms(12_000);
+    let gated = (0..200).filter(|&key| w.write(1, key, key).unwrap().tandem_peers == 1).count();
+    assert!((1..100).contains(&gated), "{gated}");
+    assert!(w.link(1, 2).behind);
+    w.run_ms(5000);
+    assert_eq!(w.nodes[&2].records.len(), 200);
+    assert_eq!(w.nodes[&2].records, w.nodes[&1].records);
+    assert!(!w.link(1, 2).behind);
+    assert_eq!(w.write(1, 5, 6).unwrap().tandem_peers, 1);
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Run(u64),
@@ -345,6 +362,25 @@ proptest! {
         let all: Vec<_> = w.nodes.values().map(|n| n.records.clone()).collect();
         prop_assert_eq!(&all[0], &all[1]);
         prop_assert_eq!(&all[1], &all[2]);
+    }
+
+    #[test]
+    fn while_links_are_up_activations_leave_one_holder_and_never_none(
+        acts in prop::collection::vec((1u32..4, 0u64..12), 1..30),
+    ) {
+        let mut w = World::new(3);
+        (1..=3).for_each(|id| w.start(id));
+        w.run_ms(9000);
+        w.activate(1);
+        for (id, ms) in acts {
+            w.activate(id);
+            for _ in 0..ms {
+                prop_assert!(!w.holders().is_empty());
+                w.run_ms(1);
+            }
+        }
+        w.run_ms(50);
+        prop_assert_eq!(w.holders().len(), 1);
     }
 
     #[test]

@@ -176,10 +176,15 @@ impl MemoryTable {
             self.add(row, rows_max)?;
             return Ok(Rows { affected: 1, ..Rows::default() });
         };
+        // SQLite gives the row a number before it sees that there is one already.
+        let sequence = self.sequence.max(self.number_for(&row)?);
         if set.is_empty() {
+            self.sequence = sequence;
             return Ok(Rows::default());
         }
-        self.change(vec![id], set)
+        let changed = self.change(vec![id], set)?;
+        self.sequence = sequence;
+        Ok(changed)
     }
 
     fn update(&mut self, set: &[(Name, Value)], conds: &[Cond]) -> Result<Rows, DbError> {
@@ -233,18 +238,7 @@ impl MemoryTable {
         if self.rows.len() >= rows_max {
             return Err(DbError::new(DbErrorKind::Other, "the table is full"));
         }
-        let counted = self.def.columns.iter().any(|column| column.auto_increment);
-        let highest = self.rows.last_key_value().map_or(0, |(&id, _)| id);
-        let last = if counted { highest.max(self.sequence) } else { highest };
-        let next = || {
-            let full = || DbError::new(DbErrorKind::Other, "no row number is left");
-            last.checked_add(1).ok_or_else(full)
-        };
-        let id = match self.rowid_column.map(|column| &row[column]) {
-            None | Some(Value::Null) => next()?,
-            Some(Value::Int(id)) => *id,
-            Some(_) => return Err(constraint("datatype mismatch")),
-        };
+        let id = self.number_for(&row)?;
         if let Some(column) = self.rowid_column {
             row[column] = Value::Int(id);
         }
@@ -253,6 +247,20 @@ impl MemoryTable {
         self.rows.insert(id, row);
         self.sequence = self.sequence.max(id);
         Ok(id)
+    }
+
+    /// The number of a new row: the one it names, or the next.
+    fn number_for(&self, row: &Row) -> Result<i64, DbError> {
+        match self.rowid_column.map(|column| &row[column]) {
+            Some(Value::Int(id)) => return Ok(*id),
+            None | Some(Value::Null) => {}
+            Some(_) => return Err(constraint("datatype mismatch")),
+        }
+        let counted = self.def.columns.iter().any(|column| column.auto_increment);
+        let highest = self.rows.last_key_value().map_or(0, |(&id, _)| id);
+        let last = if counted { highest.max(self.sequence) } else { highest };
+        let full = || DbError::new(DbErrorKind::Other, "no row number is left");
+        last.checked_add(1).ok_or_else(full)
     }
 
     /// All columns of a new row: what it names, converted, and the defaults.

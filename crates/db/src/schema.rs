@@ -282,7 +282,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_broken_file_is_refused_without_a_panic(text in "(type|table|col|key|\t|p|i1|\n|x|9){0,30}") {
+        fn a_broken_file_is_refused_without_a_panic(
+            text in "(type|table|col|key|\t|p|i1|\n|x|9){0,30}",
+        ) {
             let _ = parse(&text);
         }
     }

@@ -181,7 +181,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_taken_without_a_panic(text in "(mysql|sqlite|pg)?(://)?[a:@/\\[\\]é0-9]{0,24}") {
+        fn any_text_is_taken_without_a_panic(
+            text in "(mysql|sqlite|pg)?(://)?[a:@/\\[\\]é0-9]{0,24}",
+        ) {
             let _ = DbUrl::parse(&text);
         }
 

@@ -1,1 +1,13 @@
-//! Files, FIFOs and databases.
+//! What answers an effect that is not a packet: SQLite, the MI FIFO, state files, the clock.
+
+pub mod clock;
+pub mod fifo;
+mod fifo_parse;
+pub mod files;
+pub mod sqlite;
+mod sqlite_conn;
+
+pub use clock::{Clock, os_seed};
+pub use fifo::{Fifo, FifoError, FifoOptions, FifoReply, FifoRequest};
+
+pub use sqlite::{Completion, Sqlite, SqliteOptions};

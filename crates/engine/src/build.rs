@@ -16,7 +16,6 @@ use tandem_sip::Message;
 
 use crate::catalogue::Modules;
 use crate::core::SLOT as CORE;
-use crate::gate::GateTable;
 use crate::membership::Membership;
 use crate::mi::Registry;
 use crate::module::{Build, BuildError, Module, ModuleDef, ParamValue};
@@ -54,7 +53,7 @@ impl Node {
         mut options: NodeOptions,
     ) -> Result<Arc<Self>, Vec<Diag>> {
         let program = Arc::new(program);
-        let sockets = build_sockets(&program)?;
+        let sockets = build_sockets(&program, modules)?;
         let globals = globals(&program, modules);
         let mut builder = Builder {
             program: &program,
@@ -88,7 +87,7 @@ impl Node {
             gate_mode: membership.gate_mode(),
             outbox: Outbox::new(node_id),
             membership,
-            gates: Mutex::new(GateTable::default()),
+            gates: Mutex::default(),
             startup: Startup::default(),
             suspended: Mutex::new(std::collections::HashMap::with_hasher(
                 options.chance.hash_key().state(),
@@ -151,11 +150,14 @@ impl Builder<'_> {
     fn build_one(&mut self, module: u16, span: Span) {
         let Some(def) = self.modules.get(usize::from(module)) else { return };
         let values = values(self.program, module, def);
+        let loaded_names: Vec<&'static str> =
+            self.program.modules.iter().filter_map(|m| self.name(m.module)).collect();
         let mut build = Build {
             values: &values,
             globals: self.globals,
             built: &self.built,
             databases: &mut self.databases,
+            loaded_names: &loaded_names,
             program: self.program,
             sockets: self.sockets,
             chance: self.chance,
@@ -222,11 +224,7 @@ fn values(program: &Program, module: u16, def: &ModuleDef) -> Values {
 
 fn globals(program: &Program, modules: Modules) -> Values {
     let mut values = Values::new();
-    for param in modules.iter().flat_map(|d| d.params).filter(|_| true) {
-        // Only the core's parameters are globals.
-        if !modules.first().is_some_and(|core| core.params.iter().any(|p| p.name == param.name)) {
-            continue;
-        }
+    for param in modules.first().map_or(&[][..], |core| core.params) {
         if let Some(default) = param.default {
             values.entry(param.name.to_owned()).or_insert_with(|| vec![default_value(default)]);
         }
@@ -286,11 +284,11 @@ fn registry(slots: &[Slot]) -> Registry {
     registry
 }
 
-fn build_sockets(program: &Program) -> Result<Sockets, Vec<Diag>> {
+fn build_sockets(program: &Program, modules: Modules) -> Result<Sockets, Vec<Diag>> {
     let mut faults = Vec::new();
     let mut all = Vec::new();
     for socket in &program.sockets {
-        match build_socket(socket) {
+        match build_socket(socket, program, modules) {
             Ok(sockets) => all.extend(sockets),
             Err(diag) => faults.push(diag),
         }
@@ -307,17 +305,35 @@ fn build_sockets(program: &Program) -> Result<Sockets, Vec<Diag>> {
     Ok(Sockets::new(all, aliases))
 }
 
-fn build_socket(socket: &tandem_script::program::Socket) -> Result<Vec<Socket>, Diag> {
-    let (proto, default_port) = match socket.proto.as_str() {
-        "udp" => (Proto::Udp, 5060),
-        "bin" => (Proto::Bin, 5555),
+/// The port of sockets without one: the parameter of the transport's module.
+fn default_port(program: &Program, modules: Modules, module: &str, param: &str) -> Option<u16> {
+    let slot = modules.iter().position(|d| d.name == module)?;
+    program.modules.iter().find(|m| usize::from(m.module) == slot)?;
+    let values = values(program, slot as u16, modules.get(slot)?);
+    match values.get(param)?.last()? {
+        ParamValue::Int(port) => u16::try_from(*port).ok(),
+        ParamValue::Str(_) => None,
+    }
+}
+
+fn build_socket(
+    socket: &tandem_script::program::Socket,
+    program: &Program,
+    modules: Modules,
+) -> Result<Vec<Socket>, Diag> {
+    let (proto, module, param) = match socket.proto.as_str() {
+        "udp" => (Proto::Udp, "proto_udp", "udp_port"),
+        "bin" => (Proto::Bin, "proto_bin", "bin_port"),
         other => {
             let message = format!("sockets of protocol `{other}` are not in Tandem yet");
-            return Err(
-                fault(socket.span, message).help("use `udp:` for SIP, `bin:` for the cluster")
-            );
+            let help = "use `udp:` for SIP, `bin:` for the cluster";
+            return Err(fault(socket.span, message).help(help));
         }
     };
+    let default_port = default_port(program, modules, module, param).ok_or_else(|| {
+        fault(socket.span, format!("a `{}` socket needs the module {module}", proto.text()))
+            .help(format!("add loadmodule \"{module}.so\""))
+    })?;
     let ip: IpAddr = socket.host.parse().map_err(|_| {
         let message = format!("`{}` is not an IP address", socket.host);
         fault(socket.span, message)

@@ -17,6 +17,7 @@ pub mod context;
 pub mod core;
 pub mod date;
 pub mod effect;
+pub mod endpoint;
 pub mod gate;
 pub mod log;
 pub mod membership;

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use tandem_clock::{Mono, Now};
 use tandem_cluster::{
-    ActivationId, CapId, Clusterer, Config, Effect as ClusterEffect, Effects,
+    ActivationId, CapId, ClusterError, Clusterer, Config, Effect as ClusterEffect, Effects,
     Level as ClusterLevel, Reason, Snapshot, Status, TagTable,
 };
 
@@ -18,19 +18,21 @@ use crate::gate::GateMode;
 use crate::log::Level;
 use crate::module::{Cx, Module};
 use crate::node::Slot;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Record};
 use crate::replication::{Incoming, Replicated};
 
 /// Rounds of effects that lead to effects; above it the rest waits for the next step.
 const ROUNDS_MAX: usize = 64;
 
 /// What a flush did.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Flushed {
-    /// What a gate waits for; `None`: no peer will acknowledge.
-    pub(crate) mark: Option<u64>,
+    /// The cluster and mark that a gate waits for; `None`: no peer will acknowledge.
+    pub(crate) mark: Option<(u32, u64)>,
     /// Worker 0 has something to write.
     pub(crate) has_output: bool,
+    /// Why changes could not be replicated (too large for a packet).
+    pub(crate) lost: Vec<String>,
 }
 
 /// The cluster machine of a node, absent while its configuration is being loaded, and for ever
@@ -46,10 +48,17 @@ pub struct Membership {
 struct Inner {
     machine: Option<Clusterer>,
     effects: Effects,
-    /// Which module a capability belongs to.
-    caps: Vec<(CapId, u16)>,
-    /// The last mark given out.
-    mark: u64,
+    caps: Vec<Capability>,
+    /// The cluster of the last change, and its mark.
+    mark: (u32, u64),
+}
+
+/// Which module a capability belongs to.
+#[derive(Clone, Copy)]
+struct Capability {
+    id: CapId,
+    slot: u16,
+    cluster: u32,
 }
 
 impl Membership {
@@ -79,8 +88,8 @@ impl Membership {
     }
 
     /// Everything `status` and the clusterer's commands show.
-    pub fn status(&self, now: Now) -> Option<Status> {
-        self.inner.lock().machine.as_ref().map(|m| m.status(now))
+    pub fn status(&self) -> Option<Status> {
+        self.inner.lock().machine.as_ref().map(Clusterer::status)
     }
 
     /// Configures the machine and starts it; called once, by the clusterer module.
@@ -88,12 +97,12 @@ impl Membership {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         let mut machine = Clusterer::new(config);
-        let _ = self.tags.set(machine.tags());
+        let _ = self.tags.set(machine.table());
         for (slot, _, module) in cx.node.loaded() {
             if let Some(records) = module.replicated() {
                 let (cluster, name) = (records.cluster(), records.capability());
                 match machine.register_capability(cluster, name, records.startup_sync()) {
-                    Ok(cap) => inner.caps.push((cap, slot)),
+                    Ok(id) => inner.caps.push(Capability { id, slot, cluster }),
                     Err(e) => cx.out.log(Level::Error, format!("{name}: {e}")),
                 }
             }
@@ -116,7 +125,7 @@ impl Membership {
         tag: &str,
         cluster: u32,
         reason: Reason,
-    ) -> Option<ActivationId> {
+    ) -> Option<Result<ActivationId, ClusterError>> {
         let now = cx.now;
         let id = self.with(|machine, out| machine.activate_tag(now, tag, cluster, reason, out));
         if cx.worker.id != 0 {
@@ -165,21 +174,18 @@ impl Membership {
             outbox.drain(drop);
             return Flushed::default();
         };
+        let mut lost = Vec::new();
         outbox.drain(|record| {
-            let Some((cap, _)) = caps.iter().find(|(_, slot)| *slot == record.slot) else { return };
-            let done = machine.broadcast(
-                now,
-                *cap,
-                record.kind,
-                record.version,
-                record.payload,
-                record.stamp,
-                effects,
-            );
-            *mark = done.mark;
+            let Some(cap) = caps.iter().find(|c| c.slot == record.slot) else { return };
+            let Record { kind, version, payload, stamp, .. } = &record;
+            match machine.broadcast(now, cap.id, *kind, *version, payload, *stamp, effects) {
+                Ok(done) => *mark = (cap.cluster, done.mark),
+                Err(e) => lost.push(e.to_string()),
+            }
         });
-        let gate = machine.can_acknowledge().then_some(*mark);
-        Flushed { mark: gate, has_output: !effects.is_empty() }
+        machine.flush(effects);
+        let gate = machine.can_acknowledge(mark.0).then_some(*mark);
+        Flushed { mark: gate, has_output: !effects.is_empty(), lost }
     }
 
     /// Lets time pass and carries out what the machine wants. Worker 0 only.
@@ -204,13 +210,13 @@ impl Membership {
         self.abandon_gates(cx);
     }
 
-    /// Nobody is left who could acknowledge: what waits leaves now.
+    /// Where nobody is left who could acknowledge, what waits leaves now.
     fn abandon_gates(&self, cx: &mut Cx<'_>) {
         let mut gates = cx.node.gates.lock();
-        if !gates.is_empty() {
-            let alone = self.inner.lock().machine.as_ref().is_none_or(|m| !m.can_acknowledge());
-            if alone {
-                gates.abandon(|send| cx.out.send(send));
+        for (cluster, gate) in gates.iter_mut().filter(|(_, g)| !g.is_empty()) {
+            let inner = self.inner.lock();
+            if inner.machine.as_ref().is_none_or(|m| !m.can_acknowledge(*cluster)) {
+                gate.abandon(|send| cx.out.send(send));
             }
         }
     }
@@ -227,9 +233,10 @@ impl Membership {
                 cx.out.push(Effect::WriteFile { token, name: "tags".into(), bytes });
             }
             ClusterEffect::Log { level, text } => cx.log(log_level(level), text),
-            ClusterEffect::Acked { mark, .. } => {
+            ClusterEffect::Acked { cluster, mark, .. } => {
                 let Cx { node, out, .. } = cx;
-                node.gates.lock().acknowledge(mark, |send| out.send(send));
+                let mut gates = node.gates.lock();
+                gates.entry(cluster).or_default().acknowledge(mark, |send| out.send(send));
             }
             ClusterEffect::Deliver {
                 source, cap, packet_type, version, payload, stamp, ..
@@ -265,10 +272,14 @@ impl Membership {
                 let changes = self
                     .on_records(cx, cap, |cx, r| r.replay_since(cx, since_unix_ms))
                     .unwrap_or_default();
+                let stamp = cx.node.outbox.stamp(now);
                 self.with(|machine, out| {
                     for (kind, version, payload) in changes {
-                        machine.send_to(now, cap, peer, kind, version, payload, out);
+                        // A peer that is gone again asks again when it is back.
+                        let _ =
+                            machine.send_to(now, cap, peer, kind, version, &payload, stamp, out);
                     }
+                    machine.flush(out);
                 });
             }
             news => self.tell(cx, &news),
@@ -288,7 +299,7 @@ impl Membership {
         cap: CapId,
         run: impl FnOnce(&mut Cx<'_>, &dyn Replicated) -> R,
     ) -> Option<R> {
-        let slot = self.inner.lock().caps.iter().find(|(c, _)| *c == cap).map(|(_, slot)| *slot)?;
+        let slot = self.inner.lock().caps.iter().find(|c| c.id == cap).map(|c| c.slot)?;
         let node = Arc::clone(cx.node);
         let module: &Arc<dyn Module> = node.modules.get(usize::from(slot))?.state.as_ref()?;
         let records = module.replicated()?;

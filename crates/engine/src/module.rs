@@ -7,15 +7,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value as Json;
 use tandem_clock::{Chance, HashKey, Mono, Now};
-use tandem_db::{DbError, DbUrl, Query, Rows};
+use tandem_db::{Backend, DbError, DbUrl, Query, Rows};
 use tandem_script::host::{ArgValue, Assign, Called, VarAccess};
 use tandem_script::program::{Call as CallSite, Program, Ready, RouteId};
 use tandem_script::sig::{Dependency, FunctionSig, ParamSig, VariableSig};
 use tandem_script::value::Value;
 use tandem_script::vm::Running;
+use tandem_sip::Message;
 
 use crate::context::Ctx;
 use crate::effect::{DatabaseId, Effect, Out, Send};
+use crate::endpoint::Endpoint;
 use crate::gate::GateMode;
 use crate::log::Level;
 use crate::mi::{MiDef, RpcError};
@@ -97,6 +99,7 @@ pub struct Build<'a> {
     pub(crate) globals: &'a BTreeMap<String, Vec<ParamValue>>,
     pub(crate) built: &'a [Option<Arc<dyn Module>>],
     pub(crate) databases: &'a mut Vec<DbUrl>,
+    pub(crate) loaded_names: &'a [&'static str],
     pub program: &'a Program,
     pub sockets: &'a Sockets,
     pub chance: &'a mut Chance,
@@ -157,6 +160,16 @@ impl Build<'_> {
     /// A database handle for a url; the same url gives the same handle.
     pub fn database(&mut self, url: &str) -> Result<DatabaseId, String> {
         let url = DbUrl::parse(url).map_err(|e| e.to_string())?;
+        let needed = match url.backend {
+            Backend::Sqlite => "db_sqlite",
+            Backend::MySql => return Err("MySQL is not in Tandem yet; use sqlite://PATH".into()),
+            Backend::Postgres => {
+                return Err("PostgreSQL is not in Tandem yet; use sqlite://PATH".into());
+            }
+        };
+        if !self.loaded_names.contains(&needed) {
+            return Err(format!("this url needs the module {needed}: load it"));
+        }
         let at = self.databases.iter().position(|u| *u == url).unwrap_or_else(|| {
             self.databases.push(url);
             self.databases.len() - 1
@@ -183,6 +196,16 @@ pub trait Module: Any + std::marker::Send + Sync {
 
     /// A datagram sent with a ticket of this module did not leave.
     fn send_failed(&self, _cx: &mut Cx<'_>, _token: u64, _error: crate::effect::SendError) {}
+
+    /// What the binary is to open for this module.
+    fn endpoints(&self) -> Vec<Endpoint> {
+        Vec::new()
+    }
+
+    /// Whether an ACK is for this module alone and no script is to see it.
+    fn absorbs(&self, _cx: &mut Cx<'_>, _ack: &Message) -> bool {
+        false
+    }
 
     /// A reply arrived. `Some`: it was ours and is dealt with; the context comes back otherwise.
     fn reply(&self, _cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {

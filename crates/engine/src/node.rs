@@ -51,7 +51,8 @@ pub struct Node {
     pub gate_mode: GateMode,
     pub outbox: Outbox,
     pub(crate) membership: Membership,
-    pub(crate) gates: Mutex<GateTable>,
+    /// A table for each cluster.
+    pub(crate) gates: Mutex<BTreeMap<u32, GateTable>>,
     pub(crate) startup: Startup,
     pub(crate) mi: Registry,
     pub(crate) modules: Vec<Slot>,
@@ -153,8 +154,10 @@ impl Node {
     /// Sends that left after an acknowledgement and without one, and those waiting now.
     pub fn gate_totals(&self) -> (u64, u64, usize) {
         let gates = self.gates.lock();
-        let (opened, ungated) = gates.totals();
-        (opened, ungated, gates.len())
+        gates.values().fold((0, 0, 0), |(opened, ungated, waiting), gate| {
+            let (o, u) = gate.totals();
+            (opened + o, ungated + u, waiting + gate.len())
+        })
     }
 }
 

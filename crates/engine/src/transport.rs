@@ -1,6 +1,5 @@
 //! Where messages go: next hops, replies of our own, replies that only pass through.
 
-use std::hash::BuildHasher as _;
 use std::net::SocketAddr;
 
 use bytes::Bytes;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tandem_clock::{Chance, MS, Mono, Now};
 use tandem_script::sig::Routes;
-use tandem_sip::Message;
+use tandem_sip::{Message, Method};
 
 use crate::context::{Ctx, Source};
 use crate::core::stat;
@@ -176,7 +176,9 @@ impl Worker {
         for (slot, _, module) in node.loaded() {
             cx.for_slot(slot, |cx| module.shutdown(cx));
         }
-        node.gates.lock().abandon(|send| out.send(send));
+        for gate in node.gates.lock().values_mut() {
+            gate.abandon(|send| out.send(send));
+        }
     }
 
     fn fire(&mut self, now: Now, out: &mut Out) {
@@ -198,7 +200,9 @@ impl Worker {
 
     fn own_timer(&mut self, now: Now, timer: Timer, out: &mut Out) {
         if timer.kind == timer::GATES {
-            self.node.gates.lock().expire(now, |send| out.send(send));
+            for gate in self.node.gates.lock().values_mut() {
+                gate.expire(now, |send| out.send(send));
+            }
         } else if timer.kind == timer::ROUTE {
             let route = tandem_script::program::RouteId(timer.id as u32);
             let interval_s = self.node.program.route(route).map_or(60, |r| r.interval_s.max(1));
@@ -228,13 +232,16 @@ impl Worker {
         if flushed.has_output && self.state.id != 0 {
             out.push(Effect::Wake);
         }
+        for error in flushed.lost {
+            out.log(Level::Error, format!("a change could not be replicated: {error}"));
+        }
         if gated.is_empty() {
             return;
         }
         let mut gates = self.node.gates.lock();
         match flushed.mark.filter(|_| self.node.gate_mode == GateMode::Acked) {
-            Some(mark) => {
-                for send in gates.wait(now, mark, gated) {
+            Some((cluster, mark)) => {
+                for send in gates.entry(cluster).or_default().wait(now, mark, gated) {
                     out.send(send);
                 }
                 let timer = Timer { kind: timer::GATES, id: 0 };
@@ -242,7 +249,7 @@ impl Worker {
             }
             None => {
                 if self.node.gate_mode == GateMode::Acked {
-                    gates.count_ungated(gated.len());
+                    gates.entry(0).or_default().count_ungated(gated.len());
                 }
                 gated.into_iter().for_each(|send| out.send(send));
             }
@@ -252,6 +259,9 @@ impl Worker {
 
 fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
     cx.count(stat::RCV_REQUESTS, 1);
+    if msg.method() == Method::Ack && absorbed(cx, &msg) {
+        return;
+    }
     let problem = msg.validate().err();
     let mut ctx = Box::new(Ctx::new(msg, source, Routes::REQUEST));
     if let Some(problem) = problem {
@@ -262,6 +272,11 @@ fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
         return;
     }
     run::request_route(cx, ctx);
+}
+
+fn absorbed(cx: &mut Cx<'_>, ack: &Message) -> bool {
+    let node = Arc::clone(cx.node);
+    node.loaded().any(|(slot, _, module)| cx.for_slot(slot, |cx| module.absorbs(cx, ack)))
 }
 
 fn reply(cx: &mut Cx<'_>, msg: Message, source: Source) {

@@ -34,6 +34,8 @@ impl Default for UdpOptions {
 pub struct UdpSocket {
     socket: Socket,
     local: SocketAddr,
+    /// Named with every datagram that names no source itself.
+    source: Option<IpAddr>,
 }
 
 /// A received datagram.
@@ -105,7 +107,13 @@ impl UdpSocket {
         }
         socket.bind(&addr.into())?;
         let local = socket.local_addr()?.as_socket().unwrap_or(addr);
-        Ok(Self { socket, local })
+        let source = (local.is_ipv6() && !local.ip().is_unspecified()).then_some(local.ip());
+        if source.is_some() && options.freebind {
+            // Linux checks the source of an IPv6 datagram only when the datagram names it and
+            // the socket is not (any more) allowed to use what is not here.
+            socket.set_freebind_v6(false)?;
+        }
+        Ok(Self { socket, local, source })
     }
 
     /// The bound address, with the port the kernel chose when 0 was asked for.
@@ -137,7 +145,8 @@ impl UdpSocket {
     pub fn send_batch(&self, batch: &[Outgoing], failures: &mut Vec<SendFailure>) -> usize {
         let (mut at, mut sent) = (0, 0);
         while let Some(rest) = batch.get(at..).filter(|rest| !rest.is_empty()) {
-            let datagrams = rest.iter().map(|o| (o.to, o.from_ip, o.payload.as_ref()));
+            let datagrams =
+                rest.iter().map(|o| (o.to, o.from_ip.or(self.source), o.payload.as_ref()));
             match sys::sendmmsg(self.socket.as_fd(), datagrams) {
                 // It never reports none sent as success; were it so, the loop must still end.
                 Ok(0) => return sent + fail_rest(at, batch.len(), failures),
@@ -156,18 +165,16 @@ impl UdpSocket {
         sent
     }
 
-    /// Linux answers EINVAL for a source address that is not on the host, but also for other
-    /// faults such as port 0, so the address itself is asked.
+    /// For a source address that is not on the host Linux answers EINVAL, or on newer
+    /// kernels ENETUNREACH, and both have other meanings too, so the address itself is asked.
     fn classify(&self, error: io::Error, from_ip: Option<IpAddr>) -> SendError {
         let source = from_ip.unwrap_or(self.local.ip());
-        match error.raw_os_error() {
-            Some(libc::EMSGSIZE) => SendError::TooLong,
-            Some(libc::EINVAL | libc::EADDRNOTAVAIL)
-                if !source.is_unspecified() && !is_local_address(source) =>
-            {
-                SendError::NotHolder
-            }
-            _ => SendError::Io(error),
+        if error.raw_os_error() == Some(libc::EMSGSIZE) {
+            SendError::TooLong
+        } else if !source.is_unspecified() && !is_local_address(source) {
+            SendError::NotHolder
+        } else {
+            SendError::Io(error)
         }
     }
 }

@@ -50,6 +50,18 @@ fn a_batch_arrives_whole_and_in_order_with_its_addresses() {
 }
 
 #[test]
+fn the_payloads_of_a_batch_share_one_buffer() {
+    let (a, b) = (open("127.0.0.1:0"), open("127.0.0.1:0"));
+    let message = outgoing(b.local_addr(), None, vec![7; 500]);
+    a.send_batch(&vec![message; RecvBatch::CAPACITY], &mut Vec::new());
+    let mut batch = RecvBatch::new();
+    assert_eq!(b.recv_batch(&mut batch).expect("receive"), RecvBatch::CAPACITY);
+    for pair in batch.datagrams().windows(2) {
+        assert_eq!(pair[0].payload.as_ptr_range().end, pair[1].payload.as_ptr());
+    }
+}
+
+#[test]
 fn the_largest_datagram_arrives_and_a_larger_one_is_refused_alone() {
     let (a, b) = (open("127.0.0.1:0"), open("127.0.0.1:0"));
     let batch = [
@@ -129,7 +141,11 @@ fn ipv6_works_the_same_where_the_host_has_it() {
     }
     let (a, b) = (open("[::]:0"), open("[::1]:0"));
     let options = UdpOptions { tos: Some(0xb8), ..UdpOptions::default() };
-    UdpSocket::open("[2001:db8::1]:0".parse().expect("address"), options).expect("freebind");
+    let absent = UdpSocket::open("[2001:db8::1]:0".parse().expect("address"), options);
+    let mut failures = Vec::new();
+    let message = [outgoing(b.local_addr(), None, "x")];
+    assert_eq!(absent.expect("freebind").send_batch(&message, &mut failures), 0);
+    assert!(matches!(failures[0].error, SendError::NotHolder));
     assert_eq!(a.send_batch(&[outgoing(b.local_addr(), Some("::1"), "x")], &mut Vec::new()), 1);
     let received = receive(&b, 1);
     assert_eq!(received[0].source.ip(), "::1".parse::<IpAddr>().expect("ip"));

@@ -75,6 +75,9 @@ impl Diag {
     }
 }
 
+/// Steps of an include chain that are printed.
+const INCLUDES_SHOWN: usize = 5;
+
 /// All findings as plain text, a blank line between two.
 pub fn render_all(diags: &[Diag], map: &SourceMap) -> String {
     diags.iter().map(|d| render(d, map)).collect::<Vec<_>>().join("\n")
@@ -109,8 +112,13 @@ fn snippet(out: &mut String, map: &SourceMap, span: Span, label: &str, mark: cha
     let name = map.files.get(at.file).map_or("?", |f| f.name.as_str());
     *out += &format!("{:digits$}--> {name}:{}:{}\n", "", at.line, at.column);
     let mut parent = map.files.get(at.file).and_then(|f| f.included_at);
-    // Depth is bounded by the include limit.
+    let mut shown = 0;
     while let Some(directive) = parent {
+        shown += 1;
+        if shown > INCLUDES_SHOWN {
+            *out += &format!("{:digits$}  = and further files\n", "");
+            break;
+        }
         let from = map.position(directive.lo);
         let file = map.files.get(from.file);
         let name = file.map_or("?", |f| f.name.as_str());

@@ -49,7 +49,14 @@ pub(crate) fn tokens(
     let mut out = Vec::new();
     match files.load(main, None) {
         Ok(loaded) => match map.add(loaded.name, loaded.text, None) {
-            Some(file) => Lexer { files, map, diags, out: &mut out }.file(file, 0),
+            Some(file) => {
+                let mut lexer = Lexer { files, map, diags, out: &mut out, endless: false };
+                lexer.file(file, 0);
+                if lexer.endless {
+                    // What was read so many times over would only repeat its own mistakes.
+                    out.clear();
+                }
+            }
             None => diags.push(too_much(Span::default())),
         },
         Err(why) => {
@@ -71,6 +78,8 @@ struct Lexer<'a, L> {
     map: &'a mut SourceMap,
     diags: &'a mut Vec<Diag>,
     out: &'a mut Vec<Token>,
+    /// Files include each other without end.
+    endless: bool,
 }
 
 impl<L: Loader> Lexer<'_, L> {
@@ -116,7 +125,11 @@ impl<L: Loader> Lexer<'_, L> {
             self.diags.push(Diag::error("E0003", word, "a quoted file name is expected here"));
             return;
         };
+        if self.endless {
+            return;
+        }
         if depth + 1 > INCLUDE_DEPTH_MAX || self.map.files.len() >= INCLUDES_MAX {
+            self.endless = true;
             let text = format!("files are included deeper than {INCLUDE_DEPTH_MAX} levels");
             let help = "does a file include itself?";
             self.diags.push(Diag::error("E0004", span, text).help(help));
@@ -222,7 +235,7 @@ impl Cursor<'_> {
             self.at += 1;
         }
         let shown = String::from_utf8_lossy(self.text.get(start..self.at).unwrap_or(&[]));
-        let message = format!("`{}` means nothing here", shown.escape_default());
+        let message = format!("`{}` means nothing here", shown.escape_debug());
         diags.push(Diag::error("E0007", self.span(start), message));
         None
     }
@@ -340,4 +353,78 @@ pub(crate) fn source_offset(text: &[u8], raw: bool, offset: usize) -> usize {
         at += len;
     }
     at
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::source::Loaded;
+
+    struct One(&'static str);
+
+    impl Loader for One {
+        fn load(&mut self, path: &str, _: Option<&str>) -> Result<Loaded, String> {
+            Ok(Loaded { name: path.to_owned(), text: self.0.as_bytes().to_vec() })
+        }
+    }
+
+    fn lexed(text: &'static str) -> Vec<String> {
+        let (mut map, mut diags) = (SourceMap::default(), Vec::new());
+        let tokens = tokens(&mut One(text), "t", &mut map, &mut diags);
+        assert!(diags.is_empty(), "{diags:?}");
+        tokens.iter().map(|t| String::from_utf8_lossy(map.text(t.span)).into_owned()).collect()
+    }
+
+    #[test]
+    fn variables_end_at_operators_outside_parentheses() {
+        assert_eq!(lexed("$var(x)=~2"), ["$var(x)", "=~", "2", ""]);
+        assert_eq!(lexed("$rU!=$(ru{s.len})-1"), ["$rU", "!=", "$(ru{s.len})", "-", "1", ""]);
+        assert_eq!(lexed("f($avp(a b),$ru);"), ["f", "(", "$avp(a b)", ",", "$ru", ")", ";", ""]);
+    }
+
+    #[test]
+    fn comments_nest_and_lines_continue() {
+        assert_eq!(lexed("a /* x /* y */ z */ b # c\nd \\\n e"), ["a", "b", "d", "e", ""]);
+    }
+
+    #[test]
+    fn escapes_give_bytes_and_keep_back_references() {
+        let (mut map, mut diags) = (SourceMap::default(), Vec::new());
+        let text = r#""\n\x41\101\1\\\"\a\/" '\n'"#;
+        let tokens = tokens(&mut One(text), "t", &mut map, &mut diags);
+        let values: Vec<_> = tokens
+            .iter()
+            .filter_map(|t| if let Tok::Str { value, .. } = &t.tok { Some(value) } else { None })
+            .collect();
+        assert_eq!(values[0], b"\nAA\\1\\\"\x07\\/");
+        assert_eq!(values[1], b"\\n");
+    }
+
+    proptest! {
+        #[test]
+        fn spans_of_tokens_lie_in_order_inside_the_text(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            struct Any(Vec<u8>);
+            impl Loader for Any {
+                fn load(&mut self, path: &str, from: Option<&str>) -> Result<Loaded, String> {
+                    if from.is_some() {
+                        return Err("one file only".to_owned());
+                    }
+                    Ok(Loaded { name: path.to_owned(), text: self.0.clone() })
+                }
+            }
+            let len = bytes.len() as u32;
+            let (mut map, mut diags) = (SourceMap::default(), Vec::new());
+            let tokens = tokens(&mut Any(bytes), "t", &mut map, &mut diags);
+            let mut at = 0;
+            for token in &tokens {
+                prop_assert!(token.span.lo >= at && token.span.hi >= token.span.lo);
+                prop_assert!(token.span.hi <= len);
+                at = token.span.hi;
+            }
+        }
+    }
 }

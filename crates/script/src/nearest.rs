@@ -2,10 +2,7 @@
 
 /// The candidate with the least Damerau-Levenshtein distance (adjacent swaps count one), if it
 /// is near enough to be a likely slip: a third of the length, at most 3. Case does not count.
-pub fn nearest<'a>(
-    name: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = name.to_ascii_lowercase();
     if wanted.len() > 64 {
         return None;

@@ -58,10 +58,14 @@ pub struct FlagSig {
     pub name: &'static str,
     /// Whether `name=value` is wanted.
     pub takes_value: bool,
-    /// Spelling up to 3.3: a letter, or a decimal bit for numeric flag masks. Empty: none.
+    /// Spelling up to 3.3: a letter, or the decimal value of its bit in numeric masks ("16").
+    /// Empty: none.
     pub old: &'static str,
     pub help: &'static str,
 }
+
+/// Judges a literal; the error is shown to the operator.
+pub type Check = fn(&str) -> Result<(), String>;
 
 /// One argument of a function.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +76,7 @@ pub struct ArgSig {
     /// A literal only, no variables in it.
     pub is_static: bool,
     /// Checks a literal at load; the message is shown under the argument.
-    pub check: Option<fn(&str) -> Result<(), String>>,
+    pub check: Option<Check>,
 }
 
 /// Whether a function may be called through `async()` and `launch()`.
@@ -130,7 +134,7 @@ pub struct ParamSig {
     /// An older name that is taken with a note that names this one.
     pub old_names: &'static [&'static str],
     /// Checks the value at load; the message is shown under it.
-    pub check: Option<fn(&str) -> Result<(), String>>,
+    pub check: Option<Check>,
     pub help: &'static str,
 }
 

@@ -92,3 +92,43 @@ const fn row(
 ) -> TransformSig {
     TransformSig { name, args_min, args_max, ints, run, help }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any::<i32>().prop_map(Value::Int),
+            proptest::collection::vec(any::<u8>(), 0..40).prop_map(Value::str),
+            "[a-z:@;=?<>\",\\[\\]. 0-9-]{0,40}".prop_map(|s| Value::str(s.into_bytes())),
+            Just(Value::Null),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_transformation_fails_on_any_value(
+            value in any_value(),
+            args in proptest::collection::vec(any_value(), 0..3),
+            selector in any::<i32>(),
+        ) {
+            for index in 0..names().count() as u16 {
+                let call = TransformCall { index, selector, args: SmallVec::new() };
+                apply(&call, value.clone(), &args);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_known_in_the_field() {
+        let known = crate::known::Known::builtin();
+        let mut seen = std::collections::BTreeSet::new();
+        for name in names() {
+            assert!(seen.insert(name), "{name} twice");
+            assert!(known.transformation(name) || name == "uri.domain", "{name}");
+        }
+    }
+}

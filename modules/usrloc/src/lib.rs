@@ -1,1 +1,46 @@
-//! The `usrloc` module.
+//! The `usrloc` module: where users are.
+//!
+//! It keeps the contacts of every AoR in memory, in tables such as `location`; replicates them
+//! to the other nodes of a cluster; writes them to SQL; and lets them expire. It offers no script
+//! function: `registrar` and `nathelper` use it through [`Usrloc`].
+//!
+//! Where to look: `store` is the location table without any engine; `state` the running module;
+//! `params` its parameters; `replication` what peers are told and say, `wire` the records of a
+//! repair between Tandem nodes; `sql` rows; `mi` commands; `ping` what pinging needs; `events`.
+
+mod events;
+mod mi;
+mod params;
+mod ping;
+mod replication;
+mod sql;
+mod state;
+pub mod store;
+mod wire;
+
+pub use params::{Mode, Params, Pinging};
+pub use ping::Leave;
+pub use state::{TABLES_MAX, Table, Usrloc};
+
+use tandem_engine::module::ModuleDef;
+use tandem_engine::stats::{StatDef, StatKind};
+use tandem_script::sig::Dependency;
+
+/// The export table.
+pub static MODULE: ModuleDef = ModuleDef {
+    name: "usrloc",
+    help: "Keeps the contacts of users, in memory, in SQL and on all nodes of a cluster.",
+    dependencies: &[Dependency { module: "clusterer", when_param: "location_cluster" }],
+    params: params::PARAMS,
+    functions: &[],
+    variables: &[],
+    mi: mi::COMMANDS,
+    statistics: &[StatDef {
+        name: "registered_users",
+        kind: StatKind::Function,
+        resettable: false,
+        help: "AoRs with a contact, over all tables.",
+    }],
+    events: events::EVENTS,
+    build: Usrloc::build,
+};

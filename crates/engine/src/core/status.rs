@@ -1,8 +1,7 @@
 //! `tandem:status`: the state of the node as an operator wants to know it.
 
 use serde_json::{Map, Value as Json, json};
-use tandem_cluster::status::{ClusterStatus, NodeStatus, PeerKind, Step};
-use tandem_cluster::{Status, TagView};
+use tandem_cluster::{ClusterStatus, NodeStatus, PeerKind, Status, Step, TagView};
 
 use crate::date::iso;
 use crate::mi::{MiCall, MiOutcome};
@@ -10,7 +9,7 @@ use crate::mi::{MiCall, MiOutcome};
 pub(super) fn status(call: &mut MiCall<'_, '_>) -> MiOutcome {
     let (node, now) = (call.cx.node, call.cx.now);
     let mut answer = Map::new();
-    let cluster = node.membership().status(now);
+    let cluster = node.membership().status();
     answer.insert("node".into(), node.membership().node_id().into());
     answer.insert("running since".into(), iso(node.started.unix_s()).into());
     answer.insert("ready".into(), if node.is_ready() { "yes" } else { "no" }.into());

@@ -155,12 +155,21 @@ impl Lower<'_> {
             let rows = self.loaded.iter().filter_map(|m| self.module(*m));
             let names = rows.flat_map(|m| m.functions).map(|f| f.name);
             let words = ["route", "xlog", "exit", "drop", "return"];
-            let near = nearest(&name.name, names.chain(words)).map(str::to_owned);
+            let near =
+                nearest(&name.name, names.chain(words)).map(|n| format!("did you mean `{n}`?"));
+            let help = near.or_else(|| self.near_elsewhere(&name.name));
             let text = format!("unknown function `{}`", name.name);
-            self.error("E0102", name.span, text).help =
-                near.map(|n| format!("did you mean `{n}`?"));
+            self.error("E0102", name.span, text).help = help;
         }
         None
+    }
+
+    /// A similar function of a module that is not loaded.
+    fn near_elsewhere(&self, name: &str) -> Option<String> {
+        let modules = self.catalogue.modules;
+        let near = nearest(name, modules.iter().flat_map(|m| m.functions).map(|f| f.name))?;
+        let owner = modules.iter().find(|m| m.functions.iter().any(|f| f.name == near))?;
+        Some(format!("did you mean `{near}` of module {}, which is not loaded?", owner.name))
     }
 
     /// The first loaded function of the name that allows the block; else the first of the name.

@@ -178,6 +178,10 @@ impl Lower<'_> {
             self.diags.push(diag.related(before.unwrap_or(path.span), "loaded here"));
             return;
         }
+        if !file.ends_with(".so") {
+            let text = "a module without the ending is an older spelling";
+            self.note("N0291", path.span, text).help = Some(format!("write \"{name}.so\""));
+        }
         self.loaded.push(module);
         let place = self.place(path.span);
         self.program.modules.push(LoadedModule { module, span: path.span, place });

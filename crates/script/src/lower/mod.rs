@@ -301,7 +301,10 @@ impl<'a> Lower<'a> {
             let near = nearest(&tag.name, self.tags_defined.iter().map(|t| t.name.as_str()));
             let cluster = tag.cluster.unwrap_or(1);
             let help = near.map_or_else(
-                || format!("define it: modparam(\"clusterer\", \"sharing_tag\", \"{}/{cluster}=active\")", tag.name),
+                || format!(
+                    "define it: modparam(\"clusterer\", \"sharing_tag\", \"{}/{cluster}=active\")",
+                    tag.name
+                ),
                 |n| format!("a tag named `{n}` is defined; did you mean that one?"),
             );
             self.diags.push(Diag::warning("W0217", span, text).help(help));

@@ -242,12 +242,7 @@ impl Lower<'_> {
         modules.flat_map(|m| m.variables).any(|v| v.name == name && !v.takes_name)
     }
 
-    fn target(
-        &mut self,
-        name: &str,
-        named: bool,
-        span: Span,
-    ) -> Option<(VarTarget, VariableSig)> {
+    fn target(&mut self, name: &str, named: bool, span: Span) -> Option<(VarTarget, VariableSig)> {
         if let Some(sig) = vm::VARIABLES.iter().find(|v| v.name == name) {
             let target = match name {
                 "rc" | "retcode" => VarTarget::Rc,

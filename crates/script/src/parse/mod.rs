@@ -107,7 +107,7 @@ impl Parser<'_> {
             let hi = self.previous().hi;
             let span = Span { lo: hi.saturating_sub(1), hi };
             let text = format!("`{punct}` is missing before {}", self.found());
-            self.diags.push(Diag::error("E0102", span, text).label(format!("add `{punct}` here")));
+            self.diags.push(Diag::error("E0109", span, text).label(format!("add `{punct}` here")));
         } else {
             self.unexpected(&format!("`{punct}`"));
         }

@@ -5,6 +5,7 @@ use crate::ast::{Arg, ArgKind, Call, Case, CaseValue, Stmt, StmtKind, Var};
 use crate::diag::Diag;
 use crate::lex::Tok;
 use crate::source::Span;
+use crate::vm::L_ERR;
 
 /// Arguments of one call.
 const ARGS_MAX: usize = 8;
@@ -101,6 +102,7 @@ impl Parser<'_> {
             "assert" => self.assert_stmt()?,
             "xlog" | "xdbg" => self.xlog_stmt(word == "xdbg")?,
             "log" => self.log_stmt()?,
+            "error" => self.error_stmt()?,
             "case" | "default" | "else" => {
                 let text = format!("`{word}` without its {}", owner(&word));
                 let span = self.advance();
@@ -335,6 +337,19 @@ impl Parser<'_> {
         let text = self.texts("a string")?;
         self.expect(")")?;
         Some(StmtKind::Log { level, text })
+    }
+
+    /// `error("a", "b")` does nothing but log.
+    fn error_stmt(&mut self) -> Option<StmtKind> {
+        self.advance();
+        self.expect("(")?;
+        let mut text = self.text("a string")?;
+        self.expect(",")?;
+        let more = self.text("a string")?;
+        self.expect(")")?;
+        text.value.extend_from_slice(b": ");
+        text.value.extend(more.value);
+        Some(StmtKind::Log { level: L_ERR, text })
     }
 
     pub(super) fn call(&mut self) -> Option<Call> {

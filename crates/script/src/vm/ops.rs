@@ -226,3 +226,40 @@ impl Item {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_are_posix_and_ignore_case() {
+        for (pattern, text, wanted) in [
+            ("^\\+?[0-9]{4,18}$", "+40123", true),
+            ("[\\d]", "d", true),
+            ("[\\d]", "5", false),
+            ("[]x]", "]", true),
+            ("[^[:alpha:]&&~]", "a", false),
+            ("[[]", "[", true),
+            ("ABC", "xabcx", true),
+            ("a.b", "a\nb", true),
+            ("(408)|([56][0-9][0-9])", "503", true),
+        ] {
+            let regex = compile_regex(pattern.as_bytes()).expect(pattern);
+            assert_eq!(regex.is_match(text.as_bytes()), wanted, "{pattern} on {text}");
+        }
+        assert!(compile_regex(b"(").is_err());
+        assert!(compile_regex(b"\xff").is_err());
+        assert!(compile_regex(b"(a{1000}){1000}").is_err());
+    }
+
+    #[test]
+    fn networks_contain_by_prefix() {
+        let net = |addr: &str, bits| IpNet { addr: addr.parse().expect("address"), bits };
+        let ip = |text: &str| text.parse::<IpAddr>().expect("address");
+        assert!(net("0.0.0.0", 0).contains(ip("255.1.1.1")));
+        assert!(net("10.0.0.0", 8).contains(ip("10.255.0.1")));
+        assert!(!net("10.0.0.0", 8).contains(ip("11.0.0.1")));
+        assert!(net("2001:db8::", 32).contains(ip("2001:db8:1::1")));
+        assert!(!net("2001:db8::", 128).contains(ip("10.0.0.1")));
+    }
+}

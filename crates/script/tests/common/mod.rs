@@ -206,7 +206,11 @@ const CLUSTERER: ModuleSig = ModuleSig {
 const NATHELPER: ModuleSig = ModuleSig {
     name: "nathelper",
     params: &[param("received_avp", ParamKind::Var), param("sipping_bflag", ParamKind::BranchFlag)],
-    functions: &[func("nat_uac_test", &[arg("flags", ArgKind::Flags(NAT_FLAGS), false)], Routes::ANY)],
+    functions: &[func(
+        "nat_uac_test",
+        &[arg("flags", ArgKind::Flags(NAT_FLAGS), false)],
+        Routes::ANY,
+    )],
     variables: &[],
     ..TM
 };
@@ -261,7 +265,9 @@ impl Host for World {
         let Some(list) = self.avps.get(var.name) else { return Value::Null };
         match var.index {
             Index::None => list.last().cloned().unwrap_or_default(),
-            Index::At(i) if i >= 0 => list.iter().rev().nth(i as usize).cloned().unwrap_or_default(),
+            Index::At(i) if i >= 0 => {
+                list.iter().rev().nth(i as usize).cloned().unwrap_or_default()
+            }
             Index::At(i) => list.get((-i - 1) as usize).cloned().unwrap_or_default(),
             _ => Value::Null,
         }
@@ -314,8 +320,7 @@ impl Host for World {
             });
         }
         self.trace.push(format!("{name}({})", shown.join(", ")));
-        let suspend =
-            !self.suspend.is_empty() && self.suspend[self.calls % self.suspend.len()];
+        let suspend = !self.suspend.is_empty() && self.suspend[self.calls % self.suspend.len()];
         self.calls += 1;
         self.answer = rc;
         if suspend { Called::Suspended } else { Called::Returned(rc) }

@@ -1,0 +1,583 @@
+//! The machine: inputs in, effects out.
+
+use crate::caps::LocalCap;
+use crate::cluster::{Cluster, Ctx, Shared, flush};
+use crate::config::{Config, GateMode};
+use crate::effects::{
+    ActivationId, CapId, ConnId, Digests, Effect, Effects, Level, Reason, Replicated, RequestId,
+    Snapshot, Stamp,
+};
+use crate::links::Origin;
+use crate::questions::{Question, Questions};
+use crate::saved;
+use crate::session::Change;
+use crate::table::TagTable;
+use crate::tags::SETTLE_BOOT_NS;
+use crate::wire::{Hello, TANDEM, Tandem};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use tandem_bin::clusterer::{EXTRA, INTERNAL, Internal};
+use tandem_bin::{ClusterId, Framer, NodeId, Packet, TooBig, Trailer};
+use tandem_clock::{Mono, Now};
+use thiserror::Error;
+
+/// Why a command for the cluster cannot be carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ClusterError {
+    #[error("no such cluster: {0}")]
+    UnknownCluster(ClusterId),
+    #[error("no such node: {0}")]
+    UnknownNode(NodeId),
+    #[error("node {0} cannot be reached")]
+    NotReachable(NodeId),
+    #[error("the capability is not registered in this cluster")]
+    UnknownCapability,
+    #[error(transparent)]
+    TooBig(#[from] TooBig),
+}
+
+/// A stream that a peer opened.
+#[derive(Debug)]
+struct Accepted {
+    ip: IpAddr,
+    framer: Framer,
+    /// `None` before the first packet; then whether it was a HELLO.
+    hello_first: Option<bool>,
+    /// The HELLO of a node that was unknown when it came.
+    early: Option<(ClusterId, NodeId, Hello)>,
+}
+
+/// Streams that peers may have open.
+const ACCEPTED_MAX: usize = 1024;
+
+/// All clusters of a node. Every input takes the time and appends to `out`; effects are to be
+/// executed in order.
+#[derive(Debug)]
+pub struct Clusterer {
+    shared: Shared,
+    pub(crate) clusters: BTreeMap<ClusterId, Cluster>,
+    accepted: BTreeMap<u64, Accepted>,
+    caps: Vec<ClusterId>,
+    gate: GateMode,
+    last_activation: u64,
+    last_token: u64,
+    /// The state file was found to be unreadable at start.
+    bad_file: Option<String>,
+}
+
+impl Clusterer {
+    pub fn new(config: Config) -> Self {
+        let me = config.my_node_id;
+        let shared = Shared {
+            me,
+            incarnation: config.incarnation,
+            addresses: config.addresses,
+            table: Arc::new(TagTable::new(me)),
+            next_conn: 0,
+            conns: BTreeMap::new(),
+            questions: Questions::default(),
+            unsaved: false,
+        };
+        let clusters = config.clusters.into_iter().map(|cfg| (cfg.cluster, Cluster::new(me, cfg)));
+        let mut this = Self {
+            shared,
+            clusters: clusters.collect(),
+            accepted: BTreeMap::new(),
+            caps: Vec::new(),
+            gate: config.gate,
+            last_activation: 0,
+            last_token: 0,
+            bad_file: None,
+        };
+        this.restore(config.saved_claims);
+        for tag in &config.tags {
+            let Some(cluster) = this.clusters.get_mut(&tag.cluster) else { continue };
+            let Some(register) = cluster.tags.define(&tag.name) else { continue };
+            if tag.active_in_file {
+                register.claim_from_file(me);
+            }
+        }
+        this
+    }
+
+    fn restore(&mut self, file: Option<Bytes>) {
+        let Some(file) = file else { return };
+        match saved::decode(file) {
+            Ok(tags) => {
+                for tag in tags {
+                    let Some(cluster) = self.clusters.get_mut(&tag.cluster) else { continue };
+                    let Some(r) = cluster.tags.define(&tag.entry.tag) else { continue };
+                    r.restore(tag.claim(), tag.held, self.shared.me);
+                    r.epoch_seen = r.epoch_seen.max(tag.epoch_seen);
+                    r.reason = Reason::new(tag.entry.reason, tag.entry.by);
+                }
+            }
+            Err(error) => self.bad_file = Some(error.to_string()),
+        }
+    }
+
+    /// Registers a capability before `start`. With `startup_sync` it is synced from a peer
+    /// before it counts as OK, and its records are compared by digests.
+    pub fn register_capability(
+        &mut self,
+        cluster: ClusterId,
+        name: &str,
+        startup_sync: bool,
+    ) -> Result<CapId, ClusterError> {
+        let c = self.clusters.get_mut(&cluster).ok_or(ClusterError::UnknownCluster(cluster))?;
+        if let Some(known) = c.caps.iter_mut().find(|cap| cap.name.as_ref() == name.as_bytes()) {
+            return Ok(known.id);
+        }
+        let id = CapId(u32::try_from(self.caps.len()).unwrap_or(u32::MAX));
+        self.caps.push(cluster);
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        c.caps.push(LocalCap::new(id, name, startup_sync));
+        Ok(id)
+    }
+
+    /// A tag that a script uses; backup until it is activated. False if there are too many.
+    pub fn define_tag(&mut self, name: &str, cluster: ClusterId, now: Now) -> bool {
+        let mut out = Effects::default();
+        let (shared, clusters) = (&mut self.shared, &mut self.clusters);
+        let Some(c) = clusters.get_mut(&cluster) else { return false };
+        let defined = c.tags.define(name).is_some();
+        c.show_tag(&mut Ctx { now, out: &mut out, node: shared }, name);
+        defined
+    }
+
+    /// The read view of tags for all threads.
+    pub fn table(&self) -> Arc<TagTable> {
+        Arc::clone(&self.shared.table)
+    }
+
+    pub fn gate(&self) -> GateMode {
+        self.gate
+    }
+
+    pub fn start(&mut self, now: Now, out: &mut Effects) {
+        if let Some(error) = self.bad_file.take() {
+            let text = format!("the state file is unreadable and ignored: {error}");
+            out.log(Level::Warning, text);
+        }
+        self.each(now, out, |c, ctx| {
+            c.next_tick = Some(ctx.now.mono_ns.saturating_add(c.tick_ns));
+            c.tags.settle_at = Some(ctx.now.mono_ns.saturating_add(SETTLE_BOOT_NS));
+            let names: Vec<_> = c.tags.registers.keys().cloned().collect();
+            for name in names {
+                c.show_tag(ctx, &name);
+            }
+            for i in 0..c.caps.len() {
+                if c.caps.get(i).is_some_and(|cap| cap.startup_sync) {
+                    c.request_sync(ctx, i);
+                }
+            }
+            c.publish(ctx);
+            c.tick(ctx);
+            c.settle_if_answered(ctx);
+        });
+    }
+
+    /// Does what is due; call it at [`Clusterer::next_deadline`].
+    pub fn handle_timeout(&mut self, now: Now, out: &mut Effects) {
+        self.each(now, out, |c, ctx| {
+            let due = |at: Option<Mono>| at.is_some_and(|at| at <= ctx.now.mono_ns);
+            let (tick, bulk) = (due(c.next_tick), due(c.next_bulk));
+            if tick {
+                c.next_tick = Some(ctx.now.mono_ns.saturating_add(c.tick_ns));
+                c.tick(ctx);
+                c.tick_caps(ctx);
+            }
+            if bulk {
+                c.send_bulk(ctx);
+            }
+            c.tick_tags(ctx);
+            c.tick_compare(ctx);
+        });
+    }
+
+    /// When `handle_timeout` has something to do.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let of_cluster = |c: &Cluster| {
+            let peers = c.peers.values().filter(|peer| peer.reachable && peer.cfg.enabled);
+            let peers = peers.flat_map(|p| [p.compare_at.map(|(at, _)| at), p.assume_stock_at]);
+            let pending = c.peers.values().any(|peer| {
+                !peer.buf.is_empty() && peer.conn.as_ref().is_some_and(|conn| conn.open)
+            });
+            let own = [c.next_tick, c.next_bulk, c.tags.next_deadline(), pending.then_some(0)];
+            peers.chain(own).flatten().min()
+        };
+        self.clusters.values().filter_map(of_cluster).min()
+    }
+
+    /// A peer opened a stream; `conn` is the caller's number for it.
+    pub fn handle_accepted(&mut self, _now: Now, conn: ConnId, ip: IpAddr, out: &mut Effects) {
+        let ConnId::Accepted(id) = conn else { return };
+        if self.accepted.len() >= ACCEPTED_MAX {
+            out.log(Level::Warning, format!("connection from {ip} refused: too many"));
+            out.push(Effect::Close { conn });
+            return;
+        }
+        let framer = Framer::default();
+        self.accepted.insert(id, Accepted { ip, framer, hello_first: None, early: None });
+    }
+
+    pub fn handle_connected(&mut self, _now: Now, conn: ConnId, out: &mut Effects) {
+        let Some((cluster, node)) = self.owner(conn) else { return };
+        let peer = self.clusters.get_mut(&cluster).and_then(|c| c.peers.get_mut(&node));
+        let Some(peer) = peer else { return };
+        if let Some(conn) = &mut peer.conn {
+            conn.open = true;
+        }
+        flush(peer, out);
+    }
+
+    pub fn handle_connect_failed(&mut self, now: Now, conn: ConnId, out: &mut Effects) {
+        self.lost(now, conn, true, out);
+    }
+
+    pub fn handle_closed(&mut self, now: Now, conn: ConnId, out: &mut Effects) {
+        if let ConnId::Accepted(id) = conn {
+            self.accepted.remove(&id);
+        }
+        self.lost(now, conn, false, out);
+    }
+
+    fn lost(&mut self, now: Now, conn: ConnId, failed: bool, out: &mut Effects) {
+        let Some((cluster, node)) = self.owner(conn) else { return };
+        self.within(now, out, cluster, |c, ctx| c.conn_lost(ctx, node, failed));
+    }
+
+    fn owner(&self, conn: ConnId) -> Option<(ClusterId, NodeId)> {
+        match conn {
+            ConnId::Outgoing(id) => self.shared.conns.get(&id).copied(),
+            ConnId::Accepted(_) => None,
+        }
+    }
+
+    /// Bytes of a stream, in order. What they deliver comes before the acknowledgement.
+    pub fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8], out: &mut Effects) {
+        if let Some(framer) = self.framer(conn) {
+            framer.push(bytes);
+        }
+        loop {
+            match self.framer(conn).map(Framer::next_frame) {
+                Some(Ok(Some(frame))) => self.frame(now, conn, frame, out),
+                Some(Err(error)) => {
+                    out.log(Level::Error, format!("connection closed: {error}"));
+                    out.push(Effect::Close { conn });
+                    self.handle_closed(now, conn, out);
+                    break;
+                }
+                Some(Ok(None)) | None => break,
+            }
+        }
+        self.each(now, out, |c, ctx| c.send_acks(ctx));
+    }
+
+    fn framer(&mut self, conn: ConnId) -> Option<&mut Framer> {
+        match conn {
+            ConnId::Accepted(id) => self.accepted.get_mut(&id).map(|conn| &mut conn.framer),
+            ConnId::Outgoing(id) => {
+                let (cluster, node) = self.shared.conns.get(&id)?;
+                let peer = self.clusters.get_mut(cluster)?.peers.get_mut(node)?;
+                peer.conn.as_mut().filter(|conn| conn.id == id).map(|conn| &mut conn.framer)
+            }
+        }
+    }
+
+    fn frame(&mut self, now: Now, conn: ConnId, frame: Bytes, out: &mut Effects) {
+        let packet = match Packet::decode(frame.clone()) {
+            Ok(packet) => packet,
+            Err(error) => {
+                out.log(Level::Warning, format!("packet dropped: {error}"));
+                return;
+            }
+        };
+        let Some(origin) = self.origin(conn, &packet) else { return };
+        match packet.trailer {
+            None => self.internal(now, origin, &packet, out),
+            Some(trailer) => self.routed(now, origin, &packet, trailer, &frame, out),
+        }
+    }
+
+    /// Where a packet came from; notes what the first one of a stream was.
+    fn origin(&mut self, conn: ConnId, packet: &Packet) -> Option<Origin> {
+        let ConnId::Accepted(id) = conn else {
+            let (cluster, node) = self.owner(conn)?;
+            let peer = self.clusters.get(&cluster)?.peers.get(&node)?;
+            return Some(Origin { conn, ip: peer.cfg.address.ip(), without_hello: false });
+        };
+        let accepted = self.accepted.get_mut(&id)?;
+        let is_hello = packet.capability.as_ref() == TANDEM && packet.packet_type == 1;
+        let hello_first = *accepted.hello_first.get_or_insert(is_hello);
+        if is_hello
+            && let (Some(t), Ok(Tandem::Hello(hello))) =
+                (packet.trailer, Tandem::decode(1, &packet.payload))
+        {
+            accepted.early = Some((t.cluster, t.source, hello));
+        }
+        Some(Origin { conn, ip: accepted.ip, without_hello: !hello_first })
+    }
+
+    fn internal(&mut self, now: Now, origin: Origin, packet: &Packet, out: &mut Effects) {
+        let Ok((cluster, source)) = Internal::origin(&packet.payload) else { return };
+        let early = match origin.conn {
+            ConnId::Accepted(id) => self.accepted.get_mut(&id).and_then(|conn| conn.early.clone()),
+            ConnId::Outgoing(_) => None,
+        };
+        self.within(now, out, cluster, |c, ctx| {
+            // A node that was unknown when it said HELLO, and is known now.
+            if let Some((_, _, hello)) = early.filter(|e| (e.0, e.1) == (cluster, source))
+                && c.may_speak(source, origin.ip, true)
+                && c.peers.get(&source).is_some_and(|peer| peer.hello.is_none())
+            {
+                c.on_hello(ctx, source, hello);
+            }
+            c.internal(ctx, origin, packet.packet_type, &packet.payload);
+        });
+    }
+
+    fn routed(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        packet: &Packet,
+        trailer: Trailer,
+        frame: &Bytes,
+        out: &mut Effects,
+    ) {
+        self.within(now, out, trailer.cluster, |c, ctx| {
+            let source = trailer.source;
+            if trailer.bridge.is_none() {
+                if source == c.me {
+                    ctx.out.log(Level::Error, format!("{} uses our node id", origin.ip));
+                    return;
+                }
+                if !c.enabled || !c.may_speak(source, origin.ip, false) {
+                    return;
+                }
+                if c.link_state(source) == Some(crate::link::LinkState::Down)
+                    && let Some(peer) = c.peers.get_mut(&source)
+                {
+                    peer.link.restart();
+                }
+                if let Some(peer) = c.peers.get_mut(&source) {
+                    peer.link.on_packet(ctx.now.mono_ns);
+                }
+                if trailer.destination != c.me {
+                    // Byte for byte; never back to where it comes from.
+                    if trailer.destination != source {
+                        c.route(ctx, trailer.destination, frame);
+                    }
+                    return;
+                }
+            }
+            match packet.capability.as_ref() {
+                TANDEM if trailer.bridge.is_none() => {
+                    c.on_tandem(ctx, source, packet.packet_type, &packet.payload);
+                }
+                EXTRA if trailer.bridge.is_none() => c.on_extra(ctx, source, packet),
+                INTERNAL | TANDEM | EXTRA => {}
+                _ => c.on_module_packet(ctx, source, packet),
+            }
+        });
+    }
+
+    /// Replicates a change to every reachable peer. It leaves with the next `flush`, or with any
+    /// other input. The mark grows also if nobody could be reached.
+    #[allow(clippy::too_many_arguments, reason = "the fields of one packet")]
+    pub fn broadcast(
+        &mut self,
+        now: Now,
+        cap: CapId,
+        packet_type: u32,
+        version: u16,
+        payload: &Bytes,
+        stamp: Stamp,
+        out: &mut Effects,
+    ) -> Result<Replicated, ClusterError> {
+        let node = &mut self.shared;
+        let cluster = self.caps.get(cap.0 as usize).ok_or(ClusterError::UnknownCapability)?;
+        let c = self.clusters.get_mut(cluster).ok_or(ClusterError::UnknownCapability)?;
+        let change = Change { packet_type, version, payload, stamp };
+        Ok(c.broadcast(&mut Ctx { now, out, node }, cap, &change)?)
+    }
+
+    /// Sends a change to one peer only, e.g. in answer to [`Effect::ReplayWanted`].
+    #[allow(clippy::too_many_arguments, reason = "the fields of one packet")]
+    pub fn send_to(
+        &mut self,
+        now: Now,
+        cap: CapId,
+        peer: NodeId,
+        packet_type: u32,
+        version: u16,
+        payload: &Bytes,
+        stamp: Stamp,
+        out: &mut Effects,
+    ) -> Result<(), ClusterError> {
+        let node = &mut self.shared;
+        let cluster = self.caps.get(cap.0 as usize).ok_or(ClusterError::UnknownCapability)?;
+        let c = self.clusters.get_mut(cluster).ok_or(ClusterError::UnknownCapability)?;
+        let name = c.caps.iter().find(|c| c.id == cap).map(|c| c.name.clone());
+        let name = name.ok_or(ClusterError::UnknownCapability)?;
+        let change = Change { packet_type, version, payload, stamp };
+        match c.send_change(&mut Ctx { now, out, node }, peer, &name, &change)? {
+            (true, _) => Ok(()),
+            (false, _) => Err(ClusterError::NotReachable(peer)),
+        }
+    }
+
+    /// Whether a Tandem peer of the cluster is reachable and not behind, so that a change handed
+    /// to it will be acknowledged.
+    pub fn can_acknowledge(&self, cluster: ClusterId) -> bool {
+        self.clusters.get(&cluster).is_some_and(|c| {
+            c.reachable(crate::peer::Kind::Tandem)
+                .iter()
+                .any(|id| c.peers.get(id).is_some_and(|peer| !peer.behind))
+        })
+    }
+
+    /// Emits what broadcasts have left in the buffers, one write per connection.
+    pub fn flush(&mut self, out: &mut Effects) {
+        self.clusters.values_mut().for_each(|c| c.flush_all(out));
+    }
+
+    /// Asks a synced node for all records of a capability.
+    pub fn request_sync(&mut self, now: Now, cap: CapId, out: &mut Effects) {
+        self.with_cap(now, cap, out, |c, ctx, i| c.request_sync(ctx, i));
+    }
+
+    /// The answer to [`Effect::SnapshotWanted`].
+    pub fn snapshot_ready(
+        &mut self,
+        now: Now,
+        request: RequestId,
+        snapshot: Snapshot,
+        out: &mut Effects,
+    ) {
+        let Some((cluster, cap, question)) = self.shared.questions.answer(request) else { return };
+        self.within(now, out, cluster, |c, ctx| match question {
+            Question::Sync { to } => c.send_snapshot(ctx, to, cap, snapshot, false),
+            Question::Repair { to } => c.send_snapshot(ctx, to, cap, snapshot, true),
+            Question::SendDigests { .. } | Question::Compare { .. } => {}
+        });
+    }
+
+    /// The answer to [`Effect::DigestsWanted`].
+    pub fn digests_ready(
+        &mut self,
+        now: Now,
+        request: RequestId,
+        digests: Digests,
+        out: &mut Effects,
+    ) {
+        let Some((cluster, cap, question)) = self.shared.questions.answer(request) else { return };
+        self.within(now, out, cluster, |c, ctx| match question {
+            Question::SendDigests { to, at_once } => {
+                c.send_digests(ctx, to, cap, digests, (true, at_once));
+            }
+            Question::Compare { from, theirs } => c.compare(ctx, from, cap, digests, &theirs),
+            Question::Sync { .. } | Question::Repair { .. } => {}
+        });
+    }
+
+    /// Takes a tag, or announces again that it is held. [`Effect::Activated`] follows when the
+    /// claim is on disk.
+    pub fn activate_tag(
+        &mut self,
+        now: Now,
+        name: &str,
+        cluster: ClusterId,
+        by: Reason,
+        out: &mut Effects,
+    ) -> Result<ActivationId, ClusterError> {
+        if !self.clusters.contains_key(&cluster) {
+            return Err(ClusterError::UnknownCluster(cluster));
+        }
+        self.last_activation += 1;
+        let id = ActivationId(self.last_activation);
+        self.within(now, out, cluster, |c, ctx| c.activate(ctx, name, by, id));
+        Ok(id)
+    }
+
+    /// The state file was written (or could not be); what waited for it is announced.
+    pub fn persisted(&mut self, now: Now, token: u64, ok: bool, out: &mut Effects) {
+        if !ok {
+            let text = "the state file cannot be written: a restart will not know the last holder";
+            out.log(Level::Warning, text);
+        }
+        self.each(now, out, |c, ctx| c.persisted(ctx, token));
+    }
+
+    /// Addresses of our sockets, and whether this host holds them.
+    pub fn set_addresses(&mut self, now: Now, addresses: &[(IpAddr, bool)], out: &mut Effects) {
+        if self.shared.addresses == addresses {
+            return;
+        }
+        self.shared.addresses = addresses.to_vec();
+        self.each(now, out, |c, ctx| {
+            for peer in c.reachable(crate::peer::Kind::Tandem) {
+                c.hello_to(ctx, peer);
+            }
+            c.addresses_moved(ctx, None);
+        });
+    }
+
+    pub(crate) fn parts(&self) -> (&Shared, &BTreeMap<ClusterId, Cluster>) {
+        (&self.shared, &self.clusters)
+    }
+
+    pub(crate) fn with_cap(
+        &mut self,
+        now: Now,
+        cap: CapId,
+        out: &mut Effects,
+        f: impl FnOnce(&mut Cluster, &mut Ctx<'_>, usize),
+    ) {
+        let Some(&cluster) = self.caps.get(cap.0 as usize) else { return };
+        self.within(now, out, cluster, |c, ctx| {
+            if let Some(i) = c.caps.iter().position(|c| c.id == cap) {
+                f(c, ctx, i);
+            }
+        });
+    }
+
+    pub(crate) fn within(
+        &mut self,
+        now: Now,
+        out: &mut Effects,
+        cluster: ClusterId,
+        f: impl FnOnce(&mut Cluster, &mut Ctx<'_>),
+    ) {
+        if let Some(c) = self.clusters.get_mut(&cluster) {
+            f(c, &mut Ctx { now, out, node: &mut self.shared });
+            self.finish(out);
+        }
+    }
+
+    fn each(&mut self, now: Now, out: &mut Effects, mut f: impl FnMut(&mut Cluster, &mut Ctx<'_>)) {
+        for c in self.clusters.values_mut() {
+            f(c, &mut Ctx { now, out, node: &mut self.shared });
+        }
+        self.finish(out);
+    }
+
+    /// The end of a step: writes leave, and claims that changed go to disk.
+    fn finish(&mut self, out: &mut Effects) {
+        self.flush(out);
+        if !std::mem::take(&mut self.shared.unsaved) {
+            return;
+        }
+        self.last_token += 1;
+        let token = self.last_token;
+        for c in self.clusters.values_mut() {
+            for a in c.tags.announcements.iter_mut().filter(|a| a.token.is_none()) {
+                a.token = Some(token);
+            }
+        }
+        out.push(Effect::Persist { token, bytes: saved::encode(self.clusters.values()) });
+    }
+}

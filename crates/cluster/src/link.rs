@@ -1,0 +1,316 @@
+//! The link to a peer: is it there?
+//!
+//! PINGs follow their own schedule, whatever else is sent: replication traffic into a dead
+//! connection must not hide that nobody answers. Only missing PONGs count as death.
+
+use tandem_clock::Mono;
+
+/// States of a link, named as the protocol description does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkState {
+    RestartPinging,
+    RetrySendFail,
+    Restarted,
+    Up,
+    Retrying,
+    Down,
+}
+
+/// Intervals in nanoseconds, and the PINGs that may be lost after the first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinkTimes {
+    pub(crate) ping_interval_ns: u64,
+    pub(crate) ping_timeout_ns: u64,
+    pub(crate) node_timeout_ns: u64,
+    pub(crate) retries: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    state: LinkState,
+    retries_left: u32,
+    last_ping: Option<Mono>,
+    last_pong: Option<Mono>,
+    /// The last packet that was not a PONG.
+    last_packet: Option<Mono>,
+}
+
+/// What a tick asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Tick {
+    /// Send a PING; with or without asking for the node list.
+    pub(crate) ping: Option<bool>,
+    /// The link was up and is not any more.
+    pub(crate) lost: bool,
+}
+
+impl Tick {
+    const NOTHING: Self = Self { ping: None, lost: false };
+    const PING_LIST: Self = Self { ping: Some(true), lost: false };
+}
+
+impl Link {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: LinkState::RestartPinging,
+            retries_left: 0,
+            last_ping: None,
+            last_pong: None,
+            last_packet: None,
+        }
+    }
+
+    pub(crate) fn state(&self) -> LinkState {
+        self.state
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == LinkState::Up
+    }
+
+    /// The word of `clusterer:list`.
+    pub(crate) fn word(&self) -> &'static str {
+        match self.state {
+            LinkState::Up => "Up",
+            LinkState::Down => "Down",
+            _ => "Probe",
+        }
+    }
+
+    /// The heartbeat.
+    pub(crate) fn tick(&mut self, now: Mono, t: &LinkTimes) -> Tick {
+        let due = self.ping_is_older_than(now, t.ping_timeout_ns);
+        let unanswered = due && !self.pong_is_timely(t);
+        match self.state {
+            LinkState::RestartPinging => self.ping(now, LinkState::Restarted),
+            LinkState::RetrySendFail if due => {
+                self.retries_left = self.retries_left.saturating_sub(1);
+                self.ping(now, LinkState::Retrying)
+            }
+            LinkState::Restarted if unanswered => self.first_miss(now, t),
+            LinkState::Up if unanswered => Tick { lost: true, ..self.first_miss(now, t) },
+            LinkState::Up if self.ping_is_older_than(now, t.ping_interval_ns) => {
+                self.last_ping = Some(now);
+                Tick { ping: Some(false), lost: false }
+            }
+            LinkState::Retrying if unanswered => self.next_miss(now),
+            LinkState::Down if self.ping_is_older_than(now, t.node_timeout_ns) => {
+                self.ping(now, LinkState::Restarted)
+            }
+            _ => Tick::NOTHING,
+        }
+    }
+
+    /// A PONG came. True if the link has come up by it.
+    pub(crate) fn on_pong(&mut self, now: Mono, t: &LinkTimes) -> bool {
+        self.last_pong = Some(now);
+        let recent =
+            |at: Option<Mono>| at.is_some_and(|at| now.saturating_sub(at) <= t.ping_timeout_ns);
+        let expected = match self.state {
+            LinkState::Restarted | LinkState::Retrying => true,
+            LinkState::RestartPinging | LinkState::RetrySendFail | LinkState::Down => {
+                recent(self.last_ping)
+            }
+            LinkState::Up => false,
+        };
+        let alive = self.pong_is_timely(t) || recent(self.last_packet);
+        if expected && alive {
+            self.state = LinkState::Up;
+        }
+        expected && alive
+    }
+
+    /// A PING came. True if it has to be answered with a PING of our own at once.
+    pub(crate) fn on_ping(&mut self, now: Mono) -> bool {
+        let was_down = self.state == LinkState::Down;
+        if was_down {
+            self.ping(now, LinkState::Restarted);
+        }
+        was_down
+    }
+
+    pub(crate) fn on_packet(&mut self, now: Mono) {
+        self.last_packet = Some(now);
+    }
+
+    /// A connect or a write failed. True if the link was up.
+    pub(crate) fn on_send_failed(&mut self, t: &LinkTimes) -> bool {
+        let was_up = self.is_up();
+        self.state = match self.state {
+            LinkState::Up => LinkState::RestartPinging,
+            LinkState::Down => LinkState::Down,
+            LinkState::RestartPinging | LinkState::Restarted if t.retries == 0 => LinkState::Down,
+            LinkState::RestartPinging | LinkState::Restarted => {
+                self.retries_left = t.retries;
+                LinkState::RetrySendFail
+            }
+            _ if self.retries_left == 0 => LinkState::Down,
+            _ => LinkState::RetrySendFail,
+        };
+        was_up
+    }
+
+    /// Starts over. True if the link was up.
+    pub(crate) fn restart(&mut self) -> bool {
+        let was_up = self.is_up();
+        self.state = LinkState::RestartPinging;
+        was_up
+    }
+
+    /// Silences the link. True if it was up.
+    pub(crate) fn disable(&mut self) -> bool {
+        let was_up = self.is_up();
+        self.state = LinkState::Down;
+        was_up
+    }
+
+    fn ping(&mut self, now: Mono, next: LinkState) -> Tick {
+        self.last_ping = Some(now);
+        self.state = next;
+        Tick::PING_LIST
+    }
+
+    fn first_miss(&mut self, now: Mono, t: &LinkTimes) -> Tick {
+        if t.retries == 0 {
+            self.state = LinkState::Down;
+            return Tick::NOTHING;
+        }
+        self.retries_left = t.retries - 1;
+        self.ping(now, LinkState::Retrying)
+    }
+
+    fn next_miss(&mut self, now: Mono) -> Tick {
+        if self.retries_left == 0 {
+            self.state = LinkState::Down;
+            return Tick::NOTHING;
+        }
+        self.retries_left -= 1;
+        self.ping(now, LinkState::Retrying)
+    }
+
+    fn ping_is_older_than(&self, now: Mono, ns: u64) -> bool {
+        self.last_ping.is_none_or(|at| now.saturating_sub(at) >= ns)
+    }
+
+    fn pong_is_timely(&self, t: &LinkTimes) -> bool {
+        match (self.last_ping, self.last_pong) {
+            (Some(ping), Some(pong)) => pong >= ping && pong - ping <= t.ping_timeout_ns,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_clock::{MS, SEC};
+
+    const T: LinkTimes = LinkTimes {
+        ping_interval_ns: 4 * SEC,
+        ping_timeout_ns: SEC,
+        node_timeout_ns: 60 * SEC,
+        retries: 3,
+    };
+
+    fn up_at(now: Mono) -> Link {
+        let mut link = Link::new();
+        assert_eq!(link.tick(now, &T), Tick::PING_LIST);
+        assert!(link.on_pong(now + MS, &T));
+        link
+    }
+
+    #[test]
+    fn a_fresh_link_pings_at_its_first_tick_and_is_up_with_a_timely_pong() {
+        let link = up_at(SEC);
+        assert!(link.is_up());
+        assert_eq!(link.word(), "Up");
+    }
+
+    #[test]
+    fn a_silent_peer_is_lost_with_the_first_miss_and_down_after_the_retries() {
+        let mut link = up_at(SEC);
+        assert_eq!(link.tick(2 * SEC, &T), Tick::NOTHING);
+        assert_eq!(link.tick(5 * SEC, &T), Tick { ping: Some(false), lost: false });
+        assert_eq!(link.tick(6 * SEC, &T), Tick { ping: Some(true), lost: true });
+        assert_eq!(link.state(), LinkState::Retrying);
+        assert_eq!(link.tick(7 * SEC, &T), Tick::PING_LIST);
+        assert_eq!(link.tick(8 * SEC, &T), Tick::PING_LIST);
+        assert_eq!(link.tick(9 * SEC, &T), Tick::NOTHING);
+        assert_eq!(link.state(), LinkState::Down);
+        assert_eq!(link.tick(60 * SEC, &T), Tick::NOTHING);
+        assert_eq!(link.tick(68 * SEC, &T), Tick::PING_LIST);
+        assert_eq!(link.state(), LinkState::Restarted);
+    }
+
+    #[test]
+    fn without_retries_the_first_miss_is_the_end() {
+        let t = LinkTimes { retries: 0, ..T };
+        let mut link = Link::new();
+        link.tick(0, &t);
+        assert_eq!(link.tick(SEC, &t), Tick::NOTHING);
+        assert_eq!(link.state(), LinkState::Down);
+        let mut link = up_at(0);
+        link.tick(4 * SEC, &t);
+        assert_eq!(link.tick(5 * SEC, &t), Tick { ping: None, lost: true });
+        assert_eq!(link.state(), LinkState::Down);
+    }
+
+    #[test]
+    fn failed_sends_use_up_the_retries() {
+        let mut link = Link::new();
+        link.tick(0, &T);
+        assert!(!link.on_send_failed(&T));
+        assert_eq!(link.state(), LinkState::RetrySendFail);
+        assert_eq!(link.tick(MS, &T), Tick::NOTHING);
+        for second in 1..=3 {
+            assert_eq!(link.state(), LinkState::RetrySendFail);
+            assert_eq!(link.tick(second * SEC, &T), Tick::PING_LIST);
+            assert_eq!(link.state(), LinkState::Retrying);
+            link.on_send_failed(&T);
+        }
+        assert_eq!(link.state(), LinkState::Down);
+        let mut link = Link::new();
+        link.tick(0, &T);
+        link.on_send_failed(&LinkTimes { retries: 0, ..T });
+        assert_eq!(link.state(), LinkState::Down);
+    }
+
+    #[test]
+    fn a_send_failure_on_an_up_link_restarts_it() {
+        let mut link = up_at(0);
+        assert!(link.on_send_failed(&T));
+        assert_eq!(link.state(), LinkState::RestartPinging);
+        assert_eq!(link.tick(SEC, &T), Tick::PING_LIST);
+        assert!(up_at(0).restart());
+    }
+
+    #[test]
+    fn a_ping_from_a_down_peer_is_answered_with_a_ping() {
+        let mut link = Link::new();
+        link.disable();
+        assert!(link.on_ping(SEC));
+        assert_eq!(link.state(), LinkState::Restarted);
+        assert!(!link.on_ping(SEC));
+    }
+
+    #[test]
+    fn a_late_pong_counts_only_together_with_another_recent_packet() {
+        let mut link = Link::new();
+        link.tick(0, &T);
+        assert!(!link.on_pong(2 * SEC, &T));
+        link.on_packet(2 * SEC);
+        assert!(link.on_pong(2 * SEC + MS, &T));
+    }
+
+    #[test]
+    fn a_pong_to_a_ping_that_left_long_ago_does_not_bring_a_down_link_up() {
+        let mut link = Link::new();
+        link.tick(0, &T);
+        link.disable();
+        link.on_packet(5 * SEC);
+        assert!(!link.on_pong(5 * SEC, &T));
+        link.on_ping(5 * SEC);
+        link.disable();
+        assert!(link.on_pong(5 * SEC + MS, &T));
+    }
+}

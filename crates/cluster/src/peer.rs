@@ -1,0 +1,212 @@
+//! A node of a cluster, as this node sees it.
+
+use crate::config::NodeConfig;
+use crate::effects::CapId;
+use crate::link::{Link, LinkTimes};
+use crate::status::Step;
+use crate::wire::Hello;
+use bytes::{Bytes, BytesMut};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use tandem_bin::{Framer, NodeId};
+use tandem_clock::{MS, Mono, SEC};
+
+/// What a peer has shown itself to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Unproven,
+    Stock,
+    Tandem,
+}
+
+/// The last accepted sequence number of a kind of update, with the accept rule.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) sequence: i32,
+    pub(crate) timestamp: u32,
+}
+
+impl Seen {
+    pub(crate) const NOTHING: Self = Self { sequence: -1, timestamp: 0 };
+
+    /// True if the update is newer. 0 with a new timestamp means that the originator restarted.
+    pub(crate) fn accept(&mut self, sequence: i32, timestamp: u32) -> bool {
+        let newer = match sequence {
+            0 => !(self.sequence == 0 && timestamp <= self.timestamp),
+            s => s > self.sequence,
+        };
+        if newer {
+            *self = Self { sequence, timestamp };
+        }
+        newer
+    }
+}
+
+/// The connection this node sends on.
+#[derive(Debug)]
+pub(crate) struct OutConn {
+    pub(crate) id: u64,
+    pub(crate) open: bool,
+    pub(crate) opened_at: Mono,
+    pub(crate) framer: Framer,
+}
+
+/// A change that was written and not yet acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unacked {
+    pub(crate) number: u64,
+    pub(crate) mark: u64,
+    pub(crate) bytes: usize,
+}
+
+/// Comparison of a capability's records with the peer's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Compared {
+    pub(crate) step: Step,
+    /// Buckets that differed the last time.
+    pub(crate) differing: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) cfg: NodeConfig,
+    pub(crate) learnt: bool,
+    pub(crate) link: Link,
+    pub(crate) conn: Option<OutConn>,
+    /// Packets that wait for the end of the step or for the connection.
+    pub(crate) buf: BytesMut,
+    /// Packets of a sync, sent at a bounded rate.
+    pub(crate) bulk: VecDeque<Bytes>,
+    pub(crate) kind: Kind,
+    /// When an unproven peer behind another node counts as stock.
+    pub(crate) assume_stock_at: Option<Mono>,
+    pub(crate) hello: Option<Hello>,
+    pub(crate) skew_ms: Option<i64>,
+    /// CLAIMS came, or the peer is stock.
+    pub(crate) answered: bool,
+    pub(crate) neighbours: BTreeSet<NodeId>,
+    pub(crate) ls_seen: Seen,
+    pub(crate) top_seen: Seen,
+    pub(crate) cap_seen: Seen,
+    pub(crate) caps: BTreeMap<Bytes, bool>,
+    /// Nodes of its last PONG list.
+    pub(crate) listed: Vec<NodeId>,
+    pub(crate) reachable: bool,
+    pub(crate) lost_at_unix_ms: Option<u64>,
+    /// Capabilities it asked a sync of before it was reachable.
+    pub(crate) parked: BTreeSet<Bytes>,
+
+    pub(crate) next_number: u64,
+    pub(crate) unacked: VecDeque<Unacked>,
+    pub(crate) unacked_bytes: usize,
+    /// The log overflowed; nothing is sent until what is on the way is acknowledged.
+    pub(crate) stalled: bool,
+    /// Changes were lost and not repaired yet.
+    pub(crate) behind: bool,
+
+    pub(crate) expected: u64,
+    pub(crate) missing: u64,
+    /// The first envelope that waits in a queue of a sync.
+    pub(crate) held_back: Option<u64>,
+    pub(crate) ack_due: bool,
+
+    pub(crate) compared: BTreeMap<CapId, Compared>,
+    pub(crate) compare_at: Option<(Mono, bool)>,
+    /// Until when a stock peer's announcement of a tag has crossed ours.
+    pub(crate) crossing: BTreeMap<String, Mono>,
+    /// Announcements from before it was proven what the peer is.
+    pub(crate) unjudged: Vec<String>,
+}
+
+impl Peer {
+    pub(crate) fn new(cfg: NodeConfig, learnt: bool) -> Self {
+        Self {
+            cfg,
+            learnt,
+            link: Link::new(),
+            conn: None,
+            buf: BytesMut::new(),
+            bulk: VecDeque::new(),
+            kind: Kind::Unproven,
+            assume_stock_at: None,
+            hello: None,
+            skew_ms: None,
+            answered: false,
+            neighbours: BTreeSet::new(),
+            ls_seen: Seen::NOTHING,
+            top_seen: Seen::NOTHING,
+            cap_seen: Seen::NOTHING,
+            caps: BTreeMap::new(),
+            listed: Vec::new(),
+            reachable: false,
+            lost_at_unix_ms: None,
+            parked: BTreeSet::new(),
+            next_number: 1,
+            unacked: VecDeque::new(),
+            unacked_bytes: 0,
+            stalled: false,
+            behind: false,
+            expected: 0,
+            missing: 0,
+            held_back: None,
+            ack_due: false,
+            compared: BTreeMap::new(),
+            compare_at: None,
+            crossing: BTreeMap::new(),
+            unjudged: Vec::new(),
+        }
+    }
+
+    pub(crate) fn times(&self, base: &LinkTimes) -> LinkTimes {
+        LinkTimes { retries: self.cfg.ping_retries, ..*base }
+    }
+
+    /// Forgets what was on the way; the peer has to be compared before it counts again.
+    pub(crate) fn drop_log(&mut self) {
+        if self.kind == Kind::Tandem {
+            self.behind = true;
+        }
+        self.unacked.clear();
+        self.unacked_bytes = 0;
+        self.stalled = false;
+    }
+
+    /// The number to acknowledge: everything up to it is applied here.
+    pub(crate) fn applied(&self) -> u64 {
+        let received = self.expected.saturating_sub(1);
+        self.held_back.map_or(received, |first| received.min(first.saturating_sub(1)))
+    }
+
+    /// The peer's records are compared at `at`; the earlier wish wins, repairing stays wanted.
+    pub(crate) fn compare_soon(&mut self, at: Mono, at_once: bool) {
+        let (old, old_at_once) = self.compare_at.unwrap_or((at, false));
+        self.compare_at = Some((old.min(at), old_at_once || at_once));
+    }
+}
+
+/// How often digests are compared.
+pub(crate) const COMPARE_EVERY_NS: u64 = 10 * SEC;
+/// When a repair is checked.
+pub(crate) const RECHECK_NS: u64 = SEC;
+/// How long an unproven peer behind another node may take to say HELLO.
+pub(crate) const ASSUME_STOCK_NS: u64 = SEC;
+/// How often packets of a sync are sent on.
+pub(crate) const BULK_EVERY_NS: u64 = 20 * MS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_zero_with_a_new_timestamp_is_a_restart() {
+        let mut seen = Seen::NOTHING;
+        assert!(!seen.accept(-1, 50));
+        assert!(seen.accept(0, 100));
+        assert!(!seen.accept(0, 100));
+        assert!(seen.accept(5, 101));
+        assert!(!seen.accept(5, 200));
+        assert!(!seen.accept(4, 200));
+        assert!(seen.accept(0, 90));
+        assert!(!seen.accept(0, 80));
+        assert!(seen.accept(0, 91));
+    }
+}

@@ -1,0 +1,435 @@
+//! What is said between Tandem nodes: HELLO, envelopes, acknowledgements, digests.
+
+use crate::caps::{Queued, RECORD_BYTES_MAX, SyncPhase};
+use crate::cluster::{Cluster, Ctx};
+use crate::effects::{BUCKETS, CapId, Digests, Effect, Form, Level, Replicated, Stamp};
+use crate::peer::{COMPARE_EVERY_NS, Kind, Peer, RECHECK_NS, Unacked};
+use crate::questions::Question;
+use crate::status::Step;
+use crate::wire::{Ack, DigestMsg, Envelope, Hello, LEVEL_MAX, LEVEL_MIN, Tandem};
+use bytes::Bytes;
+use tandem_bin::{NodeId, Packet, TooBig, Trailer};
+use tandem_clock::MS;
+
+impl Cluster {
+    /// A packet of capability `tandem` for this node.
+    pub(crate) fn on_tandem(&mut self, ctx: &mut Ctx<'_>, source: NodeId, kind: u32, body: &Bytes) {
+        let packet = match Tandem::decode(kind, body) {
+            Ok(packet) => packet,
+            Err(error) => {
+                ctx.out.log(Level::Warning, format!("packet of node {source} dropped: {error}"));
+                return;
+            }
+        };
+        let proven = self.peers.get(&source).is_some_and(|peer| peer.kind == Kind::Tandem);
+        match packet {
+            Tandem::Hello(hello) => self.on_hello(ctx, source, hello),
+            // Whoever speaks before HELLO is not judged.
+            _ if !proven => {}
+            Tandem::Envelope(envelope) => self.on_envelope(ctx, source, envelope),
+            Tandem::Ack(ack) => self.on_ack(ctx, source, ack),
+            Tandem::Claims(claims) => self.on_claims(ctx, source, &claims),
+            Tandem::Records(r) => {
+                self.on_records(ctx, source, &r.capability, Form::Tandem, r.version, r.records);
+            }
+            Tandem::Done(done) => self.on_sync_end(ctx, source, &done.capability, done.count),
+            Tandem::Digest(digest) => self.on_digest(ctx, source, digest),
+        }
+    }
+
+    pub(crate) fn on_hello(&mut self, ctx: &mut Ctx<'_>, source: NodeId, hello: Hello) {
+        if hello.level_min > LEVEL_MAX || hello.level_max < LEVEL_MIN {
+            let text = format!("node {source} speaks no level that we speak; treated as stock");
+            ctx.out.log(Level::Warning, text);
+            self.proven_stock(ctx, source);
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&source) else { return };
+        let known = peer.hello.as_ref();
+        let reborn = known.is_none_or(|known| known.incarnation != hello.incarnation);
+        let moved = known.is_none_or(|known| known.addresses != hello.addresses);
+        // Envelopes before this number are lost with the old connection; digests find them.
+        peer.expected = peer.expected.max(hello.next_number);
+        if reborn || peer.kind != Kind::Tandem {
+            peer.kind = Kind::Tandem;
+            peer.expected = hello.next_number;
+            peer.compared.clear();
+            peer.unjudged.clear();
+            peer.drop_log();
+        }
+        peer.assume_stock_at = None;
+        let clock = hello.clock_unix_ms;
+        peer.hello = Some(hello);
+        self.measure_skew(ctx, source, clock);
+        if reborn {
+            ctx.out.log(Level::Info, format!("node {source} is a Tandem node"));
+        }
+        self.greet(ctx, source);
+        if moved {
+            self.addresses_moved(ctx, Some(source));
+        }
+    }
+
+    fn measure_skew(&mut self, ctx: &mut Ctx<'_>, source: NodeId, clock_unix_ms: u64) {
+        let Some(peer) = self.peers.get_mut(&source) else { return };
+        let skew = (clock_unix_ms as i64).wrapping_sub(ctx.now.unix_ms as i64);
+        let was_far = peer.skew_ms.is_some_and(|old| old.unsigned_abs() > SKEW_WARN_MS);
+        peer.skew_ms = Some(skew);
+        if skew.unsigned_abs() > SKEW_WARN_MS && !was_far {
+            let text = format!("the clock of node {source} differs by {skew} ms from ours");
+            ctx.out.log(Level::Warning, text);
+        }
+    }
+
+    /// Tells a peer what it has to know when it comes up or has just proven what it is.
+    pub(crate) fn greet(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let lost_at = peer.lost_at_unix_ms;
+        match (peer.kind, peer.reachable) {
+            (Kind::Tandem, reachable) => {
+                if reachable {
+                    peer.lost_at_unix_ms = None;
+                    // One of the two asks; the other one answers.
+                    let first = self.me < node || peer.behind;
+                    peer.behind = true;
+                    let delay = if first { 0 } else { RECHECK_NS };
+                    peer.compare_soon(ctx.now.mono_ns.saturating_add(delay), true);
+                }
+                self.send_claims(ctx, node);
+            }
+            (Kind::Stock, true) => {
+                peer.lost_at_unix_ms = None;
+                self.announce_to_stock(ctx, node);
+                if let Some(since) = lost_at {
+                    self.catch_up_with_stock(ctx, node, since);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// After a loss of the link: ask a stock peer for what we missed without giving up our own
+    /// state, and repeat what it missed.
+    pub(crate) fn catch_up_with_stock(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        node: NodeId,
+        lost_at_unix_ms: u64,
+    ) {
+        // What was sent between the last PONG and the discovery of the loss is lost as well.
+        let unsure_ns = self.times.ping_interval_ns + 2 * self.times.ping_timeout_ns;
+        let since_unix_ms = lost_at_unix_ms.saturating_sub(unsure_ns / MS);
+        let caps: Vec<_> = self.caps.iter().filter(|cap| cap.ok && cap.startup_sync).collect();
+        let caps: Vec<_> = caps.iter().map(|cap| (cap.id, cap.name.clone())).collect();
+        for (cap, capability) in caps {
+            let request = tandem_bin::clusterer::Extra::SyncReq { capability };
+            if let Ok(bytes) = request.encode(&self.trailer(node)) {
+                self.route(ctx, node, &bytes);
+            }
+            let cluster = self.id;
+            ctx.out.push(Effect::ReplayWanted { cluster, peer: node, cap, since_unix_ms });
+        }
+    }
+
+    /// Sends a change to every reachable peer, each in its language.
+    pub(crate) fn broadcast(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        cap: CapId,
+        change: &Change<'_>,
+    ) -> Result<Replicated, TooBig> {
+        let Some(name) = self.caps.iter().find(|c| c.id == cap).map(|c| c.name.clone()) else {
+            return Err(TooBig);
+        };
+        if change.payload.len() > RECORD_BYTES_MAX {
+            return Err(TooBig);
+        }
+        self.mark += 1;
+        let mut result = Replicated { mark: self.mark, tandem_peers: 0, peers: 0 };
+        let ids: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.reachable && peer.cfg.enabled)
+            .map(|(&id, _)| id)
+            .collect();
+        for id in ids {
+            let (sent, gates) = self.send_change(ctx, id, &name, change)?;
+            result.peers += u32::from(sent);
+            result.tandem_peers += u32::from(gates);
+        }
+        Ok(result)
+    }
+
+    /// Whether it was sent, and whether an acknowledgement can be waited for.
+    pub(crate) fn send_change(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        to: NodeId,
+        name: &Bytes,
+        change: &Change<'_>,
+    ) -> Result<(bool, bool), TooBig> {
+        let mark = self.mark;
+        let limit = self.cfg.log_bytes_max;
+        let trailer = self.trailer(to);
+        let Some(peer) = self.peers.get_mut(&to) else { return Ok((false, false)) };
+        if peer.kind != Kind::Tandem {
+            let packet = Packet {
+                capability: name.clone(),
+                packet_type: change.packet_type,
+                version: change.version,
+                payload: change.payload.clone(),
+                trailer: Some(trailer),
+            };
+            return Ok((self.route(ctx, to, &packet.encode()?), false));
+        }
+        if peer.stalled {
+            return Ok((false, false));
+        }
+        if peer.unacked_bytes > limit {
+            peer.stalled = true;
+            peer.behind = true;
+            ctx.out.log(Level::Warning, format!("node {to} is behind: its log is full"));
+            return Ok((false, false));
+        }
+        let (bytes, number) = (envelope(peer, name, change, &trailer)?, peer.next_number);
+        peer.next_number += 1;
+        peer.unacked.push_back(Unacked { number, mark, bytes: bytes.len() });
+        peer.unacked_bytes += bytes.len();
+        let behind = peer.behind;
+        let sent = self.route(ctx, to, &bytes);
+        Ok((sent, sent && !behind))
+    }
+
+    fn on_envelope(&mut self, ctx: &mut Ctx<'_>, source: NodeId, envelope: Envelope) {
+        let Some(peer) = self.peers.get_mut(&source) else { return };
+        let number = envelope.number;
+        if number >= peer.expected {
+            peer.missing = peer.missing.saturating_add(number - peer.expected);
+            peer.expected = number.saturating_add(1);
+        }
+        peer.ack_due = true;
+        let Some(i) = self.cap_index(&envelope.capability) else { return };
+        let packet = Queued {
+            source,
+            packet_type: envelope.packet_type,
+            version: envelope.version,
+            payload: envelope.payload,
+            stamp: Some(envelope.stamp),
+        };
+        self.deliver(ctx, i, packet, number);
+    }
+
+    /// Acknowledges what the step has applied.
+    pub(crate) fn send_acks(&mut self, ctx: &mut Ctx<'_>) {
+        let due: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| peer.ack_due).map(|(&id, _)| id).collect();
+        for id in due {
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            peer.ack_due = false;
+            let missing = std::mem::take(&mut peer.missing);
+            let clock_unix_ms = ctx.now.unix_ms;
+            let ack = Ack { number: peer.applied(), missing, clock_unix_ms };
+            self.send_tandem(ctx, id, &Tandem::Ack(ack));
+        }
+    }
+
+    fn on_ack(&mut self, ctx: &mut Ctx<'_>, source: NodeId, ack: Ack) {
+        self.measure_skew(ctx, source, ack.clock_unix_ms);
+        let cluster = self.id;
+        let Some(peer) = self.peers.get_mut(&source) else { return };
+        let mut mark = None;
+        while let Some(first) = peer.unacked.front().filter(|first| first.number <= ack.number) {
+            mark = Some(first.mark);
+            peer.unacked_bytes = peer.unacked_bytes.saturating_sub(first.bytes);
+            peer.unacked.pop_front();
+        }
+        if ack.missing > 0 {
+            peer.behind = true;
+            peer.compare_soon(ctx.now.mono_ns, true);
+        } else if let Some(mark) = mark {
+            ctx.out.push(Effect::Acked { cluster, peer: source, mark });
+        }
+        if peer.stalled && peer.unacked.is_empty() {
+            peer.stalled = false;
+            peer.compare_soon(ctx.now.mono_ns, true);
+        }
+    }
+
+    /// Starts the comparisons that are due.
+    pub(crate) fn tick_compare(&mut self, ctx: &mut Ctx<'_>) {
+        let now = ctx.now.mono_ns;
+        for id in self.reachable(Kind::Tandem) {
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            let Some((_, at_once)) = peer.compare_at.filter(|&(at, _)| at <= now) else { continue };
+            peer.compare_at = (self.me < id).then(|| (now.saturating_add(COMPARE_EVERY_NS), false));
+            let caps: Vec<_> = self
+                .caps
+                .iter()
+                .filter(|cap| cap.startup_sync && cap.enabled && cap.ok)
+                .map(|cap| cap.id)
+                .collect();
+            if self.caps.iter().all(|cap| !cap.startup_sync) {
+                self.repaired(id);
+            }
+            for cap in caps {
+                self.ask_digests(ctx, id, cap, at_once);
+            }
+        }
+    }
+
+    /// Asks the module for digests that will be sent to a peer, to be answered with its own.
+    pub(crate) fn ask_digests(&mut self, ctx: &mut Ctx<'_>, to: NodeId, cap: CapId, at_once: bool) {
+        let question = Question::SendDigests { to, at_once };
+        let request = ctx.node.questions.ask(self.id, cap, question);
+        ctx.out.push(Effect::DigestsWanted { request, cluster: self.id, cap });
+    }
+
+    pub(crate) fn send_digests(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        to: NodeId,
+        cap: CapId,
+        digests: Digests,
+        (answer, at_once): (bool, bool),
+    ) {
+        let Some(cap) = self.caps.iter().find(|c| c.id == cap) else { return };
+        let capability = cap.name.clone();
+        let digest = DigestMsg { capability, digests, answer, at_once };
+        self.send_tandem(ctx, to, &Tandem::Digest(digest));
+    }
+
+    fn on_digest(&mut self, ctx: &mut Ctx<'_>, source: NodeId, theirs: DigestMsg) {
+        let Some(cap) = self.cap_index(&theirs.capability).and_then(|i| self.caps.get(i)) else {
+            return;
+        };
+        let verifying = matches!(cap.sync, SyncPhase::Verifying { .. });
+        if !cap.enabled || !(cap.ok || verifying) {
+            return;
+        }
+        let (cluster, cap) = (self.id, cap.id);
+        let question = Question::Compare { from: source, theirs: Box::new(theirs) };
+        let request = ctx.node.questions.ask(cluster, cap, question);
+        ctx.out.push(Effect::DigestsWanted { request, cluster, cap });
+    }
+
+    /// Our digests are here: compare them with the peer's, repair, answer.
+    pub(crate) fn compare(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        from: NodeId,
+        cap: CapId,
+        ours: Digests,
+        theirs: &DigestMsg,
+    ) {
+        let pairs = ours.buckets.iter().zip(theirs.digests.buckets.iter());
+        let differing: Vec<u8> =
+            (0..=u8::MAX).zip(pairs).filter(|(_, (a, b))| a != b).map(|(i, _)| i).collect();
+        let in_step = differing.is_empty() && ours.count == theirs.digests.count;
+        let at_unix_ms = ctx.now.unix_ms;
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let compared = peer.compared.entry(cap).or_default();
+        let was = matches!(compared.step, Step::InStep { .. });
+        let never = compared.step == Step::NeverCompared;
+        compared.step = match in_step {
+            true => Step::InStep { at_unix_ms },
+            false => Step::Differs { buckets: differing.len() as u32, at_unix_ms },
+        };
+        let twice = |bucket: &u8| theirs.at_once || compared.differing.contains(bucket);
+        let repair: Vec<u8> = differing.iter().copied().filter(twice).collect();
+        compared.differing = differing;
+        if never || was != in_step {
+            let cluster = self.id;
+            ctx.out.push(Effect::PeerInStep { cluster, peer: from, cap, in_step });
+        }
+        if theirs.answer {
+            self.send_digests(ctx, from, cap, ours, (false, theirs.at_once));
+        }
+        if !repair.is_empty() {
+            let question = Question::Repair { to: from };
+            let request = ctx.node.questions.ask(self.id, cap, question);
+            let (cluster, form, buckets) = (self.id, Form::Tandem, Some(repair));
+            ctx.out.push(Effect::SnapshotWanted { request, cluster, cap, form, buckets });
+            if let Some(peer) = self.peers.get_mut(&from) {
+                peer.compare_soon(ctx.now.mono_ns.saturating_add(RECHECK_NS), true);
+            }
+        }
+        if theirs.at_once || in_step {
+            self.repaired(from);
+        }
+        self.verified(ctx, cap, in_step);
+    }
+
+    /// What was lost has been found and sent: the peer counts again.
+    fn repaired(&mut self, node: NodeId) {
+        let caps: Vec<_> =
+            self.caps.iter().filter(|cap| cap.startup_sync && cap.ok).map(|cap| cap.id).collect();
+        if let Some(peer) = self.peers.get_mut(&node)
+            && !peer.stalled
+            && caps.iter().all(|cap| peer.compared.contains_key(cap))
+        {
+            peer.behind = false;
+        }
+    }
+
+    fn verified(&mut self, ctx: &mut Ctx<'_>, cap: CapId, in_step: bool) {
+        let Some(i) = self.caps.iter().position(|c| c.id == cap) else { return };
+        if let Some(SyncPhase::Verifying { donor, .. }) = self.caps.get(i).map(|c| &c.sync) {
+            let donor = *donor;
+            if in_step {
+                self.finish_sync(ctx, i);
+            } else if let Some(peer) = self.peers.get_mut(&donor) {
+                peer.compare_soon(ctx.now.mono_ns.saturating_add(RECHECK_NS), true);
+            }
+        }
+    }
+
+    /// A peer whose first packet was not HELLO.
+    pub(crate) fn proven_stock(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node).filter(|peer| peer.kind != Kind::Stock) else {
+            return;
+        };
+        peer.drop_log();
+        peer.kind = Kind::Stock;
+        peer.behind = false;
+        peer.hello = None;
+        peer.skew_ms = None;
+        peer.compare_at = None;
+        peer.assume_stock_at = None;
+        peer.compared.clear();
+        peer.answered = true;
+        let unjudged = std::mem::take(&mut peer.unjudged);
+        ctx.out.log(Level::Info, format!("node {node} is a stock node"));
+        self.greet(ctx, node);
+        for tag in unjudged {
+            self.on_stock_active(ctx, node, &tag);
+        }
+    }
+}
+
+/// A change of a module.
+pub(crate) struct Change<'a> {
+    pub(crate) packet_type: u32,
+    pub(crate) version: u16,
+    pub(crate) payload: &'a Bytes,
+    pub(crate) stamp: Stamp,
+}
+
+fn envelope(
+    peer: &Peer,
+    name: &Bytes,
+    change: &Change<'_>,
+    trailer: &Trailer,
+) -> Result<Bytes, TooBig> {
+    Tandem::Envelope(Envelope {
+        number: peer.next_number,
+        capability: name.clone(),
+        packet_type: change.packet_type,
+        version: change.version,
+        stamp: change.stamp,
+        payload: change.payload.clone(),
+    })
+    .encode(trailer)
+}
+
+const SKEW_WARN_MS: u64 = 2000;
+const _: () = assert!(BUCKETS == 256, "buckets are numbered by a byte");

@@ -1,0 +1,374 @@
+//! A Tandem node and a stock node, the latter played with raw packets.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use bytes::Bytes;
+use std::net::{IpAddr, SocketAddr};
+use tandem_bin::clusterer::{
+    Body, CapNode, CapUpdate, Extra, FullTopUpdate, Internal, NodeBlock, NodeDescription, Sync,
+    SyncEnd,
+};
+use tandem_bin::{Framer, Packet, Trailer};
+use tandem_clock::{MS, Now};
+use tandem_cluster::*;
+
+const CAP: &[u8] = b"usrloc-contact-repl";
+
+fn ip(n: u8) -> IpAddr {
+    [10, 0, 0, n].into()
+}
+
+struct Stage {
+    m: Clusterer,
+    cap: CapId,
+    now: Now,
+    /// The stock node's connection to us, and ours to it.
+    to_us: ConnId,
+    accepted: u64,
+    cap_sequence: i32,
+    /// Packets we wrote to it.
+    got: Vec<Packet>,
+    log: Vec<Effect>,
+}
+
+impl Stage {
+    fn new(know_peer: bool) -> Self {
+        let mut config = Config::new(1, 77);
+        let mut own = NodeConfig::new(1, SocketAddr::new(ip(1), 5566));
+        own.seed = true;
+        let mut cluster = ClusterConfig::new(1, own);
+        if know_peer {
+            cluster.peers.push(NodeConfig::new(2, SocketAddr::new(ip(2), 5566)));
+        }
+        config.clusters.push(cluster);
+        let mut m = Clusterer::new(config);
+        let cap = m.register_capability(1, "usrloc-contact-repl", true).unwrap();
+        let now = Now { mono_ns: 1000 * MS, unix_ms: 1_700_000_000_000 };
+        let to_us = ConnId::Accepted(1);
+        let mut stage =
+            Self { m, cap, now, to_us, accepted: 1, cap_sequence: 0, got: vec![], log: vec![] };
+        stage.input(|m, now, out| m.start(now, out));
+        stage.input(|m, now, out| m.handle_accepted(now, to_us, ip(2), out));
+        stage
+    }
+
+    fn input(&mut self, f: impl FnOnce(&mut Clusterer, Now, &mut Effects)) {
+        let mut out = Effects::default();
+        f(&mut self.m, self.now, &mut out);
+        self.apply(out);
+    }
+
+    fn apply(&mut self, mut out: Effects) {
+        let effects: Vec<_> = out.drain().collect();
+        for effect in effects {
+            match effect {
+                Effect::Connect { conn, .. } => {
+                    self.input(|m, now, out| m.handle_connected(now, conn, out));
+                }
+                Effect::Write { bytes, .. } => {
+                    let mut framer = Framer::default();
+                    framer.push(&bytes);
+                    while let Ok(Some(frame)) = framer.next_frame() {
+                        self.got.push(Packet::decode(frame).unwrap());
+                    }
+                }
+                Effect::Persist { token, .. } => {
+                    self.input(|m, now, out| m.persisted(now, token, true, out));
+                }
+                Effect::SnapshotWanted { request, form, .. } => {
+                    assert_eq!(form, Form::Stock);
+                    let records = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+                    let snapshot = Snapshot { version: 5, records };
+                    self.input(|m, now, out| m.snapshot_ready(now, request, snapshot, out));
+                }
+                other => self.log.push(other),
+            }
+        }
+    }
+
+    fn run_ms(&mut self, ms: u64) {
+        let end = self.now.plus_ns(ms * MS);
+        while let Some(at) = self.m.next_deadline().filter(|&at| at <= end.mono_ns) {
+            let step = at.saturating_sub(self.now.mono_ns);
+            self.now = self.now.plus_ns(step);
+            self.input(|m, now, out| m.handle_timeout(now, out));
+            self.answer_pings();
+        }
+        self.now = end;
+    }
+
+    fn answer_pings(&mut self) {
+        let pings = self.of_type("clusterer-internal", 0).len();
+        self.got
+            .retain(|p| !(p.capability.as_ref() == b"clusterer-internal" && p.packet_type == 0));
+        for _ in 0..pings {
+            self.say(Body::Pong { nodes: vec![] });
+        }
+    }
+
+    fn say(&mut self, body: Body) {
+        let bytes = Internal { cluster: 1, source: 2, body }.encode().unwrap();
+        let conn = self.to_us;
+        self.input(|m, now, out| m.handle_bytes(now, conn, &bytes, out));
+    }
+
+    fn say_extra(&mut self, extra: &Extra) {
+        let bytes = extra.encode(&Trailer::new(1, 2, 1)).unwrap();
+        let conn = self.to_us;
+        self.input(|m, now, out| m.handle_bytes(now, conn, &bytes, out));
+    }
+
+    fn say_caps(&mut self, synced: bool) {
+        self.cap_sequence += 1;
+        let node = CapNode { node: 2, capabilities: vec![(Bytes::from_static(CAP), synced)] };
+        self.say(Body::Capabilities(CapUpdate {
+            sequence: self.cap_sequence,
+            timestamp: 5,
+            nodes: vec![node],
+            require_reply: true,
+            path: vec![2],
+            intact: true,
+        }));
+    }
+
+    fn link_up(&mut self) {
+        self.say(Body::Ping { want_list: true });
+        self.run_ms(1100);
+        assert_eq!(self.link(), "Up");
+    }
+
+    fn link(&self) -> &'static str {
+        self.m.status().clusters[0].nodes[0].link_state
+    }
+
+    fn of_type(&self, name: &str, kind: u32) -> Vec<&Packet> {
+        let wanted =
+            |p: &&Packet| p.capability.as_ref() == name.as_bytes() && p.packet_type == kind;
+        self.got.iter().filter(wanted).collect()
+    }
+
+    fn active(&self) -> bool {
+        self.m.table().is_active("vip", 1)
+    }
+
+    fn activate(&mut self) {
+        self.input(|m, now, out| {
+            m.activate_tag(now, "vip", 1, Reason::new("MI command", "test"), out).unwrap();
+        });
+    }
+
+    fn shtag_active(&mut self) {
+        self.say_extra(&Extra::ShtagActive { tag: Bytes::from_static(b"vip") });
+    }
+}
+
+#[test]
+fn a_peer_without_hello_is_stock_and_gets_plain_packets() {
+    let mut s = Stage::new(true);
+    s.link_up();
+    assert_eq!(s.m.status().clusters[0].nodes[0].kind, PeerKind::Stock);
+    assert_eq!(s.of_type("clusterer-internal", 3).len(), 1);
+    assert_eq!(s.of_type("clusterer-internal", 9).len(), 1);
+    assert!(s.of_type("tandem", 2).is_empty());
+    let cap = s.cap;
+    let payload = Bytes::from_static(b"change");
+    let stamp = Stamp { time_us: 1, node: 1 };
+    let mut result = None;
+    s.input(|m, now, out| {
+        result = m.broadcast(now, cap, 3, 5, &payload, stamp, out).ok();
+        m.flush(out);
+    });
+    assert_eq!(result.map(|r| (r.peers, r.tandem_peers)), Some((1, 0)));
+    let packets = s.of_type("usrloc-contact-repl", 3);
+    assert_eq!(packets[0].payload, payload);
+    assert_eq!(packets[0].trailer, Some(Trailer::new(1, 1, 2)));
+}
+
+#[test]
+fn an_announcement_of_a_stock_peer_is_an_activation() {
+    let mut s = Stage::new(true);
+    s.link_up();
+    s.activate();
+    assert!(s.active());
+    assert_eq!(s.of_type("clusterer-extra", 13).len(), 1);
+    s.run_ms(6000);
+    s.shtag_active();
+    assert!(!s.active());
+    let epoch = s.m.table().snapshot()[0].epoch;
+    assert_eq!(epoch, 2);
+    s.activate();
+    assert_eq!(s.m.table().snapshot()[0].epoch, 3);
+}
+
+#[test]
+fn announcements_that_cross_at_the_heal_leave_us_the_holder_and_only_then() {
+    let mut s = Stage::new(true);
+    s.activate();
+    s.link_up();
+    assert_eq!(s.of_type("clusterer-extra", 13).len(), 1);
+    s.shtag_active();
+    assert!(s.active());
+    assert_eq!(s.of_type("clusterer-extra", 13).len(), 2);
+    s.shtag_active();
+    assert!(!s.active());
+}
+
+#[test]
+fn an_activation_by_command_long_after_the_heal_is_obeyed() {
+    let mut s = Stage::new(true);
+    s.activate();
+    s.link_up();
+    s.run_ms(8000);
+    s.shtag_active();
+    assert!(!s.active());
+}
+
+#[test]
+fn live_packets_wait_behind_a_sync_from_a_stock_donor() {
+    let mut s = Stage::new(true);
+    s.link_up();
+    s.say_caps(true);
+    assert_eq!(s.of_type("clusterer-extra", 10).len(), 1);
+    let capability = Bytes::from_static(CAP);
+    let chunks = vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")];
+    s.say_extra(&Extra::Sync(Sync {
+        capability: capability.clone(),
+        data_version: 5,
+        chunks,
+        intact: true,
+    }));
+    let live = Packet {
+        capability: capability.clone(),
+        packet_type: 4,
+        version: 5,
+        payload: Bytes::from_static(b"live"),
+        trailer: Some(Trailer::new(1, 2, 1)),
+    };
+    let (conn, bytes) = (s.to_us, live.encode().unwrap());
+    s.input(|m, now, out| m.handle_bytes(now, conn, &bytes, out));
+    let delivered = |s: &Stage| s.log.iter().any(|e| matches!(e, Effect::Deliver { .. }));
+    assert!(!delivered(&s));
+    s.say_extra(&Extra::SyncEnd(SyncEnd { capability, chunks: 2 }));
+    assert!(delivered(&s));
+    assert_eq!(s.m.status().clusters[0].capabilities[0].state, CapState::Synced);
+}
+
+#[test]
+fn a_silent_donor_is_given_up_and_asked_again() {
+    let mut s = Stage::new(true);
+    s.link_up();
+    s.say_caps(true);
+    s.run_ms(16_000);
+    assert_eq!(s.of_type("clusterer-extra", 10).len(), 2);
+}
+
+#[test]
+fn a_stock_requester_gets_chunks_and_their_count_once_we_are_synced() {
+    let mut s = Stage::new(true);
+    s.link_up();
+    let request = Extra::SyncReq { capability: Bytes::from_static(CAP) };
+    s.say_extra(&request);
+    assert!(s.of_type("clusterer-extra", 12).is_empty());
+    s.run_ms(6000);
+    s.say_extra(&request);
+    let end = s.of_type("clusterer-extra", 12)[0];
+    let Extra::SyncEnd(end) = Extra::decode(12, end.version, &end.payload).unwrap() else {
+        panic!("not an end")
+    };
+    assert_eq!(end.chunks, 2);
+    assert_eq!(s.of_type("clusterer-extra", 11).len(), 1);
+}
+
+#[test]
+fn after_a_loss_we_ask_again_without_giving_up_our_state() {
+    let mut s = Stage::new(true);
+    s.link_up();
+    s.run_ms(6000);
+    // Silence: the stock node hangs.
+    for _ in 0..12 {
+        let end = s.now.plus_ns(1000 * MS);
+        s.now = end;
+        s.input(|m, now, out| m.handle_timeout(now, out));
+        s.got.clear();
+    }
+    assert_eq!(s.link(), "Down");
+    s.say_caps(true);
+    s.got.clear();
+    s.link_up();
+    assert_eq!(s.of_type("clusterer-extra", 10).len(), 1);
+    assert!(s.log.iter().any(|e| matches!(e, Effect::ReplayWanted { peer: 2, .. })));
+    assert_eq!(s.m.status().clusters[0].capabilities[0].state, CapState::Synced);
+}
+
+#[test]
+fn an_unknown_node_may_describe_itself_and_is_then_pinged() {
+    let mut s = Stage::new(false);
+    s.say(Body::Ping { want_list: true });
+    assert_eq!(s.of_type("clusterer-internal", 4).len(), 1);
+    s.say(Body::Description(NodeDescription {
+        description: tandem_bin::clusterer::Description {
+            url: Bytes::from_static(b"bin:10.0.0.2:5566"),
+            sip_addr: Bytes::new(),
+            priority: 3,
+            ping_retries: 3,
+        },
+        path: vec![2],
+    }));
+    s.run_ms(1100);
+    assert_eq!(s.link(), "Up");
+}
+
+#[test]
+fn only_addresses_of_nodes_may_speak() {
+    let mut s = Stage::new(true);
+    s.accepted += 1;
+    s.to_us = ConnId::Accepted(s.accepted);
+    let conn = s.to_us;
+    s.input(|m, now, out| m.handle_accepted(now, conn, ip(66), out));
+    s.got.clear();
+    s.say(Body::Ping { want_list: true });
+    s.shtag_active();
+    assert!(s.got.is_empty());
+    assert_eq!(s.m.status().clusters[0].nodes[0].kind, PeerKind::Unproven);
+}
+
+#[test]
+fn a_node_that_lists_us_while_we_have_it_down_is_pinged_again() {
+    let mut s = Stage::new(true);
+    for _ in 0..6 {
+        s.now = s.now.plus_ns(1000 * MS);
+        s.input(|m, now, out| m.handle_timeout(now, out));
+    }
+    assert_eq!(s.link(), "Down");
+    s.say(Body::FullTop(FullTopUpdate {
+        sequence: 0,
+        timestamp: 9,
+        nodes: vec![NodeBlock {
+            node: 2,
+            description: None,
+            ls_sequence: -1,
+            ls_timestamp: 0,
+            neighbours: vec![1],
+        }],
+        path: vec![2],
+    }));
+    assert_eq!(s.link(), "Probe");
+}
+
+#[test]
+fn a_closed_connection_of_a_living_stock_peer_is_replaced_and_what_was_lost_repeated() {
+    let mut s = Stage::new(true);
+    s.link_up();
+    s.run_ms(8000);
+    s.got.clear();
+    // Only the connection in use is known; the others are of earlier probes.
+    for id in 1..3 {
+        s.input(|m, now, out| m.handle_closed(now, ConnId::Outgoing(id), out));
+    }
+    assert_eq!(s.got[0].capability.as_ref(), b"tandem");
+    assert_eq!(s.link(), "Up");
+    let since = s.log.iter().find_map(|e| match e {
+        Effect::ReplayWanted { since_unix_ms, .. } => Some(*since_unix_ms),
+        _ => None,
+    });
+    assert_eq!(since, Some(s.now.unix_ms - 6000));
+}

@@ -1,0 +1,108 @@
+//! The answer to a REGISTER.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use tandem_engine::module::Call;
+use tandem_engine::transport::{Leave, reply_stateless};
+use tandem_script::host::Called;
+use tandem_usrloc::store::{Contact, Q_UNSET};
+
+use crate::flags::SaveFlags;
+use crate::request::{Refusal, Register};
+use crate::save::{count, shows_path};
+use crate::state::Registrar;
+
+/// What a 200 says.
+pub(crate) struct Answer<'a, 'm> {
+    pub(crate) contacts: &'a [Arc<Contact>],
+    pub(crate) register: &'a Register<'m>,
+    /// Whether anything changed that a peer should have first.
+    pub(crate) changed: bool,
+}
+
+/// Answers with 200 and the contacts.
+pub(crate) fn accept(
+    call: &mut Call<'_, '_, '_>,
+    registrar: &Registrar,
+    flags: &SaveFlags,
+    answer: &Answer<'_, '_>,
+) -> Called {
+    count(call, true);
+    if flags.no_reply {
+        return Called::Returned(1);
+    }
+    let now_s = call.cx.now.unix_s();
+    let mut headers = Vec::with_capacity(128 * answer.contacts.len() + 64);
+    for (n, contact) in answer.contacts.iter().enumerate() {
+        headers.extend_from_slice(if n == 0 { b"Contact: " } else { b", " });
+        write_contact(&mut headers, contact, &registrar.params.received_param, now_s);
+    }
+    if !answer.contacts.is_empty() {
+        headers.extend_from_slice(b"\r\n");
+    }
+    let path = &answer.register.path;
+    if !path.is_empty() && shows_path(call, flags) {
+        for part in [b"Path: ", &path[..], b"\r\n"] {
+            headers.extend_from_slice(part);
+        }
+    }
+    let gated = answer.changed && registrar.usrloc.is_replicated();
+    send(call, 200, b"OK", &headers, if gated { Leave::Gated } else { Leave::Now });
+    Called::Returned(1)
+}
+
+/// Answers with an error, and fails.
+pub(crate) fn refuse(
+    call: &mut Call<'_, '_, '_>,
+    registrar: &Registrar,
+    flags: &SaveFlags,
+    refusal: Refusal,
+) -> Called {
+    count(call, false);
+    if flags.no_reply {
+        return Called::Returned(-1);
+    }
+    let mut headers = format!("P-Registrar-Error: {}\r\n", refusal.text).into_bytes();
+    if refusal.code == 420 {
+        headers.extend_from_slice(b"Unsupported: path\r\n");
+    }
+    let retry_after_s = registrar.params.retry_after_s;
+    if refusal.code >= 500 && retry_after_s > 0 {
+        let _ = write!(headers, "Retry-After: {retry_after_s}\r\n");
+    }
+    send(call, refusal.code, refusal.reason(), &headers, Leave::Now);
+    Called::Returned(-1)
+}
+
+/// Through the transaction if there is one (signaling's rule), else without state.
+fn send(call: &mut Call<'_, '_, '_>, code: u16, reason: &[u8], headers: &[u8], leave: Leave) {
+    let node = Arc::clone(call.cx.node);
+    let before = call.ctx.reply_headers.len();
+    call.ctx.reply_headers.extend_from_slice(headers);
+    let ctx = &mut *call.ctx;
+    let is_sent = node.loaded().any(|(slot, _, module)| {
+        call.cx.for_slot(slot, |cx| module.reply_stateful(cx, ctx, code, reason))
+    });
+    if !is_sent {
+        reply_stateless(call.cx, ctx, code, reason, b"", leave);
+    }
+    call.ctx.reply_headers.truncate(before);
+}
+
+fn write_contact(out: &mut Vec<u8>, contact: &Contact, received_param: &str, now_s: u64) {
+    out.push(b'<');
+    out.extend_from_slice(contact.uri());
+    out.push(b'>');
+    // Writing to memory cannot fail.
+    if contact.q != Q_UNSET {
+        let _ = write!(out, ";q={}", f64::from(contact.q) / 1000.0);
+    }
+    let left_s = contact.remaining_s(now_s).unwrap_or(u64::from(u32::MAX));
+    let _ = write!(out, ";expires={left_s}");
+    if !contact.received().is_empty() && !received_param.is_empty() {
+        let _ = write!(out, ";{received_param}=\"");
+        out.extend_from_slice(contact.received());
+        out.push(b'"');
+    }
+}

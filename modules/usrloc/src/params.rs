@@ -1,0 +1,325 @@
+//! Parameters of the module, and what they come to.
+
+use tandem_engine::effect::DatabaseId;
+use tandem_engine::module::{Build, BuildError};
+use tandem_script::sig::{ParamKind, ParamSig};
+
+use crate::store::Matching;
+
+/// What the module does with its contacts besides keeping them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// `single-instance-no-db`
+    Memory,
+    /// `single-instance-sql-write-through`
+    WriteThrough,
+    /// `single-instance-sql-write-back`
+    WriteBack,
+    /// `full-sharing-cluster`
+    FullSharing,
+}
+
+/// `pinging_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pinging {
+    /// Tagged contacts by ownership, untagged ones by cooperation.
+    Unset,
+    Ownership,
+    Cooperation,
+}
+
+/// The columns of a location table, in the order in which they are read and written.
+#[derive(Clone, Debug)]
+pub(crate) struct Columns {
+    pub(crate) contact_id: String,
+    pub(crate) user: String,
+    pub(crate) domain: String,
+    pub(crate) contact: String,
+    pub(crate) expires: String,
+    pub(crate) q: String,
+    pub(crate) callid: String,
+    pub(crate) cseq: String,
+    pub(crate) flags: String,
+    pub(crate) cflags: String,
+    pub(crate) user_agent: String,
+    pub(crate) received: String,
+    pub(crate) path: String,
+    pub(crate) socket: String,
+    pub(crate) methods: String,
+    pub(crate) sip_instance: String,
+    pub(crate) kv_store: String,
+    pub(crate) attr: String,
+}
+
+/// The parameters of the module.
+#[derive(Clone, Debug)]
+pub struct Params {
+    pub mode: Mode,
+    pub use_domain: bool,
+    pub matching: Matching,
+    /// Seconds; 0: off.
+    pub cseq_delay_s: u64,
+    /// Name of the branch flag that marks a contact behind NAT; empty: none.
+    pub nat_flag: String,
+    /// Its mask.
+    pub nat_flag_mask: u32,
+    pub pinging: Pinging,
+    /// Cluster of the contacts; 0: none.
+    pub cluster: u32,
+    pub timer_interval_s: u64,
+    pub latency_min_us: u32,
+    pub latency_min_delta_us: u32,
+    pub(crate) newest_first: bool,
+    pub(crate) hash_size: u32,
+    pub(crate) dump_key_values: bool,
+    pub(crate) deletes_a_query: usize,
+    pub(crate) database: Option<DatabaseId>,
+    pub(crate) columns: Columns,
+}
+
+const fn param(
+    name: &'static str,
+    kind: ParamKind,
+    default: Option<&'static str>,
+    help: &'static str,
+) -> ParamSig {
+    let (multiple, old_names, check) = (false, &[] as &[&str], None);
+    ParamSig { name, kind, default, multiple, old_names, check, help }
+}
+
+const fn int(name: &'static str, default: &'static str, help: &'static str) -> ParamSig {
+    param(name, ParamKind::Int, Some(default), help)
+}
+
+const fn column(name: &'static str, default: &'static str) -> ParamSig {
+    param(name, ParamKind::Str, Some(default), "Name of a column of the location table.")
+}
+
+const fn checked(sig: ParamSig, check: fn(&str) -> Result<(), String>) -> ParamSig {
+    ParamSig { check: Some(check), ..sig }
+}
+
+/// The parameter table.
+pub(crate) const PARAMS: &[ParamSig] = &[
+    checked(
+        param(
+            "working_mode_preset",
+            ParamKind::Str,
+            Some("single-instance-no-db"),
+            "Where contacts live: single-instance-no-db, single-instance-sql-write-through, \
+             single-instance-sql-write-back, full-sharing-cluster.",
+        ),
+        check_preset,
+    ),
+    param("db_url", ParamKind::Str, None, "Database of the SQL modes; else db_default_url."),
+    int("timer_interval", "60", "Seconds between writes of changed contacts to SQL."),
+    int("use_domain", "1", "1: the key of an AoR is user@domain, 0: user."),
+    int("desc_time_order", "0", "1: contacts in order of time, newest first; 0: by q."),
+    checked(
+        int("matching_mode", "0", "0: by contact URI, 1: by contact URI and Call-ID."),
+        check_matching,
+    ),
+    int("cseq_delay", "20", "Seconds in which the same CSeq counts as a retransmission; 0: off."),
+    checked(int("hash_size", "9", "Log2 of the shards of a table, at most 16."), check_hash_size),
+    param("nat_bflag", ParamKind::BranchFlag, None, "Branch flag of contacts behind NAT."),
+    checked(
+        param(
+            "pinging_mode",
+            ParamKind::Str,
+            None,
+            "Who pings in a full-sharing cluster: ownership (the holder of the contact's tag) or \
+             cooperation (all nodes share). Unset: ownership for tagged contacts, cooperation \
+             for others.",
+        ),
+        check_pinging,
+    ),
+    int("location_cluster", "0", "Cluster id of full-sharing-cluster."),
+    int("max_contact_delete", "10", "Rows deleted in one query."),
+    int("mi_dump_kv_store", "0", "1: listings show the key/values of contacts."),
+    int("latency_event_min_us", "0", "Lowest latency that E_UL_LATENCY_UPDATE reports."),
+    int("latency_event_min_us_delta", "0", "Lowest change that E_UL_LATENCY_UPDATE reports."),
+    column("contact_id_column", "contact_id"),
+    column("user_column", "username"),
+    column("domain_column", "domain"),
+    column("contact_column", "contact"),
+    column("expires_column", "expires"),
+    column("q_column", "q"),
+    column("callid_column", "callid"),
+    column("cseq_column", "cseq"),
+    column("flags_column", "flags"),
+    column("cflags_column", "cflags"),
+    column("user_agent_column", "user_agent"),
+    column("received_column", "received"),
+    column("path_column", "path"),
+    column("socket_column", "socket"),
+    column("methods_column", "methods"),
+    column("sip_instance_column", "sip_instance"),
+    column("kv_store_column", "kv_store"),
+    column("attr_column", "attr"),
+];
+
+/// Presets that exist and are not here yet.
+const LATER: [&str; 4] = [
+    "sql-only",
+    "federation-cluster",
+    "federation-cachedb-cluster",
+    "full-sharing-cachedb-cluster",
+];
+
+fn preset(text: &str) -> Option<Mode> {
+    Some(match text {
+        "single-instance-no-db" => Mode::Memory,
+        "single-instance-sql-write-through" => Mode::WriteThrough,
+        "single-instance-sql-write-back" => Mode::WriteBack,
+        "full-sharing-cluster" => Mode::FullSharing,
+        _ => return None,
+    })
+}
+
+fn check_preset(text: &str) -> Result<(), String> {
+    match preset(text) {
+        Some(_) => Ok(()),
+        None if LATER.contains(&text) => Err(format!("working mode `{text}` is not in Tandem yet")),
+        None => Err(format!("`{text}` is no working mode")),
+    }
+}
+
+fn check_matching(text: &str) -> Result<(), String> {
+    match text {
+        "0" | "1" => Ok(()),
+        _ => Err("the matching mode is 0 (URI) or 1 (URI and Call-ID)".into()),
+    }
+}
+
+fn check_hash_size(text: &str) -> Result<(), String> {
+    let in_range = text.parse::<u32>().is_ok_and(|n| n <= 16);
+    in_range.then_some(()).ok_or_else(|| "hash_size is a number from 0 to 16".into())
+}
+
+fn check_pinging(text: &str) -> Result<(), String> {
+    match text {
+        "ownership" | "cooperation" => Ok(()),
+        _ => Err("the pinging mode is `ownership` or `cooperation`".into()),
+    }
+}
+
+impl Params {
+    pub(crate) fn read(build: &mut Build<'_>) -> Result<Self, BuildError> {
+        let mode = preset(build.text("working_mode_preset").unwrap_or_default());
+        let mode = mode.ok_or_else(|| BuildError::new("working_mode_preset", "no such mode"))?;
+        let cluster = build.int("location_cluster").and_then(|n| u32::try_from(n).ok());
+        let cluster = cluster.unwrap_or(0);
+        check_cluster(mode, cluster)?;
+        let database = match mode {
+            Mode::WriteThrough | Mode::WriteBack => Some(database(build)?),
+            Mode::Memory | Mode::FullSharing => None,
+        };
+        let positive = |name: &str, default: u64| {
+            build.int(name).and_then(|n| u64::try_from(n).ok()).unwrap_or(default)
+        };
+        let is_on = |name: &str| build.int(name).unwrap_or(0) != 0;
+        let micros = |name: &str| u32::try_from(positive(name, 0)).unwrap_or(u32::MAX);
+        Ok(Self {
+            mode,
+            use_domain: is_on("use_domain"),
+            matching: match build.int("matching_mode") {
+                Some(1) => Matching::UriCallId,
+                _ => Matching::Uri,
+            },
+            cseq_delay_s: positive("cseq_delay", 20),
+            nat_flag: build.text("nat_bflag").unwrap_or_default().to_owned(),
+            nat_flag_mask: build.branch_flag("nat_bflag"),
+            pinging: match build.text("pinging_mode") {
+                Some("ownership") => Pinging::Ownership,
+                Some("cooperation") => Pinging::Cooperation,
+                _ => Pinging::Unset,
+            },
+            cluster,
+            timer_interval_s: positive("timer_interval", 60).max(1),
+            latency_min_us: micros("latency_event_min_us"),
+            latency_min_delta_us: micros("latency_event_min_us_delta"),
+            newest_first: is_on("desc_time_order"),
+            hash_size: positive("hash_size", 9).min(16) as u32,
+            dump_key_values: is_on("mi_dump_kv_store"),
+            deletes_a_query: positive("max_contact_delete", 10).clamp(1, 1000) as usize,
+            database,
+            columns: Columns::read(build),
+        })
+    }
+}
+
+fn check_cluster(mode: Mode, cluster: u32) -> Result<(), BuildError> {
+    match (mode, cluster) {
+        (Mode::FullSharing, 0) => {
+            Err(BuildError::new("working_mode_preset", "full-sharing-cluster needs a cluster")
+                .help("set `location_cluster` to the cluster's id"))
+        }
+        (Mode::FullSharing, _) | (_, 0) => Ok(()),
+        _ => Err(BuildError::new("location_cluster", "this working mode does not use a cluster")
+            .help("set `working_mode_preset` to \"full-sharing-cluster\"")),
+    }
+}
+
+fn database(build: &mut Build<'_>) -> Result<DatabaseId, BuildError> {
+    let url = build.text("db_url").or_else(|| build.global_text("db_default_url"));
+    let Some(url) = url.map(str::to_owned) else {
+        let error = BuildError::new("working_mode_preset", "this mode needs a database");
+        return Err(error.help("set `db_url`, or the global `db_default_url`"));
+    };
+    build.database(&url).map_err(|e| BuildError::new("db_url", e))
+}
+
+impl Columns {
+    fn read(build: &Build<'_>) -> Self {
+        let name = |param: &str| build.text(param).unwrap_or_default().to_owned();
+        Self {
+            contact_id: name("contact_id_column"),
+            user: name("user_column"),
+            domain: name("domain_column"),
+            contact: name("contact_column"),
+            expires: name("expires_column"),
+            q: name("q_column"),
+            callid: name("callid_column"),
+            cseq: name("cseq_column"),
+            flags: name("flags_column"),
+            cflags: name("cflags_column"),
+            user_agent: name("user_agent_column"),
+            received: name("received_column"),
+            path: name("path_column"),
+            socket: name("socket_column"),
+            methods: name("methods_column"),
+            sip_instance: name("sip_instance_column"),
+            kv_store: name("kv_store_column"),
+            attr: name("attr_column"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_taken_refused_by_name_or_unknown() {
+        assert!(check_preset("full-sharing-cluster").is_ok());
+        for later in LATER {
+            assert!(check_preset(later).unwrap_err().contains("not in Tandem yet"));
+        }
+        assert!(check_preset("nonsense").unwrap_err().contains("no working mode"));
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_at_load() {
+        assert!(check_matching("2").is_err() && check_matching("1").is_ok());
+        assert!(check_hash_size("17").is_err() && check_hash_size("16").is_ok());
+        assert!(check_pinging("both").is_err() && check_pinging("ownership").is_ok());
+    }
+
+    #[test]
+    fn a_cluster_is_wanted_by_one_mode_only() {
+        assert!(check_cluster(Mode::FullSharing, 1).is_ok());
+        assert!(check_cluster(Mode::FullSharing, 0).is_err());
+        assert!(check_cluster(Mode::Memory, 0).is_ok());
+        assert!(check_cluster(Mode::WriteBack, 1).is_err());
+    }
+}

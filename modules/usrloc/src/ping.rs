@@ -1,0 +1,106 @@
+//! What `nathelper` needs: whom to ping, who may, and what came of it.
+
+use std::sync::Arc;
+
+use tandem_clock::Now;
+use tandem_cluster::{Duty, TagTable};
+use tandem_engine::module::Cx;
+use tandem_sip::sip_hash;
+
+use crate::params::{Mode, Pinging};
+use crate::state::{Table, Usrloc};
+use crate::store::Contact;
+
+/// Leave to act on a contact on one's own initiative.
+#[derive(Debug)]
+pub enum Leave<'t> {
+    /// The node is in no cluster.
+    Alone,
+    Duty(Duty<'t>),
+}
+
+impl Usrloc {
+    /// Contacts of one of `of` equal parts of a table that have not ended, in a fixed order. A
+    /// contact stays in its part, so walking all parts in turn meets every contact once.
+    pub fn part(
+        &self,
+        table: &Table,
+        part: usize,
+        of: usize,
+        now: Now,
+    ) -> impl Iterator<Item = (Arc<[u8]>, Arc<Contact>)> {
+        let (of, now_s) = (of.max(1), now.unix_s());
+        let shards = (part..table.domain.shard_count()).step_by(of);
+        let contacts = shards.flat_map(|shard| table.domain.shard_contacts(shard));
+        let live = contacts.filter(move |(_, contact, _)| !contact.is_expired(now_s));
+        live.map(|(aor, contact, _)| (aor, contact))
+    }
+
+    /// Whether this node may ping a contact (`pinging_mode`). `tags` is the node's table.
+    ///
+    /// Ownership: the holder of the contact's tag does; a contact without one is everybody's.
+    /// Cooperation: the synced nodes share the AoRs. Unset: by tag if there is one, else shared.
+    pub fn leave_to_ping<'t>(
+        &self,
+        tags: Option<&'t TagTable>,
+        aor: &[u8],
+        contact: &Contact,
+    ) -> Option<Leave<'t>> {
+        let Some(tags) = tags.filter(|_| self.params.mode == Mode::FullSharing) else {
+            return Some(Leave::Alone);
+        };
+        let cluster = self.params.cluster;
+        let by_tag = || contact.sharing_tag().map(|tag| tags.duty(&tag, cluster));
+        let by_share =
+            || tags.duty_by_share(cluster, "usrloc-contact-repl", u64::from(sip_hash(aor)));
+        let duty = match self.params.pinging {
+            Pinging::Ownership => by_tag().unwrap_or_else(|| Some(tags.sole())),
+            Pinging::Unset => by_tag().unwrap_or_else(by_share),
+            Pinging::Cooperation => by_share(),
+        };
+        duty.map(Leave::Duty)
+    }
+
+    /// A ping has left. Gives how many were lost in a row, the one before included if it was
+    /// not answered within `lost_after_s`.
+    pub fn ping_sent(&self, table: &Table, id: u64, now: Now, lost_after_s: u64) -> Option<u16> {
+        table.domain.with_local(id, |_, local| {
+            let ping = &mut local.ping;
+            let limit_ns = lost_after_s.saturating_mul(tandem_clock::SEC);
+            if ping.sent_ns == 0 {
+                ping.sent_ns = now.mono_ns.max(1);
+            } else if now.mono_ns.saturating_sub(ping.sent_ns) >= limit_ns {
+                ping.lost = ping.lost.saturating_add(1);
+                ping.sent_ns = now.mono_ns.max(1);
+            }
+            ping.lost
+        })
+    }
+
+    /// A ping was answered: measures the latency and raises E_UL_LATENCY_UPDATE where the
+    /// limits of the parameters want it. False: the contact is gone.
+    pub fn ping_answered(&self, cx: &mut Cx<'_>, table: &Table, id: u64) -> bool {
+        let (now, params) = (cx.now, &self.params);
+        let found = table.domain.with_local(id, |contact, local| {
+            let ping = &mut local.ping;
+            ping.lost = 0;
+            if ping.sent_ns == 0 {
+                return (Arc::clone(contact), *ping, false);
+            }
+            let micros = now.mono_ns.saturating_sub(ping.sent_ns) / 1000;
+            ping.sent_ns = 0;
+            ping.latency_us = u32::try_from(micros).unwrap_or(u32::MAX).max(1);
+            let is_due = ping.latency_us >= params.latency_min_us
+                && ping.latency_us.abs_diff(ping.reported_us) >= params.latency_min_delta_us;
+            if is_due {
+                ping.reported_us = ping.latency_us;
+            }
+            (Arc::clone(contact), *ping, is_due)
+        });
+        let Some((contact, ping, is_due)) = found else { return false };
+        if is_due && let Some(aor) = table.domain.aor_of(id) {
+            self.listeners.tell_latency(cx, table.name(), &aor, &contact, &ping);
+        }
+        true
+    }
+}

@@ -1,0 +1,152 @@
+//! What can happen to a record, and what came of it.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::contact::{Contact, NewContact};
+use super::matching::Matching;
+
+/// When a write happened. Later writes are greater.
+pub use tandem_cluster::Stamp;
+
+/// A stamp from its parts.
+pub(crate) const fn stamp_at(time_us: u64, node: u32) -> Stamp {
+    Stamp { time_us, node }
+}
+
+/// Who asks for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client or an operator of this node: it gets a fresh stamp and goes to the peers.
+    Local,
+    /// A Tandem peer; it carries the stamp of the node that made it.
+    Tandem { stamp: Stamp },
+    /// A stock peer: its CSeq rules decide, the stamp is its last-modified.
+    Stock { node: u32 },
+    /// A row of SQL, read at start.
+    Database,
+}
+
+/// A change of one AoR.
+#[derive(Clone, Debug)]
+pub enum Change<'a> {
+    /// Insert a contact or replace the one it means.
+    Put { contact: NewContact<'a>, matching: &'a Matching },
+    /// As [`Change::Put`] of a stock peer's update packet, where an equal CSeq is accepted.
+    Update { contact: NewContact<'a>, matching: &'a Matching },
+    /// Remove the contact with this id.
+    Delete { id: u64 },
+    /// Remove the contact that a peer names.
+    DeleteNamed { uri: &'a [u8], call_id: &'a [u8], cseq: u32, matching: &'a Matching },
+    /// A tombstone of a peer's snapshot.
+    Bury { tombstone: Tombstone },
+    /// A stock peer removed the AoR with all contacts.
+    DeleteAor,
+    /// Drop the contact with this id if it has expired. Local, and never on the wire.
+    Expire { id: u64 },
+}
+
+/// A delete that is remembered, so that a late packet does not undo it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    pub uri: Box<[u8]>,
+    pub call_id: Box<[u8]>,
+    /// URI and Call-ID together name what was deleted; else the URI alone.
+    pub keyed_by_call_id: bool,
+    pub cseq: u32,
+    pub stamp: Stamp,
+    /// Unix seconds after which it is forgotten.
+    pub until_s: u64,
+}
+
+/// What one change came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A contact with this id is new.
+    Inserted(u64),
+    /// More than the lifetime changed.
+    Updated(u64),
+    /// Only the lifetime changed.
+    Refreshed(u64),
+    Deleted,
+    /// The contact lives: its timer fires again at these Unix seconds.
+    Rearm(u64),
+    Ignored(Why),
+}
+
+/// Why a change changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Already so.
+    Known,
+    /// Lower CSeq of the same Call-ID.
+    OldCseq,
+    /// An earlier stamp than what is stored, or than a delete.
+    Older,
+    /// Already over.
+    Expired,
+    NotFound,
+    NotStored(NotStored),
+}
+
+/// Why a contact cannot be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotStored {
+    #[error("the texts of the contact are longer than 64 KiB")]
+    TooLong,
+    #[error("the AoR has too many contacts")]
+    TooMany,
+}
+
+/// Something to tell: events, SQL and statistics work on these after the lock is released.
+#[derive(Clone, Debug)]
+pub enum Event {
+    AorInserted,
+    ContactInserted(Arc<Contact>),
+    ContactUpdated { contact: Arc<Contact>, old: Arc<Contact> },
+    ContactDeleted { contact: Arc<Contact>, is_expiry: bool },
+    AorDeleted,
+}
+
+/// What an edit of an AoR came to.
+#[derive(Clone, Debug)]
+pub struct Done {
+    pub aor: Arc<[u8]>,
+    pub origin: Origin,
+    pub events: SmallVec<[Event; 2]>,
+    /// Timers to arm: contact id, Unix seconds.
+    pub arm: SmallVec<[(u64, u64); 2]>,
+}
+
+/// A change on its way to the peers, lent while the shard is locked.
+#[derive(Clone, Copy, Debug)]
+pub enum Replica<'a> {
+    AorInsert { aor: &'a [u8], record_label: u32, next_label: u16 },
+    ContactInsert { aor: &'a [u8], contact: &'a Contact, matching: &'a Matching },
+    ContactUpdate { aor: &'a [u8], contact: &'a Contact, matching: &'a Matching },
+    ContactDelete { aor: &'a [u8], tombstone: &'a Tombstone },
+    AorDelete { aor: &'a [u8], stamp: Stamp },
+}
+
+impl Replica<'_> {
+    /// The stamp of the change; `None` where it changes no contact.
+    pub fn stamp(&self) -> Option<Stamp> {
+        match self {
+            Self::AorInsert { .. } => None,
+            Self::ContactInsert { contact, .. } | Self::ContactUpdate { contact, .. } => {
+                Some(contact.stamp)
+            }
+            Self::ContactDelete { tombstone, .. } => Some(tombstone.stamp),
+            Self::AorDelete { stamp, .. } => Some(*stamp),
+        }
+    }
+}
+
+/// Where local changes go. Called with the shard locked, so it must only append.
+pub trait Sink {
+    /// A stamp later than every stamp given out or heard of.
+    fn stamp(&self) -> Stamp;
+    /// Appends to the log of the shard.
+    fn replicate(&self, shard: usize, change: Replica<'_>);
+}

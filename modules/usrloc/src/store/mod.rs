@@ -1,0 +1,39 @@
+//! The location store: AoRs and their contacts, without a socket, a clock or a log.
+//!
+//! A [`Domain`] is a table such as `location`, cut into shards by the hash that the wire uses.
+//! Reading gives out shared, immutable contacts. Writing happens inside [`Domain::edit`] through
+//! the one function [`Edit::apply`], which also hands local changes to the [`Sink`], so a change
+//! that is not replicated cannot be written.
+//!
+//! Between Tandem nodes a contact is named exactly: by its URI, and its Call-ID where the
+//! matching mode says so. The looser comparison of URIs is used only where a client's request
+//! or a stock peer's packet enters; what it replaces under another name is deleted by name.
+//! That makes merging a matter of stamps alone and the same in every order.
+
+mod aor;
+mod change;
+mod contact;
+mod digest;
+mod domain;
+mod edit;
+mod matching;
+#[cfg(test)]
+mod tests;
+
+pub use aor::{CONTACTS_MAX, Contacts, TOMBSTONES_MAX};
+pub use change::{Change, Done, Event, NotStored, Origin, Outcome, Replica, Sink};
+pub use change::{Stamp, Tombstone, Why};
+pub use contact::{ALL_METHODS, FLAG_EXTRA_HOP, FLAG_MEMORY_ONLY, FLAG_PUSH, Q_UNSET};
+pub use contact::{Contact, DbState, Local, NewContact, PingState, Text};
+pub use domain::{BUCKETS, Digests, Domain, Record};
+pub use edit::Edit;
+pub use matching::{MATCH_PARAMS_MAX, Matching};
+
+#[cfg(test)]
+pub(crate) use change::stamp_at;
+
+/// A contact outside of any table.
+#[cfg(test)]
+pub(crate) fn test_contact(new: &NewContact<'_>, by_call_id: bool, stamp: Stamp) -> Contact {
+    Contact::new(new, by_call_id, stamp, digest::Digester::default()).unwrap()
+}

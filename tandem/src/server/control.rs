@@ -1,0 +1,430 @@
+//! The control thread: worker 0, and everything that is not a UDP socket.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tandem_clock::{Chance, MS, Now};
+use tandem_cluster::ConnId;
+use tandem_drivers::fifo::{Fifo, FifoOptions, FifoReply, FifoRequest};
+use tandem_drivers::sqlite::{Completion, Sqlite, SqliteOptions};
+use tandem_engine::effect::{BinInput, DatabaseId, Effect, Input, Out};
+use tandem_engine::endpoint::{self, Endpoint, Owner};
+use tandem_engine::log::Level;
+use tandem_engine::sockets::Proto;
+use tandem_engine::worker::Worker;
+use tandem_net::{AddressWatch, BinEvent, BinHandle, BinOptions, Command, is_local_address};
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use super::udp::{UdpWorker, part, step};
+use super::{Shared, files::StateDir, log};
+
+/// Effects of the UDP workers that may wait for the control thread, in batches.
+const BATCHES_MAX: usize = 65_536;
+/// Events of BIN streams that may wait.
+const BIN_EVENTS_MAX: usize = 1_024;
+/// Answers of databases that may wait.
+const COMPLETIONS_MAX: usize = 4_096;
+/// Inputs taken in one turn before effects are carried out.
+const INPUTS_A_TURN: usize = 256;
+
+/// Runs the node until a signal ends it.
+pub(super) fn run(
+    shared: &Arc<Shared>,
+    workers: usize,
+    mut chance: Chance,
+    state: &StateDir,
+    begun: Now,
+) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("tandem: no event loop: {e}"))?;
+    runtime.block_on(async {
+        let (to_control, from_workers) = mpsc::channel(BATCHES_MAX);
+        let worker = Worker::new(Arc::clone(&shared.node), 0, chance.fork(), begun);
+        let mut control = Control::open(shared, worker, state, from_workers).await?;
+        control.begin();
+        let mut udp = Vec::new();
+        for id in 1..=workers {
+            udp.push(UdpWorker::spawn(shared, id, chance.fork(), to_control.clone())?);
+        }
+        let result = control.serve(begun).await;
+        udp.into_iter().for_each(UdpWorker::join);
+        control.close().await;
+        result
+    })
+}
+
+struct Control<'a> {
+    shared: &'a Shared,
+    worker: Worker,
+    state: &'a StateDir,
+    bin: BinHandle,
+    databases: Vec<Sqlite>,
+    fifo: Option<(Fifo, bool)>,
+    inputs: Inputs,
+    /// Who waits for the answer to a management request.
+    asking: BTreeMap<u64, String>,
+    requests: u64,
+    /// Inputs that effects caused at once: a file that was written, a query that was refused.
+    ready: Vec<Input>,
+    serving: bool,
+    fatal: Option<String>,
+}
+
+/// Where inputs come from.
+struct Inputs {
+    workers: mpsc::Receiver<Vec<Effect>>,
+    bin: mpsc::Receiver<BinEvent>,
+    db: mpsc::Receiver<Completion>,
+    fifo: mpsc::Receiver<FifoRequest>,
+    addresses: Option<AsyncFd<AddressWatch>>,
+}
+
+/// What woke the control thread.
+enum Woken {
+    Worker(Vec<Effect>),
+    Bin(BinEvent),
+    Db(Completion),
+    Fifo(FifoRequest),
+    Addresses,
+    Time,
+    Signal,
+}
+
+impl<'a> Control<'a> {
+    async fn open(
+        shared: &'a Shared,
+        worker: Worker,
+        state: &'a StateDir,
+        workers: mpsc::Receiver<Vec<Effect>>,
+    ) -> Result<Self, String> {
+        let runtime = tokio::runtime::Handle::current();
+        let (bin_events, bin_in) = mpsc::channel(BIN_EVENTS_MAX);
+        let bin = BinHandle::new(runtime.clone(), BinOptions::default(), bin_events);
+        for (_, socket) in shared.node.sockets.of(Proto::Bin) {
+            bin.listen(socket.addr)
+                .map_err(|e| format!("tandem: cannot listen on {}: {e}", socket.text()))?;
+        }
+        let (completions, db) = mpsc::channel(COMPLETIONS_MAX);
+        let endpoints: Vec<Endpoint> =
+            shared.node.loaded().flat_map(|(_, _, m)| m.endpoints()).collect();
+        let databases = open_databases(shared, &endpoints, &completions).await?;
+        let (fifo, requests) = open_fifo(&endpoints)?;
+        let addresses = AddressWatch::open().and_then(AsyncFd::new);
+        if let Err(e) = &addresses {
+            let text = format!("addresses that come and go are not noticed: {e}");
+            log::line(shared.clock.now(), Level::Warning, &text);
+        }
+        let inputs = Inputs { workers, bin: bin_in, db, fifo: requests, addresses: addresses.ok() };
+        Ok(Self {
+            shared,
+            worker,
+            state,
+            bin,
+            databases,
+            fifo,
+            inputs,
+            asking: BTreeMap::new(),
+            requests: 0,
+            ready: Vec::new(),
+            serving: false,
+            fatal: None,
+        })
+    }
+
+    /// Starts the node: what its modules ask for at start goes out.
+    fn begin(&mut self) {
+        let now = self.shared.clock.now();
+        let mut out = Out::default();
+        self.step(Input::Addresses(self.held()), &mut out);
+        self.worker.start(now, &mut out);
+        self.settle(out);
+    }
+
+    async fn serve(&mut self, begun: Now) -> Result<(), String> {
+        let cannot = |e: std::io::Error| format!("tandem: no signals: {e}");
+        let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+        let mut announced = false;
+        loop {
+            if let Some(text) = self.fatal.take() {
+                return Err(format!("tandem: {text}"));
+            }
+            if self.serving && !announced {
+                announced = true;
+                self.announce(begun);
+            }
+            let woken = self.woken(&mut terminate, &mut interrupt).await;
+            let mut out = Out::default();
+            if self.take(woken, &mut out) {
+                self.step(Input::Shutdown, &mut out);
+                self.settle(out);
+                return Ok(());
+            }
+            self.drain(&mut out);
+            self.settle(out);
+        }
+    }
+
+    fn announce(&self, begun: Now) {
+        let now = self.shared.clock.now();
+        let took_ms = now.mono_ns.saturating_sub(begun.mono_ns) / MS;
+        let id = self.shared.node.membership().node_id();
+        let who = if id == 0 { String::new() } else { format!("node {id}, ") };
+        let text = format!("ready ({who}pid {}, after {took_ms} ms)", std::process::id());
+        log::line(now, Level::Notice, &text);
+    }
+
+    async fn woken(
+        &mut self,
+        terminate: &mut tokio::signal::unix::Signal,
+        interrupt: &mut tokio::signal::unix::Signal,
+    ) -> Woken {
+        let now = self.shared.clock.now();
+        let wait_ns = self.worker.next_deadline().map(|at| at.saturating_sub(now.mono_ns));
+        let timer = tokio::time::sleep(Duration::from_nanos(wait_ns.unwrap_or(60_000 * MS)));
+        let inputs = &mut self.inputs;
+        tokio::select! {
+            Some(effects) = inputs.workers.recv() => Woken::Worker(effects),
+            Some(event) = inputs.bin.recv() => Woken::Bin(event),
+            Some(done) = inputs.db.recv() => Woken::Db(done),
+            Some(request) = inputs.fifo.recv() => Woken::Fifo(request),
+            () = readable(inputs.addresses.as_ref()) => Woken::Addresses,
+            () = timer => Woken::Time,
+            _ = terminate.recv() => Woken::Signal,
+            _ = interrupt.recv() => Woken::Signal,
+        }
+    }
+
+    /// Takes one input; true when the node is to end.
+    fn take(&mut self, woken: Woken, out: &mut Out) -> bool {
+        match woken {
+            Woken::Worker(effects) => out.effects.extend(effects),
+            Woken::Bin(event) => self.step(Input::Bin(bin_input(event)), out),
+            Woken::Db(done) => {
+                self.step(Input::Db { query: done.id, result: done.result }, out);
+            }
+            Woken::Fifo(request) => {
+                self.requests += 1;
+                if let Some(reply) = request.reply {
+                    self.asking.insert(self.requests, reply);
+                }
+                self.step(Input::Mi { request: self.requests, text: request.body }, out);
+            }
+            Woken::Addresses => {
+                if let Some(watch) = self.inputs.addresses.as_mut() {
+                    let _ = watch.get_mut().read(&mut Vec::new());
+                }
+                self.step(Input::Addresses(self.held()), out);
+            }
+            Woken::Time => {}
+            Woken::Signal => return true,
+        }
+        false
+    }
+
+    /// Takes what else is waiting, so that a turn works on a batch.
+    fn drain(&mut self, out: &mut Out) {
+        for _ in 0..INPUTS_A_TURN {
+            if let Ok(effects) = self.inputs.workers.try_recv() {
+                out.effects.extend(effects);
+            } else if let Ok(event) = self.inputs.bin.try_recv() {
+                self.step(Input::Bin(bin_input(event)), out);
+            } else if let Ok(done) = self.inputs.db.try_recv() {
+                self.step(Input::Db { query: done.id, result: done.result }, out);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input, out: &mut Out) {
+        let now = self.shared.clock.now();
+        step(self.shared, &mut self.worker, now, input, out);
+    }
+
+    /// Ends the turn: carries effects out until none is left.
+    fn settle(&mut self, mut out: Out) {
+        loop {
+            let now = self.shared.clock.now();
+            if catch_unwind(AssertUnwindSafe(|| self.worker.finish(now, &mut out))).is_err() {
+                log::line(now, Level::Alert, "the end of a turn failed by a bug");
+            }
+            let (sends, others) = part(std::mem::take(&mut out.effects));
+            if sends.is_empty() && others.is_empty() {
+                return;
+            }
+            for effect in others {
+                self.carry_out(now, effect);
+            }
+            // The control thread has no sockets of its own: it borrows those of a worker.
+            for (ticket, error) in self.shared.sockets.send(0, sends) {
+                self.step(Input::SendFailed { ticket, error }, &mut out);
+            }
+            for input in std::mem::take(&mut self.ready) {
+                self.step(input, &mut out);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, now: Now, effect: Effect) {
+        match effect {
+            Effect::BinConnect { conn, peer, local_ip } => {
+                self.bin.command(Command::Connect { conn: wire_id(conn), peer, local_ip });
+            }
+            Effect::BinWrite { conn, bytes } => {
+                self.bin.command(Command::Write { conn: wire_id(conn), bytes });
+            }
+            Effect::BinClose { conn } => self.bin.command(Command::Close { conn: wire_id(conn) }),
+            Effect::MiReply { request, text } => self.answer(request, text),
+            Effect::Db { query, database: DatabaseId(database), ask } => {
+                let Some(db) = self.databases.get(usize::from(database)) else { return };
+                if let Err(e) = db.submit(query, ask) {
+                    self.ready.push(Input::Db { query, result: Err(e) });
+                }
+            }
+            Effect::ReadFile { token, name } => {
+                let result = self.state.read(&name).map(|b| b.map(Bytes::from));
+                self.ready.push(Input::FileRead { token, result });
+            }
+            Effect::WriteFile { token, name, bytes } => {
+                let result = self.state.write(&name, &bytes);
+                self.ready.push(Input::FileWritten { token, result });
+            }
+            Effect::Log { level, text } => log::line(now, level, &text),
+            Effect::Wake | Effect::Send(_) => {}
+            Effect::Ready => self.serving = true,
+            Effect::Fatal { text } => self.fatal = Some(text),
+        }
+    }
+
+    fn answer(&mut self, request: u64, text: Bytes) {
+        let (Some(to), Some((fifo, pretty))) = (self.asking.remove(&request), &self.fifo) else {
+            return;
+        };
+        let body = if *pretty { indented(&text).unwrap_or(text) } else { text };
+        fifo.reply(FifoReply { to, body });
+    }
+
+    /// Which of the listening addresses this host holds.
+    fn held(&self) -> Vec<(std::net::IpAddr, bool)> {
+        let ips = self.shared.node.sockets.iter().map(|(_, s)| s.addr.ip());
+        let mut held: Vec<_> = ips.map(|ip| (ip, is_local_address(ip))).collect();
+        held.sort_unstable();
+        held.dedup();
+        held
+    }
+
+    async fn close(self) {
+        if let Some((fifo, _)) = self.fifo {
+            fifo.close().await;
+        }
+        for db in self.databases {
+            db.close().await;
+        }
+    }
+}
+
+async fn readable(watch: Option<&AsyncFd<AddressWatch>>) {
+    match watch {
+        Some(watch) => {
+            if let Ok(mut guard) = watch.readable().await {
+                guard.clear_ready();
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn open_databases(
+    shared: &Shared,
+    endpoints: &[Endpoint],
+    completions: &mpsc::Sender<Completion>,
+) -> Result<Vec<Sqlite>, String> {
+    let options = endpoints.iter().find_map(|e| match e {
+        Endpoint::Sqlite(options) => Some(options.clone()),
+        Endpoint::Fifo(_) => None,
+    });
+    let mut databases = Vec::new();
+    for url in &shared.node.databases {
+        let path = url.sqlite_path().map_err(|e| format!("tandem: {e}"))?;
+        let mut open = SqliteOptions::new(path);
+        if let Some(options) = &options {
+            open.busy_timeout_ms = u64::from(options.busy_timeout_ms);
+            open.pragmas.clone_from(&options.pragmas);
+        }
+        tandem_drivers::sqlite::check(&open)
+            .await
+            .map_err(|e| format!("tandem: cannot open the database {path}: {e}"))?;
+        let runtime = tokio::runtime::Handle::current();
+        databases.push(Sqlite::spawn(&runtime, open, completions.clone()));
+    }
+    Ok(databases)
+}
+
+type OpenFifo = (Option<(Fifo, bool)>, mpsc::Receiver<FifoRequest>);
+
+fn open_fifo(endpoints: &[Endpoint]) -> Result<OpenFifo, String> {
+    let Some(options) = endpoints.iter().find_map(|e| match e {
+        Endpoint::Fifo(options) => Some(options),
+        Endpoint::Sqlite(_) => None,
+    }) else {
+        return Ok((None, mpsc::channel(1).1));
+    };
+    let endpoint::FifoOptions { path, mode, user, group, reply_dir, pretty } = options.clone();
+    let open = FifoOptions {
+        path,
+        mode,
+        user: user.map(owner),
+        group: group.map(owner),
+        reply_dir,
+        ..FifoOptions::default()
+    };
+    let (fifo, requests) = Fifo::open(&tokio::runtime::Handle::current(), open)
+        .map_err(|e| format!("tandem: mi_fifo: {e}"))?;
+    Ok((Some((fifo, pretty)), requests))
+}
+
+fn owner(owner: Owner) -> String {
+    match owner {
+        Owner::Id(id) => id.to_string(),
+        Owner::Name(name) => name,
+    }
+}
+
+fn indented(text: &[u8]) -> Option<Bytes> {
+    let json: serde_json::Value = serde_json::from_slice(text).ok()?;
+    Some(Bytes::from(format!("{json:#}")))
+}
+
+/// The number spaces of the two sides: accepted connections have the highest bit set in `net`.
+fn wire_id(conn: ConnId) -> tandem_net::ConnId {
+    match conn {
+        ConnId::Outgoing(n) => tandem_net::ConnId(n & !tandem_net::ConnId::ACCEPTED),
+        ConnId::Accepted(n) => tandem_net::ConnId(n | tandem_net::ConnId::ACCEPTED),
+    }
+}
+
+fn conn_id(id: tandem_net::ConnId) -> ConnId {
+    if id.0 >= tandem_net::ConnId::ACCEPTED {
+        ConnId::Accepted(id.0 & !tandem_net::ConnId::ACCEPTED)
+    } else {
+        ConnId::Outgoing(id.0)
+    }
+}
+
+fn bin_input(event: BinEvent) -> BinInput {
+    match event {
+        BinEvent::Accepted { conn, peer, .. } => BinInput::Accepted { conn: conn_id(conn), peer },
+        BinEvent::Connected { conn } => BinInput::Connected { conn: conn_id(conn) },
+        BinEvent::ConnectFailed { conn, .. } => BinInput::ConnectFailed { conn: conn_id(conn) },
+        BinEvent::Data { conn, bytes } => BinInput::Data { conn: conn_id(conn), bytes },
+        BinEvent::Closed { conn, .. } => BinInput::Closed { conn: conn_id(conn) },
+    }
+}

@@ -45,6 +45,8 @@ pub struct Branch {
 /// then it is known from which socket it does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordRoute {
+    /// Off while parameters are collected for a header that nobody has asked for yet.
+    pub wanted: bool,
     /// User part of the URI; empty: none.
     pub user: Bytes,
     /// Parameters of the URI behind `lr`, each with its `;`.

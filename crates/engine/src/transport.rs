@@ -149,7 +149,7 @@ pub fn prepare_request(
         let line = [b"Route: ", &branch.path[..], b"\r\n"].concat();
         edits.prepend_header(&ctx.msg, line);
     }
-    if let Some(route) = &ctx.record_route {
+    if let Some(route) = ctx.record_route.as_ref().filter(|route| route.wanted) {
         let lines = record_route_lines(node, route, ctx.source.socket, socket);
         edits.prepend_header(&ctx.msg, lines);
     }

@@ -8,9 +8,7 @@ use tandem_engine::effect::Send;
 use tandem_engine::module::{Cx, Timer as WheelTimer};
 use tandem_engine::sockets::SocketId;
 use tandem_sip::{Message, Method, build_ack, build_cancel};
-use tandem_transaction::{
-    BranchIndex, CancelReason, Dest, Effect, Effects, Kind, Timer,
-};
+use tandem_transaction::{BranchIndex, CancelReason, Dest, Effect, Effects, Kind, Timer};
 
 use crate::record::{Event, INBOX_MAX, Record};
 use crate::stats;
@@ -126,7 +124,8 @@ impl Tm {
             let (timer, at) = cell.record.timers.swap_remove(place);
             let mut fx = std::mem::take(&mut cell.record.effects);
             cell.record.machine.on_timer(now, timer, at, &mut fx);
-            if timer == Timer::G && fx.as_slice().iter().any(|e| matches!(e, Effect::SendReply { .. }))
+            if timer == Timer::G
+                && fx.as_slice().iter().any(|e| matches!(e, Effect::SendReply { .. }))
             {
                 self.count(cx, stats::RETRANSMITTED_REPLIES);
             }
@@ -259,7 +258,8 @@ impl Tm {
         if again > 0 {
             self.count(cx, stats::RETRANSMITTED_REQUESTS + (again as usize - 1).min(3));
         }
-        let send = Send { socket: SocketId(dest.socket as u16), to: dest.addr, payload: bytes, ticket: 0 };
+        let send =
+            Send { socket: SocketId(dest.socket as u16), to: dest.addr, payload: bytes, ticket: 0 };
         cx.send(send, id.token(branch.0));
     }
 

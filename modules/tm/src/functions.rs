@@ -214,7 +214,8 @@ fn t_local_replied(call: &mut Call<'_, '_, '_>) -> Called {
     let local = read(call, |tx| {
         let cell = tx.cell.lock();
         let record = &cell.record;
-        let is_local = |outcome: Option<tandem_transaction::Outcome>| outcome.is_some_and(|o| o.local);
+        let is_local =
+            |outcome: Option<tandem_transaction::Outcome>| outcome.is_some_and(|o| o.local);
         match &which[..] {
             b"all" => record.machine.current_set().all(|view| is_local(view.outcome)),
             b"branch" => branch

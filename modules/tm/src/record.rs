@@ -157,21 +157,38 @@ pub(crate) enum Busy {
     /// `t_relay` runs branch routes.
     Relay,
     /// The onreply routes for a reply of this branch.
-    Reply { branch: BranchIndex, acked: bool, next: Option<RouteId> },
+    Reply {
+        branch: BranchIndex,
+        acked: bool,
+        next: Option<RouteId>,
+    },
     Failure,
 }
 
 /// What can happen to a transaction.
 pub(crate) enum Event {
-    Reply { branch: BranchIndex, ctx: Box<Ctx> },
-    CancelReply { branch: BranchIndex, code: u16 },
+    Reply {
+        branch: BranchIndex,
+        ctx: Box<Ctx>,
+    },
+    CancelReply {
+        branch: BranchIndex,
+        code: u16,
+    },
     /// The caller's CANCEL, with its Reason lines.
-    Cancel { reason: Bytes },
+    Cancel {
+        reason: Bytes,
+    },
     Retransmission,
     Ack,
     /// A reply of the script.
-    Local { code: u16, bytes: Bytes },
-    SendFailed { branch: BranchIndex },
+    Local {
+        code: u16,
+        bytes: Bytes,
+    },
+    SendFailed {
+        branch: BranchIndex,
+    },
     /// The request route has ended.
     Release,
 }

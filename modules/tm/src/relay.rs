@@ -294,8 +294,7 @@ fn ripen_one(
             return Ok(None);
         }
     }
-    let prepared =
-        prepare_request(call.cx.node, &ctx, &ctx.target, &tx.id.via_branch(number))?;
+    let prepared = prepare_request(call.cx.node, &ctx, &ctx.target, &tx.id.via_branch(number))?;
     let uri = Bytes::copy_from_slice(ctx.request_uri());
     Ok(Some(Ripe { prepared, uri, flags: ctx.target.flags, on_reply }))
 }

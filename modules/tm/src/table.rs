@@ -196,7 +196,11 @@ mod tests {
         for via in ["host;branch=z9hG4bKa", "host;branch=old", "host"] {
             let invite = key("INVITE", via);
             for method in ["ACK", "CANCEL"] {
-                assert_eq!(request_key(&msg(method, via), Method::Invite), invite, "{method} {via}");
+                assert_eq!(
+                    request_key(&msg(method, via), Method::Invite),
+                    invite,
+                    "{method} {via}"
+                );
             }
         }
     }

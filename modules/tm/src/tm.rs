@@ -2,22 +2,20 @@
 
 use std::sync::Arc;
 
+use tandem_clock::Now;
 use tandem_engine::context::Ctx;
 use tandem_engine::effect::SendError;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Build, BuildError, Cx, Module, RouteEnd, Timer};
 use tandem_engine::node::Node;
-use tandem_engine::transport::{own_reply, reply_stateless, Leave};
-use tandem_clock::Now;
+use tandem_engine::transport::{Leave, own_reply, reply_stateless};
 use tandem_sip::Method;
 use tandem_transaction::{BranchIndex, Kind, Transaction};
 
 use crate::params::Params;
 use crate::record::{Busy, Event, Record, Role, Section};
 use crate::stats;
-use crate::table::{
-    Inserted, TRANSACTIONS_HARD_MAX, TRANSACTIONS_MAX, Table, Tx, request_key,
-};
+use crate::table::{Inserted, TRANSACTIONS_HARD_MAX, TRANSACTIONS_MAX, Table, Tx, request_key};
 use crate::via_branch::TxId;
 
 /// The transactions of a node.

@@ -21,25 +21,29 @@ const fn writable(mut def: VariableDef, set: Set) -> VariableDef {
 }
 
 pub(crate) const VARIABLES: &[VariableDef] = &[
-    variable("T_branch_idx", "Index of the branch, from 0; of the winner in a failure route.", |c| {
-        let branch = section(c).and_then(|s| s.branch);
-        branch.map_or(Value::Null, |b| Value::Int(i32::from(b.0)))
-    }),
+    variable(
+        "T_branch_idx",
+        "Index of the branch, from 0; of the winner in a failure route.",
+        |c| {
+            let branch = section(c).and_then(|s| s.branch);
+            branch.map_or(Value::Null, |b| Value::Int(i32::from(b.0)))
+        },
+    ),
     variable("T_reply_code", "The last code sent, this reply's, or the winner's.", |c| {
         Value::Int(i32::from(status(section(c), c.ctx.msg.status())))
     }),
     variable("T_ruri", "R-URI of the branch.", ruri),
     writable(
         variable("T_fr_timeout", "fr_timeout of this transaction, in seconds.", |c| {
-            timeout(c, |section| section.fr_ms, |timers| timers.fr_ms)
+            timeout(c, Which::Fr)
         }),
-        |c, _, value| set_timeout(c, &value, |section, ms| section.fr_ms = ms, |ms| (ms, None)),
+        |c, _, value| set_timeout(c, &value, Which::Fr),
     ),
     writable(
         variable("T_fr_inv_timeout", "fr_inv_timeout of this transaction, in seconds.", |c| {
-            timeout(c, |section| section.fr_inv_ms, |timers| timers.fr_inv_ms)
+            timeout(c, Which::FrInv)
         }),
-        |c, _, value| set_timeout(c, &value, |section, ms| section.fr_inv_ms = ms, |ms| (None, ms)),
+        |c, _, value| set_timeout(c, &value, Which::FrInv),
     ),
     variable("T_id", "Identifier of the transaction.", |c| {
         let tx = section(c).and_then(|s| s.tx.as_ref());
@@ -62,35 +66,44 @@ fn ruri(call: &mut VarCall<'_, '_>) -> Value {
     if uri.is_empty() { Value::Null } else { Value::Str(uri) }
 }
 
-fn timeout(
-    call: &mut VarCall<'_, '_>,
-    pending: fn(&Section) -> Option<u32>,
-    of: fn(&Timers) -> u32,
-) -> Value {
+#[derive(Clone, Copy)]
+enum Which {
+    Fr,
+    FrInv,
+}
+
+fn timeout(call: &mut VarCall<'_, '_>, which: Which) -> Value {
+    let of = |timers: &Timers| match which {
+        Which::Fr => timers.fr_ms,
+        Which::FrInv => timers.fr_inv_ms,
+    };
     let section = section(call);
     let set = match section.and_then(|s| s.tx.as_ref()) {
         Some(tx) => Some(of(tx.cell.lock().record.machine.timers())),
-        None => section.and_then(pending),
+        None => section.and_then(|s| match which {
+            Which::Fr => s.fr_ms,
+            Which::FrInv => s.fr_inv_ms,
+        }),
     };
     let default = || call.state::<Tm>().map(|tm| of(&tm.params.timers));
     set.or_else(default).map_or(Value::Null, |ms| Value::Int((ms / 1_000) as i32))
 }
 
-fn set_timeout(
-    call: &mut VarCall<'_, '_>,
-    value: &Value,
-    keep: fn(&mut Section, Option<u32>),
-    as_pair: fn(Option<u32>) -> (Option<u32>, Option<u32>),
-) -> Result<(), String> {
+fn set_timeout(call: &mut VarCall<'_, '_>, value: &Value, which: Which) -> Result<(), String> {
     let seconds = value.int().and_then(|s| u32::try_from(s).ok()).filter(|s| *s > 0);
-    let ms = seconds.and_then(|s| s.checked_mul(1_000)).ok_or("a timeout is at least one second")?;
+    let ms =
+        seconds.and_then(|s| s.checked_mul(1_000)).ok_or("a timeout is at least one second")?;
     let section = call.ctx.section_mut::<Section>(call.cx.slot);
-    match &section.tx {
-        Some(tx) => {
-            let (fr_ms, fr_inv_ms) = as_pair(Some(ms));
+    match (&section.tx, which) {
+        (None, Which::Fr) => section.fr_ms = Some(ms),
+        (None, Which::FrInv) => section.fr_inv_ms = Some(ms),
+        (Some(tx), _) => {
+            let (fr_ms, fr_inv_ms) = match which {
+                Which::Fr => (Some(ms), None),
+                Which::FrInv => (None, Some(ms)),
+            };
             tx.cell.lock().record.machine.set_timeouts(fr_ms, fr_inv_ms);
         }
-        None => keep(section, Some(ms)),
     }
     Ok(())
 }

@@ -252,7 +252,11 @@ impl Cluster {
         if !failed && !flapping && peer.link.is_up() {
             // Idle or restarted: a fresh connection tells, at once.
             peer.compare_soon(ctx.now.mono_ns, true);
+            let stock = peer.kind == Kind::Stock;
             self.send_internal(ctx, node, Body::Ping { want_list: false });
+            if stock {
+                self.catch_up_with_stock(ctx, node, ctx.now.unix_ms);
+            }
             return;
         }
         if failed || flapping {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use tandem_bin::clusterer::{EXTRA, Extra, INTERNAL, Internal};
+use tandem_bin::clusterer::{EXTRA, INTERNAL, Internal};
 use tandem_bin::{ClusterId, Framer, NodeId, Packet, TooBig, Trailer};
 use tandem_clock::{Mono, Now};
 use thiserror::Error;
@@ -57,7 +57,7 @@ const ACCEPTED_MAX: usize = 1024;
 #[derive(Debug)]
 pub struct Clusterer {
     shared: Shared,
-    clusters: BTreeMap<ClusterId, Cluster>,
+    pub(crate) clusters: BTreeMap<ClusterId, Cluster>,
     accepted: BTreeMap<u64, Accepted>,
     caps: Vec<ClusterId>,
     gate: GateMode,
@@ -200,7 +200,7 @@ impl Clusterer {
     /// When `handle_timeout` has something to do.
     pub fn next_deadline(&self) -> Option<Mono> {
         let of_cluster = |c: &Cluster| {
-            let peers = c.peers.values().filter(|peer| peer.reachable);
+            let peers = c.peers.values().filter(|peer| peer.reachable && peer.cfg.enabled);
             let peers = peers.flat_map(|p| [p.compare_at.map(|(at, _)| at), p.assume_stock_at]);
             let pending = c.peers.values().any(|peer| {
                 !peer.buf.is_empty() && peer.conn.as_ref().is_some_and(|conn| conn.open)
@@ -526,80 +526,11 @@ impl Clusterer {
         });
     }
 
-    /// Enables or disables a node; with the own id, this node in the cluster.
-    pub fn set_node_status(
-        &mut self,
-        now: Now,
-        cluster: ClusterId,
-        node: NodeId,
-        enabled: bool,
-        out: &mut Effects,
-    ) -> Result<(), ClusterError> {
-        let c = self.clusters.get(&cluster).ok_or(ClusterError::UnknownCluster(cluster))?;
-        if node != c.me && !c.peers.contains_key(&node) {
-            return Err(ClusterError::UnknownNode(node));
-        }
-        self.within(now, out, cluster, |c, ctx| c.enable(ctx, node, enabled));
-        Ok(())
-    }
-
-    /// Enables or disables an own capability.
-    pub fn set_capability_status(
-        &mut self,
-        now: Now,
-        cap: CapId,
-        enabled: bool,
-        out: &mut Effects,
-    ) {
-        self.with_cap(now, cap, out, |c, ctx, i| c.enable_cap(ctx, i, enabled));
-    }
-
-    /// Sends a script message or a management command to a node.
-    pub fn send_extra(
-        &mut self,
-        now: Now,
-        cluster: ClusterId,
-        to: NodeId,
-        packet: &Extra,
-        out: &mut Effects,
-    ) -> Result<(), ClusterError> {
-        let c = self.clusters.get(&cluster).ok_or(ClusterError::UnknownCluster(cluster))?;
-        let bytes = packet.encode(&c.trailer(to))?;
-        let mut sent = false;
-        self.within(now, out, cluster, |c, ctx| sent = c.route(ctx, to, &bytes));
-        if sent { Ok(()) } else { Err(ClusterError::NotReachable(to)) }
-    }
-
-    /// Removes a learnt node everywhere (`db_mode` 0 only); the node itself falls silent.
-    pub fn remove_node(
-        &mut self,
-        now: Now,
-        cluster: ClusterId,
-        node: NodeId,
-        out: &mut Effects,
-    ) -> Result<(), ClusterError> {
-        let c = self.clusters.get(&cluster).ok_or(ClusterError::UnknownCluster(cluster))?;
-        if c.cfg.db_mode || !c.peers.contains_key(&node) {
-            return Err(ClusterError::UnknownNode(node));
-        }
-        self.within(now, out, cluster, |c, ctx| {
-            let ids: Vec<_> = c.peers.keys().copied().collect();
-            for to in ids {
-                if let Ok(bytes) = (Extra::RemoveNode { node }).encode(&c.trailer(to)) {
-                    c.route(ctx, to, &bytes);
-                }
-            }
-            c.flush_all(ctx.out);
-            c.remove(ctx, node);
-        });
-        Ok(())
-    }
-
     pub(crate) fn parts(&self) -> (&Shared, &BTreeMap<ClusterId, Cluster>) {
         (&self.shared, &self.clusters)
     }
 
-    fn with_cap(
+    pub(crate) fn with_cap(
         &mut self,
         now: Now,
         cap: CapId,
@@ -614,7 +545,7 @@ impl Clusterer {
         });
     }
 
-    fn within(
+    pub(crate) fn within(
         &mut self,
         now: Now,
         out: &mut Effects,

@@ -8,6 +8,7 @@
 mod caps;
 mod cluster;
 mod clusterer;
+mod commands;
 mod config;
 mod effects;
 mod link;

@@ -1,6 +1,6 @@
 //! Heartbeats and the packets of `clusterer-internal`.
 
-use crate::cluster::{Cluster, Ctx};
+use crate::cluster::{Cluster, Ctx, close};
 use crate::config::NodeConfig;
 use crate::effects::{ConnId, Effect, Level};
 use crate::link::LinkState;
@@ -35,7 +35,13 @@ impl Cluster {
                 continue;
             };
             let times = peer.times(&times);
+            let probing = !matches!(peer.link.state(), LinkState::Up | LinkState::RestartPinging);
             let tick = peer.link.tick(ctx.now.mono_ns, &times);
+            let given_up = peer.link.state() == LinkState::Down;
+            if probing && (tick.ping.is_some() || given_up) {
+                // Nobody answered on this connection; it may be half dead. Probe with a new one.
+                close(peer, ctx);
+            }
             if tick.lost {
                 self.link_lost(ctx, id);
             }
@@ -80,7 +86,7 @@ impl Cluster {
             if from.without_hello {
                 self.proven_stock(ctx, source);
             }
-            self.from_neighbour(ctx, source, &packet.body);
+            self.on_neighbour(ctx, source, &packet.body);
             return;
         }
         if let Some(peer) = self.peers.get_mut(&source) {
@@ -105,7 +111,7 @@ impl Cluster {
                 || !hop_by_hop && self.peers.values().any(|peer| is_from(&peer.cfg)))
     }
 
-    fn from_neighbour(&mut self, ctx: &mut Ctx<'_>, source: NodeId, body: &Body) {
+    fn on_neighbour(&mut self, ctx: &mut Ctx<'_>, source: NodeId, body: &Body) {
         let times = self.times;
         let now = ctx.now.mono_ns;
         let Some(peer) = self.peers.get_mut(&source) else { return };

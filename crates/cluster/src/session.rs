@@ -9,6 +9,7 @@ use crate::status::Step;
 use crate::wire::{Ack, DigestMsg, Envelope, Hello, LEVEL_MAX, LEVEL_MIN, Tandem};
 use bytes::Bytes;
 use tandem_bin::{NodeId, Packet, TooBig, Trailer};
+use tandem_clock::MS;
 
 impl Cluster {
     /// A packet of capability `tandem` for this node.
@@ -109,7 +110,15 @@ impl Cluster {
 
     /// After a loss of the link: ask a stock peer for what we missed without giving up our own
     /// state, and repeat what it missed.
-    fn catch_up_with_stock(&mut self, ctx: &mut Ctx<'_>, node: NodeId, since_unix_ms: u64) {
+    pub(crate) fn catch_up_with_stock(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        node: NodeId,
+        lost_at_unix_ms: u64,
+    ) {
+        // What was sent between the last PONG and the discovery of the loss is lost as well.
+        let unsure_ns = self.times.ping_interval_ns + 2 * self.times.ping_timeout_ns;
+        let since_unix_ms = lost_at_unix_ms.saturating_sub(unsure_ns / MS);
         let caps: Vec<_> = self.caps.iter().filter(|cap| cap.ok && cap.startup_sync).collect();
         let caps: Vec<_> = caps.iter().map(|cap| (cap.id, cap.name.clone())).collect();
         for (cap, capability) in caps {

@@ -173,7 +173,7 @@ impl Cluster {
         match peer.kind {
             // Between Tandem nodes only claims count.
             Kind::Tandem => {}
-            Kind::Stock => self.on_stock_active(ctx, from, &tag.to_owned()),
+            Kind::Stock => self.on_stock_active(ctx, from, tag),
             Kind::Unproven => {
                 if peer.unjudged.len() < UNJUDGED_MAX && tag.len() <= TAG_BYTES_MAX {
                     peer.unjudged.push(tag.to_owned());

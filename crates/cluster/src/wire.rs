@@ -5,15 +5,20 @@
 //! bytes), all little-endian. Unknown fields are skipped, missing numbers are 0, missing texts
 //! empty. A number is never reused.
 //!
-//! | Type | Fields, with the level that brought them |
-//! |---|---|
-//! | 1 HELLO | 1 incarnation, 2 level min, 3 level max, 4 clock (unix ms), 5 address (repeated: held u8, then 4 or 16 bytes), 6 next envelope number (all level 1) |
-//! | 2 ENVELOPE | 1 number, 2 capability, 3 type, 4 version, 5 stamp ms, 6 stamp node, 7 payload (level 1) |
-//! | 3 ACK | 1 highest applied number, 2 envelopes found missing, 3 clock (level 1) |
-//! | 4 CLAIMS | 1 claim (repeated): 1 tag, 2 epoch, 3 activated at ms, 4 node, 5 standing (0 heard of, 1 held, 2 awaiting the end of boot), 6 reason, 7 by (level 1) |
-//! | 5 SYNC_RECORDS | 1 capability, 2 version, 3 purpose (0 sync, 1 repair), 4 record (repeated) (level 1) |
-//! | 6 SYNC_DONE | 1 capability, 2 count (level 1); a DIGEST exchange follows |
-//! | 7 DIGEST | 1 capability, 2 count, 3 digests (256 × u64), 4 flags: 1 answer me, 2 repair at once (level 1) |
+//! Types and fields, with the level that brought them:
+//!
+//! - 1 HELLO (level 1): 1 incarnation, 2 level min, 3 level max, 4 clock (unix ms), 5 address
+//!   (repeated: held u8, then 4 or 16 bytes), 6 next envelope number
+//! - 2 ENVELOPE (level 1): 1 number, 2 capability, 3 type, 4 version, 5 stamp ms, 6 stamp node,
+//!   7 payload
+//! - 3 ACK (level 1): 1 highest applied number, 2 envelopes found missing, 3 clock (unix ms)
+//! - 4 CLAIMS (level 1): 1 claim (repeated): 1 tag, 2 epoch, 3 activated at (unix ms), 4 node,
+//!   5 standing (0 heard of, 1 held, 2 awaiting the end of boot), 6 reason, 7 by
+//! - 5 SYNC_RECORDS (level 1): 1 capability, 2 version, 3 purpose (0 sync, 1 repair), 4 record
+//!   (repeated)
+//! - 6 SYNC_DONE (level 1): 1 capability, 2 count; an exchange of DIGESTs follows
+//! - 7 DIGEST (level 1): 1 capability, 2 count, 3 digests (256 × u64), 4 flags (1 answer me,
+//!   2 repair at once)
 
 use crate::effects::{BUCKETS, Digests, Stamp};
 use bytes::{Buf, Bytes};
@@ -529,7 +534,8 @@ mod tests {
             let mut w = Writer::payload();
             w.raw(&read.payload);
             field(&mut w, 999, &extra);
-            prop_assert_eq!(Tandem::decode(read.packet_type, &w.finish().unwrap()).unwrap(), packet);
+            let payload = w.finish().unwrap();
+            prop_assert_eq!(Tandem::decode(read.packet_type, &payload).unwrap(), packet);
         }
 
         #[test]

@@ -353,3 +353,22 @@ fn a_node_that_lists_us_while_we_have_it_down_is_pinged_again() {
     }));
     assert_eq!(s.link(), "Probe");
 }
+
+#[test]
+fn a_closed_connection_of_a_living_stock_peer_is_replaced_and_what_was_lost_repeated() {
+    let mut s = Stage::new(true);
+    s.link_up();
+    s.run_ms(8000);
+    s.got.clear();
+    // Only the connection in use is known; the others are of earlier probes.
+    for id in 1..3 {
+        s.input(|m, now, out| m.handle_closed(now, ConnId::Outgoing(id), out));
+    }
+    assert_eq!(s.got[0].capability.as_ref(), b"tandem");
+    assert_eq!(s.link(), "Up");
+    let since = s.log.iter().find_map(|e| match e {
+        Effect::ReplayWanted { since_unix_ms, .. } => Some(*since_unix_ms),
+        _ => None,
+    });
+    assert_eq!(since, Some(s.now.unix_ms - 6000));
+}

@@ -271,6 +271,23 @@ fn packets_of_a_cut_link_go_through_the_third_node() {
     assert_eq!(w.holders(), [1]);
 }
 
+#[test]
+fn a_full_log_puts_the_peer_behind_and_digests_bring_it_back() {
+    let mut w = World::new(2);
+    w.log_bytes_max = 2000;
+    w.start(1);
+    w.start(2);
+    w.run_ms(12_000);
+    let gated = (0..200).filter(|&key| w.write(1, key, key).unwrap().tandem_peers == 1).count();
+    assert!((1..100).contains(&gated), "{gated}");
+    assert!(w.link(1, 2).behind);
+    w.run_ms(5000);
+    assert_eq!(w.nodes[&2].records.len(), 200);
+    assert_eq!(w.nodes[&2].records, w.nodes[&1].records);
+    assert!(!w.link(1, 2).behind);
+    assert_eq!(w.write(1, 5, 6).unwrap().tandem_peers, 1);
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Run(u64),
@@ -292,8 +309,22 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+#[test]
+fn a_connection_that_swallows_everything_does_not_keep_the_link_down() {
+    let mut w = pair();
+    w.activate(1);
+    w.crash(2);
+    w.start(2);
+    w.cut = vec![(1, 2)];
+    w.run_ms(1);
+    w.cut.clear();
+    w.run_ms(70_000);
+    assert_eq!(w.link(2, 1).link_state, "Up");
+    assert_eq!(w.link(1, 2).link_state, "Up");
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48), ..ProptestConfig::default() })]
 
     #[test]
     fn after_any_trouble_there_is_one_holder_and_one_state(acts in prop::collection::vec(act(), 1..25)) {
@@ -334,6 +365,25 @@ proptest! {
     }
 
     #[test]
+    fn while_links_are_up_activations_leave_one_holder_and_never_none(
+        acts in prop::collection::vec((1u32..4, 0u64..12), 1..30),
+    ) {
+        let mut w = World::new(3);
+        (1..=3).for_each(|id| w.start(id));
+        w.run_ms(9000);
+        w.activate(1);
+        for (id, ms) in acts {
+            w.activate(id);
+            for _ in 0..ms {
+                prop_assert!(!w.holders().is_empty());
+                w.run_ms(1);
+            }
+        }
+        w.run_ms(50);
+        prop_assert_eq!(w.holders().len(), 1);
+    }
+
+    #[test]
     fn arbitrary_bytes_never_panic_and_hold_no_memory(
         chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..20),
         kind in 0u32..14, name in prop_oneof![
@@ -363,4 +413,50 @@ proptest! {
         w.step(1, |m, now, out| m.handle_bytes(now, conn, b"garbage", out));
         w.run_ms(3000);
     }
+}
+
+#[test]
+fn deadlines_move_on_after_every_kind_of_step() {
+    let mut w = World::new(3);
+    (1..=3).for_each(|id| w.start(id));
+    w.run_ms(9000);
+    w.cut = vec![(1, 3)];
+    w.run_ms(5000);
+    w.step(1, |m, now, out| m.set_node_status(now, 1, 3, false, out).unwrap());
+    w.step(2, |m, now, out| m.set_node_status(now, 1, 2, false, out).unwrap());
+    let mut steps = 0;
+    let end = w.now + 20_000 * tandem_clock::MS;
+    while w.now < end {
+        w.run_ms(1);
+        for id in 1..=3 {
+            let due = w.machine(id).next_deadline().unwrap();
+            assert!(due > w.now, "node {id} wants to be woken in the past");
+        }
+        steps += 1;
+    }
+    assert_eq!(steps, 20_000);
+    w.step(1, |m, now, out| m.set_node_status(now, 1, 3, true, out).unwrap());
+    w.step(2, |m, now, out| m.set_node_status(now, 1, 2, true, out).unwrap());
+    w.cut.clear();
+    w.run_ms(70_000);
+    for (a, b) in [(1, 2), (1, 3), (2, 3), (3, 1)] {
+        assert_eq!(w.link(a, b).link_state, "Up", "{a} to {b}");
+    }
+}
+
+#[test]
+fn messages_and_commands_for_a_node_arrive_there() {
+    use tandem_bin::clusterer::{Extra, MiCmd};
+    let mut w = pair();
+    let command = MiCmd { command: "uptime".into(), params: vec!["x".into()] };
+    let extra = Extra::Mi(command.clone());
+    w.step(1, |m, now, out| m.send_extra(now, 1, 2, &extra, out).unwrap());
+    w.run_ms(10);
+    let got = |e: &Effect| matches!(e, Effect::Mi { source: 1, command: c, .. } if *c == command);
+    assert!(w.nodes[&2].log.iter().any(got));
+    let mut refused = Ok(());
+    w.crash(2);
+    w.run_ms(20_000);
+    w.step(1, |m, now, out| refused = m.send_extra(now, 1, 2, &extra, out));
+    assert_eq!(refused, Err(ClusterError::NotReachable(2)));
 }

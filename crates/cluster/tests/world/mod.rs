@@ -48,6 +48,7 @@ pub struct World {
     /// Pairs that cannot talk.
     pub cut: Vec<(NodeId, NodeId)>,
     pub size: NodeId,
+    pub log_bytes_max: usize,
 }
 
 pub fn ip(node: NodeId) -> IpAddr {
@@ -70,6 +71,7 @@ impl World {
             next_accepted: 0,
             cut: Vec::new(),
             size,
+            log_bytes_max: 16 << 20,
         }
     }
 
@@ -80,6 +82,7 @@ impl World {
     pub fn start(&mut self, id: NodeId) {
         let size = self.size;
         let time = self.time();
+        let log_bytes_max = self.log_bytes_max;
         let node = self.nodes.get_mut(&id).unwrap();
         node.lives += 1;
         let mut own = NodeConfig::new(id, addr(id));
@@ -87,6 +90,7 @@ impl World {
         let mut cluster = ClusterConfig::new(1, own);
         cluster.peers =
             (1..=size).filter(|&n| n != id).map(|n| NodeConfig::new(n, addr(n))).collect();
+        cluster.log_bytes_max = log_bytes_max;
         let mut config = Config::new(id, u64::from(id) * 1000 + node.lives);
         config.clusters.push(cluster);
         config.addresses.clone_from(&node.addresses);
@@ -305,10 +309,10 @@ impl World {
             Event::Failed { at, conn } if self.nodes[&at].lives == life => {
                 self.step(at, |m, now, out| m.handle_connect_failed(now, conn, out));
             }
-            Event::Data { at, conn, bytes } => {
-                if self.ends.get(&(at, conn)).is_some_and(|end| !self.is_cut(at, end.0)) {
-                    self.step(at, |m, now, out| m.handle_bytes(now, conn, &bytes, out));
-                }
+            Event::Data { at, conn, bytes }
+                if self.ends.get(&(at, conn)).is_some_and(|end| !self.is_cut(at, end.0)) =>
+            {
+                self.step(at, |m, now, out| m.handle_bytes(now, conn, &bytes, out));
             }
             Event::Closed { at, conn } if self.nodes[&at].lives == life => {
                 self.step(at, |m, now, out| m.handle_closed(now, conn, out));

@@ -21,10 +21,15 @@ use tandem_engine::testing::Files;
 use tandem_engine::worker::Worker;
 use tandem_proto_bin::PROTO_BIN;
 use tandem_proto_udp::PROTO_UDP;
-use tandem_usrloc::USRLOC;
+use tandem_registrar::REGISTRAR;
+use tandem_signaling::SIGNALING;
+use tandem_sl::SL;
+use tandem_usrloc::{USRLOC, Usrloc};
 
 const MODULES: Modules = {
-    static ALL: &[&ModuleDef] = &[&CORE, &PROTO_UDP, &PROTO_BIN, &DB_SQLITE, &CLUSTERER, &USRLOC];
+    static ALL: &[&ModuleDef] = &[
+        &CORE, &PROTO_UDP, &PROTO_BIN, &DB_SQLITE, &CLUSTERER, &SL, &SIGNALING, &USRLOC, &REGISTRAR,
+    ];
     ALL
 };
 
@@ -42,11 +47,17 @@ struct World {
     cut: bool,
     db: MemoryDb,
     logs: Vec<String>,
+    /// Replies, with the contacts that each node had when they left.
+    sent: Vec<(String, Vec<usize>)>,
 }
 
 impl World {
     fn new(scripts: Vec<String>) -> Self {
-        let now = Now { mono_ns: 1_000_000 * MS, unix_ms: 1_800_000_000_000 };
+        Self::at(1_800_000_000_000, scripts)
+    }
+
+    fn at(unix_ms: u64, scripts: Vec<String>) -> Self {
+        let now = Now { mono_ns: 1_000_000 * MS, unix_ms };
         let mut world = Self {
             now,
             nodes: scripts.iter().map(|_| None).collect(),
@@ -57,8 +68,14 @@ impl World {
             cut: false,
             db: MemoryDb::with_tables(tandem_db::schema::tables()),
             logs: Vec::new(),
+            sent: Vec::new(),
         };
-        (0..world.nodes.len()).for_each(|at| world.boot(at));
+        // An empty script stands for a node that the test plays itself.
+        for at in 0..world.nodes.len() {
+            if !world.scripts[at].is_empty() {
+                world.boot(at);
+            }
+        }
         world
     }
 
@@ -146,7 +163,11 @@ impl World {
                 }
                 Effect::Log { text, .. } => self.logs.push(format!("{}: {text}", at + 1)),
                 Effect::Fatal { text } => panic!("{text}"),
-                Effect::Send(_) | Effect::Wake | Effect::Ready => {}
+                Effect::Send(send) => {
+                    let had = self.nodes.iter().map(|n| n.as_ref().map_or(0, stored)).collect();
+                    self.sent.push((String::from_utf8_lossy(&send.payload).into_owned(), had));
+                }
+                Effect::Wake | Effect::Ready => {}
             }
         }
     }
@@ -216,13 +237,20 @@ impl World {
     }
 }
 
+/// Contacts of a node.
+fn stored(worker: &Worker) -> usize {
+    let (_, usrloc) = worker.node().find::<Usrloc>().unwrap();
+    usrloc.tables().iter().map(|t| t.domain.contact_count()).sum()
+}
+
 fn clustered(id: u32) -> String {
     let other = 3 - id;
     let seed = if id == 1 { ", flags=seed" } else { "" };
     format!(
         "log_level = 3\nsocket = udp:127.0.1.{id}:5060\nsocket = bin:127.0.1.{id}:5566\n\
          loadmodule \"proto_udp.so\"\nloadmodule \"proto_bin.so\"\nloadmodule \"clusterer.so\"\n\
-         loadmodule \"usrloc.so\"\n\
+         loadmodule \"sl.so\"\nloadmodule \"signaling.so\"\n\
+         loadmodule \"usrloc.so\"\nloadmodule \"registrar.so\"\n\
          modparam(\"clusterer\", \"my_node_id\", {id})\n\
          modparam(\"clusterer\", \"db_mode\", 0)\n\
          modparam(\"clusterer\", \"my_node_info\", \
@@ -231,7 +259,7 @@ fn clustered(id: u32) -> String {
          \"cluster_id=1, node_id={other}, url=bin:127.0.1.{other}:5566\")\n\
          modparam(\"usrloc\", \"working_mode_preset\", \"full-sharing-cluster\")\n\
          modparam(\"usrloc\", \"pinging_mode\", \"cooperation\")\n\
-         modparam(\"usrloc\", \"location_cluster\", 1)\nroute {{ exit; }}\n"
+         modparam(\"usrloc\", \"location_cluster\", 1)\nroute {{ save(\"location\"); }}\n"
     )
 }
 
@@ -259,15 +287,91 @@ fn a_contact_is_on_the_other_node_at_once_and_equal_in_every_field() {
     assert!(world.contacts(1).is_empty());
 }
 
+/// Feeds a REGISTER to a node.
+fn register(world: &mut World, at: usize, cseq: u32) {
+    let text = format!(
+        "REGISTER sip:x SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.9:5070;branch=z9hG4bK{cseq}\r\n\
+         From: <sip:alice@x>;tag=1\r\nTo: <sip:alice@x>\r\nCall-ID: c\r\n\
+         CSeq: {cseq} REGISTER\r\nContact: <sip:alice@10.0.0.9:5070>\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    let worker = world.nodes[at].as_ref().unwrap();
+    let (socket, found) = worker.node().sockets.iter().next().unwrap();
+    let input = Input::Datagram {
+        socket,
+        source: "10.0.0.9:5070".parse().unwrap(),
+        local_ip: found.addr.ip(),
+        payload: Bytes::from(text),
+    };
+    world.step(at, input);
+}
+
+#[test]
+fn a_phone_hears_of_its_registration_when_the_peer_has_it() {
+    let mut world = pair();
+    register(&mut world, 0, 1);
+    world.run_ms(30);
+    let (reply, had) = world.sent.remove(0);
+    assert!(reply.starts_with("SIP/2.0 200"), "{reply}");
+    assert_eq!(had, [1, 1], "the peer has it when the reply leaves");
+    world.kill(1);
+    world.run_ms(10_000);
+    register(&mut world, 0, 2);
+    world.run_ms(30);
+    assert!(world.sent.remove(0).0.starts_with("SIP/2.0 200"), "phones never wait for a peer");
+}
+
 #[test]
 fn each_node_shows_its_own_socket_for_a_replicated_contact() {
     let mut world = pair();
-    world.add(0, "alice", "sip:a@10.0.0.9", 600);
-    world.run_ms(10);
-    let show = json!(["location", "alice@x"]);
-    // A contact added by command has no socket.
-    let contact = world.mi(1, "usrloc:show_contact", show)["result"]["Contacts"][0].clone();
-    assert_eq!(contact.get("Socket"), None);
+    register(&mut world, 0, 1);
+    world.run_ms(30);
+    for at in [0, 1] {
+        let show = json!(["location", "alice@x"]);
+        let answer = world.mi(at, "usrloc:show_contact", show);
+        let socket = &answer["result"]["Contacts"][0]["Socket"];
+        assert_eq!(socket, &json!(format!("udp:127.0.1.{}:5060", at + 1)));
+    }
+    assert_eq!(world.contacts(0), world.contacts(1));
+}
+
+/// A captured packet of a stock node 1 to node 2.
+fn captured(name: &str) -> Bytes {
+    let path = format!("{}/../../crates/bin/tests/vectors/{name}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let digits: String =
+        text.lines().filter(|l| !l.starts_with('#')).flat_map(str::chars).collect();
+    let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
+
+#[test]
+fn packets_of_a_stock_node_are_applied_by_its_rules() {
+    // The captures are from this second.
+    let mut world = World::at(1_795_421_892_000, vec![String::new(), clustered(2)]);
+    world.run_ms(1000);
+    let conn = ConnId::Accepted(77);
+    let peer = SocketAddr::from(([127, 0, 1, 1], 5000));
+    world.step(1, Input::Bin(BinInput::Accepted { conn, peer }));
+    let mut feed = |world: &mut World, name: &str| {
+        world.step(1, Input::Bin(BinInput::Data { conn, bytes: captured(name) }));
+    };
+    feed(&mut world, "052-usrloc-contact-repl-01-urecord-insert.hex");
+    feed(&mut world, "055-usrloc-contact-repl-03-ucontact-insert.hex");
+    let show = || json!(["location", "alice@127.0.77.11"]);
+    let shown = world.mi(1, "usrloc:show_contact", show());
+    let contact = &shown["result"]["Contacts"][0];
+    assert_eq!(contact["ContactID"], "241646267506106979", "{:#?}", world.logs);
+    assert_eq!((&contact["Cseq"], &contact["Q"]), (&json!(1), &json!("0.7")));
+    feed(&mut world, "061-usrloc-contact-repl-04-ucontact-update.hex");
+    let shown = world.mi(1, "usrloc:show_contact", show());
+    assert_eq!(shown["result"]["Contacts"][0]["Cseq"], 2);
+    feed(&mut world, "055-usrloc-contact-repl-03-ucontact-insert.hex");
+    let shown = world.mi(1, "usrloc:show_contact", show());
+    assert_eq!(shown["result"]["Contacts"][0]["Cseq"], 2, "an older CSeq is ignored");
+    feed(&mut world, "064-usrloc-contact-repl-05-ucontact-delete.hex");
+    let shown = world.mi(1, "usrloc:show_contact", show());
+    assert_eq!(shown["error"]["code"], 404);
 }
 
 #[test]
@@ -349,7 +453,7 @@ fn who_may_ping_follows_the_mode() {
     let mut pinged = Vec::new();
     for worker in world.nodes.iter().flatten() {
         let node = Arc::clone(worker.node());
-        let (_, usrloc) = node.find::<tandem_usrloc::Usrloc>().unwrap();
+        let (_, usrloc) = node.find::<Usrloc>().unwrap();
         let table = usrloc.table("location").unwrap();
         let tags = node.membership().tags().map(|t| &**t);
         let mine: Vec<_> = (0..3)

@@ -1,19 +1,64 @@
 //! Every entry of the export table, on a node in memory.
 
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
 use serde_json::{Value as Json, json};
 use tandem_db::{Query, Select, Value};
 use tandem_db_sqlite::DB_SQLITE;
 use tandem_engine::catalogue::Modules;
 use tandem_engine::core::CORE;
-use tandem_engine::module::ModuleDef;
+use tandem_engine::log::Level;
+use tandem_engine::module::{Call, Module, ModuleDef};
+use tandem_engine::table::function;
 use tandem_engine::testing::TestNode;
 use tandem_proto_udp::PROTO_UDP;
-use tandem_usrloc::USRLOC;
+use tandem_script::host::Called;
+use tandem_script::sig::Routes;
+use tandem_usrloc::{Table, USRLOC, Usrloc};
 
 const MODULES: Modules = {
-    static ALL: &[&ModuleDef] = &[&CORE, &PROTO_UDP, &DB_SQLITE, &USRLOC];
+    static ALL: &[&ModuleDef] = &[&CORE, &PROTO_UDP, &DB_SQLITE, &USRLOC, &PINGER];
     ALL
 };
+
+/// Stands for nathelper: pings the contact of alice, and is answered.
+static PINGER: ModuleDef = ModuleDef {
+    name: "pinger",
+    help: "For tests.",
+    dependencies: &[],
+    params: &[],
+    functions: &[
+        function("ping", &[], Routes::ANY, "Sends one.", |call| {
+            let (usrloc, table, id) = alice(call);
+            let lost = usrloc.ping_sent(&table, id, call.cx.now, 3);
+            call.cx.log(Level::Notice, format!("lost={lost:?}"));
+            Called::Returned(1)
+        }),
+        function("pong", &[], Routes::ANY, "It is answered.", |call| {
+            let (usrloc, table, id) = alice(call);
+            assert!(usrloc.ping_answered(call.cx, &table, id));
+            Called::Returned(1)
+        }),
+    ],
+    variables: &[],
+    mi: &[],
+    statistics: &[],
+    events: &[],
+    build: |_| Ok(Arc::new(Pinger)),
+};
+
+struct Pinger;
+
+impl Module for Pinger {}
+
+fn alice(call: &Call<'_, '_, '_>) -> (Arc<Usrloc>, Arc<Table>, u64) {
+    let (_, usrloc) = call.cx.node.find::<Usrloc>().unwrap();
+    let table = usrloc.table("location").unwrap();
+    let id = usrloc.lookup(&table, b"alice@example.org", call.cx.now)[0].id;
+    (usrloc, table, id)
+}
 
 const THROUGH: &str = "modparam(\"usrloc\", \"working_mode_preset\", \
                        \"single-instance-sql-write-through\")\n\
@@ -26,7 +71,7 @@ fn script(setup: &str) -> String {
     format!(
         "log_level = 3\nsocket = udp:127.0.0.1:5060\nloadmodule \"proto_udp.so\"\n\
          loadmodule \"db_sqlite.so\"\n\
-         loadmodule \"usrloc.so\"\n{setup}\nroute {{ exit; }}\n"
+         loadmodule \"usrloc.so\"\nloadmodule \"pinger.so\"\n{setup}\nroute {{ if ($rm == \"OPTIONS\") ping(); else pong(); }}\n"
     )
 }
 
@@ -258,5 +303,48 @@ fn parameters_that_do_not_fit_are_refused_at_load() {
     ] {
         let errors = TestNode::try_new(&script(setup), MODULES).err().expect(setup);
         assert!(errors.contains(expected), "{setup}:\n{errors}");
+    }
+}
+
+fn request(method: &str) -> String {
+    format!(
+        "{method} sip:x SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.9;branch=z9hG4bK1\nFrom: <sip:a@x>;tag=1\n\
+         To: <sip:x>\nCall-ID: c\nCSeq: 1 {method}\nContent-Length: 0\n\n"
+    )
+}
+
+#[test]
+fn pings_that_get_no_answer_are_counted_and_an_answer_forgives_them() {
+    let mut node = node("");
+    add(&mut node, "alice@example.org", "sip:a@10.0.0.9", 600);
+    let mut lost = Vec::new();
+    for method in ["OPTIONS", "OPTIONS", "OPTIONS", "MESSAGE", "OPTIONS"] {
+        node.udp("10.0.0.9:5060", &request(method));
+        lost.extend(node.logs().into_iter().map(|(_, l)| l).filter(|l| l.starts_with("lost")));
+        node.advance_ms(4000);
+    }
+    assert_eq!(lost, ["lost=Some(0)", "lost=Some(1)", "lost=Some(2)", "lost=Some(0)"]);
+}
+
+#[test]
+fn a_latency_is_shown_and_reported_within_the_limits_of_the_parameters() {
+    let route = "event_route[E_UL_LATENCY_UPDATE] { xlog(\"latency=$param(latency)\\n\"); }\n";
+    for (setup, expected) in [
+        ("", vec!["latency=100000", "latency=150000"]),
+        ("modparam(\"usrloc\", \"latency_event_min_us\", 120000)", vec!["latency=150000"]),
+        ("modparam(\"usrloc\", \"latency_event_min_us_delta\", 60000)", vec!["latency=100000"]),
+    ] {
+        let mut node = TestNode::new(&format!("{}{route}", script(setup)), MODULES);
+        add(&mut node, "alice@example.org", "sip:a@10.0.0.9", 600);
+        for wait_ms in [100, 150] {
+            node.udp("10.0.0.9:5060", &request("OPTIONS"));
+            node.advance_ms(wait_ms);
+            node.udp("10.0.0.9:5060", &request("MESSAGE"));
+        }
+        let logs: Vec<String> =
+            node.logs().into_iter().map(|(_, l)| l).filter(|l| l.starts_with("lat")).collect();
+        assert_eq!(logs, expected, "{setup}");
+        let shown = node.mi("usrloc:show_contact", json!(["location", "alice@example.org"]));
+        assert_eq!(shown["result"]["Contacts"][0]["Ping-Latency"], 150_000);
     }
 }

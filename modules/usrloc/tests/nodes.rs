@@ -1,5 +1,7 @@
 //! Nodes that replicate to each other, restart and lose each other, in memory.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -353,7 +355,7 @@ fn packets_of_a_stock_node_are_applied_by_its_rules() {
     let conn = ConnId::Accepted(77);
     let peer = SocketAddr::from(([127, 0, 1, 1], 5000));
     world.step(1, Input::Bin(BinInput::Accepted { conn, peer }));
-    let mut feed = |world: &mut World, name: &str| {
+    let feed = |world: &mut World, name: &str| {
         world.step(1, Input::Bin(BinInput::Data { conn, bytes: captured(name) }));
     };
     feed(&mut world, "052-usrloc-contact-repl-01-urecord-insert.hex");

@@ -1,6 +1,7 @@
 //! A caller, a node with a script, and callees.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

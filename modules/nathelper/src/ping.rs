@@ -8,7 +8,8 @@ use tandem_cluster::TagTable;
 use tandem_engine::effect::Send;
 use tandem_engine::module::Cx;
 use tandem_engine::transport::uri_target;
-use tandem_usrloc::{Contact, Leave, Table, Usrloc};
+use tandem_usrloc::store::Contact;
+use tandem_usrloc::{Leave, Usrloc};
 
 use crate::Nathelper;
 
@@ -34,7 +35,7 @@ impl Nathelper {
                     continue;
                 }
                 if let Some(leave) = usrloc.leave_to_ping(tags, &aor, &contact) {
-                    ping(cx, usrloc, &table, &contact, &leave);
+                    ping(cx, usrloc, &contact, &leave);
                 }
             }
         }
@@ -50,7 +51,7 @@ impl Nathelper {
 }
 
 /// Sends one ping; `_leave` is the proof that this node is to.
-fn ping(cx: &mut Cx<'_>, usrloc: &Usrloc, _table: &Table, contact: &Contact, _leave: &Leave<'_>) {
+fn ping(cx: &mut Cx<'_>, usrloc: &Usrloc, contact: &Contact, _leave: &Leave<'_>) {
     let uri = if contact.received().is_empty() { contact.uri() } else { contact.received() };
     let Ok(to) = uri_target(uri) else { return };
     let preferred = usrloc.socket_of(cx.node, contact);

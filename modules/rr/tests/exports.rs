@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use tandem_engine::catalogue::Modules;
 use tandem_engine::core::CORE;
 use tandem_engine::testing::TestNode;
-use tandem_proto_udp::PROTO_UDP;
-use tandem_rr::RR;
-use tandem_tm::TM;
+use tandem_proto_udp::MODULE as PROTO_UDP;
+use tandem_rr::MODULE as RR;
+use tandem_tm::MODULE as TM;
 
 const MODULES: Modules = &[&CORE, &PROTO_UDP, &RR, &TM];
 const CALLER: &str = "127.0.0.9:5060";

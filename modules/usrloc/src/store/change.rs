@@ -10,14 +10,9 @@ use super::matching::Matching;
 /// When a write happened. Later writes are greater.
 pub use tandem_cluster::Stamp;
 
-/// A stamp from its parts. The clock of a node counts in microseconds, whatever the field says.
+/// A stamp from its parts.
 pub(crate) const fn stamp_at(time_us: u64, node: u32) -> Stamp {
-    Stamp { ms: time_us, node }
-}
-
-/// The time of a stamp in microseconds.
-pub(crate) const fn time_us(stamp: Stamp) -> u64 {
-    stamp.ms
+    Stamp { time_us, node }
 }
 
 /// Who asks for a change.

@@ -483,6 +483,25 @@ fn remove_takes_what_fits_all_filters() {
 }
 
 #[test]
+fn remove_ip_port_takes_what_is_behind_an_address() {
+    for (args, left) in [
+        ("\"10.0.0.9\", 5070, \"location\"", 1),
+        ("\"10.0.0.9\", 5071, \"location\"", 2),
+        ("\"10.0.0.9\", 5070, \"location\", \"sip:alice@example.org\"", 1),
+        ("\"10.0.0.9\", 5070, \"location\", \"sip:bob@example.org\"", 2),
+        ("\"nonsense\", 5070, \"location\"", 2),
+    ] {
+        let body =
+            format!("if ($rm == \"REGISTER\") save(\"location\"); else remove_ip_port({args});");
+        let mut node = node("", &body);
+        let lines = "Contact: <sip:a@10.0.0.9:5070>, <sip:b@10.0.0.8:5070>\n";
+        ask(&mut node, &register("c", 1, lines));
+        node.udp(PHONE, &invite(""));
+        assert_eq!(contacts(&mut node).len(), left, "remove_ip_port({args})");
+    }
+}
+
+#[test]
 fn add_sock_hdr_is_checked_and_harmless() {
     let mut node = node("", "if (add_sock_hdr(\"X-Socket\")) xlog(\"added\\n\");");
     node.udp(PHONE, &invite(""));

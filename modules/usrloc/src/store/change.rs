@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+use tandem_clock::Mono;
 
 use super::contact::{Contact, NewContact};
 use super::matching::Matching;
@@ -70,8 +71,8 @@ pub enum Outcome {
     /// Only the lifetime changed.
     Refreshed(u64),
     Deleted,
-    /// The contact lives: its timer fires again at these Unix seconds.
-    Rearm(u64),
+    /// The contact lives: its timer has to fire again then.
+    Rearm(Mono),
     Ignored(Why),
 }
 
@@ -115,8 +116,8 @@ pub struct Done {
     pub aor: Arc<[u8]>,
     pub origin: Origin,
     pub events: SmallVec<[Event; 2]>,
-    /// Timers to arm: contact id, Unix seconds.
-    pub arm: SmallVec<[(u64, u64); 2]>,
+    /// Timers to arm: contact id, and when it fires.
+    pub arm: SmallVec<[(u64, Mono); 2]>,
 }
 
 /// A change on its way to the peers, lent while the shard is locked.

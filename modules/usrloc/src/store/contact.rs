@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_clock::Mono;
 
 use super::digest::Digester;
 use super::{NotStored, Stamp};
@@ -325,8 +326,9 @@ fn key_value(json: &[u8], key: &str) -> Option<String> {
 pub struct Local {
     pub ping: PingState,
     pub db: DbState,
-    /// Unix seconds at which a timer is armed for its expiry; 0: none.
-    pub(super) armed_s: u64,
+    /// When the next timer for its expiry fires; `None`: none is armed. On the monotonic clock,
+    /// so that a jump of the wall clock loses no timer.
+    pub(super) armed: Option<Mono>,
 }
 
 /// How a contact stands to its row in SQL.

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use tandem_tm::TM;
+use tandem_tm::MODULE as TM;
 
 type Check = fn();
 

@@ -14,7 +14,7 @@ use tandem_engine::testing::TestNode;
 use tandem_proto_udp::PROTO_UDP;
 use tandem_script::host::Called;
 use tandem_script::sig::Routes;
-use tandem_tm::TM;
+use tandem_tm::MODULE as TM;
 
 pub(crate) const MODULES: Modules = &[&CORE, &PROTO_UDP, &TM, &WAIT];
 

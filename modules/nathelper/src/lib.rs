@@ -23,7 +23,7 @@ const WHERE: Routes =
     Routes::REQUEST.or(Routes::FAILURE).or(Routes::ONREPLY).or(Routes::BRANCH).or(Routes::LOCAL);
 
 /// The table of `nathelper`.
-pub static NATHELPER: ModuleDef = ModuleDef {
+pub static MODULE: ModuleDef = ModuleDef {
     name: "nathelper",
     help: "Phones behind NAT.",
     dependencies: &[tandem_script::sig::Dependency {

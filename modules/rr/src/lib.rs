@@ -20,7 +20,7 @@ use tandem_engine::table::variable;
 use tandem_script::value::Value;
 
 /// The table of the module.
-pub static RR: ModuleDef = ModuleDef {
+pub static MODULE: ModuleDef = ModuleDef {
     name: "rr",
     help: "Record-Route and Route: requests of a dialog take the same way.",
     dependencies: &[],

@@ -39,7 +39,7 @@ use tandem_engine::module::ModuleDef;
 pub use tm::Tm;
 
 /// The table of the module.
-pub static TM: ModuleDef = ModuleDef {
+pub static MODULE: ModuleDef = ModuleDef {
     name: "tm",
     help: "Stateful processing of requests: transactions, forking, failure routes.",
     dependencies: &[],

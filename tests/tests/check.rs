@@ -30,10 +30,11 @@ const MISTAKES: &[Expected] = &[
     Expected { at: "13:7", underlined: "lokup", cause: "unknown function", help: "lookup" },
     Expected { at: "14:14", underlined: "\"404\"", cause: "number", help: "without quotes" },
     Expected { at: "17:8", underlined: "RELY", cause: "no route[RELY]", help: "RELAY" },
-    Expected { at: "18:23", underlined: "$fuu", cause: "unknown variable", help: "$fu" },
+    Expected { at: "18:23", underlined: "$fuu", cause: "unknown variable", help: "did you mean" },
     Expected { at: "19:2", underlined: "ds_select_dst", cause: "not in Tandem yet", help: "" },
     Expected { at: "20:15", underlined: "\"MISSING\"", cause: "no failure_route", help: "" },
     Expected { at: "23:7", underlined: "t_realy", cause: "unknown function", help: "t_relay" },
+    Expected { at: "24:3", underlined: "sl_reply_error", cause: "not loaded", help: "sl.so" },
 ];
 
 #[test]

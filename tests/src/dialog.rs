@@ -30,7 +30,7 @@ impl Phone {
         let call_id = unique("call");
         let host = node.ip();
         let local = format!("<sip:{}@{host}>;tag={}", self.user, unique("caller"));
-        let body = session(self.at);
+        let body = session(self.shown);
         let invite = format!(
             "INVITE sip:{user}@{host} SIP/2.0\r\n{via}Max-Forwards: 70\r\nFrom: {local}\r\n\
              To: <sip:{user}@{host}>\r\nCall-ID: {call_id}\r\nCSeq: 1 INVITE\r\n\
@@ -38,7 +38,7 @@ impl Phone {
              Content-Length: {length}\r\n\r\n{body}",
             via = self.via(),
             own = self.user,
-            at = self.at,
+            at = self.shown,
             length = body.len(),
         );
         let answer = self.transact(node, &invite, &call_id, "1 INVITE");
@@ -121,7 +121,7 @@ impl Dialog<'_> {
             remote = self.remote,
             call_id = self.call_id,
             user = self.phone.user,
-            at = self.phone.at,
+            at = self.phone.shown,
         )
     }
 

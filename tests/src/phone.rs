@@ -15,8 +15,10 @@ use crate::{PATIENCE, breathe, now, wait_for};
 pub struct Phone {
     /// The user part of its address of record.
     pub user: String,
-    /// Its own address.
+    /// Where its datagrams come from.
     pub at: SocketAddr,
+    /// The address it writes into its messages: its own idea of where it is.
+    pub shown: SocketAddr,
     line: Arc<Line>,
     thread: Option<JoinHandle<()>>,
     register_cseq: AtomicU32,
@@ -35,7 +37,7 @@ pub struct Ping {
 #[derive(Debug)]
 struct Line {
     user: String,
-    at: SocketAddr,
+    shown: SocketAddr,
     socket: UdpSocket,
     hung_up: AtomicBool,
     heard: Mutex<Heard>,
@@ -57,33 +59,46 @@ impl Phone {
     /// # Panics
     /// If the address is taken.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the tests own their sockets and threads")]
     pub fn new(user: &str, at: impl Into<SocketAddr>) -> Self {
-        let socket = UdpSocket::bind(at.into()).unwrap_or_else(|e| panic!("phone {user}: {e}"));
-        let at = socket.local_addr().unwrap_or_else(|e| panic!("phone {user}: {e}"));
+        let at = at.into();
+        Self::open(user, at, at)
+    }
+
+    /// Puts a phone behind a NAT that the rest of the network sees as `at`.
+    ///
+    /// # Panics
+    /// If the address is taken.
+    #[must_use]
+    pub fn behind_nat(user: &str, at: impl Into<SocketAddr>) -> Self {
+        Self::open(user, at.into(), SocketAddr::from(([192, 168, 7, 5], 5080)))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the tests own their sockets and threads")]
+    fn open(user: &str, at: SocketAddr, shown: SocketAddr) -> Self {
+        let socket = UdpSocket::bind(at).unwrap_or_else(|e| panic!("phone {user}: {e}"));
         let _ = socket.set_read_timeout(Some(Duration::from_millis(50)));
         let line = Arc::new(Line {
             user: user.to_owned(),
-            at,
+            shown,
             socket,
             hung_up: AtomicBool::new(false),
             heard: Mutex::default(),
         });
         let theirs = Arc::clone(&line);
         let thread = Some(std::thread::spawn(move || theirs.answer_until_hung_up()));
-        Self { user: user.to_owned(), at, line, thread, register_cseq: AtomicU32::new(0) }
+        Self { user: user.to_owned(), at, shown, line, thread, register_cseq: AtomicU32::new(0) }
     }
 
     /// Registers (or refreshes, or with 0 removes) its contact and gives back the final reply.
     pub fn register(&self, registrar: SocketAddr, expires_s: u32) -> Message {
         let cseq = self.register_cseq.fetch_add(1, Ordering::Relaxed) + 1;
-        let (user, at, host) = (&self.user, self.at, registrar.ip());
-        let call_id = format!("register-{user}-{at}");
+        let (user, shown, host) = (&self.user, self.shown, registrar.ip());
+        let call_id = format!("register-{user}-{}", self.at);
         let request = format!(
             "REGISTER sip:{host} SIP/2.0\r\n{via}Max-Forwards: 70\r\n\
              From: <sip:{user}@{host}>;tag=r{cseq}\r\nTo: <sip:{user}@{host}>\r\n\
              Call-ID: {call_id}\r\nCSeq: {cseq} REGISTER\r\n\
-             Contact: <sip:{user}@{at}>\r\nExpires: {expires_s}\r\n\
+             Contact: <sip:{user}@{shown}>\r\nExpires: {expires_s}\r\n\
              Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO\r\nUser-Agent: test phone\r\n\
              Content-Length: 0\r\n\r\n",
             via = self.via(),
@@ -98,7 +113,7 @@ impl Phone {
     pub fn register_ok(&self, registrar: SocketAddr) {
         let reply = self.register(registrar, 600);
         assert_eq!(reply.code(), Some(200), "{reply:?}");
-        let contact = format!("<sip:{}@{}>", self.user, self.at);
+        let contact = format!("<sip:{}@{}>", self.user, self.shown);
         let listed = reply.all("Contact");
         assert!(listed.iter().any(|c| c.starts_with(&contact)), "{contact} not in {listed:?}");
     }
@@ -119,7 +134,7 @@ impl Phone {
 
     /// A Via with a branch of its own.
     pub(crate) fn via(&self) -> String {
-        format!("Via: SIP/2.0/UDP {};rport;branch=z9hG4bK{}\r\n", self.at, unique("b"))
+        format!("Via: SIP/2.0/UDP {};rport;branch=z9hG4bK{}\r\n", self.shown, unique("b"))
     }
 
     /// Sends bytes, whatever they are.
@@ -225,7 +240,7 @@ impl Line {
         match request.method() {
             Some("INVITE") => vec![
                 self.reply(request, "180 Ringing", ""),
-                self.reply(request, "200 OK", &session(self.at)),
+                self.reply(request, "200 OK", &session(self.shown)),
             ],
             None | Some("ACK") => Vec::new(),
             Some(_) => vec![self.reply(request, "200 OK", "")],
@@ -241,7 +256,7 @@ impl Line {
              {kind}Content-Length: {length}\r\n\r\n{body}",
             copied = request.copied(),
             user = self.user,
-            at = self.at,
+            at = self.shown,
             length = body.len(),
         )
     }

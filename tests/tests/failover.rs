@@ -41,8 +41,8 @@ fn one_command_makes_the_backup_the_active_and_the_killed_node_returns_as_backup
     let site = Site::pair("failover");
     let (mut one, two) = (site.start(1), site.start(2));
     one.wait_in_step();
-    let alice = Phone::new("alice", (site.net.ip(10), 5060));
-    let bob = Phone::new("bob", (site.net.ip(11), 5060));
+    let alice = Phone::behind_nat("alice", (site.net.ip(10), 5060));
+    let bob = Phone::behind_nat("bob", (site.net.ip(11), 5060));
     alice.register_ok(one.sip);
     bob.register_ok(one.sip);
     two.wait_for_users(&["alice", "bob"]);
@@ -74,6 +74,7 @@ fn one_command_makes_the_backup_the_active_and_the_killed_node_returns_as_backup
     assert_eq!(two.tag_state(), "active");
     stays_silent(&one, &alice);
     who_acts_is_said(&one, &two);
+    assert!(carol.pings().is_empty(), "carol is not behind NAT");
     carol.call(two.sip, "alice").hang_up();
 }
 
@@ -96,7 +97,7 @@ fn the_role_moves_back_and_forth_while_both_nodes_live() {
     let site = Site::pair("switch");
     let (one, two) = (site.start(1), site.start(2));
     one.wait_in_step();
-    let alice = Phone::new("alice", (site.net.ip(10), 5060));
+    let alice = Phone::behind_nat("alice", (site.net.ip(10), 5060));
     alice.register_ok(one.sip);
     for (to, from) in [(&two, &one), (&one, &two), (&two, &one)] {
         switch_to(to);
@@ -113,10 +114,10 @@ fn a_killed_backup_fetches_what_was_registered_meanwhile() {
     let site = Site::pair("backup-dies");
     let (one, mut two) = (site.start(1), site.start(2));
     one.wait_in_step();
-    let alice = Phone::new("alice", (site.net.ip(10), 5060));
+    let alice = Phone::behind_nat("alice", (site.net.ip(10), 5060));
     alice.register_ok(one.sip);
     two.process.kill();
-    let bob = Phone::new("bob", (site.net.ip(11), 5060));
+    let bob = Phone::behind_nat("bob", (site.net.ip(11), 5060));
     bob.register_ok(one.sip);
     let two = site.start(2);
     two.wait_for_users(&["alice", "bob"]);
@@ -133,7 +134,7 @@ fn an_active_that_restarts_alone_is_active_again() {
     one.process.kill();
     let one = site.start(1);
     wait_until("node 1 is active again", PATIENCE, || one.tag_state() == "active");
-    let alice = Phone::new("alice", (site.net.ip(10), 5060));
+    let alice = Phone::behind_nat("alice", (site.net.ip(10), 5060));
     alice.register_ok(one.sip);
     wait_until("it pings", PATIENCE, || !alice.pings_from(one.sip).is_empty());
 }

@@ -115,7 +115,7 @@ fn contacts_are_shown_added_and_removed() {
     let site = Site::pair("mi-contacts");
     let (one, two) = (site.start(1), site.start(2));
     one.wait_in_step();
-    let alice = Phone::new("alice", (site.net.ip(10), 5060));
+    let alice = Phone::behind_nat("alice", (site.net.ip(10), 5060));
     alice.register_ok(one.sip);
     let shown = one.mi("ul_show_contact", json!({"table_name": "location", "aor": "alice"}));
     assert_eq!(shown["AOR"], "alice");
@@ -139,7 +139,7 @@ fn contacts_are_shown_added_and_removed() {
     ];
     // Received and Attr are shown only when there is something to show.
     assert_eq!(names.iter().filter(|n| **n != "Attr").copied().collect::<Vec<_>>(), known);
-    assert_eq!(contact["Contact"], format!("sip:alice@{}", alice.at));
+    assert_eq!(contact["Contact"], format!("sip:alice@{}", alice.shown));
     assert_eq!(contact["Received"], format!("sip:{}", alice.at));
     assert_eq!(contact["User-agent"], "test phone");
     assert_eq!(contact["Cseq"], 1);

@@ -122,6 +122,28 @@ fn alice_calls_nobody(alice: &Phone, node: &tandem_tests::Node) -> Option<u16> {
 }
 
 #[test]
+fn a_phone_behind_nat_is_reached_where_it_registered_from() {
+    let site = Site::pair("nat");
+    let (one, two) = (site.start(1), site.start(2));
+    one.wait_in_step();
+    let alice = Phone::new("alice", (site.net.ip(10), 5060));
+    let bob = Phone::behind_nat("bob", (site.net.ip(11), 5060));
+    alice.register_ok(one.sip);
+    bob.register_ok(one.sip);
+    two.wait_for_users(&["alice", "bob"]);
+    for node in [&one, &two] {
+        let dump = contacts(&node.mi("ul_dump", Json::Null));
+        let flags =
+            |user: &str| dump.iter().find(|c| c["AOR"] == user).map(|c| c["Cflags"].clone());
+        assert_eq!((flags("alice"), flags("bob")), (Some("".into()), Some("NAT".into())));
+    }
+    alice.call(one.sip, "bob").hang_up();
+    bob.call(one.sip, "alice").hang_up();
+    wait_until("the active pings bob", PATIENCE, || !bob.pings_from(one.sip).is_empty());
+    assert!(alice.pings().is_empty(), "alice is not behind NAT");
+}
+
+#[test]
 fn sipp_calls_sipp_through_the_active() {
     let site = Site::pair("sipp-calls");
     let (one, _two) = (site.start(1), site.start(2));

@@ -1,0 +1,150 @@
+//! Child processes that end with the test.
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{breathe, now, wait_until};
+
+/// A running program whose output goes to a file. Dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+/// How a program ended.
+pub type Ended = ExitStatus;
+
+impl Process {
+    /// Starts `program` in `dir`; its output is appended to `log`. It is killed when the thread
+    /// that called this ends, whatever happens to the test.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start(name: &str, program: &Path, args: &[&str], dir: &Path, log: &Path) -> Self {
+        let open = || {
+            File::options()
+                .create(true)
+                .append(true)
+                .open(log)
+                .unwrap_or_else(|e| panic!("cannot open {}: {e}", log.display()))
+        };
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(args)
+            .current_dir(dir)
+            .env_remove("TANDEM_FIFO")
+            .env_remove("OSIPS_FIFO")
+            .env_remove("STATE_DIRECTORY")
+            .stdin(Stdio::null())
+            .stdout(open())
+            .stderr(open())
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {name}: {e}"));
+        Self { name: name.to_owned(), child, log: log.to_owned() }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything it has written so far.
+    #[must_use]
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Sends it a signal; one to a process that has ended goes nowhere.
+    pub fn signal(&mut self, signal: Signal) {
+        // Reaped children keep no id that could meanwhile belong to a stranger.
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            let _ = kill_process(Pid::from_child(&self.child), signal);
+        }
+    }
+
+    /// How it ended; `None` while it runs.
+    pub fn ended(&mut self) -> Option<Ended> {
+        self.child.try_wait().unwrap_or_default()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it still runs after `patience`.
+    pub fn wait(&mut self, patience: Duration) -> Ended {
+        let deadline = now() + patience;
+        loop {
+            if let Some(ended) = self.ended() {
+                return ended;
+            }
+            assert!(now() < deadline, "{} still runs after {patience:?}", self.name);
+            breathe();
+        }
+    }
+
+    /// Ends it without a chance to say goodbye, as `kill -9` does.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits until its output contains `text`.
+    ///
+    /// # Panics
+    /// If it ends before, or `patience` runs out.
+    pub fn wait_for_output(&mut self, text: &str, patience: Duration) {
+        let name = self.name.clone();
+        wait_until(&format!("{name} prints {text:?}"), patience, || {
+            if self.output().contains(text) {
+                return true;
+            }
+            if let Some(ended) = self.ended() {
+                let last = self.output();
+                let signal = ended.signal();
+                assert!(last.contains(text), "{name} ended ({ended}, {signal:?}):\n{last}");
+            }
+            false
+        });
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("---- the last lines of {}\n{}", self.name, tail(&self.output(), 60));
+        }
+    }
+}
+
+/// The last `lines` lines of a text.
+#[must_use]
+pub fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+/// Whether a process with this id runs (a zombie does not).
+#[must_use]
+pub fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name in parentheses may contain anything; the state follows the last one.
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    !matches!(state, None | Some('Z' | 'X'))
+}
+
+/// Sends a signal to a process that the test knows by its id only (a child of its child).
+pub fn signal_to(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}

@@ -181,7 +181,7 @@ fn cluster_row(node: &Node) -> Query {
     ];
     Query::Insert {
         table: "clusterer".into(),
-        values: values.into_iter().map(|(n, v)| (n.into(), v)).collect(),
+        row: values.into_iter().map(|(n, v)| (n.into(), v)).collect(),
     }
 }
 

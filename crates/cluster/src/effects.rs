@@ -20,8 +20,8 @@ pub struct CapId(pub(crate) u32);
 /// When and where a replicated write was made: what conflicts are decided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp {
-    /// Hybrid logical milliseconds.
-    pub ms: u64,
+    /// Hybrid logical microseconds: wall time, pushed forward where it stands still.
+    pub time_us: u64,
     pub node: NodeId,
 }
 

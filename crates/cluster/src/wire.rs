@@ -9,7 +9,7 @@
 //!
 //! - 1 HELLO (level 1): 1 incarnation, 2 level min, 3 level max, 4 clock (unix ms), 5 address
 //!   (repeated: held u8, then 4 or 16 bytes), 6 next envelope number
-//! - 2 ENVELOPE (level 1): 1 number, 2 capability, 3 type, 4 version, 5 stamp ms, 6 stamp node,
+//! - 2 ENVELOPE (level 1): 1 number, 2 capability, 3 type, 4 version, 5 stamp time, 6 stamp node,
 //!   7 payload
 //! - 3 ACK (level 1): 1 highest applied number, 2 envelopes found missing, 3 clock (unix ms)
 //! - 4 CLAIMS (level 1): 1 claim (repeated): 1 tag, 2 epoch, 3 activated at (unix ms), 4 node,
@@ -245,7 +245,7 @@ impl Envelope {
         field(w, 2, &self.capability);
         number(w, 3, self.packet_type.into());
         number(w, 4, self.version.into());
-        number(w, 5, self.stamp.ms);
+        number(w, 5, self.stamp.time_us);
         number(w, 6, self.stamp.node.into());
         field(w, 7, &self.payload);
     }
@@ -256,7 +256,7 @@ impl Envelope {
             capability: Bytes::new(),
             packet_type: 0,
             version: 0,
-            stamp: Stamp { ms: 0, node: 0 },
+            stamp: Stamp { time_us: 0, node: 0 },
             payload: Bytes::new(),
         };
         for item in fields {
@@ -265,7 +265,7 @@ impl Envelope {
                 (2, v) => e.capability = v,
                 (3, v) => e.packet_type = to_u32(v)?,
                 (4, v) => e.version = to_u16(v)?,
-                (5, v) => e.stamp.ms = to_u64(v)?,
+                (5, v) => e.stamp.time_us = to_u64(v)?,
                 (6, v) => e.stamp.node = to_u32(v)?,
                 (7, v) => e.payload = v,
                 _ => {}
@@ -495,7 +495,7 @@ mod tests {
                     capability,
                     packet_type: node,
                     version,
-                    stamp: Stamp { ms: n, node },
+                    stamp: Stamp { time_us: n, node },
                     payload,
                 })
             ),

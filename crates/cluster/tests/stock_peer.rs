@@ -171,7 +171,7 @@ fn a_peer_without_hello_is_stock_and_gets_plain_packets() {
     assert!(s.of_type("tandem", 2).is_empty());
     let cap = s.cap;
     let payload = Bytes::from_static(b"change");
-    let stamp = Stamp { ms: 1, node: 1 };
+    let stamp = Stamp { time_us: 1, node: 1 };
     let mut result = None;
     s.input(|m, now, out| {
         result = m.broadcast(now, cap, 3, 5, &payload, stamp, out).ok();

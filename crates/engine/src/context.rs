@@ -41,6 +41,20 @@ pub struct Branch {
     pub flags: u32,
 }
 
+/// What `record_route()` asks for. The header is written when the request leaves, because only
+/// then it is known from which socket it does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordRoute {
+    /// Off while parameters are collected for a header that nobody has asked for yet.
+    pub wanted: bool,
+    /// User part of the URI; empty: none.
+    pub user: Bytes,
+    /// Parameters of the URI behind `lr`, each with its `;`.
+    pub params: Bytes,
+    /// Two headers with `r2=on` when the request leaves from another socket than it came to.
+    pub double: bool,
+}
+
 /// The last parse or script error, for error_route and `sl_reply_error`.
 #[derive(Clone, Debug, Default)]
 pub struct ScriptError {
@@ -67,6 +81,7 @@ pub struct Ctx {
     /// The Route headers of the message were dealt with (`loose_route`): they no longer choose
     /// the next hop.
     pub routes_taken: bool,
+    pub record_route: Option<RecordRoute>,
     /// The kind of block that runs.
     pub block: Routes,
     /// The reply that a failure route looks at through `$(<reply>...)`.
@@ -92,6 +107,7 @@ impl Ctx {
             reply_headers: Vec::new(),
             force_rport: false,
             routes_taken: false,
+            record_route: None,
             block,
             reply: None,
             request: None,
@@ -104,6 +120,11 @@ impl Ctx {
     /// The Request-URI as it stands now.
     pub fn request_uri(&self) -> &[u8] {
         self.target.uri.as_deref().unwrap_or_else(|| self.msg.request_uri())
+    }
+
+    /// Whether any module attached something to this message.
+    pub(crate) fn has_sections(&self) -> bool {
+        !self.sections.is_empty()
     }
 
     /// What module `slot` attached to this message.

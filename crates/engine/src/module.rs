@@ -252,6 +252,10 @@ pub trait Module: Any + std::marker::Send + Sync {
         false
     }
 
+    /// The run of a request has ended, for good: a suspended one has come back before. What the
+    /// module began for the request and nobody took up is let go here.
+    fn request_ended(&self, _cx: &mut Cx<'_>, _ctx: &mut Ctx) {}
+
     /// The node ends.
     fn shutdown(&self, _cx: &mut Cx<'_>) {}
 }
@@ -357,10 +361,15 @@ impl Cx<'_> {
     }
 
     /// Runs a script block on a context after this step; it comes back to
-    /// [`Module::route_ended`] with `token`.
-    pub fn run_route(&mut self, route: RouteId, ctx: Box<Ctx>, token: u64) {
+    /// [`Module::route_ended`] with `token`. When too many routes wait already, the context comes
+    /// back at once and the route does not run.
+    pub fn run_route(&mut self, route: RouteId, ctx: Box<Ctx>, token: u64) -> Option<Box<Ctx>> {
+        if !self.worker.has_room_for_job() {
+            return Some(ctx);
+        }
         let slot = self.slot;
         self.worker.add_job(Job::Route { route, ctx, done: Some((slot, token)) });
+        None
     }
 }
 

@@ -201,6 +201,13 @@ impl WorkerState {
         self.wheel.insert(at, (slot, timer));
     }
 
+    /// Whether another route may wait; counts one that has to be refused.
+    pub(crate) fn has_room_for_job(&mut self) -> bool {
+        let room = self.jobs.len() < JOBS_MAX;
+        self.jobs_dropped += u64::from(!room);
+        room
+    }
+
     pub(crate) fn add_job(&mut self, job: Job) {
         if self.jobs.len() < JOBS_MAX {
             self.jobs.push_back(job);

@@ -54,14 +54,14 @@ impl Outbox {
             .clock
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(wall.max(last + 1)))
             .unwrap_or_default();
-        Stamp { ms: wall.max(last + 1), node: self.node }
+        Stamp { time_us: wall.max(last + 1), node: self.node }
     }
 
     /// Keeps later stamps above one that a peer gave (at most an hour ahead of our own clock,
     /// so that one broken clock cannot take the whole cluster with it).
     pub fn hear(&self, now: Now, stamp: Stamp) {
         let limit = (now.unix_ms + 3_600_000).saturating_mul(1000);
-        self.clock.fetch_max(stamp.ms.min(limit), Ordering::Relaxed);
+        self.clock.fetch_max(stamp.time_us.min(limit), Ordering::Relaxed);
     }
 
     /// Appends a change; to be called with the lock of `shard` held.
@@ -99,7 +99,7 @@ mod tests {
         let b = outbox.stamp(at(1000));
         let c = outbox.stamp(at(10));
         assert!(a < b && b < c);
-        outbox.hear(at(1000), Stamp { ms: 5_000_000, node: 2 });
-        assert!(outbox.stamp(at(1000)).ms > 5_000_000);
+        outbox.hear(at(1000), Stamp { time_us: 5_000_000, node: 2 });
+        assert!(outbox.stamp(at(1000)).time_us > 5_000_000);
     }
 }

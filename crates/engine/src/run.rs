@@ -246,9 +246,9 @@ fn end_of(how: End) -> RouteEnd {
     RouteEnd { dropped: how == End::Drop, failed: matches!(how, End::Limit | End::Assert) }
 }
 
-fn finish(cx: &mut Cx<'_>, ctx: Box<Ctx>, after: After, end: RouteEnd) {
+fn finish(cx: &mut Cx<'_>, mut ctx: Box<Ctx>, after: After, end: RouteEnd) {
     match after {
-        After::Nothing => {}
+        After::Nothing => request_ended(cx, &mut ctx),
         After::Reply => {
             // `drop` vetoes provisional replies only (script-language: "Control flow").
             if !(end.dropped && ctx.msg.status() < 200) {
@@ -262,6 +262,17 @@ fn finish(cx: &mut Cx<'_>, ctx: Box<Ctx>, after: After, end: RouteEnd) {
                 cx.for_slot(slot, |cx| module.route_ended(cx, token, ctx, end));
             }
         }
+    }
+}
+
+/// Tells the modules that attached something to the message that its run is over.
+fn request_ended(cx: &mut Cx<'_>, ctx: &mut Ctx) {
+    if !ctx.has_sections() {
+        return;
+    }
+    let node = Arc::clone(cx.node);
+    for (slot, _, module) in node.loaded() {
+        cx.for_slot(slot, |cx| module.request_ended(cx, ctx));
     }
 }
 

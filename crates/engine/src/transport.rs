@@ -8,7 +8,7 @@ use tandem_sip::{
     add_via, build_reply, mark_received, remove_top_via, write,
 };
 
-use crate::context::{Branch, Ctx, Source};
+use crate::context::{Branch, Ctx, RecordRoute, Source};
 use crate::core::stat;
 use crate::effect::Send;
 use crate::log::Level;
@@ -149,10 +149,34 @@ pub fn prepare_request(
         let line = [b"Route: ", &branch.path[..], b"\r\n"].concat();
         edits.prepend_header(&ctx.msg, line);
     }
+    if let Some(route) = ctx.record_route.as_ref().filter(|route| route.wanted) {
+        let lines = record_route_lines(node, route, ctx.source.socket, socket);
+        edits.prepend_header(&ctx.msg, lines);
+    }
     // A Via that cannot be read was refused before the script ran.
     let _ = mark_received(&ctx.msg, &mut edits, &received(&ctx.source, ctx.force_rport));
     add_via(&ctx.msg, &mut edits, via_line(node, socket, via_branch));
     Ok(Prepared { bytes: written(&ctx.msg, &edits), to, socket })
+}
+
+/// The Record-Route headers of a request that came to socket `from` and leaves from `to`: one, or
+/// two with the nearer to the next hop first (RFC 5658 3).
+fn record_route_lines(node: &Node, route: &RecordRoute, from: SocketId, to: SocketId) -> Vec<u8> {
+    let two = route.double && from != to;
+    let mut lines = Vec::with_capacity(192);
+    for socket in [to, from].into_iter().skip(usize::from(!two)) {
+        let sent_by = node.sockets.get(socket).map(|s| s.sent_by()).unwrap_or_default();
+        lines.extend_from_slice(b"Record-Route: <sip:");
+        if !route.user.is_empty() {
+            lines.extend_from_slice(&route.user);
+            lines.push(b'@');
+        }
+        lines.extend_from_slice(sent_by.as_bytes());
+        lines.extend_from_slice(if two { b";r2=on;lr" } else { b";lr" });
+        lines.extend_from_slice(&route.params);
+        lines.extend_from_slice(b">\r\n");
+    }
+    lines
 }
 
 /// Our Via header for a socket, the whole line.

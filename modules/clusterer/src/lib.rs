@@ -29,7 +29,7 @@ use tandem_script::value::Value;
 use config::{NodeRow, Settings};
 
 /// The table of `clusterer`.
-pub static CLUSTERER: ModuleDef = ModuleDef {
+pub static MODULE: ModuleDef = ModuleDef {
     name: "clusterer",
     help: "Nodes that replicate to each other, and who of them acts.",
     dependencies: &[tandem_engine::table::needs("proto_bin")],

@@ -10,7 +10,7 @@ use tandem_engine::table::param;
 use tandem_script::sig::{ParamKind, ParamSig};
 
 /// The table of `db_sqlite`.
-pub static DB_SQLITE: ModuleDef = ModuleDef {
+pub static MODULE: ModuleDef = ModuleDef {
     name: "db_sqlite",
     help: "Databases in a file.",
     dependencies: &[],

@@ -11,7 +11,7 @@ use tandem_sip::HeaderName;
 const MAX_VALUE: &[ArgSig] = &[arg("max_value", ArgKind::Int)];
 
 /// The table of `maxfwd`.
-pub static MAXFWD: ModuleDef = ModuleDef {
+pub static MODULE: ModuleDef = ModuleDef {
     name: "maxfwd",
     help: "The hop limit of requests.",
     dependencies: &[],

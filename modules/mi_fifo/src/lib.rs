@@ -10,7 +10,7 @@ use tandem_engine::table::param;
 use tandem_script::sig::ParamKind;
 
 /// The table of `mi_fifo`.
-pub static MI_FIFO: ModuleDef = ModuleDef {
+pub static MODULE: ModuleDef = ModuleDef {
     name: "mi_fifo",
     help: "Management commands through a named pipe.",
     dependencies: &[],

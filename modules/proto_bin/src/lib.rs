@@ -10,7 +10,7 @@ use tandem_engine::table::param;
 use tandem_script::sig::ParamKind;
 
 /// The table of `proto_bin`.
-pub static PROTO_BIN: ModuleDef = ModuleDef {
+pub static MODULE: ModuleDef = ModuleDef {
     name: "proto_bin",
     help: "The binary protocol between the nodes of a cluster.",
     dependencies: &[],

@@ -10,7 +10,7 @@ use tandem_engine::table::param;
 use tandem_script::sig::ParamKind;
 
 /// The table of `proto_udp`.
-pub static PROTO_UDP: ModuleDef = ModuleDef {
+pub static MODULE: ModuleDef = ModuleDef {
     name: "proto_udp",
     help: "SIP over UDP.",
     dependencies: &[],

@@ -12,7 +12,7 @@ use tandem_script::value::Value;
 use tandem_sl::Sl;
 
 /// The table of `signaling`.
-pub static SIGNALING: ModuleDef = ModuleDef {
+pub static MODULE: ModuleDef = ModuleDef {
     name: "signaling",
     help: "Replies, with a transaction if there is one.",
     dependencies: &[],

@@ -22,7 +22,7 @@ const MIME: &[ArgSig] = &[optional("mime", ArgKind::Str)];
 const URI_PARAM: &[ArgSig] = &[arg("param", ArgKind::Str), optional("value", ArgKind::Str)];
 
 /// The table of `sipmsgops`.
-pub static SIPMSGOPS: ModuleDef = ModuleDef {
+pub static MODULE: ModuleDef = ModuleDef {
     name: "sipmsgops",
     help: "Questions about a message, and changes of its headers.",
     dependencies: &[],

@@ -11,7 +11,7 @@ use tandem_script::sig::{ArgKind, ParamKind, Routes};
 use tandem_sip::{Message, Method};
 
 /// The table of `sl`.
-pub static SL: ModuleDef = ModuleDef {
+pub static MODULE: ModuleDef = ModuleDef {
     name: "sl",
     help: "Replies without state.",
     dependencies: &[],

@@ -1,1 +1,53 @@
-//! The `tm` module.
+//! The `tm` module: stateful processing of requests.
+//!
+//! A transaction is made by `t_newtran`, `t_reply` or `t_relay`. From then on retransmissions are
+//! absorbed, branches are sent and sent again, replies are matched and passed on, and the script
+//! is asked in branch, onreply and failure routes. The state machines are those of
+//! `tandem_transaction`; this crate finds transactions, builds messages and runs routes.
+//!
+//! # Promises
+//! - A transaction is a serial object: while one of its routes runs or waits, at most 32 further
+//!   events wait; more are dropped and counted. No lock is held while a script runs.
+//! - Memory is bounded: above 100,000 transactions new calls get 503 with Retry-After.
+//! - Each transaction ends, whatever the script does with it.
+//! - Replies are matched by a random label in our Via branch, which nobody can guess.
+//!
+//! # What is not here
+//! DNS failover and blacklists, local requests (`t_new_request`, `tm:uac_dlg`, `local_route`),
+//! branch injection, anycast. An ACK to a 2xx is known by its branch only.
+//!
+//! # Files
+//! `table.rs` finds transactions; `record.rs` is what is kept of one; `drive.rs` feeds the
+//! machine and carries its effects out; `replies.rs` and `upstream.rs` are the way back;
+//! `relay.rs` the way on; `via_branch.rs` our Via branch.
+
+mod drive;
+mod functions;
+mod params;
+mod record;
+mod relay;
+mod replies;
+mod stats;
+mod table;
+mod tm;
+mod upstream;
+mod variables;
+mod via_branch;
+
+use tandem_engine::module::ModuleDef;
+
+pub use tm::Tm;
+
+/// The table of the module.
+pub static MODULE: ModuleDef = ModuleDef {
+    name: "tm",
+    help: "Stateful processing of requests: transactions, forking, failure routes.",
+    dependencies: &[],
+    params: params::PARAMS,
+    functions: functions::FUNCTIONS,
+    variables: variables::VARIABLES,
+    mi: &[],
+    statistics: stats::STATISTICS,
+    events: &[],
+    build: Tm::build,
+};

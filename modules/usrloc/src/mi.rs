@@ -345,7 +345,7 @@ fn cluster_sync(call: &mut MiCall<'_, '_>) -> MiOutcome {
     }
     let now = call.cx.now;
     let membership = call.cx.node.membership();
-    let clusters = membership.status(now).map(|s| s.clusters).unwrap_or_default();
+    let clusters = membership.status().map(|s| s.clusters).unwrap_or_default();
     let own = clusters.into_iter().filter(|c| c.cluster == usrloc.params.cluster);
     let mut caps = own.flat_map(|c| c.capabilities);
     let cap = caps.find(|c| c.name == usrloc.capability()).map(|c| c.cap);

@@ -15,8 +15,9 @@ use tandem_engine::endpoint::{self, Endpoint, Owner};
 use tandem_engine::log::Level;
 use tandem_engine::sockets::Proto;
 use tandem_engine::worker::Worker;
-use tandem_net::{AddressWatch, BinEvent, BinHandle, BinOptions, Command, is_local_address};
-use tokio::io::unix::AsyncFd;
+use tandem_net::{
+    AddressWatch, BinEvent, BinHandle, BinOptions, Command, Interest, Poller, is_local_address,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -83,7 +84,7 @@ struct Inputs {
     bin: mpsc::Receiver<BinEvent>,
     db: mpsc::Receiver<Completion>,
     fifo: mpsc::Receiver<FifoRequest>,
-    addresses: Option<AsyncFd<AddressWatch>>,
+    addresses: mpsc::Receiver<()>,
 }
 
 /// What woke the control thread.
@@ -116,12 +117,8 @@ impl<'a> Control<'a> {
             shared.node.loaded().flat_map(|(_, _, m)| m.endpoints()).collect();
         let databases = open_databases(shared, &endpoints, &completions).await?;
         let (fifo, requests) = open_fifo(&endpoints)?;
-        let addresses = AddressWatch::open().and_then(AsyncFd::new);
-        if let Err(e) = &addresses {
-            let text = format!("addresses that come and go are not noticed: {e}");
-            log::line(shared.clock.now(), Level::Warning, &text);
-        }
-        let inputs = Inputs { workers, bin: bin_in, db, fifo: requests, addresses: addresses.ok() };
+        let addresses = watch_addresses(shared);
+        let inputs = Inputs { workers, bin: bin_in, db, fifo: requests, addresses };
         Ok(Self {
             shared,
             worker,
@@ -195,7 +192,7 @@ impl<'a> Control<'a> {
             Some(event) = inputs.bin.recv() => Woken::Bin(event),
             Some(done) = inputs.db.recv() => Woken::Db(done),
             Some(request) = inputs.fifo.recv() => Woken::Fifo(request),
-            () = readable(inputs.addresses.as_ref()) => Woken::Addresses,
+            Some(()) = inputs.addresses.recv() => Woken::Addresses,
             () = timer => Woken::Time,
             _ = terminate.recv() => Woken::Signal,
             _ = interrupt.recv() => Woken::Signal,
@@ -217,12 +214,7 @@ impl<'a> Control<'a> {
                 }
                 self.step(Input::Mi { request: self.requests, text: request.body }, out);
             }
-            Woken::Addresses => {
-                if let Some(watch) = self.inputs.addresses.as_mut() {
-                    let _ = watch.get_mut().read(&mut Vec::new());
-                }
-                self.step(Input::Addresses(self.held()), out);
-            }
+            Woken::Addresses => self.step(Input::Addresses(self.held()), out),
             Woken::Time => {}
             Woken::Signal => return true,
         }
@@ -331,15 +323,34 @@ impl<'a> Control<'a> {
     }
 }
 
-async fn readable(watch: Option<&AsyncFd<AddressWatch>>) {
-    match watch {
-        Some(watch) => {
-            if let Ok(mut guard) = watch.readable().await {
-                guard.clear_ready();
-            }
+/// Tells of every change of the host's addresses, from a thread that does nothing else.
+#[expect(clippy::disallowed_methods, reason = "the server owns its threads")]
+fn watch_addresses(shared: &Shared) -> mpsc::Receiver<()> {
+    let (changed, changes) = mpsc::channel(1);
+    let opened = AddressWatch::open().and_then(|watch| {
+        let poller = Poller::new()?;
+        poller.add(&watch, 0, Interest::Read)?;
+        Ok((watch, poller))
+    });
+    match opened {
+        Ok((mut watch, poller)) => {
+            std::thread::spawn(move || {
+                let (mut ready, mut events) = (Vec::new(), Vec::new());
+                while !changed.is_closed() && poller.wait(&mut ready, None).is_ok() {
+                    events.clear();
+                    if watch.read(&mut events).is_err() || changed.blocking_send(()).is_err() {
+                        return;
+                    }
+                    ready.clear();
+                }
+            });
         }
-        None => std::future::pending().await,
+        Err(e) => {
+            let text = format!("addresses that come and go are not noticed: {e}");
+            log::line(shared.clock.now(), Level::Warning, &text);
+        }
     }
+    changes
 }
 
 async fn open_databases(

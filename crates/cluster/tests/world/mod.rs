@@ -212,19 +212,19 @@ impl World {
         let node = self.nodes.get_mut(&id).unwrap();
         match effect {
             Effect::Deliver { payload, stamp, .. } => {
-                let stamp = stamp.unwrap_or(Stamp { ms: 0, node: 0 });
+                let stamp = stamp.unwrap_or(Stamp { time_us: 0, node: 0 });
                 node.merge(payload[0], stamp, payload[1]);
             }
             Effect::DeliverSync { records, form: Form::Tandem, .. } => {
                 for r in records {
                     let ms = u64::from_le_bytes(r[2..10].try_into().unwrap());
                     let from = u32::from_le_bytes(r[10..14].try_into().unwrap());
-                    node.merge(r[0], Stamp { ms, node: from }, r[1]);
+                    node.merge(r[0], Stamp { time_us: ms, node: from }, r[1]);
                 }
             }
             Effect::DeliverSync { records, form: Form::Stock, .. } => {
                 for r in records {
-                    node.merge(r[0], Stamp { ms: 1, node: 0 }, r[1]);
+                    node.merge(r[0], Stamp { time_us: 1, node: 0 }, r[1]);
                 }
             }
             Effect::SnapshotWanted { request, buckets, form, .. } => {
@@ -232,7 +232,7 @@ impl World {
                 let encode = |(k, (stamp, v)): (&u8, &(Stamp, u8))| {
                     let mut r = vec![*k, *v];
                     if *form == Form::Tandem {
-                        r.extend(stamp.ms.to_le_bytes());
+                        r.extend(stamp.time_us.to_le_bytes());
                         r.extend(stamp.node.to_le_bytes());
                     }
                     Bytes::from(r)
@@ -253,7 +253,7 @@ impl World {
     pub fn write(&mut self, id: NodeId, key: u8, value: u8) -> Option<Replicated> {
         let time = self.time();
         let node = self.nodes.get_mut(&id).unwrap();
-        let stamp = Stamp { ms: time.unix_ms, node: id };
+        let stamp = Stamp { time_us: time.unix_ms, node: id };
         node.merge(key, stamp, value);
         let cap = node.cap;
         let payload = Bytes::from(vec![key, value]);
@@ -384,7 +384,7 @@ impl Node {
         let mut digests = Digests { count: self.records.len() as u64, ..Digests::default() };
         for (key, (stamp, value)) in &self.records {
             digests.buckets[usize::from(*key)] = stamp
-                .ms
+                .time_us
                 .wrapping_mul(31)
                 .wrapping_add(u64::from(*value) + u64::from(stamp.node) + 1);
         }

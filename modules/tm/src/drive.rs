@@ -1,0 +1,349 @@
+//! From events to the state machine, and from its effects to what is sent.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tandem_engine::context::Ctx;
+use tandem_engine::effect::Send;
+use tandem_engine::module::{Cx, Timer as WheelTimer};
+use tandem_engine::sockets::SocketId;
+use tandem_sip::{Message, Method, build_ack, build_cancel};
+use tandem_transaction::{BranchIndex, CancelReason, Dest, Effect, Effects, Kind, Timer};
+
+use crate::record::{Event, INBOX_MAX, Record};
+use crate::stats;
+use crate::table::{Cell, Tx};
+use crate::tm::Tm;
+use crate::via_branch::TxId;
+
+/// The reply that a step is about.
+pub(crate) struct ReplyIn<'a> {
+    pub(crate) msg: &'a Message,
+    /// As it goes upstream.
+    pub(crate) bytes: Bytes,
+    /// Its ACK has been sent.
+    pub(crate) acked: bool,
+    /// The script vetoed it.
+    pub(crate) vetoed: bool,
+}
+
+/// All branches have failed; the best result.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decided {
+    pub(crate) branch: Option<BranchIndex>,
+    pub(crate) code: u16,
+}
+
+impl Tm {
+    /// Gives an event to a transaction, now or when its route has ended.
+    pub(crate) fn deliver(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>, event: Event) {
+        let mut cell = tx.cell.lock();
+        if cell.busy.is_some() {
+            if cell.inbox.len() < INBOX_MAX {
+                cell.inbox.push_back(event);
+            } else {
+                self.count(cx, stats::DROPPED_EVENTS);
+            }
+            return;
+        }
+        self.handle(cx, tx, &mut cell, event);
+        self.settle(cx, tx, cell);
+    }
+
+    /// Handles what waited, until a route runs again, and drops the transaction at its end.
+    pub(crate) fn settle(
+        &self,
+        cx: &mut Cx<'_>,
+        tx: &Arc<Tx>,
+        mut cell: parking_lot::MutexGuard<'_, Cell>,
+    ) {
+        while cell.busy.is_none()
+            && let Some(event) = cell.inbox.pop_front()
+        {
+            self.handle(cx, tx, &mut cell, event);
+        }
+        // Timers that came while a route ran.
+        if cell.busy.is_none() {
+            self.fire_due(cx, tx, &mut cell);
+        }
+        let ended = cell.record.machine.is_ended();
+        drop(cell);
+        if ended {
+            self.table.remove(tx);
+        }
+    }
+
+    /// A timer of the transaction came back from the wheel.
+    pub(crate) fn on_wheel(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>) {
+        let cell = tx.cell.lock();
+        if cell.busy.is_none() {
+            self.settle(cx, tx, cell);
+        }
+    }
+
+    fn handle(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>, cell: &mut Cell, event: Event) {
+        let now = cx.now;
+        let record = &mut cell.record;
+        let mut fx = std::mem::take(&mut record.effects);
+        match event {
+            Event::Reply { branch, ctx } => {
+                record.effects = fx;
+                return self.on_reply(cx, tx, cell, branch, ctx);
+            }
+            Event::CancelReply { branch, code } => {
+                record.machine.on_cancel_reply(now, branch, code, &mut fx);
+            }
+            Event::Cancel { reason } => {
+                if record.pass_reason {
+                    record.reason = reason;
+                }
+                record.machine.on_cancel(now, &mut fx);
+            }
+            Event::Retransmission => record.machine.on_request_retransmission(&mut fx),
+            Event::Ack => record.machine.on_ack(now, &mut fx),
+            Event::Local { code, bytes } => {
+                record.effects = fx;
+                self.send_local(cx, tx.id, record, code, bytes);
+                return;
+            }
+            Event::SendFailed { branch } => {
+                record.machine.on_send_error(now, branch, 477, &mut fx);
+            }
+            Event::Release => record.machine.release(now, &mut fx),
+        }
+        self.finish_step(cx, tx, cell, fx, None);
+    }
+
+    fn fire_due(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>, cell: &mut Cell) {
+        let now = cx.now;
+        // Each round takes one entry out; what is armed in between lies in the future.
+        while cell.busy.is_none() {
+            let timers = &cell.record.timers;
+            let due = timers.iter().enumerate().filter(|(_, (_, at))| *at <= now.mono_ns);
+            let Some((place, _)) = due.min_by_key(|(_, (_, at))| *at) else { return };
+            let (timer, at) = cell.record.timers.swap_remove(place);
+            let mut fx = std::mem::take(&mut cell.record.effects);
+            cell.record.machine.on_timer(now, timer, at, &mut fx);
+            if timer == Timer::G
+                && fx.as_slice().iter().any(|e| matches!(e, Effect::SendReply { .. }))
+            {
+                self.count(cx, stats::RETRANSMITTED_REPLIES);
+            }
+            self.finish_step(cx, tx, cell, fx, None);
+        }
+    }
+
+    /// Carries the effects of a step out, and what follows when all branches have failed.
+    pub(crate) fn finish_step(
+        &self,
+        cx: &mut Cx<'_>,
+        tx: &Arc<Tx>,
+        cell: &mut Cell,
+        mut fx: Effects,
+        reply: Option<&ReplyIn<'_>>,
+    ) {
+        let decided = self.perform(cx, tx.id, &mut cell.record, &mut fx, reply);
+        cell.record.effects = fx;
+        if let Some(decided) = decided {
+            self.decide(cx, tx, cell, decided);
+        }
+    }
+
+    /// Carries effects out. What has to be decided about failed branches is left to the caller.
+    pub(crate) fn perform(
+        &self,
+        cx: &mut Cx<'_>,
+        id: TxId,
+        record: &mut Record,
+        fx: &mut Effects,
+        reply: Option<&ReplyIn<'_>>,
+    ) -> Option<Decided> {
+        let mut decided = None;
+        for effect in fx.drain() {
+            match effect {
+                Effect::SendReply { bytes } => send_reply(cx, record, bytes),
+                Effect::SendBranch { branch, dest, bytes } => {
+                    self.send_branch(cx, id, record, branch, dest, bytes);
+                }
+                Effect::SendAck { branch } => {
+                    if let Some(reply) = reply.filter(|r| !r.acked) {
+                        send_ack(cx, record, branch, reply.msg);
+                    }
+                }
+                Effect::SendCancel { branch, reason } => send_cancel(cx, record, branch, reason),
+                Effect::SetTimer { timer, at } => {
+                    record.timers.push((timer, at));
+                    cx.set_timer(at, WheelTimer { kind: 0, id: id.token(0) });
+                }
+                Effect::Relay { code, .. } => {
+                    if let Some(reply) = reply.filter(|r| !(r.vetoed && code < 200)) {
+                        self.relay(cx, id, record, code, reply.bytes.clone());
+                    }
+                }
+                Effect::BranchEnded { branch, code, local } => {
+                    self.count_timeout(cx, record, branch, code, local);
+                }
+                Effect::Final { branch, code, .. } => decided = Some(Decided { branch, code }),
+                Effect::Ended => {}
+            }
+        }
+        decided
+    }
+
+    /// Passes a reply of a branch on.
+    pub(crate) fn relay(
+        &self,
+        cx: &mut Cx<'_>,
+        id: TxId,
+        record: &mut Record,
+        code: u16,
+        bytes: Bytes,
+    ) {
+        if self.answer(cx, id, record, code, bytes) {
+            record.last_local = false;
+            self.count(cx, stats::RELAYED_REPLIES);
+        }
+    }
+
+    /// Sends a reply of our own; `false` if a final one was sent before.
+    pub(crate) fn send_local(
+        &self,
+        cx: &mut Cx<'_>,
+        id: TxId,
+        record: &mut Record,
+        code: u16,
+        bytes: Bytes,
+    ) -> bool {
+        let sent = self.answer(cx, id, record, code, bytes);
+        if sent {
+            record.last_local = true;
+            self.count(cx, stats::LOCAL_REPLIES);
+        }
+        sent
+    }
+
+    fn answer(
+        &self,
+        cx: &mut Cx<'_>,
+        id: TxId,
+        record: &mut Record,
+        code: u16,
+        bytes: Bytes,
+    ) -> bool {
+        let before = record.machine.last_code();
+        let mut fx = Effects::new();
+        if record.machine.reply(cx.now, code, bytes, &mut fx).is_err() {
+            return false;
+        }
+        // A reply never makes a winner: there is nothing to decide.
+        self.perform(cx, id, record, &mut fx, None);
+        if before < 200 && code >= 200 {
+            self.count(cx, stats::CLASSES + usize::from(code / 100).clamp(2, 6) - 2);
+        }
+        true
+    }
+
+    fn send_branch(
+        &self,
+        cx: &mut Cx<'_>,
+        id: TxId,
+        record: &mut Record,
+        branch: BranchIndex,
+        dest: Dest,
+        bytes: Bytes,
+    ) {
+        let Some(leg) = record.leg_mut(branch) else { return };
+        let again = leg.sends;
+        leg.sends = again.saturating_add(1);
+        if again > 0 {
+            self.count(cx, stats::RETRANSMITTED_REQUESTS + (again as usize - 1).min(3));
+        }
+        let send =
+            Send { socket: SocketId(dest.socket as u16), to: dest.addr, payload: bytes, ticket: 0 };
+        cx.send(send, id.token(branch.0));
+    }
+
+    fn count_timeout(
+        &self,
+        cx: &mut Cx<'_>,
+        record: &Record,
+        branch: BranchIndex,
+        code: u16,
+        local: bool,
+    ) {
+        if code != 408 || !local {
+            return;
+        }
+        let rang = record.machine.branch(branch).is_some_and(|view| view.last_code > 0);
+        let invite = record.machine.kind() == Kind::Invite;
+        self.count(cx, if rang && invite { stats::TIMEOUT_INVITE } else { stats::TIMEOUT });
+    }
+
+    pub(crate) fn count(&self, cx: &Cx<'_>, index: usize) {
+        if self.params.stats {
+            cx.count(index, 1);
+        }
+    }
+}
+
+/// A 2xx to REGISTER tells a phone that its contact is kept, so a peer has to know it first
+/// (decisions: "Gates").
+fn send_reply(cx: &mut Cx<'_>, record: &Record, payload: Bytes) {
+    let socket = record.saved.source.socket;
+    let send = Send { socket, to: record.reply_to, payload, ticket: 0 };
+    let registered = record.saved.msg.method() == Method::Register
+        && (200..300).contains(&record.machine.last_code());
+    if registered {
+        cx.out.send_gated(send);
+    } else {
+        cx.out.send(send);
+    }
+}
+
+pub(crate) fn send_ack(cx: &mut Cx<'_>, record: &Record, branch: BranchIndex, reply: &Message) {
+    let Some(view) = record.machine.branch(branch) else { return };
+    let Ok(sent) = Message::parse(view.request.clone()) else { return };
+    // A reply without To cannot be acknowledged; its sender gives up by timer H.
+    let Ok(ack) = build_ack(&sent, reply, b"") else { return };
+    send_to(cx, view.dest, ack);
+}
+
+fn send_cancel(cx: &mut Cx<'_>, record: &Record, branch: BranchIndex, reason: CancelReason) {
+    let Some(view) = record.machine.branch(branch) else { return };
+    let Ok(sent) = Message::parse(view.request.clone()) else { return };
+    let lines = cancel_headers(record, reason);
+    if let Ok(cancel) = build_cancel(&sent, &lines) {
+        send_to(cx, view.dest, cancel);
+    }
+}
+
+fn send_to(cx: &mut Cx<'_>, dest: &Dest, payload: Vec<u8>) {
+    let socket = SocketId(dest.socket as u16);
+    cx.out.send(Send { socket, to: dest.addr, payload: payload.into(), ticket: 0 });
+}
+
+/// The Reason of a CANCEL (RFC 3326), in the words of the field.
+fn cancel_headers(record: &Record, reason: CancelReason) -> Bytes {
+    let fixed: &'static [u8] = match reason {
+        CancelReason::Originator if !record.reason.is_empty() => return record.reason.clone(),
+        CancelReason::Originator => b"Reason: SIP;cause=487;text=\"ORIGINATOR_CANCEL\"\r\n",
+        CancelReason::CompletedElsewhere => {
+            b"Reason: SIP ;cause=200 ;text=\"Call completed elsewhere\"\r\n"
+        }
+        CancelReason::NoAnswer => b"Reason: SIP;cause=480;text=\"NO_ANSWER\"\r\n",
+        CancelReason::Answered(code) => {
+            return Bytes::from(format!("Reason: SIP;cause={code}\r\n"));
+        }
+    };
+    Bytes::from_static(fixed)
+}
+
+/// The Reason lines of a request.
+pub(crate) fn reason_lines(ctx: &Ctx) -> Bytes {
+    let mut lines = Vec::new();
+    for header in ctx.msg.headers_by_text(b"Reason") {
+        lines.extend_from_slice(header.line());
+        lines.extend_from_slice(b"\r\n");
+    }
+    Bytes::from(lines)
+}

@@ -1,0 +1,80 @@
+//! Module parameters.
+
+use tandem_engine::module::{Build, BuildError};
+use tandem_engine::table::param;
+use tandem_script::sig::{ParamKind, ParamSig};
+use tandem_transaction::{Settings, Timers};
+
+pub(crate) const PARAMS: &[ParamSig] = &[
+    param("fr_timeout", ParamKind::Int, Some("30"), "Seconds to wait for a final reply or an ACK."),
+    param(
+        "fr_inv_timeout",
+        ParamKind::Int,
+        Some("120"),
+        "Seconds to wait for a final reply to an INVITE after a provisional one.",
+    ),
+    param("wt_timer", ParamKind::Int, Some("5"), "Seconds a finished transaction lingers."),
+    param("T1_timer", ParamKind::Int, Some("500"), "First retransmission interval, in ms."),
+    param("T2_timer", ParamKind::Int, Some("4000"), "Longest retransmission interval, in ms."),
+    param(
+        "restart_fr_on_each_reply",
+        ParamKind::Int,
+        Some("1"),
+        "Every provisional reply restarts fr_inv_timeout, not only the first.",
+    ),
+    param("auto_100trying", ParamKind::Int, Some("1"), "Answer an INVITE with 100 at once."),
+    param("disable_6xx_block", ParamKind::Int, Some("0"), "Treat a 6xx like any negative reply."),
+    param(
+        "onreply_avp_mode",
+        ParamKind::Int,
+        Some("0"),
+        "1: the transaction's AVPs are visible in onreply routes.",
+    ),
+    param("enable_stats", ParamKind::Int, Some("1"), "Keep the statistics."),
+];
+
+/// The parameters as numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Params {
+    pub(crate) timers: Timers,
+    pub(crate) settings: Settings,
+    pub(crate) auto_100trying: bool,
+    pub(crate) onreply_avps: bool,
+    pub(crate) stats: bool,
+}
+
+impl Params {
+    pub(crate) fn read(build: &Build<'_>) -> Result<Self, BuildError> {
+        let timers = Timers {
+            t1_ms: positive(build, "T1_timer", 1)?,
+            t2_ms: positive(build, "T2_timer", 1)?,
+            fr_ms: positive(build, "fr_timeout", 1_000)?,
+            fr_inv_ms: positive(build, "fr_inv_timeout", 1_000)?,
+            wait_ms: positive(build, "wt_timer", 1_000)?,
+        };
+        if timers.t2_ms < timers.t1_ms {
+            return Err(BuildError::new("T2_timer", "T2_timer is shorter than T1_timer"));
+        }
+        let on = |name| build.int(name).is_some_and(|n| n != 0);
+        let settings = Settings {
+            restart_fr_on_each_reply: on("restart_fr_on_each_reply"),
+            disable_6xx_block: on("disable_6xx_block"),
+            ..Settings::default()
+        };
+        Ok(Self {
+            timers,
+            settings,
+            auto_100trying: on("auto_100trying"),
+            onreply_avps: on("onreply_avp_mode"),
+            stats: on("enable_stats"),
+        })
+    }
+}
+
+/// A parameter in milliseconds; `unit_ms` is what one of it lasts.
+fn positive(build: &Build<'_>, name: &'static str, unit_ms: u32) -> Result<u32, BuildError> {
+    let number = build.int(name).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+    number
+        .and_then(|n| n.checked_mul(unit_ms))
+        .ok_or_else(|| BuildError::new(name, "the time must be greater than 0 and fit 49 days"))
+}

@@ -1,0 +1,222 @@
+//! What is kept of a transaction: plain data around the state machine.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use tandem_clock::Mono;
+use tandem_engine::avp::Avps;
+use tandem_engine::context::{Branch, Ctx, RecordRoute, Source};
+use tandem_engine::transport::reply_target;
+use tandem_script::program::RouteId;
+use tandem_script::sig::Routes;
+use tandem_sip::{Edits, Message};
+use tandem_transaction::{BranchIndex, Effects, Timer, Transaction};
+
+use crate::table::Tx;
+
+/// Events of one transaction that wait while one of its routes runs, at most (decisions:
+/// "Serial objects").
+pub(crate) const INBOX_MAX: usize = 32;
+
+/// Routes that the script armed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Armed {
+    pub(crate) failure: Option<RouteId>,
+    pub(crate) reply: Option<RouteId>,
+    pub(crate) branch: Option<RouteId>,
+}
+
+impl Armed {
+    /// Takes over what `newer` says.
+    pub(crate) fn update(&mut self, newer: Self) {
+        self.failure = newer.failure.or(self.failure);
+        self.reply = newer.reply.or(self.reply);
+        self.branch = newer.branch.or(self.branch);
+    }
+}
+
+/// The request as the script left it, from which failure routes and replies start.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    pub(crate) msg: Message,
+    pub(crate) edits: Edits,
+    pub(crate) source: Source,
+    pub(crate) target: Branch,
+    pub(crate) flags: u32,
+    pub(crate) avps: Avps,
+    pub(crate) reply_headers: Vec<u8>,
+    pub(crate) force_rport: bool,
+    pub(crate) routes_taken: bool,
+    pub(crate) record_route: Option<RecordRoute>,
+}
+
+impl Saved {
+    pub(crate) fn of(ctx: &Ctx) -> Self {
+        Self {
+            msg: ctx.msg.clone(),
+            edits: ctx.edits.clone(),
+            source: ctx.source,
+            target: ctx.target.clone(),
+            flags: ctx.flags,
+            avps: ctx.avps.clone(),
+            reply_headers: ctx.reply_headers.clone(),
+            force_rport: ctx.force_rport,
+            routes_taken: ctx.routes_taken,
+            record_route: ctx.record_route.clone(),
+        }
+    }
+
+    /// A context that starts where the request stands. The AVPs stay behind.
+    pub(crate) fn context(&self, block: Routes) -> Ctx {
+        let mut ctx = Ctx::new(self.msg.clone(), self.source, block);
+        ctx.edits = self.edits.clone();
+        ctx.target = self.target.clone();
+        ctx.flags = self.flags;
+        ctx.reply_headers = self.reply_headers.clone();
+        ctx.force_rport = self.force_rport;
+        ctx.routes_taken = self.routes_taken;
+        ctx.record_route = self.record_route.clone();
+        ctx
+    }
+}
+
+/// What is kept of a branch beside its machine.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    /// Its Request-URI.
+    pub(crate) uri: Bytes,
+    /// Branch flags.
+    pub(crate) flags: u32,
+    /// The onreply route armed for this branch alone.
+    pub(crate) on_reply: Option<RouteId>,
+    /// How often its request was sent.
+    pub(crate) sends: u32,
+}
+
+/// The record of one transaction.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) machine: Transaction,
+    pub(crate) saved: Saved,
+    /// Where replies go.
+    pub(crate) reply_to: SocketAddr,
+    pub(crate) armed: Armed,
+    /// In the order of the machine's branches.
+    pub(crate) legs: SmallVec<[Leg; 1]>,
+    /// Timers whose entries are in a wheel.
+    pub(crate) timers: SmallVec<[(Timer, Mono); 6]>,
+    /// Pass the Reason headers of the caller's CANCEL on.
+    pub(crate) pass_reason: bool,
+    /// Reason headers of the caller's CANCEL, whole lines.
+    pub(crate) reason: Bytes,
+    /// The last reply sent upstream was made here.
+    pub(crate) last_local: bool,
+    /// A route of the transaction worked on the AVPs after the request route armed it.
+    pub(crate) avps_used: bool,
+    /// Memory for the effects of a step.
+    pub(crate) effects: Effects,
+}
+
+impl Record {
+    pub(crate) fn new(machine: Transaction, ctx: &Ctx) -> Self {
+        Self {
+            machine,
+            saved: Saved::of(ctx),
+            reply_to: reply_target(&ctx.msg, &ctx.source, ctx.force_rport),
+            armed: Armed::default(),
+            legs: SmallVec::new(),
+            timers: SmallVec::new(),
+            pass_reason: false,
+            reason: Bytes::new(),
+            last_local: false,
+            avps_used: false,
+            effects: Effects::new(),
+        }
+    }
+
+    /// Takes over what the script changed since the transaction was made.
+    pub(crate) fn save(&mut self, ctx: &Ctx) {
+        self.saved = Saved::of(ctx);
+        self.reply_to = reply_target(&ctx.msg, &ctx.source, ctx.force_rport);
+    }
+
+    pub(crate) fn leg(&self, branch: BranchIndex) -> Option<&Leg> {
+        self.legs.get(usize::from(branch.0))
+    }
+
+    pub(crate) fn leg_mut(&mut self, branch: BranchIndex) -> Option<&mut Leg> {
+        self.legs.get_mut(usize::from(branch.0))
+    }
+}
+
+/// What holds a transaction, so that other events of it wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Busy {
+    /// `t_relay` runs branch routes.
+    Relay,
+    /// The onreply routes for a reply of this branch.
+    Reply {
+        branch: BranchIndex,
+        acked: bool,
+        next: Option<RouteId>,
+    },
+    Failure,
+}
+
+/// What can happen to a transaction.
+pub(crate) enum Event {
+    Reply {
+        branch: BranchIndex,
+        ctx: Box<Ctx>,
+    },
+    CancelReply {
+        branch: BranchIndex,
+        code: u16,
+    },
+    /// The caller's CANCEL, with its Reason lines.
+    Cancel {
+        reason: Bytes,
+    },
+    Retransmission,
+    Ack,
+    /// A reply of the script.
+    Local {
+        code: u16,
+        bytes: Bytes,
+    },
+    SendFailed {
+        branch: BranchIndex,
+    },
+    /// The request route has ended.
+    Release,
+}
+
+/// In which of its blocks a script looks at the transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Role {
+    #[default]
+    Request,
+    Branch,
+    Reply,
+    Failure,
+}
+
+/// What tm attaches to the message of a script run.
+#[derive(Default)]
+pub(crate) struct Section {
+    pub(crate) tx: Option<Arc<Tx>>,
+    pub(crate) role: Role,
+    /// Armed before the transaction was made; in a branch route, for the branch.
+    pub(crate) armed: Armed,
+    /// `$T_fr_timeout` and `$T_fr_inv_timeout` set before the transaction was made, in ms.
+    pub(crate) fr_ms: Option<u32>,
+    pub(crate) fr_inv_ms: Option<u32>,
+    /// The branch that the route is about; in a failure route, the winner.
+    pub(crate) branch: Option<BranchIndex>,
+    /// The winning code, in a failure route.
+    pub(crate) code: u16,
+    /// The target that a failure route started with.
+    pub(crate) started_with: Option<Bytes>,
+}

@@ -1,0 +1,362 @@
+//! `t_relay`: branches, their routes, and what is answered when none can be sent.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tandem_engine::context::{BRANCHES_MAX, Branch, Ctx};
+use tandem_engine::effect::Send;
+use tandem_engine::log::Level;
+use tandem_engine::module::Call;
+use tandem_engine::transport::{
+    HopError, Leave, Prepared, own_reply, prepare_request, reply_stateless,
+};
+use tandem_script::flags::{FlagSet, parse};
+use tandem_script::host::Called;
+use tandem_script::program::{Ready, RouteId};
+use tandem_script::sig::{FlagSig, Routes};
+use tandem_sip::Method;
+use tandem_transaction::{
+    BRANCHES_MAX as MACHINE_BRANCHES_MAX, BranchError, BranchIndex, BranchSpec, Dest, ServerState,
+    Settings,
+};
+
+use crate::drive::reason_lines;
+use crate::record::{Busy, Event, Leg, Role, Section};
+use crate::stats;
+use crate::table::Tx;
+use crate::tm::{Begun, Tm};
+
+const fn flag(name: &'static str, old: &'static str, help: &'static str) -> FlagSig {
+    FlagSig { name, takes_value: false, old, help }
+}
+
+/// The flags of `t_relay`; the old spellings are the bits of its former number.
+pub(crate) const FLAGS: &[FlagSig] = &[
+    flag("no-auto-477", "1", "Nothing is answered when the request cannot be sent anywhere."),
+    flag("allow-no-cancel", "8", "A caller may ask that branches are not cancelled (RFC 3841)."),
+    flag("pass-reason-hdr", "4", "The Reason of the caller's CANCEL goes to the branches."),
+];
+
+/// What the script asks of `t_relay`.
+#[derive(Clone, Debug, Default)]
+struct Options {
+    no_auto_477: bool,
+    allow_no_cancel: bool,
+    pass_reason: bool,
+    /// Where to send without `$du`.
+    proxy: Option<Bytes>,
+}
+
+/// Why nothing was relayed.
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    /// Return code of the function.
+    result: i32,
+    code: u16,
+    reason: &'static str,
+}
+
+const NO_BRANCH: Failure =
+    Failure { result: -3, code: 500, reason: "Server Internal Error (500/TM)" };
+const INTERNAL: Failure = Failure { result: -1, ..NO_BRANCH };
+
+impl From<HopError> for Failure {
+    fn from(error: HopError) -> Self {
+        match error {
+            HopError::BadUri => Self { result: -2, code: 475, reason: "Bad URI (475/TM)" },
+            HopError::Unresolvable => {
+                Self { result: -4, code: 476, reason: "Unresolvable destination (476/TM)" }
+            }
+            HopError::NoSocket => Self { result: -6, code: 477, reason: "Send failed (477/TM)" },
+        }
+    }
+}
+
+/// A branch ready to be added.
+struct Ripe {
+    prepared: Prepared,
+    uri: Bytes,
+    flags: u32,
+    on_reply: Option<RouteId>,
+}
+
+pub(crate) fn t_relay(call: &mut Call<'_, '_, '_>) -> Called {
+    let Some(tm) = call.state::<Tm>() else { return Called::Returned(-1) };
+    let options = options(call);
+    match call.ctx.msg.method() {
+        Method::Ack => return relay_ack(&tm, call),
+        Method::Cancel => {
+            if let Some(tx) = tm.invite_of(call.ctx) {
+                return cancel(&tm, call, &tx);
+            }
+        }
+        _ => {}
+    }
+    let (tx, created) = match tm.begin(call.cx, call.ctx) {
+        Begun::New(tx) => (tx, true),
+        Begun::Existing(tx) => (tx, false),
+        Begun::Retransmission | Begun::Refused => return Called::Returned(0),
+        Begun::Failed => return Called::Returned(-1),
+    };
+    if !hold(call, &tx, &options) {
+        return call.complain(Level::Error, "t_relay: a route of the transaction runs elsewhere");
+    }
+    let (ripe, failure) = ripen(call, &tx, &options);
+    let failure = add_branches(&tm, call, &tx, ripe).err().map(|f| failure.unwrap_or(f));
+    let Some(failure) = failure else { return Called::Returned(1) };
+    if created && !options.no_auto_477 {
+        let bytes = own_reply(call.cx.node, call.ctx, failure.code, failure.reason.as_bytes(), b"");
+        tm.deliver(call.cx, &tx, Event::Local { code: failure.code, bytes });
+        return Called::Returned(0);
+    }
+    Called::Returned(failure.result)
+}
+
+fn options(call: &mut Call<'_, '_, '_>) -> Options {
+    let given = match call.ready(0) {
+        Some(Ready::Flags(flags)) => FlagSet::clone(flags),
+        _ => computed_flags(call),
+    };
+    let mut options = Options {
+        no_auto_477: given.has(0),
+        allow_no_cancel: given.has(1),
+        pass_reason: given.has(2),
+        proxy: None,
+    };
+    let proxy = call.text(1);
+    options.proxy = (!proxy.is_empty()).then(|| proxy_uri(&proxy));
+    options
+}
+
+/// Flags that are not a literal; a wrong one is complained about and counts for nothing.
+fn computed_flags(call: &mut Call<'_, '_, '_>) -> FlagSet {
+    let text = call.text(0);
+    match parse(FLAGS, &String::from_utf8_lossy(&text)) {
+        Ok(parsed) => parsed.flags,
+        Err(error) => {
+            call.complain(Level::Error, format!("t_relay: {error}"));
+            FlagSet::default()
+        }
+    }
+}
+
+/// `[proto:]host[:port]` as a URI.
+fn proxy_uri(proxy: &[u8]) -> Bytes {
+    let colon = proxy.iter().position(|b| *b == b':').unwrap_or(0);
+    let (proto, rest) = proxy.split_at(colon);
+    let known = [&b"udp"[..], b"tcp", b"tls", b"ws", b"wss", b"sctp"];
+    match known.iter().find(|p| p.eq_ignore_ascii_case(proto)) {
+        Some(proto) => {
+            let host = rest.strip_prefix(b":").unwrap_or(rest);
+            Bytes::from([b"sip:", host, b";transport=", proto].concat())
+        }
+        None => Bytes::from([b"sip:", proxy].concat()),
+    }
+}
+
+/// The ACK to a 2xx goes on without state; the one to a negative reply ends here.
+fn relay_ack(tm: &Tm, call: &mut Call<'_, '_, '_>) -> Called {
+    if absorb_ack(tm, call) {
+        return Called::Returned(0);
+    }
+    let via_branch = stateless_branch(tm, call.ctx);
+    match prepare_request(call.cx.node, call.ctx, &call.ctx.target, &via_branch) {
+        Ok(Prepared { bytes, to, socket }) => {
+            call.cx.out.send(Send { socket, to, payload: bytes, ticket: 0 });
+            Called::Returned(1)
+        }
+        Err(error) => Called::Returned(Failure::from(error).result),
+    }
+}
+
+/// Gives an ACK to the INVITE transaction with its branch, if that waits for one.
+pub(crate) fn absorb_ack(tm: &Tm, call: &mut Call<'_, '_, '_>) -> bool {
+    let Some(tx) = tm.invite_of(call.ctx) else { return false };
+    // Phones that keep the branch for the ACK to a 2xx are known.
+    if tx.cell.lock().record.machine.server_state() == ServerState::Accepted {
+        return false;
+    }
+    tm.deliver(call.cx, &tx, Event::Ack);
+    true
+}
+
+/// The same for every copy of a message, and not the form of a transaction's (RFC 3261 16.11).
+fn stateless_branch(tm: &Tm, ctx: &Ctx) -> Vec<u8> {
+    let via = ctx.msg.top_via().map(|v| v.raw).unwrap_or_default();
+    let cseq = ctx.msg.cseq().map(|c| c.number).unwrap_or_default();
+    let hash = tm.hash(&(via, ctx.msg.call_id(), ctx.msg.from_tag(), cseq));
+    format!("z9hG4bKs{hash:016x}").into_bytes()
+}
+
+fn cancel(tm: &Tm, call: &mut Call<'_, '_, '_>, tx: &Arc<Tx>) -> Called {
+    reply_stateless(call.cx, call.ctx, 200, b"canceling", b"", Leave::Now);
+    tm.count(call.cx, stats::LOCAL_REPLIES);
+    let reason = reason_lines(call.ctx);
+    tm.deliver(call.cx, tx, Event::Cancel { reason });
+    Called::Returned(1)
+}
+
+/// Keeps other events of the transaction waiting while branch routes run, and saves what the
+/// script has changed so far. `false` if one of its routes runs already.
+fn hold(call: &mut Call<'_, '_, '_>, tx: &Tx, options: &Options) -> bool {
+    let section = call.ctx.section_mut::<Section>(call.cx.slot);
+    let (role, armed) = (section.role, std::mem::take(&mut section.armed));
+    let mut cell = tx.cell.lock();
+    if role == Role::Request {
+        if cell.busy.is_some() {
+            return false;
+        }
+        cell.busy = Some(Busy::Relay);
+        cell.record.save(call.ctx);
+    }
+    cell.record.armed.update(armed);
+    cell.record.pass_reason |= options.pass_reason;
+    if options.allow_no_cancel && wants_no_cancel(call.ctx) {
+        let settings = cell.record.machine.settings();
+        cell.record.machine.set_settings(Settings { auto_cancel: false, ..settings });
+    }
+    true
+}
+
+/// RFC 3841 9.1: the caller does not want branches to be cancelled.
+fn wants_no_cancel(ctx: &Ctx) -> bool {
+    ctx.msg
+        .headers_by_text(b"Request-Disposition")
+        .flat_map(|header| header.values())
+        .any(|value| value.bytes.eq_ignore_ascii_case(b"no-cancel"))
+}
+
+/// The targets of this call; message branches are consumed.
+fn targets(call: &mut Call<'_, '_, '_>) -> Vec<Branch> {
+    let branches = std::mem::take(&mut call.ctx.branches);
+    let target = call.ctx.target.clone();
+    let section = call.ctx.section_mut::<Section>(call.cx.slot);
+    // A failure route that only appended branches does not want the old R-URI again.
+    let untouched = section.role == Role::Failure
+        && target.uri == section.started_with
+        && target.dst_uri.is_none();
+    let with_target = !untouched || branches.is_empty();
+    with_target.then_some(target).into_iter().chain(branches).take(BRANCHES_MAX).collect()
+}
+
+/// Runs the branch route for each target and writes the requests. The failure is that of the
+/// last target which could not be used.
+fn ripen(
+    call: &mut Call<'_, '_, '_>,
+    tx: &Arc<Tx>,
+    options: &Options,
+) -> (Vec<Ripe>, Option<Failure>) {
+    let (used, route) = {
+        let cell = tx.cell.lock();
+        (cell.record.legs.len(), cell.record.armed.branch)
+    };
+    let mut ripe = Vec::new();
+    let mut failure = None;
+    for mut target in targets(call) {
+        let Some(number) = u8::try_from(used + ripe.len()).ok() else { break };
+        if target.dst_uri.is_none() {
+            target.dst_uri = options.proxy.clone();
+        }
+        match ripen_one(call, tx, route, target, number) {
+            Ok(Some(branch)) => ripe.push(branch),
+            Ok(None) => {}
+            Err(error) => {
+                let place = error.to_string();
+                call.complain(Level::Info, format!("t_relay: a branch is left out: {place}"));
+                failure = Some(Failure::from(error));
+            }
+        }
+    }
+    (ripe, failure)
+}
+
+/// `None` if the branch route drops the branch.
+fn ripen_one(
+    call: &mut Call<'_, '_, '_>,
+    tx: &Arc<Tx>,
+    route: Option<RouteId>,
+    target: Branch,
+    number: u8,
+) -> Result<Option<Ripe>, HopError> {
+    let mut ctx = branch_context(call.ctx, target);
+    let mut on_reply = None;
+    if let Some(route) = route {
+        let slot = call.cx.slot;
+        let section = ctx.section_mut::<Section>(slot);
+        section.tx = Some(Arc::clone(tx));
+        section.role = Role::Branch;
+        section.branch = Some(BranchIndex(number));
+        ctx.avps = std::mem::take(&mut call.ctx.avps);
+        let end = call.run_nested(route, &mut ctx);
+        call.ctx.avps = std::mem::take(&mut ctx.avps);
+        on_reply = ctx.section_mut::<Section>(slot).armed.reply;
+        if end.dropped {
+            return Ok(None);
+        }
+    }
+    let prepared = prepare_request(call.cx.node, &ctx, &ctx.target, &tx.id.via_branch(number))?;
+    let uri = Bytes::copy_from_slice(ctx.request_uri());
+    Ok(Some(Ripe { prepared, uri, flags: ctx.target.flags, on_reply }))
+}
+
+/// A copy of the request's context for one branch: what its route changes is its own.
+fn branch_context(ctx: &Ctx, target: Branch) -> Ctx {
+    let mut copy = Ctx::new(ctx.msg.clone(), ctx.source, Routes::BRANCH);
+    copy.edits = ctx.edits.clone();
+    copy.target = target;
+    copy.flags = ctx.flags;
+    copy.force_rport = ctx.force_rport;
+    copy.routes_taken = ctx.routes_taken;
+    copy.record_route = ctx.record_route.clone();
+    copy
+}
+
+/// Adds the branches, and lets other events of the transaction in again.
+fn add_branches(
+    tm: &Tm,
+    call: &mut Call<'_, '_, '_>,
+    tx: &Arc<Tx>,
+    ripe: Vec<Ripe>,
+) -> Result<(), Failure> {
+    let mut added = false;
+    let mut failure = NO_BRANCH;
+    let mut cell = tx.cell.lock();
+    let record = &mut cell.record;
+    let mut fx = std::mem::take(&mut record.effects);
+    for Ripe { prepared: Prepared { bytes, to, socket }, uri, flags, on_reply } in ripe {
+        let dest = Dest { socket: u32::from(socket.0), addr: to, reliable: false };
+        let spec = BranchSpec { request: bytes, dest, fr_ms: None, fr_inv_ms: None };
+        match record.machine.add_branch(call.cx.now, spec, &mut fx) {
+            Ok(_) => {
+                record.legs.push(Leg { uri, flags, on_reply, sends: 0 });
+                added = true;
+            }
+            Err(BranchError::Cancelled) => failure = NO_BRANCH,
+            Err(_) => failure = INTERNAL,
+        }
+    }
+    debug_assert!(record.legs.len() <= MACHINE_BRANCHES_MAX);
+    tm.finish_step(call.cx, tx, &mut cell, fx, None);
+    if cell.busy == Some(Busy::Relay) {
+        // What branch routes did to the AVPs belongs to the transaction.
+        cell.record.saved.avps = call.ctx.avps.clone();
+        cell.busy = None;
+        tm.settle(call.cx, tx, cell);
+    }
+    if added { Ok(()) } else { Err(failure) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outbound_proxy_becomes_a_uri() {
+        let uri = |text: &str| String::from_utf8(proxy_uri(text.as_bytes()).to_vec()).unwrap();
+        assert_eq!(uri("10.0.0.1"), "sip:10.0.0.1");
+        assert_eq!(uri("10.0.0.1:5070"), "sip:10.0.0.1:5070");
+        assert_eq!(uri("udp:10.0.0.1:5070"), "sip:10.0.0.1:5070;transport=udp");
+        assert_eq!(uri("TCP:10.0.0.1"), "sip:10.0.0.1;transport=tcp");
+        assert_eq!(uri("[::1]:5070"), "sip:[::1]:5070");
+    }
+}

@@ -1,0 +1,177 @@
+//! Replies: matched, shown to the onreply routes, given to the machine.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tandem_engine::context::Ctx;
+use tandem_engine::module::{Cx, RouteEnd};
+use tandem_engine::transport::written;
+use tandem_script::program::RouteId;
+use tandem_sip::{Method, remove_top_via};
+use tandem_transaction::{BranchIndex, Kind};
+
+use crate::drive::{ReplyIn, send_ack};
+use crate::record::{Busy, Event, Record, Role, Section};
+use crate::stats;
+use crate::table::{Cell, Tx};
+use crate::tm::Tm;
+use crate::via_branch::TxId;
+
+impl Tm {
+    /// A reply from the network. What belongs to no transaction comes back.
+    pub(crate) fn take_reply(&self, cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
+        self.count(cx, stats::RECEIVED_REPLIES);
+        let named = ctx.msg.top_via().ok().and_then(|via| TxId::parse(via.branch?));
+        let found = named.and_then(|(id, branch)| Some((self.table.by_id(id)?, branch)));
+        let Some((tx, branch)) = found else { return Some(ctx) };
+        let branch = BranchIndex(branch);
+        if ctx.msg.method() == Method::Cancel {
+            let code = ctx.msg.status();
+            self.deliver(cx, &tx, Event::CancelReply { branch, code });
+        } else {
+            self.deliver(cx, &tx, Event::Reply { branch, ctx });
+        }
+        None
+    }
+
+    /// Runs the onreply routes that are armed for the reply, or goes on at once.
+    pub(crate) fn on_reply(
+        &self,
+        cx: &mut Cx<'_>,
+        tx: &Arc<Tx>,
+        cell: &mut Cell,
+        branch: BranchIndex,
+        mut ctx: Box<Ctx>,
+    ) {
+        let record = &mut cell.record;
+        let same_method = ctx.msg.method_bytes() == record.saved.msg.method_bytes();
+        let Some(view) = record.machine.branch(branch).filter(|_| same_method) else { return };
+        let code = ctx.msg.status();
+        // A 2xx to INVITE comes again until the ACK, and needs the same changes each time.
+        let again = view.outcome.is_some() && !(code / 100 == 2 && is_invite(record));
+        let own = record.leg(branch).and_then(|leg| leg.on_reply);
+        let (first, next) = match (own, record.armed.reply) {
+            (Some(own), shared) => (own, shared),
+            (None, Some(shared)) => (shared, None),
+            (None, None) => return self.feed(cx, tx, cell, branch, &ctx, Heard::default()),
+        };
+        if again {
+            return self.feed(cx, tx, cell, branch, &ctx, Heard::default());
+        }
+        let acked = code >= 300 && is_invite(record);
+        if acked {
+            send_ack(cx, record, branch, &ctx.msg);
+        }
+        self.lend(cx.slot, tx, record, branch, &mut ctx);
+        cell.busy = Some(Busy::Reply { branch, acked, next });
+        self.run_reply_route(cx, tx, cell, first, ctx);
+    }
+
+    /// An onreply route has ended.
+    pub(crate) fn after_reply(
+        &self,
+        cx: &mut Cx<'_>,
+        tx: &Arc<Tx>,
+        busy: (BranchIndex, bool, Option<RouteId>),
+        mut ctx: Box<Ctx>,
+        end: RouteEnd,
+    ) {
+        let (branch, acked, next) = busy;
+        let mut cell = tx.cell.lock();
+        let vetoed = end.dropped && ctx.msg.status() < 200;
+        if let Some(next) = next.filter(|_| !vetoed) {
+            cell.busy = Some(Busy::Reply { branch, acked, next: None });
+            self.run_reply_route(cx, tx, &mut cell, next, ctx);
+            return self.settle(cx, tx, cell);
+        }
+        cell.busy = None;
+        self.take_back_reply(&mut cell.record, branch, &mut ctx);
+        self.feed(cx, tx, &mut cell, branch, &ctx, Heard { acked, vetoed });
+        self.settle(cx, tx, cell);
+    }
+
+    fn run_reply_route(
+        &self,
+        cx: &mut Cx<'_>,
+        tx: &Tx,
+        cell: &mut Cell,
+        route: RouteId,
+        ctx: Box<Ctx>,
+    ) {
+        // A reply that cannot be looked at is lost like a datagram; its sender repeats it.
+        if let Some(mut ctx) = cx.run_route(route, ctx, tx.id.token(0))
+            && let Some(Busy::Reply { branch, .. }) = cell.busy.take()
+        {
+            self.take_back_reply(&mut cell.record, branch, &mut ctx);
+        }
+    }
+
+    /// Shows a reply route what belongs to the transaction.
+    fn lend(
+        &self,
+        slot: u16,
+        tx: &Arc<Tx>,
+        record: &mut Record,
+        branch: BranchIndex,
+        ctx: &mut Ctx,
+    ) {
+        ctx.request = Some(record.saved.msg.clone());
+        ctx.flags = record.saved.flags;
+        ctx.target.flags = record.leg(branch).map_or(0, |leg| leg.flags);
+        if self.params.onreply_avps {
+            ctx.avps = std::mem::take(&mut record.saved.avps);
+            record.avps_used = true;
+        }
+        let section = ctx.section_mut::<Section>(slot);
+        section.tx = Some(Arc::clone(tx));
+        section.role = Role::Reply;
+        section.branch = Some(branch);
+    }
+
+    fn take_back_reply(&self, record: &mut Record, branch: BranchIndex, ctx: &mut Ctx) {
+        record.saved.flags = ctx.flags;
+        if self.params.onreply_avps {
+            record.saved.avps = std::mem::take(&mut ctx.avps);
+        }
+        if let Some(leg) = record.leg_mut(branch) {
+            leg.flags = ctx.target.flags;
+        }
+    }
+
+    /// Gives a reply to the machine.
+    fn feed(
+        &self,
+        cx: &mut Cx<'_>,
+        tx: &Arc<Tx>,
+        cell: &mut Cell,
+        branch: BranchIndex,
+        ctx: &Ctx,
+        heard: Heard,
+    ) {
+        let code = ctx.msg.status();
+        let bytes = if code > 100 { upstream_bytes(ctx) } else { Bytes::new() };
+        let mut fx = std::mem::take(&mut cell.record.effects);
+        cell.record.machine.on_reply(cx.now, branch, code, bytes.clone(), &mut fx);
+        let Heard { acked, vetoed } = heard;
+        let reply = ReplyIn { msg: &ctx.msg, bytes, acked, vetoed };
+        self.finish_step(cx, tx, cell, fx, Some(&reply));
+    }
+}
+
+/// What was done with a reply before the machine gets it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    acked: bool,
+    vetoed: bool,
+}
+
+fn is_invite(record: &Record) -> bool {
+    record.machine.kind() == Kind::Invite
+}
+
+/// The reply as it goes on: without our Via, with what the script changed.
+fn upstream_bytes(ctx: &Ctx) -> Bytes {
+    let mut edits = ctx.edits.clone();
+    remove_top_via(&ctx.msg, &mut edits);
+    written(&ctx.msg, &edits)
+}

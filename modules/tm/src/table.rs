@@ -1,0 +1,212 @@
+//! The table of transactions: found by the request (RFC 3261 17.2.3) or by our own Via branch.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ahash::RandomState;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tandem_clock::Chance;
+use tandem_sip::{Message, Method, is_rfc3261_branch};
+
+use crate::record::{Busy, Event, Record};
+use crate::via_branch::{SHARDS, TxId};
+
+/// Transactions above which new calls are refused with 503.
+pub(crate) const TRANSACTIONS_MAX: usize = 100_000;
+/// Transactions above which nothing makes a new one.
+pub(crate) const TRANSACTIONS_HARD_MAX: usize = 4 * TRANSACTIONS_MAX;
+
+/// What identifies a request, as bytes.
+pub(crate) type Key = SmallVec<[u8; 128]>;
+
+/// One transaction of the table: a serial object.
+pub(crate) struct Tx {
+    pub(crate) id: TxId,
+    key: Box<[u8]>,
+    pub(crate) cell: Mutex<Cell>,
+}
+
+/// What a transaction's lock guards.
+pub(crate) struct Cell {
+    pub(crate) record: Record,
+    /// One of its routes runs or is suspended.
+    pub(crate) busy: Option<Busy>,
+    /// What happened meanwhile, at most [`crate::record::INBOX_MAX`].
+    pub(crate) inbox: VecDeque<Event>,
+}
+
+struct Shard {
+    /// Short label of a request.
+    by_request: HashMap<Box<[u8]>, u32, RandomState>,
+    by_label: HashMap<u32, Arc<Tx>, RandomState>,
+}
+
+/// All transactions of a node.
+pub(crate) struct Table {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+    len: AtomicUsize,
+}
+
+/// What [`Table::insert`] found.
+pub(crate) enum Inserted {
+    New(Arc<Tx>),
+    /// Another worker was faster.
+    Known(Arc<Tx>),
+}
+
+impl Table {
+    pub(crate) fn new(hasher: RandomState) -> Self {
+        let shard = || {
+            Mutex::new(Shard {
+                by_request: HashMap::with_hasher(hasher.clone()),
+                by_label: HashMap::with_hasher(hasher.clone()),
+            })
+        };
+        let shards = (0..SHARDS).map(|_| shard()).collect();
+        Self { shards, hasher, len: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn hash(&self, value: &impl std::hash::Hash) -> u64 {
+        self.hasher.hash_one(value)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
+    }
+
+    /// The transaction of a request.
+    pub(crate) fn by_request(&self, key: &[u8]) -> Option<Arc<Tx>> {
+        let shard = self.shard(self.index_of(key))?.lock();
+        let label = shard.by_request.get(key)?;
+        shard.by_label.get(label).map(Arc::clone)
+    }
+
+    /// The transaction that a Via of ours names.
+    pub(crate) fn by_id(&self, id: TxId) -> Option<Arc<Tx>> {
+        self.by_short(id.index, id.short()).filter(|tx| tx.id == id)
+    }
+
+    /// The transaction that a timer or a ticket names.
+    pub(crate) fn by_short(&self, index: u16, short: u32) -> Option<Arc<Tx>> {
+        self.shard(index)?.lock().by_label.get(&short).map(Arc::clone)
+    }
+
+    pub(crate) fn insert(&self, key: &[u8], record: Record, chance: &mut Chance) -> Inserted {
+        let index = self.index_of(key);
+        // `index_of` gives the number of a shard.
+        let mut shard = self.shards[usize::from(index)].lock();
+        let known = shard.by_request.get(key).and_then(|label| shard.by_label.get(label));
+        if let Some(tx) = known {
+            return Inserted::Known(Arc::clone(tx));
+        }
+        let mut id = TxId { index, label: chance.u64() };
+        // 0 would make a token of 0; a shard holds far fewer than 2^30.
+        while id.short() == 0 || shard.by_label.contains_key(&id.short()) {
+            id.label = chance.u64();
+        }
+        let cell = Cell { record, busy: None, inbox: VecDeque::new() };
+        let tx = Arc::new(Tx { id, key: key.into(), cell: Mutex::new(cell) });
+        shard.by_request.insert(key.into(), id.short());
+        shard.by_label.insert(id.short(), Arc::clone(&tx));
+        self.len.fetch_add(1, Ordering::Relaxed);
+        Inserted::New(tx)
+    }
+
+    pub(crate) fn remove(&self, tx: &Tx) {
+        let Some(shard) = self.shard(tx.id.index) else { return };
+        let mut shard = shard.lock();
+        if shard.by_label.remove(&tx.id.short()).is_some() {
+            shard.by_request.remove(&tx.key);
+            self.len.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn shard(&self, index: u16) -> Option<&Mutex<Shard>> {
+        self.shards.get(usize::from(index))
+    }
+
+    fn index_of(&self, key: &[u8]) -> u16 {
+        (self.hasher.hash_one(key) % SHARDS as u64) as u16
+    }
+}
+
+/// The key under which a request is found, with `method` in the place of its own: an ACK and a
+/// CANCEL look for their INVITE. `None` if the topmost Via cannot be read.
+///
+/// Without the cookie of RFC 3261 in the branch this is the match of RFC 2543 (17.2.3): Call-ID,
+/// From tag, CSeq number, Request-URI and topmost Via.
+pub(crate) fn request_key(msg: &Message, method: Method) -> Option<Key> {
+    let via = msg.top_via().ok()?;
+    let mut key = Key::new();
+    let name = if method == msg.method() { msg.method_bytes() } else { method.as_str().as_bytes() };
+    match via.branch.filter(|b| is_rfc3261_branch(b)) {
+        Some(branch) => {
+            key.extend_from_slice(branch);
+            key.push(0);
+            key.extend(via.host.iter().map(u8::to_ascii_lowercase));
+            key.extend_from_slice(&via.port_or_default().to_be_bytes());
+        }
+        None => {
+            let number = msg.cseq().ok()?.number;
+            let tag = msg.from_tag().unwrap_or_default();
+            for part in [msg.call_id()?, tag, msg.request_uri(), via.raw] {
+                key.extend_from_slice(part);
+                key.push(0);
+            }
+            key.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+    key.push(0);
+    key.extend_from_slice(name);
+    Some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn msg(method: &str, via: &str) -> Message {
+        let text = format!(
+            "{method} sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP {via}\r\nFrom: <sip:a@h>;tag=1\r\n\
+             To: <sip:b@h>\r\nCall-ID: x\r\nCSeq: 7 {method}\r\nContent-Length: 0\r\n\r\n"
+        );
+        Message::parse(Bytes::from(text)).unwrap()
+    }
+
+    fn key(method: &str, via: &str) -> Option<Key> {
+        let msg = msg(method, via);
+        request_key(&msg, msg.method())
+    }
+
+    #[test]
+    fn branch_sent_by_and_method_make_the_key() {
+        let base = key("INVITE", "Host;branch=z9hG4bKa");
+        assert_eq!(base, key("INVITE", "host:5060;branch=z9hG4bKa;rport"));
+        assert_ne!(base, key("INVITE", "host:5061;branch=z9hG4bKa"));
+        assert_ne!(base, key("INVITE", "host;branch=z9hG4bKb"));
+        assert_ne!(base, key("BYE", "host;branch=z9hG4bKa"));
+    }
+
+    #[test]
+    fn ack_and_cancel_find_their_invite_with_and_without_the_cookie() {
+        for via in ["host;branch=z9hG4bKa", "host;branch=old", "host"] {
+            let invite = key("INVITE", via);
+            for method in ["ACK", "CANCEL"] {
+                assert_eq!(
+                    request_key(&msg(method, via), Method::Invite),
+                    invite,
+                    "{method} {via}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_methods_are_told_apart() {
+        assert_ne!(key("FOO", "h;branch=z9hG4bKa"), key("BAR", "h;branch=z9hG4bKa"));
+    }
+}

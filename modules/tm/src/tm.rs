@@ -1,0 +1,225 @@
+//! The state of the module, and its side towards the engine.
+
+use std::sync::Arc;
+
+use tandem_clock::Now;
+use tandem_engine::context::Ctx;
+use tandem_engine::effect::SendError;
+use tandem_engine::log::Level;
+use tandem_engine::module::{Build, BuildError, Cx, Module, RouteEnd, Timer};
+use tandem_engine::node::Node;
+use tandem_engine::transport::{Leave, own_reply, reply_stateless};
+use tandem_sip::Method;
+use tandem_transaction::{BranchIndex, Kind, Transaction};
+
+use crate::params::Params;
+use crate::record::{Busy, Event, Record, Role, Section};
+use crate::stats;
+use crate::table::{Inserted, TRANSACTIONS_HARD_MAX, TRANSACTIONS_MAX, Table, Tx, request_key};
+use crate::via_branch::TxId;
+
+/// The transactions of a node.
+pub struct Tm {
+    pub(crate) params: Params,
+    pub(crate) table: Table,
+}
+
+/// What became of the wish for a transaction.
+pub(crate) enum Begun {
+    /// It was made now.
+    New(Arc<Tx>),
+    /// The script made it before.
+    Existing(Arc<Tx>),
+    /// The request was seen before and dealt with.
+    Retransmission,
+    /// The node is full; the request is answered.
+    Refused,
+    Failed,
+}
+
+impl Tm {
+    pub(crate) fn build(build: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
+        let params = Params::read(build)?;
+        let table = Table::new(build.hash_key().state());
+        Ok(Arc::new(Self { params, table }))
+    }
+
+    /// Transactions in memory.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The transaction of the request of `ctx`, made if it is missing.
+    pub(crate) fn begin(&self, cx: &mut Cx<'_>, ctx: &mut Ctx) -> Begun {
+        if let Some(tx) = &ctx.section_mut::<Section>(cx.slot).tx {
+            return Begun::Existing(Arc::clone(tx));
+        }
+        let method = ctx.msg.method();
+        let Some(key) = request_key(&ctx.msg, method).filter(|_| ctx.msg.is_request()) else {
+            return Begun::Failed;
+        };
+        if let Some(tx) = self.live(&key) {
+            self.deliver(cx, &tx, Event::Retransmission);
+            return Begun::Retransmission;
+        }
+        if let Some(refusal) = self.refusal(cx, ctx) {
+            return refusal;
+        }
+        let record = self.new_record(cx.slot, ctx);
+        match self.table.insert(&key, record, &mut cx.worker.chance) {
+            Inserted::Known(tx) => {
+                self.deliver(cx, &tx, Event::Retransmission);
+                Begun::Retransmission
+            }
+            Inserted::New(tx) => {
+                self.count(cx, stats::UAS_TRANSACTIONS);
+                ctx.section_mut::<Section>(cx.slot).tx = Some(Arc::clone(&tx));
+                if method == Method::Invite && self.params.auto_100trying {
+                    let bytes = own_reply(cx.node, ctx, 100, b"Giving it a try", b"");
+                    self.deliver(cx, &tx, Event::Local { code: 100, bytes });
+                }
+                Begun::New(tx)
+            }
+        }
+    }
+
+    /// A hash that strangers cannot foresee.
+    pub(crate) fn hash(&self, value: &impl std::hash::Hash) -> u64 {
+        self.table.hash(value)
+    }
+
+    /// The transaction of a request that has not ended.
+    pub(crate) fn live(&self, key: &[u8]) -> Option<Arc<Tx>> {
+        self.table.by_request(key).filter(|tx| !tx.cell.lock().record.machine.is_ended())
+    }
+
+    /// The INVITE that an ACK or a CANCEL is about.
+    pub(crate) fn invite_of(&self, ctx: &Ctx) -> Option<Arc<Tx>> {
+        self.live(&request_key(&ctx.msg, Method::Invite)?)
+    }
+
+    /// Replies to the request of `ctx` with its transaction; `false` if that is not possible.
+    pub(crate) fn reply_with(
+        &self,
+        cx: &mut Cx<'_>,
+        ctx: &mut Ctx,
+        code: u16,
+        reason: &[u8],
+    ) -> bool {
+        let section = ctx.section_mut::<Section>(cx.slot);
+        let (Some(tx), role) = (section.tx.clone(), section.role) else { return false };
+        if !(100..=699).contains(&code) {
+            return false;
+        }
+        let bytes = own_reply(cx.node, ctx, code, reason, b"");
+        match role {
+            Role::Request => {
+                self.deliver(cx, &tx, Event::Local { code, bytes });
+                true
+            }
+            Role::Failure => {
+                let mut cell = tx.cell.lock();
+                self.send_local(cx, tx.id, &mut cell.record, code, bytes)
+            }
+            Role::Branch | Role::Reply => false,
+        }
+    }
+
+    fn new_record(&self, slot: u16, ctx: &mut Ctx) -> Record {
+        let invite = ctx.msg.method() == Method::Invite;
+        let kind = if invite { Kind::Invite } else { Kind::NonInvite };
+        let mut machine = Transaction::new(kind, false, self.params.timers, self.params.settings);
+        let section = ctx.section_mut::<Section>(slot);
+        machine.set_timeouts(section.fr_ms, section.fr_inv_ms);
+        let armed = std::mem::take(&mut section.armed);
+        let mut record = Record::new(machine, ctx);
+        record.armed = armed;
+        record
+    }
+
+    /// Memory is bounded: new calls are refused first, and what ends or refreshes a call last.
+    fn refusal(&self, cx: &mut Cx<'_>, ctx: &Ctx) -> Option<Begun> {
+        let len = self.table.len();
+        if len >= TRANSACTIONS_HARD_MAX {
+            cx.log(Level::Alert, format!("{len} transactions: no further one is made"));
+            return Some(Begun::Failed);
+        }
+        let new_call = ctx.msg.method() == Method::Invite && ctx.msg.to_tag().is_none();
+        if len < TRANSACTIONS_MAX || !new_call {
+            return None;
+        }
+        let retry = b"Retry-After: 5\r\n";
+        reply_stateless(cx, ctx, 503, b"Service Unavailable", retry, Leave::Now);
+        Some(Begun::Refused)
+    }
+}
+
+impl Module for Tm {
+    fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
+        let (index, short, _) = TxId::of_token(timer.id);
+        if let Some(tx) = self.table.by_short(index, short) {
+            self.on_wheel(cx, &tx);
+        }
+    }
+
+    fn send_failed(&self, cx: &mut Cx<'_>, token: u64, error: SendError) {
+        // An address that is not ours now says nothing about the destination.
+        if error == SendError::NotHolder {
+            return;
+        }
+        let (index, short, branch) = TxId::of_token(token);
+        if let Some(tx) = self.table.by_short(index, short) {
+            self.deliver(cx, &tx, Event::SendFailed { branch: BranchIndex(branch) });
+        }
+    }
+
+    fn reply(&self, cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
+        self.take_reply(cx, ctx)
+    }
+
+    fn route_ended(&self, cx: &mut Cx<'_>, token: u64, ctx: Box<Ctx>, end: RouteEnd) {
+        let (index, short, _) = TxId::of_token(token);
+        let Some(tx) = self.table.by_short(index, short) else { return };
+        let busy = tx.cell.lock().busy;
+        match busy {
+            Some(Busy::Failure) => self.after_failure(cx, &tx, ctx),
+            Some(Busy::Reply { branch, acked, next }) => {
+                self.after_reply(cx, &tx, (branch, acked, next), ctx, end);
+            }
+            Some(Busy::Relay) | None => {}
+        }
+    }
+
+    fn request_ended(&self, cx: &mut Cx<'_>, ctx: &mut Ctx) {
+        let slot = cx.slot;
+        let Some(tx) = ctx.section::<Section>(slot).and_then(|section| section.tx.clone()) else {
+            return;
+        };
+        {
+            let record = &mut tx.cell.lock().record;
+            if !record.avps_used {
+                record.saved.avps = std::mem::take(&mut ctx.avps);
+            }
+        }
+        self.deliver(cx, &tx, Event::Release);
+    }
+
+    fn reply_stateful(&self, cx: &mut Cx<'_>, ctx: &mut Ctx, code: u16, reason: &[u8]) -> bool {
+        let section = ctx.section::<Section>(cx.slot);
+        let role = section.filter(|s| s.tx.is_some()).map(|s| s.role);
+        if !matches!(role, Some(Role::Request | Role::Failure)) {
+            return false;
+        }
+        // A second final reply is swallowed: without state it would only leave as well.
+        self.reply_with(cx, ctx, code, reason);
+        true
+    }
+
+    fn statistic(&self, _node: &Node, _now: Now, index: usize) -> u64 {
+        if index == stats::INUSE { self.table.len() as u64 } else { 0 }
+    }
+}

@@ -1,0 +1,132 @@
+//! What happens when all branches have failed: the failure route, or the winner goes upstream.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tandem_engine::context::Ctx;
+use tandem_engine::module::Cx;
+use tandem_engine::transport::{own_reply, written};
+use tandem_script::sig::Routes;
+use tandem_sip::{Edits, HeaderName, Message};
+use tandem_transaction::Phase;
+
+use crate::drive::Decided;
+use crate::record::{Busy, Record, Role, Section};
+use crate::table::{Cell, Tx};
+use crate::tm::Tm;
+
+impl Tm {
+    /// All branches of the set have failed.
+    pub(crate) fn decide(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>, cell: &mut Cell, decided: Decided) {
+        let Some(route) = cell.record.armed.failure.take() else {
+            return self.send_winner(cx, tx, &mut cell.record, decided);
+        };
+        let ctx = failure_context(cx.slot, tx, &mut cell.record, decided);
+        cell.busy = Some(Busy::Failure);
+        if let Some(ctx) = cx.run_route(route, ctx, tx.id.token(0)) {
+            cell.busy = None;
+            take_back(&mut cell.record, *ctx);
+            self.send_winner(cx, tx, &mut cell.record, decided);
+        }
+    }
+
+    /// A failure route has ended. If it neither sent the request elsewhere nor answered it, the
+    /// winner is sent.
+    pub(crate) fn after_failure(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>, mut ctx: Box<Ctx>) {
+        let section = ctx.section_mut::<Section>(cx.slot);
+        let decided = Decided { branch: section.branch, code: section.code };
+        let mut cell = tx.cell.lock();
+        cell.busy = None;
+        take_back(&mut cell.record, *ctx);
+        if cell.record.machine.phase() == Phase::Decided {
+            self.send_winner(cx, tx, &mut cell.record, decided);
+        }
+        self.settle(cx, tx, cell);
+    }
+
+    fn send_winner(&self, cx: &mut Cx<'_>, tx: &Tx, record: &mut Record, decided: Decided) {
+        let view = decided.branch.and_then(|branch| record.machine.branch(branch));
+        let received = view.map(|v| v.reply.clone()).filter(|bytes| !bytes.is_empty());
+        // RFC 3261 16.7 step 6: a 503 says that this node serves nobody, which is not so.
+        let code = if decided.code == 503 { 500 } else { decided.code };
+        match received.and_then(|bytes| Message::parse(bytes).ok()) {
+            Some(reply) => {
+                let bytes = best_reply(record, &reply, decided);
+                self.relay(cx, tx.id, record, code, bytes);
+            }
+            None => {
+                let ctx = record.saved.context(Routes::REQUEST);
+                let bytes = own_reply(cx.node, &ctx, code, local_reason(code).as_bytes(), b"");
+                self.send_local(cx, tx.id, record, code, bytes);
+            }
+        }
+    }
+}
+
+fn failure_context(slot: u16, tx: &Arc<Tx>, record: &mut Record, decided: Decided) -> Box<Ctx> {
+    let mut ctx = record.saved.context(Routes::FAILURE);
+    ctx.avps = std::mem::take(&mut record.saved.avps);
+    record.avps_used = true;
+    // What was tried has failed: the script names the next target, starting from the R-URI.
+    ctx.target.dst_uri = None;
+    ctx.target.path = Bytes::new();
+    ctx.target.socket = None;
+    let winner = decided.branch.and_then(|branch| record.machine.branch(branch));
+    if let Some(bytes) = winner.map(|v| v.reply.clone()).filter(|b| !b.is_empty()) {
+        ctx.reply = Message::parse(bytes).ok();
+    }
+    if let Some(leg) = decided.branch.and_then(|branch| record.leg(branch)) {
+        ctx.target.flags = leg.flags;
+    }
+    let started_with = ctx.target.uri.clone();
+    let section = ctx.section_mut::<Section>(slot);
+    section.tx = Some(Arc::clone(tx));
+    section.role = Role::Failure;
+    section.branch = decided.branch;
+    section.code = decided.code;
+    section.started_with = started_with;
+    Box::new(ctx)
+}
+
+/// What a route of the transaction leaves behind.
+fn take_back(record: &mut Record, ctx: Ctx) {
+    record.saved.avps = ctx.avps;
+    record.saved.flags = ctx.flags;
+    record.saved.reply_headers = ctx.reply_headers;
+}
+
+/// The winner as it goes upstream: 503 as 500, challenges of all branches together.
+fn best_reply(record: &Record, reply: &Message, decided: Decided) -> Bytes {
+    let mut edits = Edits::new();
+    if decided.code == 503 {
+        edits.set_first_line(reply, &b"SIP/2.0 500 Server Internal Error"[..]);
+    }
+    if matches!(decided.code, 401 | 407) {
+        // RFC 3261 16.7 step 7.
+        for view in record.machine.current_set().filter(|v| Some(v.index) != decided.branch) {
+            let challenged = view.outcome.is_some_and(|o| matches!(o.code, 401 | 407));
+            if let Some(other) = Message::parse(view.reply.clone()).ok().filter(|_| challenged) {
+                add_challenges(reply, &mut edits, &other);
+            }
+        }
+    }
+    written(reply, &edits)
+}
+
+fn add_challenges(reply: &Message, edits: &mut Edits, other: &Message) {
+    for name in [HeaderName::WwwAuthenticate, HeaderName::ProxyAuthenticate] {
+        for header in other.headers(name) {
+            edits.append_header(reply, [header.line(), b"\r\n"].concat());
+        }
+    }
+}
+
+/// The reason phrases of results that this node came to by itself.
+fn local_reason(code: u16) -> &'static str {
+    match code {
+        408 => "Request Timeout",
+        477 => "Send failed (477/TM)",
+        487 => "Request Terminated",
+        _ => "Server Internal Error",
+    }
+}

@@ -228,7 +228,7 @@ impl Phone {
         let remote = (text(caller.uri), caller.tag().map(text));
         let local = (text(called.uri), self.token());
         let target = contact_uri(&msg).unwrap_or_else(|| remote.0.clone());
-        let ringing = reply(&msg, 180, "Ringing", &local.1, Some(&self.contact()));
+        let ringing = reply(&msg, 180, "Ringing", &local.1, Some(&format!("<{}>", self.contact())));
         let mut dialog = Dialog::new(local, remote, target, record_routes(&msg));
         dialog.called = Some((msg, from, ringing.clone()));
         self.remember(call_id.clone(), dialog);
@@ -239,7 +239,7 @@ impl Phone {
     }
 
     pub(crate) fn answer(&mut self, now: Mono, call_id: &str) {
-        let contact = self.contact();
+        let contact = format!("<{}>", self.contact());
         let Some(dialog) = self.calls.dialogs.get_mut(call_id) else { return };
         let tag = dialog.local.1.clone();
         let Some((invite, to, last)) = &mut dialog.called else { return };

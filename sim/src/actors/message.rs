@@ -57,6 +57,7 @@ impl Request<'_> {
 }
 
 /// A reply to a request: the headers that RFC 3261 8.2.6 and 12.1.1 say, copied as they came.
+/// `contact` is a whole value, with its brackets.
 pub(crate) fn reply(
     request: &Message,
     code: u16,
@@ -82,7 +83,7 @@ pub(crate) fn reply(
     copy(HeaderName::CallId, "");
     copy(HeaderName::CSeq, "");
     if let Some(contact) = contact {
-        out.extend_from_slice(format!("Contact: <{contact}>\r\n").as_bytes());
+        out.extend_from_slice(format!("Contact: {contact}\r\n").as_bytes());
     }
     out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
     Bytes::from(out)

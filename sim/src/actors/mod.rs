@@ -4,7 +4,7 @@
 
 mod call;
 mod client;
-mod message;
+pub(crate) mod message;
 pub(crate) mod phone;
 
 use std::net::SocketAddr;

@@ -66,6 +66,11 @@ impl Streams {
         wire.queue.push(wire.now + delay, Event::Connect { stream: self.next });
     }
 
+    /// Whom a stream that is not accepted yet wants to reach.
+    pub(crate) fn target(&self, stream: u64) -> Option<u32> {
+        self.all.get(&stream).map(|s| s.ends[1].of.node)
+    }
+
     /// The wish to connect has arrived where `target` runs, if anything does. The accepted end
     /// if there is one now; otherwise the other side will hear that it failed.
     pub(crate) fn accept(

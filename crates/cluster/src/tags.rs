@@ -59,7 +59,11 @@ impl Cluster {
             holder: claim.map(|claim| claim.node),
             epoch: claim.map_or(0, |claim| claim.epoch),
             activated_at_ms: claim.map_or(0, |claim| claim.at_ms),
-            since_unix_ms: r.since_unix_ms,
+            // A node that was told of the holder shows since when that one holds the tag.
+            since_unix_ms: match claim {
+                Some(claim) if r.held().is_none() && claim.at_ms > 0 => claim.at_ms,
+                _ => r.since_unix_ms,
+            },
             reason: r.reason.clone(),
         });
     }
@@ -158,6 +162,14 @@ impl Cluster {
                 ctx.node.unsaved = true;
             }
             self.follow(ctx, &entry.tag, from, verdict);
+            // Every node shows why and by whose command the holder has the tag.
+            if let Some(r) = self.tags.registers.get_mut(&entry.tag)
+                && r.held().is_none()
+                && entry.standing == Standing::Held
+                && r.top.is_some_and(|top| top.node == entry.node)
+            {
+                r.reason = Reason::new(entry.reason.clone(), entry.by.clone());
+            }
             self.show_tag(ctx, &entry.tag);
         }
         if let Some(peer) = self.peers.get_mut(&from) {

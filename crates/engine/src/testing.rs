@@ -36,6 +36,7 @@ pub struct TestNode {
     worker: Worker,
     now: Now,
     sent: Vec<(SocketAddr, String)>,
+    last_ticket: u64,
     logs: Vec<(Level, String)>,
     files: BTreeMap<String, Bytes>,
     /// The database behind every url of the script.
@@ -74,6 +75,7 @@ impl TestNode {
             worker: Worker::new(node, 0, chance, now),
             now,
             sent: Vec::new(),
+            last_ticket: 0,
             logs: Vec::new(),
             files: BTreeMap::new(),
             db: MemoryDb::with_tables(tandem_db::schema::tables()),
@@ -131,6 +133,11 @@ impl TestNode {
         std::mem::take(&mut self.sent)
     }
 
+    /// The ticket of the last datagram that had one, for [`Input::SendFailed`]; 0: none had.
+    pub fn last_ticket(&self) -> u64 {
+        self.last_ticket
+    }
+
     /// Takes the log lines since the last call.
     pub fn logs(&mut self) -> Vec<(Level, String)> {
         std::mem::take(&mut self.logs)
@@ -161,6 +168,9 @@ impl TestNode {
         for effect in out.effects {
             match effect {
                 Effect::Send(send) => {
+                    if send.ticket != 0 {
+                        self.last_ticket = send.ticket;
+                    }
                     let text = String::from_utf8_lossy(&send.payload).into_owned();
                     self.sent.push((send.to, text));
                 }

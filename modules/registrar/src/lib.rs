@@ -109,7 +109,7 @@ const FUNCTIONS: &[FunctionDef] = &[
 ];
 
 /// The export table.
-pub static MODULE: ModuleDef = ModuleDef {
+pub static REGISTRAR: ModuleDef = ModuleDef {
     name: "registrar",
     help: "Carries REGISTER requests out and finds the contacts of users.",
     dependencies: &[needs("usrloc"), needs("signaling")],

@@ -17,8 +17,6 @@ use crate::state::Registrar;
 pub(crate) struct Answer<'a, 'm> {
     pub(crate) contacts: &'a [Arc<Contact>],
     pub(crate) register: &'a Register<'m>,
-    /// Whether anything changed that a peer should have first.
-    pub(crate) changed: bool,
 }
 
 /// Answers with 200 and the contacts.
@@ -47,7 +45,8 @@ pub(crate) fn accept(
             headers.extend_from_slice(part);
         }
     }
-    let gated = answer.changed && registrar.usrloc.is_replicated();
+    // A retransmission changes nothing, and must not be answered before its original is.
+    let gated = registrar.usrloc.is_replicated() && !answer.register.is_query();
     send(call, 200, b"OK", &headers, if gated { Leave::Gated } else { Leave::Now });
     Called::Returned(1)
 }

@@ -67,7 +67,7 @@ pub(crate) fn save(call: &mut Call<'_, '_, '_>) -> Called {
     };
     if register.is_query() {
         let contacts = registrar.usrloc.lookup(&table, &aor, call.cx.now);
-        let answer = Answer { contacts: &contacts, register: &register, changed: false };
+        let answer = Answer { contacts: &contacts, register: &register };
         return reply::accept(call, &registrar, &flags, &answer);
     }
     let common = common(call, &registrar, &flags, &register);
@@ -76,10 +76,10 @@ pub(crate) fn save(call: &mut Call<'_, '_, '_>) -> Called {
         Work { registrar: &registrar, flags: &flags, register: &register, common: &common, now_s }
             .carry_out(edit)
     };
-    let (verdict, changed) = registrar.usrloc.edit(call.cx, &table, &aor, change);
+    let (verdict, _) = registrar.usrloc.edit(call.cx, &table, &aor, change);
     match verdict {
         Ok(contacts) => {
-            let answer = Answer { contacts: &contacts, register: &register, changed };
+            let answer = Answer { contacts: &contacts, register: &register };
             reply::accept(call, &registrar, &flags, &answer)
         }
         Err(refusal) => reply::refuse(call, &registrar, &flags, refusal),

@@ -14,7 +14,7 @@ use tandem_engine::replication::{Incoming, Replicated};
 use crate::state::{Table, Usrloc};
 use crate::store::{
     self, BUCKETS, Change, Contact, Edit, FLAG_MEMORY_ONLY, MATCH_PARAMS_MAX, Matching, NewContact,
-    Origin, Replica, Stamp, Text, Tombstone,
+    Origin, Replica, Stamp, Text, Tombstone, time_us,
 };
 use crate::wire::{TANDEM_VERSION, TableRecord};
 
@@ -367,7 +367,7 @@ impl Replicated for Usrloc {
                             packet(name, &update, default)
                         }
                         store::Record::Tombstone { aor, tombstone }
-                            if tombstone.stamp.time_us / 1_000_000 >= since_s =>
+                            if time_us(tombstone.stamp) / 1_000_000 >= since_s =>
                         {
                             let tombstone = &tombstone;
                             let delete = Replica::ContactDelete { aor: &aor, tombstone };

@@ -47,7 +47,7 @@ struct AskedTable {
 /// What an answer belongs to.
 #[derive(Debug)]
 pub(crate) enum Answered {
-    Load { table: usize },
+    Load { table: usize, at_start: bool },
     Write { contacts: Vec<Place> },
     Delete { ids: Vec<Place> },
     Nothing,
@@ -65,11 +65,11 @@ impl Sql {
         }
     }
 
-    /// Asks for the rows of a table.
-    pub(crate) fn load(&self, cx: &mut Cx<'_>, table: &Table) {
+    /// Asks for the rows of a table; `at_start` comes back with them.
+    pub(crate) fn load(&self, cx: &mut Cx<'_>, table: &Table, at_start: bool) {
         let columns = self.columns.all().iter().map(|c| name(c)).collect();
         let select = Select { table: table_name(table), columns, ..Select::default() };
-        self.ask(cx, Query::Select(select), Answered::Load { table: table.at });
+        self.ask(cx, Query::Select(select), Answered::Load { table: table.at, at_start });
     }
 
     /// What an answered query was about.

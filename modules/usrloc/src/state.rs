@@ -84,7 +84,9 @@ impl Usrloc {
             return Some(table);
         }
         let table = self.make_table(name)?;
-        cx.for_slot(self.slot, |cx| self.load(cx, &table));
+        if let Some(sql) = &self.sql {
+            cx.for_slot(self.slot, |cx| sql.load(cx, &table, false));
+        }
         Some(table)
     }
 
@@ -205,13 +207,6 @@ impl Usrloc {
         }
     }
 
-    fn load(&self, cx: &mut Cx<'_>, table: &Table) {
-        if let Some(sql) = &self.sql {
-            cx.begin_startup();
-            sql.load(cx, table);
-        }
-    }
-
     fn expire(&self, cx: &mut Cx<'_>, table: &Table, id: u64) {
         let Some(aor) = table.domain.aor_of(id) else { return };
         let expire = |edit: &mut Edit<'_>| edit.apply(Change::Expire { id });
@@ -237,12 +232,12 @@ fn arm(cx: &mut Cx<'_>, table: &Table, id: u64, due_s: u64) {
 
 impl Module for Usrloc {
     fn start(&self, cx: &mut Cx<'_>) {
+        let Some(sql) = &self.sql else { return };
         for table in self.tables() {
-            self.load(cx, &table);
+            cx.begin_startup();
+            sql.load(cx, &table, true);
         }
-        if self.sql.is_some() {
-            self.set_flush_timer(cx);
-        }
+        self.set_flush_timer(cx);
     }
 
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
@@ -263,7 +258,7 @@ impl Module for Usrloc {
     fn db(&self, cx: &mut Cx<'_>, token: u64, result: Result<tandem_db::Rows, tandem_db::DbError>) {
         let Some(sql) = &self.sql else { return };
         match sql.answered(token) {
-            sql::Answered::Load { table } => {
+            sql::Answered::Load { table, at_start } => {
                 let table = self.tables.read().get(table).cloned();
                 match (table, result) {
                     (Some(table), Ok(rows)) => self.restore(cx, &table, &rows),
@@ -273,7 +268,9 @@ impl Module for Usrloc {
                     }
                     (None, _) => {}
                 }
-                cx.end_startup();
+                if at_start {
+                    cx.end_startup();
+                }
             }
             sql::Answered::Write { contacts } => {
                 if let Err(e) = result {

@@ -10,7 +10,7 @@
 
 use bytes::Bytes;
 
-use crate::store::{FLAG_MEMORY_ONLY, NewContact, Record, Stamp, Tombstone};
+use crate::store::{FLAG_MEMORY_ONLY, NewContact, Record, Stamp, Tombstone, stamp_at, time_us};
 
 /// Version of the encoding.
 pub(crate) const TANDEM_VERSION: u16 = 1;
@@ -76,7 +76,7 @@ impl<'a> TableRecord<'a> {
             aor: b"",
             contact: NewContact::default(),
             keyed_by_call_id: false,
-            stamp: Stamp { time_us: 0, node: 0 },
+            stamp: stamp_at(0, 0),
             until_s: None,
         };
         while let Some((field, rest)) = take(bytes)? {
@@ -85,14 +85,14 @@ impl<'a> TableRecord<'a> {
             match n {
                 1 => table = value,
                 2 => record.aor = value,
-                15 => record.stamp.time_us = integer(value)?,
+                15 => record.stamp = stamp_at(integer(value)?, record.stamp.node),
                 16 => record.stamp.node = u32::try_from(integer(value)?).ok()?,
                 22 => record.keyed_by_call_id = integer(value)? != 0,
                 23 => record.until_s = Some(integer(value)?),
                 _ => decode_contact(&mut record.contact, n, value)?,
             }
         }
-        let is_whole = !table.is_empty() && !record.aor.is_empty() && record.stamp.time_us != 0;
+        let is_whole = !table.is_empty() && !record.aor.is_empty() && time_us(record.stamp) != 0;
         is_whole.then_some(Self { table, record })
     }
 }
@@ -122,7 +122,7 @@ fn encode_contact(out: &mut Vec<u8>, c: &NewContact<'_>) {
 }
 
 fn encode_version(out: &mut Vec<u8>, stamp: Stamp, keyed_by_call_id: bool) {
-    number(out, 15, stamp.time_us);
+    number(out, 15, time_us(stamp));
     number(out, 16, u64::from(stamp.node));
     number(out, 22, u64::from(keyed_by_call_id));
 }
@@ -203,7 +203,7 @@ mod tests {
                 uri: uri.as_bytes(), key_values: kv.as_bytes(), expires_s, cseq, q, methods,
                 flags: 4, ..NewContact::default()
             };
-            let stamp = Stamp { time_us, node };
+            let stamp = stamp_at(time_us, node);
             let contact = Arc::new(test_contact(&new, keyed, stamp));
             let record = Record::Contact { aor: (*b"a@b").into(), contact };
             let bytes = TableRecord::encode("location", &record);
@@ -221,7 +221,7 @@ mod tests {
         ) {
             let tombstone = Tombstone {
                 uri: uri.into_bytes().into(), call_id: call_id.into_bytes().into(), cseq, until_s,
-                keyed_by_call_id: keyed, stamp: Stamp { time_us: 7, node: 2 },
+                keyed_by_call_id: keyed, stamp: stamp_at(7, 2),
             };
             let record = Record::Tombstone { aor: (*b"a@b").into(), tombstone: tombstone.clone() };
             let bytes = TableRecord::encode("location", &record);
@@ -245,7 +245,7 @@ mod tests {
                 call_id: (*b"c").into(),
                 keyed_by_call_id: false,
                 cseq: 1,
-                stamp: Stamp { time_us: 1, node: 1 },
+                stamp: stamp_at(1, 1),
                 until_s: 5,
             },
         };

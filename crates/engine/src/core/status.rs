@@ -52,7 +52,7 @@ fn tag(tag: &TagView, status: &Status) -> Json {
         "tag": format!("{}/{}", tag.name, tag.cluster),
         "state": state,
         "holder": holder,
-        "since": iso(tag.since_unix_ms / 1000),
+        "since": if tag.since_unix_ms == 0 { "-".into() } else { iso(tag.since_unix_ms / 1000) },
         "epoch": tag.epoch,
         "why": if tag.reason.text.is_empty() { "-" } else { &tag.reason.text },
         "by": if tag.reason.by.is_empty() { "-" } else { &tag.reason.by },

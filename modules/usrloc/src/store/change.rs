@@ -10,9 +10,14 @@ use super::matching::Matching;
 /// When a write happened. Later writes are greater.
 pub use tandem_cluster::Stamp;
 
-/// A stamp from its parts.
+/// A stamp from its parts. The clock of a node counts in microseconds, whatever the field says.
 pub(crate) const fn stamp_at(time_us: u64, node: u32) -> Stamp {
-    Stamp { time_us, node }
+    Stamp { ms: time_us, node }
+}
+
+/// The time of a stamp in microseconds.
+pub(crate) const fn time_us(stamp: Stamp) -> u64 {
+    stamp.ms
 }
 
 /// Who asks for a change.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::digest::Digester;
-use super::{NotStored, Stamp};
+use super::{NotStored, Stamp, time_us};
 
 /// The texts of a contact, in the order in which they are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +211,7 @@ impl Contact {
         }
         scope.number(self.expires_s);
         scope.number(self.last_modified_s);
-        scope.number(self.stamp.time_us);
+        scope.number(time_us(self.stamp));
         scope.number(u64::from(self.stamp.node));
         scope.number(u64::from(self.cseq) << 32 | u64::from(self.methods));
         scope.number(u64::from(self.flags & !FLAG_MEMORY_ONLY));

@@ -7,7 +7,8 @@ use smallvec::SmallVec;
 
 use super::aor::{Aor, CONTACTS_MAX, LABELS, compare};
 use super::change::{
-    Change, Done, Event, NotStored, Origin, Outcome, Replica, Sink, Stamp, Tombstone, Why, stamp_at,
+    Change, Done, Event, NotStored, Origin, Outcome, Replica, Sink, Stamp, Tombstone, Why,
+    stamp_at, time_us,
 };
 use super::contact::{Contact, DbState, Local, NewContact, Slot};
 use super::digest::Digester;
@@ -213,11 +214,11 @@ impl<'a> Edit<'a> {
             }
         }
         for earlier in dead.into_iter().chain(found.as_ref().map(|c| c.stamp)) {
-            if earlier.time_us / 1_000_000 > new.last_modified_s {
+            if time_us(earlier) / 1_000_000 > new.last_modified_s {
                 return Outcome::Ignored(Why::Older);
             }
             if earlier >= stamp {
-                stamp = stamp_at(earlier.time_us.saturating_add(1), node);
+                stamp = stamp_at(time_us(earlier).saturating_add(1), node);
             }
         }
         let made = match Contact::new(new, call_id.is_some(), stamp, self.scope) {

@@ -29,8 +29,7 @@ pub use domain::{BUCKETS, Digests, Domain, Record};
 pub use edit::Edit;
 pub use matching::{MATCH_PARAMS_MAX, Matching};
 
-#[cfg(test)]
-pub(crate) use change::stamp_at;
+pub(crate) use change::{stamp_at, time_us};
 
 /// A contact outside of any table.
 #[cfg(test)]

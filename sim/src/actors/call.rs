@@ -71,7 +71,8 @@ impl Phone {
     /// Calls a phone through the node it uses.
     pub(crate) fn dial(&mut self, now: Mono, other: u32) {
         let branch = format!("z9hG4bK{}", self.token());
-        let call_id = format!("call-{}-{}{CALL_ID_END}", self.id, self.token());
+        let token = self.token();
+        let call_id = format!("call-{}-{token}{CALL_ID_END}", self.id);
         let remote = format!("sip:phone{other}@{}", super::message::DOMAIN);
         let local = (self.aor_uri(), self.token());
         let request = Request {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::Value as Json;
 use tandem_clock::SEC;
-use tandem_cluster::status::PeerKind;
+use tandem_cluster::PeerKind;
 use tandem_engine::effect::{Effect, Input, Out};
 
 use super::turn::{TAG, has_duty, host_now};
@@ -98,7 +98,7 @@ impl World {
                 let membership = process.node.membership();
                 let tags = membership.tags();
                 let is_active = tags.is_some_and(|t| t.is_active(TAG.0, TAG.1));
-                let status = membership.status(host_now(self, host));
+                let status = membership.status();
                 let nodes = status.into_iter().flat_map(|s| s.clusters).flat_map(|c| c.nodes);
                 let linked = nodes
                     .filter(|n| n.link_state == "Up" && matches!(n.kind, PeerKind::Tandem { .. }))

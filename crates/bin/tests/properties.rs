@@ -147,7 +147,8 @@ proptest! {
         let trailer = Trailer::new(1, 2, 3);
         let read = Packet::decode(packet.encode(&trailer).unwrap()).unwrap();
         prop_assert_eq!(read.trailer, Some(trailer));
-        prop_assert_eq!(Extra::decode(read.packet_type, read.version, &read.payload).unwrap(), packet);
+        let decoded = Extra::decode(read.packet_type, read.version, &read.payload);
+        prop_assert_eq!(decoded.unwrap(), packet);
     }
 
     #[test]

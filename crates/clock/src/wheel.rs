@@ -152,19 +152,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn behaves_like_a_sorted_map(ops in prop::collection::vec((0u64..5_000_000, 0u64..200_000), 1..120)) {
+        fn behaves_like_a_sorted_map(
+            ops in prop::collection::vec((0u64..5_000_000, 0u64..200_000), 1..120),
+        ) {
             let mut wheel = Wheel::new(0);
             let mut model: BTreeMap<(u64, usize), usize> = BTreeMap::new();
             let mut now = 0u64;
             for (n, (delay, advance)) in ops.into_iter().enumerate() {
                 wheel.insert(now + delay * MS, n);
-                let due = (now / MS + delay).max(now / MS + 1);
-                model.insert((due, n), n);
+                let due_at = (now / MS + delay).max(now / MS + 1);
+                model.insert((due_at, n), n);
                 now += advance * MS;
                 let mut fired = Vec::new();
                 wheel.pop_due(now, &mut fired);
                 let later = model.split_off(&(now / MS + 1, 0));
-                let expected: Vec<usize> = std::mem::replace(&mut model, later).into_values().collect();
+                let due = std::mem::replace(&mut model, later);
+                let expected: Vec<usize> = due.into_values().collect();
                 let mut sorted = fired.clone();
                 sorted.sort_unstable();
                 let mut expected_sorted = expected.clone();

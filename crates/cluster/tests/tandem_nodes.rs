@@ -327,7 +327,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48), ..ProptestConfig::default() })]
 
     #[test]
-    fn after_any_trouble_there_is_one_holder_and_one_state(acts in prop::collection::vec(act(), 1..25)) {
+    fn after_any_trouble_there_is_one_holder_and_one_state(
+        acts in prop::collection::vec(act(), 1..25),
+    ) {
         let mut w = World::new(3);
         (1..=3).for_each(|id| w.start(id));
         w.run_ms(9000);

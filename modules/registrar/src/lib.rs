@@ -58,6 +58,7 @@ const REMOVE: &[ArgSig] = &[
     optional("sip_instance", ArgKind::Str),
     optional("bflag", ArgKind::BranchFlag),
 ];
+const REMOVE_IP: &[ArgSig] = &[arg("ip", ArgKind::Str), arg("port", ArgKind::Int), DOMAIN, AOR];
 const IS_REGISTERED: &[ArgSig] = &[DOMAIN, AOR];
 const IS_CONTACT: &[ArgSig] =
     &[DOMAIN, AOR, optional("contact", ArgKind::Str), optional("callid", ArgKind::Str)];
@@ -77,6 +78,13 @@ const FUNCTIONS: &[FunctionDef] = &[
         Routes::REQUEST.or(Routes::ONREPLY),
         "Removes the contacts of an AoR that fit.",
         query::remove,
+    ),
+    function(
+        "remove_ip_port",
+        REMOVE_IP,
+        Routes::ANY,
+        "Removes the contacts behind an address and port.",
+        query::remove_ip_port,
     ),
     function(
         "is_registered",
@@ -109,7 +117,7 @@ const FUNCTIONS: &[FunctionDef] = &[
 ];
 
 /// The export table.
-pub static REGISTRAR: ModuleDef = ModuleDef {
+pub static MODULE: ModuleDef = ModuleDef {
     name: "registrar",
     help: "Carries REGISTER requests out and finds the contacts of users.",
     dependencies: &[needs("usrloc"), needs("signaling")],

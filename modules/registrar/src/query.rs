@@ -168,6 +168,35 @@ pub(crate) fn remove(call: &mut Call<'_, '_, '_>) -> Called {
     YES
 }
 
+/// Without an AoR every contact of the table is looked at.
+pub(crate) fn remove_ip_port(call: &mut Call<'_, '_, '_>) -> Called {
+    let Some((registrar, table)) = module_and_table(call, 2) else { return NO };
+    let Some(ip) = parse_ip(&call.text(0)) else {
+        return call.complain(Level::Error, "that is no IP address");
+    };
+    let Some(port) = call.int(1).and_then(|p| u16::try_from(p).ok()) else {
+        return call.complain(Level::Error, "that is no port");
+    };
+    let is_there =
+        |c: &Contact| address(c.received()).or_else(|| address(c.uri())) == Some((ip, port));
+    let ids: Vec<u64> = if call.given(3) {
+        match key_of(&call.text(3), &registrar.params) {
+            Ok(aor) => {
+                let contacts = registrar.usrloc.lookup(&table, &aor, call.cx.now);
+                contacts.iter().filter(|c| is_there(c)).map(|c| c.id).collect()
+            }
+            Err(e) => return call.complain(Level::Warning, e.to_string()),
+        }
+    } else {
+        let all = registrar.usrloc.part(&table, 0, 1, call.cx.now);
+        all.filter(|(_, c)| is_there(c)).map(|(_, c)| c.id).collect()
+    };
+    for id in ids {
+        registrar.usrloc.delete(call.cx, &table, id);
+    }
+    YES
+}
+
 pub(crate) fn add_sock_hdr(call: &mut Call<'_, '_, '_>) -> Called {
     let name = call.text(0);
     let is_token = |b: &u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(b);

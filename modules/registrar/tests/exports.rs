@@ -12,16 +12,19 @@ use tandem_engine::log::Level;
 use tandem_engine::module::{Module, ModuleDef};
 use tandem_engine::table::function;
 use tandem_engine::testing::TestNode;
-use tandem_proto_udp::PROTO_UDP;
-use tandem_registrar::REGISTRAR;
 use tandem_script::host::Called;
 use tandem_script::sig::Routes;
-use tandem_signaling::SIGNALING;
-use tandem_sl::SL;
-use tandem_usrloc::USRLOC;
 
 const MODULES: Modules = {
-    static ALL: &[&ModuleDef] = &[&CORE, &PROTO_UDP, &SL, &SIGNALING, &USRLOC, &REGISTRAR, &PROBE];
+    static ALL: &[&ModuleDef] = &[
+        &CORE,
+        &tandem_proto_udp::MODULE,
+        &tandem_sl::MODULE,
+        &tandem_signaling::MODULE,
+        &tandem_usrloc::MODULE,
+        &tandem_registrar::MODULE,
+        &PROBE,
+    ];
     ALL
 };
 
@@ -51,22 +54,20 @@ impl Module for Probe {}
 
 const PHONE: &str = "10.0.0.9:5070";
 
-/// A node whose route is `body`; `setup` holds modparams.
+/// The script whose route is `body`; `setup` holds modparams.
+fn script(setup: &str, body: &str) -> String {
+    let modules = ["proto_udp", "probe", "sl", "signaling", "usrloc", "registrar"];
+    let modules: String = modules.iter().map(|m| format!("loadmodule \"{m}.so\"\n")).collect();
+    let socket = "log_level = 3\nsocket = udp:127.0.0.1:5060\n";
+    format!("{socket}{modules}{setup}\nroute {{\n{body}\n}}\n")
+}
+
 fn node(setup: &str, body: &str) -> TestNode {
-    let script = format!(
-        "log_level = 3\nsocket = udp:127.0.0.1:5060\nloadmodule \"proto_udp.so\"\nloadmodule \"probe.so\"\nloadmodule \"sl.so\"\n\
-         loadmodule \"signaling.so\"\nloadmodule \"usrloc.so\"\nloadmodule \"registrar.so\"\n\
-         {setup}\nroute {{\n{body}\n}}\n"
-    );
-    TestNode::new(&script, MODULES)
+    TestNode::new(&script(setup, body), MODULES)
 }
 
 fn refused(setup: &str, body: &str) -> String {
-    let script = format!(
-        "socket = udp:127.0.0.1:5060\nloadmodule \"proto_udp.so\"\nloadmodule \"probe.so\"\nloadmodule \"sl.so\"\nloadmodule \"signaling.so\"\n\
-         loadmodule \"usrloc.so\"\nloadmodule \"registrar.so\"\n{setup}\nroute {{\n{body}\n}}\n"
-    );
-    TestNode::try_new(&script, MODULES).err().expect("the script is wrong")
+    TestNode::try_new(&script(setup, body), MODULES).err().expect("the script is wrong")
 }
 
 /// A REGISTER of alice with these further header lines.
@@ -437,8 +438,8 @@ fn questions_about_contacts() {
         $avp(ip) = \"10.0.0.9\"; $avp(port) = 5070;\n\
         if (is_registered(\"location\", \"sip:alice@example.org\")) xlog(\"yes1\\n\");\n\
         if (!is_registered(\"location\")) xlog(\"yes2\\n\");\n\
-        if (is_contact_registered(\"location\", \"sip:alice@example.org\", \"sip:a@10.0.0.9:5070\"))\
-        xlog(\"yes3\\n\");\n\
+        if (is_contact_registered(\"location\", \"sip:alice@example.org\", \
+        \"sip:a@10.0.0.9:5070\")) xlog(\"yes3\\n\");\n\
         if (is_contact_registered(\"location\", \"sip:alice@example.org\", , \"c\")) \
         xlog(\"yes4\\n\");\n\
         if (!is_contact_registered(\"location\", \"sip:alice@example.org\", , \"d\")) \
@@ -478,6 +479,25 @@ fn remove_takes_what_fits_all_filters() {
         ask(&mut node, &register("c", 1, &lines));
         node.udp(PHONE, &invite(""));
         assert_eq!(contacts(&mut node).len(), left, "remove(..{args})");
+    }
+}
+
+#[test]
+fn remove_ip_port_takes_what_is_behind_an_address() {
+    for (args, left) in [
+        ("\"10.0.0.9\", 5070, \"location\"", 1),
+        ("\"10.0.0.9\", 5071, \"location\"", 2),
+        ("\"10.0.0.9\", 5070, \"location\", \"sip:alice@example.org\"", 1),
+        ("\"10.0.0.9\", 5070, \"location\", \"sip:bob@example.org\"", 2),
+        ("\"nonsense\", 5070, \"location\"", 2),
+    ] {
+        let body =
+            format!("if ($rm == \"REGISTER\") save(\"location\"); else remove_ip_port({args});");
+        let mut node = node("", &body);
+        let lines = "Contact: <sip:a@10.0.0.9:5070>, <sip:b@10.0.0.8:5070>\n";
+        ask(&mut node, &register("c", 1, lines));
+        node.udp(PHONE, &invite(""));
+        assert_eq!(contacts(&mut node).len(), left, "remove_ip_port({args})");
     }
 }
 

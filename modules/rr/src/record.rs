@@ -78,7 +78,8 @@ fn checked(text: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn is_clean(text: &[u8]) -> bool {
-    text.iter().all(|b| *b > b' ' && !matches!(b, b'<' | b'>' | b'"' | b',' | b'?' | 0x7f))
+    let ends_a_uri = |b: &u8| matches!(b, b'<' | b'>' | b'"' | b',' | b'?' | b'@' | 0x7f);
+    text.iter().all(|b| *b > b' ' && !ends_a_uri(b))
 }
 
 fn refuse(call: &mut Call<'_, '_, '_>) -> Called {

@@ -53,7 +53,7 @@ pub(crate) const IS_DIRECTION: FunctionDef = function(
     "is_direction",
     DIRECTION,
     Routes::REQUEST,
-    "Tests by ftag whether the request goes \"downstream\", from caller to callee, or \"upstream\".",
+    "Tests by ftag whether the caller sent it (\"downstream\") or the callee (\"upstream\").",
     |call| {
         let Some(params) = taken_params(call) else { return Called::Returned(-1) };
         let ftag = tandem_sip::Params::new(params).value(b"ftag");

@@ -59,6 +59,10 @@ impl Tm {
             return Begun::Existing(Arc::clone(tx));
         }
         let method = ctx.msg.method();
+        // An ACK makes no transaction (RFC 3261 17).
+        if method == Method::Ack {
+            return Begun::Failed;
+        }
         let Some(key) = request_key(&ctx.msg, method).filter(|_| ctx.msg.is_request()) else {
             return Begun::Failed;
         };
@@ -141,20 +145,38 @@ impl Tm {
         record
     }
 
-    /// Memory is bounded: new calls are refused first, and what ends or refreshes a call last.
     fn refusal(&self, cx: &mut Cx<'_>, ctx: &Ctx) -> Option<Begun> {
         let len = self.table.len();
-        if len >= TRANSACTIONS_HARD_MAX {
-            cx.log(Level::Alert, format!("{len} transactions: no further one is made"));
-            return Some(Begun::Failed);
-        }
         let new_call = ctx.msg.method() == Method::Invite && ctx.msg.to_tag().is_none();
-        if len < TRANSACTIONS_MAX || !new_call {
-            return None;
+        match admission(len, new_call) {
+            Admission::Granted => None,
+            Admission::Full => {
+                cx.log(Level::Alert, format!("{len} transactions: no further one is made"));
+                Some(Begun::Failed)
+            }
+            Admission::Busy => {
+                let retry = b"Retry-After: 5\r\n";
+                reply_stateless(cx, ctx, 503, b"Service Unavailable", retry, Leave::Now);
+                Some(Begun::Refused)
+            }
         }
-        let retry = b"Retry-After: 5\r\n";
-        reply_stateless(cx, ctx, 503, b"Service Unavailable", retry, Leave::Now);
-        Some(Begun::Refused)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    Granted,
+    /// A new call has to wait.
+    Busy,
+    Full,
+}
+
+/// Memory is bounded: new calls are refused first, and what ends or refreshes a call last.
+fn admission(len: usize, new_call: bool) -> Admission {
+    match len {
+        TRANSACTIONS_HARD_MAX.. => Admission::Full,
+        TRANSACTIONS_MAX.. if new_call => Admission::Busy,
+        _ => Admission::Granted,
     }
 }
 
@@ -221,5 +243,18 @@ impl Module for Tm {
 
     fn statistic(&self, _node: &Node, _now: Now, index: usize) -> u64 {
         if index == stats::INUSE { self.table.len() as u64 } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_calls_are_refused_first() {
+        assert_eq!(admission(TRANSACTIONS_MAX - 1, true), Admission::Granted);
+        assert_eq!(admission(TRANSACTIONS_MAX, true), Admission::Busy);
+        assert_eq!(admission(TRANSACTIONS_MAX, false), Admission::Granted);
+        assert_eq!(admission(TRANSACTIONS_HARD_MAX, false), Admission::Full);
     }
 }

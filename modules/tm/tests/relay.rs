@@ -229,7 +229,8 @@ fn a_transaction_made_before_leaves_the_answer_to_the_script() {
 fn a_send_error_fails_the_branch_but_a_lost_address_does_not() {
     use tandem_engine::effect::{Input, SendError};
     let mut node = node(
-        "route { t_on_failure(\"f\"); t_relay(); } failure_route[f] { xlog(\"code $T_reply_code\"); }",
+        "route { t_on_failure(\"f\"); t_relay(); } \
+         failure_route[f] { xlog(\"code $T_reply_code\"); }",
     );
     node.udp(CALLER, &invite());
     let ticket = node.last_ticket();

@@ -112,3 +112,38 @@ fn branches_appended_in_a_failure_route_do_not_bring_the_old_target_back() {
         ]
     );
 }
+
+#[test]
+fn send_reply_uses_the_transaction_if_there_is_one() {
+    for (begin, kept) in [("t_newtran();", 1), ("", 0)] {
+        let mut node = node(&format!("route {{ {begin} send_reply(486, \"Busy\"); }}"));
+        node.udp(CALLER, &request("MESSAGE", "a", ""));
+        assert_eq!(codes(&mut node), [486]);
+        assert_eq!(stat(&mut node, "inuse_transactions"), kept);
+        assert_eq!(stat(&mut node, "4xx_transactions"), kept);
+    }
+}
+
+#[test]
+fn avps_set_after_relaying_are_seen_in_the_failure_route() {
+    let mut node = node(
+        "route { $avp(x) = \"early\"; t_on_failure(\"f\"); t_relay(); $avp(x) = \"late\"; } \
+         failure_route[f] { xlog(\"avps $(avp(x)[*])\"); }",
+    );
+    let forwarded = start_call(&mut node);
+    node.udp(CALLEE, &reply_to(&forwarded, 404, ""));
+    assert!(logged(&mut node, "avps late, early"));
+}
+
+#[test]
+fn changes_of_a_branch_route_stay_with_their_branch() {
+    let mut node = node(
+        "route { t_on_branch(\"b\"); t_on_failure(\"f\"); t_relay(); } \
+         branch_route[b] { $rU = \"changed\"; $avp(tried) = $rd; } \
+         failure_route[f] { xlog(\"user $rU tried $avp(tried)\"); }",
+    );
+    let forwarded = start_call(&mut node);
+    assert!(forwarded.starts_with("INVITE sip:changed@"));
+    node.udp(CALLEE, &reply_to(&forwarded, 404, ""));
+    assert!(logged(&mut node, "user bob tried 127.0.0.2"));
+}

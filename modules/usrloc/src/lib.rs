@@ -27,7 +27,7 @@ use tandem_engine::stats::{StatDef, StatKind};
 use tandem_script::sig::Dependency;
 
 /// The export table.
-pub static USRLOC: ModuleDef = ModuleDef {
+pub static MODULE: ModuleDef = ModuleDef {
     name: "usrloc",
     help: "Keeps the contacts of users, in memory, in SQL and on all nodes of a cluster.",
     dependencies: &[Dependency { module: "clusterer", when_param: "location_cluster" }],

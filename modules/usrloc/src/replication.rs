@@ -14,7 +14,7 @@ use tandem_engine::replication::{Incoming, Replicated};
 use crate::state::{Table, Usrloc};
 use crate::store::{
     self, BUCKETS, Change, Contact, Edit, FLAG_MEMORY_ONLY, MATCH_PARAMS_MAX, Matching, NewContact,
-    Origin, Replica, Stamp, Text, Tombstone, time_us,
+    Origin, Replica, Stamp, Text, Tombstone,
 };
 use crate::wire::{TANDEM_VERSION, TableRecord};
 
@@ -232,6 +232,8 @@ impl Usrloc {
             cx.log(Level::Warning, "a record of a repair cannot be read");
             return;
         };
+        // Later writes of this node must be later than what it has taken in.
+        cx.node.outbox.hear(cx.now, record.stamp);
         let origin = Origin::Tandem { stamp: record.stamp };
         let matching = key_mode(record.keyed_by_call_id);
         let aor = record.aor;
@@ -367,7 +369,7 @@ impl Replicated for Usrloc {
                             packet(name, &update, default)
                         }
                         store::Record::Tombstone { aor, tombstone }
-                            if time_us(tombstone.stamp) / 1_000_000 >= since_s =>
+                            if tombstone.stamp.time_us / 1_000_000 >= since_s =>
                         {
                             let tombstone = &tombstone;
                             let delete = Replica::ContactDelete { aor: &aor, tombstone };

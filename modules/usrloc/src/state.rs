@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use tandem_clock::{Chance, Now};
+use tandem_clock::{Chance, Mono, Now};
 use tandem_engine::log::Level;
 use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
 use tandem_engine::node::Node;
@@ -182,7 +182,7 @@ impl Usrloc {
             default: &self.params.matching,
             is_replicated: self.is_replicated(),
         };
-        let (result, done) = table.domain.edit(aor, cx.now.unix_s(), origin, &log, change);
+        let (result, done) = table.domain.edit(aor, cx.now, origin, &log, change);
         let changed = !done.events.is_empty();
         self.follow_up(cx, table, done);
         (result, changed)
@@ -190,8 +190,8 @@ impl Usrloc {
 
     /// What follows from a change, with no lock held.
     fn follow_up(&self, cx: &mut Cx<'_>, table: &Table, done: Done) {
-        for (id, due_s) in &done.arm {
-            arm(cx, table, *id, *due_s);
+        for (id, due) in &done.arm {
+            arm(cx, table, *id, *due);
         }
         if done.origin == Origin::Database {
             return;
@@ -211,8 +211,8 @@ impl Usrloc {
         let Some(aor) = table.domain.aor_of(id) else { return };
         let expire = |edit: &mut Edit<'_>| edit.apply(Change::Expire { id });
         let (outcome, _) = self.change(cx, table, &aor, Origin::Local, expire);
-        if let Outcome::Rearm(due_s) = outcome {
-            arm(cx, table, id, due_s);
+        if let Outcome::Rearm(due) = outcome {
+            arm(cx, table, id, due);
         }
     }
 
@@ -224,10 +224,8 @@ impl Usrloc {
 
 /// Timers run on the monotonic clock, lifetimes on the wall clock: when the two have drifted
 /// apart by the time the timer fires, it is armed again.
-fn arm(cx: &mut Cx<'_>, table: &Table, id: u64, due_s: u64) {
-    let wait_ms = due_s.saturating_mul(1000).saturating_sub(cx.now.unix_ms).max(1);
-    let at = cx.now.after_ms(wait_ms);
-    cx.set_timer(at, Timer { kind: timer::EXPIRE + table.at as u32, id });
+fn arm(cx: &mut Cx<'_>, table: &Table, id: u64, due: Mono) {
+    cx.set_timer(due, Timer { kind: timer::EXPIRE + table.at as u32, id });
 }
 
 impl Module for Usrloc {

@@ -4,13 +4,15 @@
 //! Integers are 8 bytes, little endian. A reader skips numbers it does not know; adding a field
 //! is free, and a number is never used again. History:
 //!
-//! | Since | Fields |
-//! |---|---|
-//! | version 1 | 1 table, 2 AoR, 3 contact URI, 4 Call-ID, 5 User-Agent, 6 path, 7 attr, 8 received, 9 instance, 10 socket, 11 names of branch flags, 12 key/values, 13 expires, 14 last modified, 15 stamp in microseconds, 16 node of the stamp, 17 CSeq, 18 q, 19 flags, 20 methods, 21 contact id, 22 named by Call-ID too, 23 end of a delete (its presence makes the record one) |
+//! - Version 1: 1 table, 2 AoR, 3 contact URI, 4 Call-ID, 5 User-Agent, 6 path, 7 attr,
+//!   8 received, 9 instance, 10 socket, 11 names of branch flags, 12 key/values, 13 expires,
+//!   14 last modified, 15 stamp in microseconds, 16 node of the stamp, 17 CSeq, 18 q, 19 flags,
+//!   20 methods, 21 contact id, 22 named by Call-ID too, 23 end of a delete (its presence makes
+//!   the record one).
 
 use bytes::Bytes;
 
-use crate::store::{FLAG_MEMORY_ONLY, NewContact, Record, Stamp, Tombstone, stamp_at, time_us};
+use crate::store::{FLAG_MEMORY_ONLY, NewContact, Record, Stamp, Tombstone, stamp_at};
 
 /// Version of the encoding.
 pub(crate) const TANDEM_VERSION: u16 = 1;
@@ -92,7 +94,7 @@ impl<'a> TableRecord<'a> {
                 _ => decode_contact(&mut record.contact, n, value)?,
             }
         }
-        let is_whole = !table.is_empty() && !record.aor.is_empty() && time_us(record.stamp) != 0;
+        let is_whole = !table.is_empty() && !record.aor.is_empty() && record.stamp.time_us != 0;
         is_whole.then_some(Self { table, record })
     }
 }
@@ -122,7 +124,7 @@ fn encode_contact(out: &mut Vec<u8>, c: &NewContact<'_>) {
 }
 
 fn encode_version(out: &mut Vec<u8>, stamp: Stamp, keyed_by_call_id: bool) {
-    number(out, 15, time_us(stamp));
+    number(out, 15, stamp.time_us);
     number(out, 16, u64::from(stamp.node));
     number(out, 22, u64::from(keyed_by_call_id));
 }

@@ -6,20 +6,19 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use tandem_db::{Query, Select, Value};
-use tandem_db_sqlite::DB_SQLITE;
 use tandem_engine::catalogue::Modules;
 use tandem_engine::core::CORE;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Call, Module, ModuleDef};
 use tandem_engine::table::function;
 use tandem_engine::testing::TestNode;
-use tandem_proto_udp::PROTO_UDP;
 use tandem_script::host::Called;
 use tandem_script::sig::Routes;
-use tandem_usrloc::{Table, USRLOC, Usrloc};
+use tandem_usrloc::{MODULE, Table, Usrloc};
 
 const MODULES: Modules = {
-    static ALL: &[&ModuleDef] = &[&CORE, &PROTO_UDP, &DB_SQLITE, &USRLOC, &PINGER];
+    static ALL: &[&ModuleDef] =
+        &[&CORE, &tandem_proto_udp::MODULE, &tandem_db_sqlite::MODULE, &MODULE, &PINGER];
     ALL
 };
 
@@ -71,7 +70,8 @@ fn script(setup: &str) -> String {
     format!(
         "log_level = 3\nsocket = udp:127.0.0.1:5060\nloadmodule \"proto_udp.so\"\n\
          loadmodule \"db_sqlite.so\"\n\
-         loadmodule \"usrloc.so\"\nloadmodule \"pinger.so\"\n{setup}\nroute {{ if ($rm == \"OPTIONS\") ping(); else pong(); }}\n"
+         loadmodule \"usrloc.so\"\nloadmodule \"pinger.so\"\n{setup}\n\
+         route {{ if ($rm == \"OPTIONS\") ping(); else pong(); }}\n"
     )
 }
 
@@ -267,7 +267,7 @@ fn sync_makes_the_rows_equal_to_memory() {
 
 #[test]
 fn column_names_follow_their_parameters() {
-    let params = USRLOC.params.iter().map(|p| p.name).filter(|n| n.ends_with("_column"));
+    let params = MODULE.params.iter().map(|p| p.name).filter(|n| n.ends_with("_column"));
     for param in params {
         let column = match param {
             "user_column" => "username",

@@ -10,9 +10,7 @@ use bytes::Bytes;
 use serde_json::{Value as Json, json};
 use tandem_clock::{Chance, MS, Now};
 use tandem_cluster::ConnId;
-use tandem_clusterer::CLUSTERER;
 use tandem_db::memory::MemoryDb;
-use tandem_db_sqlite::DB_SQLITE;
 use tandem_engine::build::NodeOptions;
 use tandem_engine::catalogue::{Modules, Tables};
 use tandem_engine::core::CORE;
@@ -21,16 +19,19 @@ use tandem_engine::module::ModuleDef;
 use tandem_engine::node::Node;
 use tandem_engine::testing::Files;
 use tandem_engine::worker::Worker;
-use tandem_proto_bin::PROTO_BIN;
-use tandem_proto_udp::PROTO_UDP;
-use tandem_registrar::REGISTRAR;
-use tandem_signaling::SIGNALING;
-use tandem_sl::SL;
-use tandem_usrloc::{USRLOC, Usrloc};
+use tandem_usrloc::Usrloc;
 
 const MODULES: Modules = {
     static ALL: &[&ModuleDef] = &[
-        &CORE, &PROTO_UDP, &PROTO_BIN, &DB_SQLITE, &CLUSTERER, &SL, &SIGNALING, &USRLOC, &REGISTRAR,
+        &CORE,
+        &tandem_proto_udp::MODULE,
+        &tandem_proto_bin::MODULE,
+        &tandem_db_sqlite::MODULE,
+        &tandem_clusterer::MODULE,
+        &tandem_sl::MODULE,
+        &tandem_signaling::MODULE,
+        &tandem_usrloc::MODULE,
+        &tandem_registrar::MODULE,
     ];
     ALL
 };
@@ -246,6 +247,10 @@ fn stored(worker: &Worker) -> usize {
 }
 
 fn clustered(id: u32) -> String {
+    clustered_with(id, "modparam(\"usrloc\", \"pinging_mode\", \"cooperation\")")
+}
+
+fn clustered_with(id: u32, more: &str) -> String {
     let other = 3 - id;
     let seed = if id == 1 { ", flags=seed" } else { "" };
     format!(
@@ -260,8 +265,9 @@ fn clustered(id: u32) -> String {
          modparam(\"clusterer\", \"neighbor_node_info\", \
          \"cluster_id=1, node_id={other}, url=bin:127.0.1.{other}:5566\")\n\
          modparam(\"usrloc\", \"working_mode_preset\", \"full-sharing-cluster\")\n\
-         modparam(\"usrloc\", \"pinging_mode\", \"cooperation\")\n\
-         modparam(\"usrloc\", \"location_cluster\", 1)\nroute {{ save(\"location\"); }}\n"
+         {more}\n\
+         modparam(\"usrloc\", \"location_cluster\", 1)\n\
+         route {{ save(\"location\", , , \"service\"); }}\n"
     )
 }
 
@@ -444,30 +450,56 @@ fn rows_of_sql_come_back_when_the_node_starts_again() {
     assert_eq!(rows.rows.len(), 2, "what ended while the node was down is deleted");
 }
 
+/// The AoRs that each node may ping now.
+fn pinged(world: &World) -> Vec<Vec<String>> {
+    let of = |worker: &Worker| {
+        let node = Arc::clone(worker.node());
+        let (_, usrloc) = node.find::<Usrloc>().unwrap();
+        let table = usrloc.table("location").unwrap();
+        let tags = node.membership().tags().map(|t| &**t);
+        let mut mine: Vec<String> = (0..3)
+            .flat_map(|part| usrloc.part(&table, part, 3, world.now))
+            .filter(|(aor, contact)| usrloc.leave_to_ping(tags, aor, contact).is_some())
+            .map(|(aor, _)| String::from_utf8_lossy(&aor).into_owned())
+            .collect();
+        mine.sort();
+        mine
+    };
+    world.nodes.iter().flatten().map(of).collect()
+}
+
 #[test]
-fn who_may_ping_follows_the_mode() {
+fn cooperating_nodes_share_the_pinging() {
     let mut world = pair();
     for n in 0..40 {
         world.add(0, &format!("user{n}"), "sip:a@10.0.0.9", 600);
     }
     world.run_ms(100);
-    let now = world.now;
-    let mut pinged = Vec::new();
-    for worker in world.nodes.iter().flatten() {
-        let node = Arc::clone(worker.node());
-        let (_, usrloc) = node.find::<Usrloc>().unwrap();
-        let table = usrloc.table("location").unwrap();
-        let tags = node.membership().tags().map(|t| &**t);
-        let mine: Vec<_> = (0..3)
-            .flat_map(|part| usrloc.part(&table, part, 3, now))
-            .filter(|(aor, contact)| usrloc.leave_to_ping(tags, aor, contact).is_some())
-            .map(|(aor, _)| aor.to_vec())
-            .collect();
-        assert!(!mine.is_empty(), "both nodes share the work");
-        pinged.extend(mine);
+    let by_node = pinged(&world);
+    assert!(by_node.iter().all(|mine| !mine.is_empty()), "both nodes share the work");
+    let mut all = by_node.concat();
+    all.sort();
+    all.dedup();
+    assert_eq!((all.len(), by_node.concat().len()), (40, 40), "each contact is pinged once");
+}
+
+#[test]
+fn tagged_contacts_are_pinged_by_the_holder_of_the_tag() {
+    let tag = "modparam(\"clusterer\", \"sharing_tag\", \"service/1=active\")\n";
+    let ownership = "modparam(\"usrloc\", \"pinging_mode\", \"ownership\")\n";
+    for mode in ["", ownership] {
+        let first = clustered_with(1, &format!("{tag}{mode}"));
+        let mut world = World::new(vec![first, clustered_with(2, mode)]);
+        world.run_ms(12_000);
+        register(&mut world, 0, 1);
+        world.run_ms(100);
+        assert_eq!(pinged(&world), [vec!["alice@x"], vec![]], "mode {mode:?}");
+        world.mi(1, "clusterer:shtag_set_active", json!(["service/1"]));
+        world.run_ms(100);
+        assert_eq!(pinged(&world), [vec![], vec!["alice@x"]], "mode {mode:?}");
+        world.add(0, "untagged", "sip:b@10.0.0.9", 600);
+        world.run_ms(100);
+        let everywhere = pinged(&world).concat().iter().filter(|a| *a == "untagged@x").count();
+        assert_eq!(everywhere, if mode.is_empty() { 1 } else { 2 }, "mode {mode:?}");
     }
-    pinged.sort();
-    assert_eq!(pinged.len(), 40, "each contact is pinged once");
-    pinged.dedup();
-    assert_eq!(pinged.len(), 40);
 }

@@ -1,6 +1,7 @@
 //! A caller, a node with a script, and callees.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,12 +12,13 @@ use tandem_engine::core::CORE;
 use tandem_engine::module::{Cx, Module, ModuleDef, Timer};
 use tandem_engine::table::function;
 use tandem_engine::testing::TestNode;
-use tandem_proto_udp::PROTO_UDP;
+use tandem_proto_udp::MODULE as PROTO_UDP;
 use tandem_script::host::Called;
 use tandem_script::sig::Routes;
+use tandem_signaling::MODULE as SIGNALING;
 use tandem_tm::MODULE as TM;
 
-pub(crate) const MODULES: Modules = &[&CORE, &PROTO_UDP, &TM, &WAIT];
+pub(crate) const MODULES: Modules = &[&CORE, &PROTO_UDP, &TM, &WAIT, &SIGNALING];
 
 pub(crate) const CALLER: &str = "127.0.0.9:5060";
 pub(crate) const CALLEE: &str = "127.0.0.2:5060";
@@ -53,7 +55,8 @@ impl Module for Wait {
 pub(crate) fn node_with(params: &str, routes: &str) -> TestNode {
     let script = format!(
         "socket=udp:127.0.0.1:5060\nlog_level=4\nloadmodule \"proto_udp.so\"\n\
-         loadmodule \"tm.so\"\nloadmodule \"wait.so\"\n{params}\n{routes}"
+         loadmodule \"tm.so\"\nloadmodule \"wait.so\"\n\
+         loadmodule \"signaling.so\"\n{params}\n{routes}"
     );
     TestNode::new(&script, MODULES)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+use tandem_clock::Mono;
 
 use super::contact::{Contact, NewContact};
 use super::matching::Matching;
@@ -10,14 +11,9 @@ use super::matching::Matching;
 /// When a write happened. Later writes are greater.
 pub use tandem_cluster::Stamp;
 
-/// A stamp from its parts. The clock of a node counts in microseconds, whatever the field says.
+/// A stamp from its parts.
 pub(crate) const fn stamp_at(time_us: u64, node: u32) -> Stamp {
-    Stamp { ms: time_us, node }
-}
-
-/// The time of a stamp in microseconds.
-pub(crate) const fn time_us(stamp: Stamp) -> u64 {
-    stamp.ms
+    Stamp { time_us, node }
 }
 
 /// Who asks for a change.
@@ -75,8 +71,8 @@ pub enum Outcome {
     /// Only the lifetime changed.
     Refreshed(u64),
     Deleted,
-    /// The contact lives: its timer fires again at these Unix seconds.
-    Rearm(u64),
+    /// The contact lives: its timer has to fire again then.
+    Rearm(Mono),
     Ignored(Why),
 }
 
@@ -120,8 +116,8 @@ pub struct Done {
     pub aor: Arc<[u8]>,
     pub origin: Origin,
     pub events: SmallVec<[Event; 2]>,
-    /// Timers to arm: contact id, Unix seconds.
-    pub arm: SmallVec<[(u64, u64); 2]>,
+    /// Timers to arm: contact id, and when it fires.
+    pub arm: SmallVec<[(u64, Mono); 2]>,
 }
 
 /// A change on its way to the peers, lent while the shard is locked.

@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_clock::Mono;
 
 use super::digest::Digester;
-use super::{NotStored, Stamp, time_us};
+use super::{NotStored, Stamp};
 
 /// The texts of a contact, in the order in which they are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,7 +212,7 @@ impl Contact {
         }
         scope.number(self.expires_s);
         scope.number(self.last_modified_s);
-        scope.number(time_us(self.stamp));
+        scope.number(self.stamp.time_us);
         scope.number(u64::from(self.stamp.node));
         scope.number(u64::from(self.cseq) << 32 | u64::from(self.methods));
         scope.number(u64::from(self.flags & !FLAG_MEMORY_ONLY));
@@ -325,8 +326,9 @@ fn key_value(json: &[u8], key: &str) -> Option<String> {
 pub struct Local {
     pub ping: PingState,
     pub db: DbState,
-    /// Unix seconds at which a timer is armed for its expiry; 0: none.
-    pub(super) armed_s: u64,
+    /// When the next timer for its expiry fires; `None`: none is armed. On the monotonic clock,
+    /// so that a jump of the wall clock loses no timer.
+    pub(super) armed: Option<Mono>,
 }
 
 /// How a contact stands to its row in SQL.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use parking_lot::Mutex;
-use tandem_clock::Chance;
+use tandem_clock::{Chance, Now};
 use tandem_sip::sip_hash;
 
 use super::aor::{Aor, Contacts, Graves};
@@ -93,7 +93,7 @@ impl Domain {
     pub fn edit<R>(
         &self,
         aor: &[u8],
-        now_s: u64,
+        now: Now,
         origin: Origin,
         sink: &dyn Sink,
         change: impl FnOnce(&mut Edit<'_>) -> R,
@@ -104,7 +104,7 @@ impl Domain {
         scope.text(aor);
         let mut shard = self.shards[at].lock();
         let key = shard.aors.get_key_value(aor).map_or_else(|| aor.into(), |(k, _)| Arc::clone(k));
-        let mut edit = Edit::new(&mut shard, at, hash, key, scope, now_s, origin, sink);
+        let mut edit = Edit::new(&mut shard, at, hash, key, scope, now, origin, sink);
         let result = change(&mut edit);
         (result, edit.finish())
     }

@@ -4,11 +4,11 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+use tandem_clock::{Mono, Now};
 
 use super::aor::{Aor, CONTACTS_MAX, LABELS, compare};
 use super::change::{
-    Change, Done, Event, NotStored, Origin, Outcome, Replica, Sink, Stamp, Tombstone, Why,
-    stamp_at, time_us,
+    Change, Done, Event, NotStored, Origin, Outcome, Replica, Sink, Stamp, Tombstone, Why, stamp_at,
 };
 use super::contact::{Contact, DbState, Local, NewContact, Slot};
 use super::digest::Digester;
@@ -24,6 +24,7 @@ pub struct Edit<'a> {
     shard_at: usize,
     hash: u32,
     scope: Digester,
+    now: Now,
     now_s: u64,
     sink: &'a dyn Sink,
     done: Done,
@@ -37,12 +38,12 @@ impl<'a> Edit<'a> {
         hash: u32,
         aor: Arc<[u8]>,
         scope: Digester,
-        now_s: u64,
+        now: Now,
         origin: Origin,
         sink: &'a dyn Sink,
     ) -> Self {
         let done = Done { aor, origin, events: SmallVec::new(), arm: SmallVec::new() };
-        Self { shard, shard_at, hash, scope, now_s, sink, done }
+        Self { shard, shard_at, hash, scope, now, now_s: now.unix_s(), sink, done }
     }
 
     /// The contacts as they are, expired ones that were not dropped yet included; oldest first.
@@ -214,11 +215,11 @@ impl<'a> Edit<'a> {
             }
         }
         for earlier in dead.into_iter().chain(found.as_ref().map(|c| c.stamp)) {
-            if time_us(earlier) / 1_000_000 > new.last_modified_s {
+            if earlier.time_us / 1_000_000 > new.last_modified_s {
                 return Outcome::Ignored(Why::Older);
             }
             if earlier >= stamp {
-                stamp = stamp_at(time_us(earlier).saturating_add(1), node);
+                stamp = stamp_at(earlier.time_us.saturating_add(1), node);
             }
         }
         let made = match Contact::new(new, call_id.is_some(), stamp, self.scope) {
@@ -309,7 +310,7 @@ impl<'a> Edit<'a> {
         };
         if id != old_id {
             // Timers carry the id: the new one needs its own.
-            slot.local.armed_s = 0;
+            slot.local.armed = None;
             self.shard.ids.remove(&old_id);
             self.shard.ids.insert(id, Arc::clone(&aor));
         }
@@ -329,10 +330,10 @@ impl<'a> Edit<'a> {
         let Some(slot) = record.position(id).and_then(|at| record.contacts.get_mut(at)) else {
             return;
         };
-        let due_s = slot.contact.expires_s;
-        if due_s != 0 && (slot.local.armed_s == 0 || due_s < slot.local.armed_s) {
-            slot.local.armed_s = due_s;
-            self.done.arm.push((id, due_s));
+        let Some(due) = due(&slot.contact, self.now) else { return };
+        if slot.local.armed.is_none_or(|armed| due < armed) {
+            slot.local.armed = Some(due);
+            self.done.arm.push((id, due));
         }
     }
 
@@ -418,14 +419,12 @@ impl<'a> Edit<'a> {
             return Outcome::Ignored(Why::NotFound);
         };
         if !slot.contact.is_expired(now_s) {
-            if slot.local.armed_s > now_s {
+            // An earlier timer than the one that is armed last: that one is still to come.
+            if slot.local.armed.is_some_and(|armed| armed > self.now.mono_ns) {
                 return Outcome::Ignored(Why::Known);
             }
-            slot.local.armed_s = slot.contact.expires_s;
-            return match slot.contact.expires_s {
-                0 => Outcome::Ignored(Why::Known),
-                due_s => Outcome::Rearm(due_s),
-            };
+            slot.local.armed = due(&slot.contact, self.now);
+            return slot.local.armed.map_or(Outcome::Ignored(Why::Known), Outcome::Rearm);
         }
         let Some(contact) = self.take(id) else { return Outcome::Ignored(Why::NotFound) };
         self.done.events.push(Event::ContactDeleted { contact, is_expiry: true });
@@ -494,6 +493,12 @@ impl<'a> Edit<'a> {
 /// Bits 0-13 contact label, 14-45 record label, 46-61 low 16 bits of the hash.
 fn contact_id(hash: u32, record_label: u32, label: u16) -> u64 {
     u64::from(hash & 0xffff) << 46 | u64::from(record_label) << 14 | u64::from(label)
+}
+
+/// When a contact ends, on the monotonic clock; `None`: never.
+fn due(contact: &Contact, now: Now) -> Option<Mono> {
+    let due_ms = contact.expires_s.checked_mul(1000).filter(|ms| *ms != 0)?;
+    Some(now.after_ms(due_ms.saturating_sub(now.unix_ms).max(1)))
 }
 
 fn tombstone_until_s(contact: &Contact, now_s: u64) -> u64 {

@@ -29,7 +29,7 @@ pub use domain::{BUCKETS, Digests, Domain, Record};
 pub use edit::Edit;
 pub use matching::{MATCH_PARAMS_MAX, Matching};
 
-pub(crate) use change::{stamp_at, time_us};
+pub(crate) use change::stamp_at;
 
 /// A contact outside of any table.
 #[cfg(test)]

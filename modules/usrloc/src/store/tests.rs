@@ -2,11 +2,16 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tandem_clock::Chance;
+use tandem_clock::{Chance, Now, SEC};
 
 use super::*;
 
 const NOW_S: u64 = 1_800_000_000;
+/// Both clocks at this Unix second.
+fn at_s(unix_s: u64) -> Now {
+    Now { mono_ns: unix_s * SEC, unix_ms: unix_s * 1000 }
+}
+
 const AOR: &[u8] = b"alice@example.org";
 
 /// A change on its way, as a Tandem peer would get it.
@@ -34,7 +39,7 @@ impl<'a> Node<'a> {
     }
 
     fn apply(&self, aor: &[u8], origin: Origin, change: Change<'_>) -> (Outcome, Done) {
-        self.domain.edit(aor, NOW_S, origin, self, |edit| edit.apply(change))
+        self.domain.edit(aor, at_s(NOW_S), origin, self, |edit| edit.apply(change))
     }
 
     fn put(&self, contact: NewContact<'_>, matching: &Matching) -> Outcome {
@@ -130,7 +135,7 @@ fn a_first_contact_makes_the_aor_and_the_last_delete_removes_it() {
     );
     let Outcome::Inserted(id) = outcome else { panic!("{outcome:?}") };
     assert!(matches!(done.events[..], [Event::AorInserted, Event::ContactInserted(_)]));
-    assert_eq!(done.arm[..], [(id, NOW_S + 3600)]);
+    assert_eq!(done.arm[..], [(id, (NOW_S + 3600) * SEC)]);
     let (outcome, done) = node.apply(AOR, Origin::Local, Change::Delete { id });
     assert_eq!(outcome, Outcome::Deleted);
     assert!(matches!(done.events[..], [Event::ContactDeleted { .. }, Event::AorDeleted]));
@@ -154,9 +159,10 @@ fn a_refresh_keeps_the_id_and_arms_no_second_timer() {
     let (outcome, done) = node.apply(AOR, Origin::Local, change);
     assert_eq!((outcome, done.arm.len()), (Outcome::Refreshed(id), 0));
     let expire = |now_s| {
-        node.domain.edit(AOR, now_s, Origin::Local, &node, |e| e.apply(Change::Expire { id })).0
+        let now = at_s(now_s);
+        node.domain.edit(AOR, now, Origin::Local, &node, |e| e.apply(Change::Expire { id })).0
     };
-    assert_eq!(expire(NOW_S + 3600), Outcome::Rearm(NOW_S + 7200));
+    assert_eq!(expire(NOW_S + 3600), Outcome::Rearm((NOW_S + 7200) * SEC));
     assert_eq!(expire(NOW_S + 7200), Outcome::Deleted);
     assert_eq!(expire(NOW_S + 7200), Outcome::Ignored(Why::NotFound));
     assert_eq!(node.sent.borrow().len(), 3, "an expiry is never on the wire");
@@ -172,6 +178,22 @@ fn a_shorter_lifetime_arms_an_earlier_timer() {
     let (_, done) = node.apply(AOR, Origin::Local, change);
     assert_eq!(done.arm.len(), 1);
     assert!(node.domain.lookup(AOR, NOW_S + 60).is_empty(), "lookup never sees the expired");
+}
+
+#[test]
+fn a_wall_clock_that_jumps_back_loses_no_timer() {
+    let clock = clock();
+    let node = Node::new(1, &clock);
+    let Outcome::Inserted(id) = node.put(contact("sip:a@h", "c", 1), &Matching::Uri) else {
+        panic!()
+    };
+    let expire = |now: Now| {
+        node.domain.edit(AOR, now, Origin::Local, &node, |e| e.apply(Change::Expire { id })).0
+    };
+    let fires = at_s(NOW_S + 3600);
+    let jumped = Now { unix_ms: fires.unix_ms - 100_000, ..fires };
+    assert_eq!(expire(jumped), Outcome::Rearm((NOW_S + 3700) * SEC));
+    assert_eq!(expire(jumped.plus_ns(100 * SEC)), Outcome::Deleted);
 }
 
 #[test]

@@ -1,0 +1,114 @@
+//! Style as a test: sizes, leftovers, and the direction of the arrows between crates.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const FILE_LINES_MAX: usize = 600;
+const LINE_CHARS_MAX: usize = 100;
+
+/// Longer for a reason: (path, lines, reason).
+const LONGER: &[(&str, usize, &str)] = &[];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn sources() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn files_fit_a_sitting_and_lines_a_screen() {
+    let mut problems = Vec::new();
+    for path in sources() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        let lines = text.lines().count();
+        let allowed = LONGER.iter().find(|(n, ..)| *n == name).map_or(FILE_LINES_MAX, |l| l.1);
+        if lines > allowed {
+            problems.push(format!("{name}: {lines} lines"));
+        }
+        for (n, line) in text.lines().enumerate() {
+            // A long literal cannot be broken without changing it.
+            let is_text = line.contains('"') || line.trim_start().starts_with("//");
+            if line.chars().count() > LINE_CHARS_MAX && !is_text {
+                problems.push(format!("{name}:{}: longer than {LINE_CHARS_MAX}", n + 1));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{problems:#?}");
+}
+
+#[test]
+fn nothing_is_left_over() {
+    // Put together here, so that this file does not find itself.
+    let words = [["TO", "DO"], ["FIX", "ME"], ["XX", "X:"], ["todo", "!("], ["dbg", "!("]];
+    let words: Vec<String> = words.iter().map(|w| w.concat()).collect();
+    let mut problems = Vec::new();
+    for path in sources() {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (n, line) in text.lines().enumerate() {
+            if words.iter().any(|w| line.contains(w.as_str())) {
+                problems.push(format!("{}:{}: {}", path.display(), n + 1, line.trim()));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{problems:#?}");
+}
+
+/// Higher may use lower; `net` and `drivers` are used by binaries only.
+fn level(package: &str) -> u32 {
+    match package {
+        "tandem-clock" => 0,
+        "tandem-sip" | "tandem-bin" => 1,
+        "tandem-script" | "tandem-transaction" | "tandem-cluster" | "tandem-db" => 2,
+        "tandem-engine" | "tandem-net" | "tandem-drivers" => 3,
+        "tandem" | "tandemctl" | "sim" | "bench" | "tandem-tests" => 5,
+        // Modules.
+        _ => 4,
+    }
+}
+
+#[test]
+fn arrows_point_one_way() {
+    let mut packages = BTreeMap::new();
+    for folder in ["crates", "modules"] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap().flatten() {
+            let manifest = std::fs::read_to_string(entry.path().join("Cargo.toml")).unwrap();
+            let name = manifest.lines().find_map(|l| l.strip_prefix("name = ")).unwrap();
+            packages.insert(name.trim_matches('"').to_owned(), manifest);
+        }
+    }
+    let mut problems = Vec::new();
+    for (package, manifest) in &packages {
+        let (_, dependencies) = manifest.split_once("[dependencies]").unwrap_or_default();
+        let dependencies = dependencies.split("\n[").next().unwrap_or_default();
+        for used in dependencies.lines().filter_map(|l| l.split(['.', ' ', '=']).next()) {
+            if !packages.contains_key(used) {
+                continue;
+            }
+            // A module may use a module, a crate of the engine nothing of its own level but
+            // what stands beneath it.
+            let (from, to) = (level(package), level(used));
+            let beside = matches!(used, "tandem-net" | "tandem-drivers");
+            if to > from || (to == from && from != 4) || beside {
+                problems.push(format!("{package} uses {used}"));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{problems:#?}");
+}

@@ -1,0 +1,141 @@
+//! The world at its beginning.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tandem_clock::{Chance, SEC};
+use tandem_db::memory::MemoryDb;
+use tandem_db::{Query, Value, schema};
+use tandem_engine::catalogue::Modules;
+
+use super::host::{Disk, Host, HostClock};
+use super::network::Network;
+use super::queue::{Event, Queue};
+use super::streams::Streams;
+use super::{LOOK_NS, World};
+use crate::actors::phone::Phone;
+use crate::checkers::Violations;
+use crate::checkers::holder::Holder;
+use crate::checkers::lost::Lost;
+use crate::faults::Fault;
+use crate::options::{Dice, Options};
+use crate::plan::{Action, Plan};
+use crate::scenario::Counts;
+use crate::trace::Trace;
+
+const NODE_1: &str = include_str!("../../../examples/hot-standby/node1.cfg");
+const NODE_2: &str = include_str!("../../../examples/hot-standby/node2.cfg");
+
+/// What a world is made from.
+pub(crate) struct Blueprint<'a> {
+    pub(crate) seed: u64,
+    pub(crate) options: &'a Options,
+    pub(crate) plan: &'a Plan,
+    /// Phones register and call at times of their own, not only when the plan says so.
+    pub(crate) phones_live: bool,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) keep_lines: bool,
+}
+
+impl World {
+    pub(crate) fn new(blueprint: &Blueprint<'_>, modules: Modules) -> Self {
+        let Blueprint { options, plan, .. } = blueprint;
+        let mut root = Chance::from_number(blueprint.seed);
+        let hosts: Vec<Host> =
+            (1..=options.nodes).map(|id| host(id, options, root.fork())).collect();
+        let nodes: Vec<SocketAddr> = hosts.iter().map(|h| h.sip).collect();
+        let phone = |id| Phone::new(id, nodes.clone(), options, root.fork());
+        let phones = (1..=options.phones).map(phone).collect();
+        let skews = || hosts.iter().map(|h| h.clock.skew_ms);
+        let skew_ms = (skews().min().unwrap_or(0), skews().max().unwrap_or(0));
+        let mut world = Self {
+            options: (*options).clone(),
+            fault: blueprint.fault,
+            modules,
+            now: 0,
+            queue: Queue::default(),
+            network: Network::default(),
+            streams: Streams::default(),
+            db: database(&hosts),
+            phones,
+            asking: Default::default(),
+            requests: 0,
+            trace: Trace::new(blueprint.keep_lines),
+            violations: Violations::default(),
+            lost: Lost::default(),
+            holder: Holder::default(),
+            counts: Counts::default(),
+            dice: root.fork(),
+            skew_ms,
+            half: options.seconds * SEC / 2,
+            is_over: false,
+            hosts,
+        };
+        world.schedule(plan);
+        for node in 1..=options.nodes {
+            // Hosts come up at different times.
+            let at = world.dice.between(0, 2 * SEC);
+            world.queue.push(at, Event::Act(Action::Start(node)));
+        }
+        if blueprint.phones_live {
+            for id in 1..=options.phones {
+                world.phone(id, |phone, now| phone.switch_on(now + 3 * SEC));
+            }
+        }
+        world.queue.push(LOOK_NS, Event::Look);
+        world
+    }
+}
+
+fn host(id: u32, options: &Options, mut chance: Chance) -> Host {
+    let ip = Ipv4Addr::new(127, 0, 1, id as u8);
+    let skew = u64::from(options.clock_skew_ms_max);
+    let skew_ms = chance.between(0, 2 * skew) as i64 - skew as i64;
+    let mono_offset = chance.between(1, 1_000_000 * SEC);
+    Host {
+        id,
+        sip: SocketAddr::from((ip, 5060)),
+        bin: SocketAddr::from((ip, 5566)),
+        script: script(id),
+        clock: HostClock { mono_offset, skew_ms },
+        disk: Disk::default(),
+        lives: 0,
+        chance,
+        process: None,
+    }
+}
+
+/// The scripts of the example; a third node is a second backup.
+fn script(id: u32) -> String {
+    match id {
+        1 => NODE_1.to_owned(),
+        2 => NODE_2.to_owned(),
+        _ => NODE_2
+            .replace("127.0.1.2", &format!("127.0.1.{id}"))
+            .replace("\"my_node_id\", 2", &format!("\"my_node_id\", {id}"))
+            .replace("tandem_fifo_2", &format!("tandem_fifo_{id}")),
+    }
+}
+
+/// The database that all nodes share, with a row for each.
+fn database(hosts: &[Host]) -> MemoryDb {
+    let mut db = MemoryDb::with_tables(schema::tables());
+    for host in hosts {
+        let text = |s: &str| Value::Str(s.to_owned().into());
+        let int = |n: u32| Value::Int(i64::from(n));
+        let row = [
+            ("cluster_id", int(1)),
+            ("node_id", int(host.id)),
+            ("url", text(&format!("bin:{}", host.bin))),
+            ("state", int(1)),
+            ("no_ping_retries", int(3)),
+            ("priority", int(50)),
+            ("flags", if host.id == 1 { text("seed") } else { Value::Null }),
+            ("description", text(&format!("node {}", host.id))),
+        ];
+        let row = row.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        let query = Query::Insert { table: "clusterer".into(), row };
+        // The table is part of the standard schema; without its rows no node would start.
+        let _ = db.execute(&query);
+    }
+    db
+}

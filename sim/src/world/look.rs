@@ -1,0 +1,134 @@
+//! What the checkers see of the nodes.
+
+use bytes::Bytes;
+use serde_json::Value as Json;
+use tandem_clock::SEC;
+use tandem_cluster::PeerKind;
+use tandem_engine::effect::{Effect, Input, Out};
+
+use super::turn::{TAG, has_duty, host_now};
+use super::{LOOK_NS, World};
+use crate::checkers::holder::{self, View};
+use crate::checkers::lost::{self, Presence};
+use crate::checkers::{duty, equal};
+use crate::faults::Fault;
+use crate::trace::Who;
+
+/// A ping that nobody has the duty to send goes here: nobody is there.
+const NOWHERE: &str = "198.51.100.251:9";
+
+impl World {
+    /// The regular look: the tag every time, the registrations once a second.
+    pub(super) fn look(&mut self) {
+        let views = self.views();
+        if let Some(text) = self.holder.look(self.now, &views) {
+            self.violate(holder::NAME, text);
+        }
+        if self.now % SEC < LOOK_NS {
+            let presence = self.presence();
+            self.find_lost(&presence);
+        }
+        if self.now >= self.half && self.now < self.half + LOOK_NS {
+            self.plant();
+        }
+    }
+
+    /// Faults that happen once.
+    fn plant(&mut self) {
+        let Some(Fault::PingFrom { node }) = self.fault else { return };
+        let Some(host) = self.hosts.iter().find(|h| h.id == node && h.is_up()) else { return };
+        let entitled = host.process.as_ref().is_some_and(|p| has_duty(&p.observer));
+        let (from, ping) = (host.sip, Bytes::from_static(&[0; 4]));
+        if let (Some(what), false) = (duty::self_initiated(&ping), entitled) {
+            let text = format!("node {node} sent {what} to {NOWHERE} without holding service/1");
+            self.violate(duty::NAME, text);
+        }
+        if let Ok(to) = NOWHERE.parse() {
+            self.send(from, to, &ping);
+        }
+    }
+
+    pub(super) fn find_lost(&mut self, presence: &Presence) {
+        for text in self.lost.look(self.now, presence) {
+            self.violate(lost::NAME, text);
+        }
+    }
+
+    /// The last look: all nodes have the same registrations.
+    pub(super) fn look_for_the_last_time(&mut self) {
+        self.look();
+        let presence = self.presence();
+        self.find_lost(&presence);
+        let dumps: Vec<equal::Dump> = (1..=self.options.nodes)
+            .filter_map(|node| {
+                let dump = self.ask(node, "ul_dump")?;
+                let host = self.hosts.iter().find(|h| h.id == node)?;
+                Some(equal::Dump { node, unix_s: host_now(self, host).unix_s(), dump })
+            })
+            .collect();
+        if dumps.len() != self.hosts.len() {
+            self.violate(equal::NAME, "not every node tells what it has".into());
+        }
+        for dump in &dumps {
+            let listed = equal::listed(&dump.dump).len();
+            self.trace.feed(self.now, b'd', dump.dump.to_string().as_bytes());
+            self.say(Who::Node(dump.node), || format!("has {listed} contacts"));
+        }
+        let owed = self.lost.len();
+        self.say(Who::Checker, || format!("{owed} registrations are owed, compares the nodes"));
+        for text in equal::differences(&dumps) {
+            self.violate(equal::NAME, text);
+        }
+    }
+
+    /// What each running node has.
+    pub(super) fn presence(&mut self) -> Presence {
+        let up: Vec<_> = self.hosts.iter().filter(|h| h.is_up()).map(|h| h.life()).collect();
+        let listed = |of: super::Life, dump: Json| (of, equal::listed(&dump));
+        up.into_iter()
+            .filter_map(|of| Some(listed(of, self.ask(of.node, "ul_dump")?)))
+            .collect()
+    }
+
+    /// What each running node says of the tag and of its links.
+    pub(super) fn views(&self) -> Vec<View> {
+        let running = self.hosts.iter().filter_map(|h| Some((h, h.process.as_ref()?)));
+        running
+            .map(|(host, process)| {
+                let membership = process.node.membership();
+                let tags = membership.tags();
+                let is_active = tags.is_some_and(|t| t.is_active(TAG.0, TAG.1));
+                let status = membership.status();
+                let nodes = status.into_iter().flat_map(|s| s.clusters).flat_map(|c| c.nodes);
+                let linked = nodes
+                    .filter(|n| n.link_state == "Up" && matches!(n.kind, PeerKind::Tandem { .. }))
+                    .map(|n| n.node)
+                    .collect();
+                let has_duty = has_duty(&process.observer);
+                View { node: host.id, is_active, has_duty, linked }
+            })
+            .collect()
+    }
+
+    /// Puts a question to a node from outside; nothing in the node changes by it.
+    fn ask(&mut self, node: u32, method: &str) -> Option<Json> {
+        let is_late = self.now >= self.half;
+        let now = self.now;
+        let fault = self.fault;
+        let host = self.host(node)?;
+        let now = host.clock.at(now);
+        let observer = &mut host.process.as_mut()?.observer;
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#);
+        let mut out = Out::default();
+        observer.step(now, Input::Mi { request: u64::MAX, text: Bytes::from(text) }, &mut out);
+        let answer = out.effects.into_iter().find_map(|effect| match effect {
+            Effect::MiReply { text, .. } => serde_json::from_slice::<Json>(&text).ok(),
+            _ => None,
+        });
+        let result = answer?.get("result").cloned()?;
+        Some(match fault {
+            Some(fault) => fault.on_dump(node, is_late, result),
+            None => result,
+        })
+    }
+}

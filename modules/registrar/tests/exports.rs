@@ -336,6 +336,16 @@ fn flags_of_save_do_what_they_say() {
 }
 
 #[test]
+fn letters_of_3_3_still_mean_what_they_meant() {
+    let mut node = node("", "save(\"location\", \"c1fo\");");
+    ask(&mut node, &register("c", 1, "Contact: <sip:a@10.0.0.9>\n"));
+    node.advance_ms(1000);
+    let reply = ask(&mut node, &register("d", 1, "Contact: <sip:b@10.0.0.9>\n"));
+    assert_eq!(header(&reply, "Contact"), Some("<sip:b@10.0.0.9>;expires=3600"));
+    assert_eq!(contacts(&mut node).len(), 1);
+}
+
+#[test]
 fn path_is_stored_shown_and_used_as_the_flag_says() {
     let path = "Path: <sip:10.0.0.7;lr;received=sip:10.0.0.9:5070>\n";
     let lines = format!("{path}Supported: path\nContact: <sip:a@192.168.1.2>\n");

@@ -12,27 +12,17 @@ use crate::actors::message::reply;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Packets about registrations that this node writes never arrive.
-    DropRecords {
-        node: u32,
-    },
+    DropRecords { node: u32 },
     /// Somebody answers this phone's REGISTER with 200; no node sees the request.
-    ForgeReply {
-        phone: u32,
-    },
+    ForgeReply { phone: u32 },
     /// What this node says about its registrations is not what it has.
-    AlterDump {
-        node: u32,
-    },
+    AlterDump { node: u32 },
     /// Nobody hears who holds a tag.
     HideClaims,
     /// At half time this node pings a phone without having the duty to.
-    PingFrom {
-        node: u32,
-    },
+    PingFrom { node: u32 },
     /// This node forgets: the dump it gives lacks its first registration from half time on.
-    Forget {
-        node: u32,
-    },
+    Forget { node: u32 },
 }
 
 impl Fault {

@@ -12,30 +12,17 @@ pub enum Action {
     /// Starts the node again, if it is down.
     Start(u32),
     /// Nothing passes from the first to the second; both ways unless `one_way`.
-    Cut {
-        from: u32,
-        to: u32,
-        one_way: bool,
-    },
+    Cut { from: u32, to: u32, one_way: bool },
     /// The two reach each other again.
-    Heal {
-        a: u32,
-        b: u32,
-    },
+    Heal { a: u32, b: u32 },
     /// The wall clock of a host jumps.
-    Jump {
-        node: u32,
-        by_ms: i64,
-    },
+    Jump { node: u32, by_ms: i64 },
     /// The operator moves the tag to this node; if it is down, to the first that is up.
     Activate(u32),
     /// A phone registers, if it has not.
     Register(u32),
     /// A phone calls another.
-    Call {
-        from: u32,
-        to: u32,
-    },
+    Call { from: u32, to: u32 },
     /// Phones do nothing new, cuts heal, nodes that are down start.
     Rest,
     /// The checkers look for the last time.

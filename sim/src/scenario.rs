@@ -83,9 +83,7 @@ impl Scenario {
         let plan = match &self.plan {
             PlanKind::Story => plan::story(),
             // Not the stream of the world: a plan that is given leaves the rest as it was.
-            PlanKind::Random => {
-                plan::random(&self.options, &mut Chance::from_number(!self.seed))
-            }
+            PlanKind::Random => plan::random(&self.options, &mut Chance::from_number(!self.seed)),
             PlanKind::Given(plan) => plan.clone(),
         };
         let blueprint = Blueprint {

@@ -166,7 +166,7 @@ async fn make_database(dir: &Path) -> Result<(), String> {
 }
 
 fn cluster_row(node: &Node) -> Query {
-    let text = |s: &str| Value::Str(s.to_owned().into());
+    let text = |s: &str| Value::Str(s.to_owned());
     let int = |n: u32| Value::Int(i64::from(n));
     let flags = if node.id == 1 { text("seed") } else { Value::Null };
     let values = [

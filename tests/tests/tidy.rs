@@ -1,5 +1,6 @@
 //! Style as a test: sizes, leftovers, and the direction of the arrows between crates.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

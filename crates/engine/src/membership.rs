@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tandem_clock::{Mono, Now};
 use tandem_cluster::{
     ActivationId, CapId, ClusterError, Clusterer, Config, Effect as ClusterEffect, Effects,
-    Level as ClusterLevel, Reason, Snapshot, Status, TagTable,
+    Level as ClusterLevel, Reason, Status, TagTable,
 };
 
 use crate::effect::{BinInput, Effect};
@@ -261,7 +261,7 @@ impl Membership {
             ClusterEffect::SnapshotWanted { request, cap, form, buckets, .. } => {
                 let snapshot = self
                     .on_records(cx, cap, |cx, r| r.snapshot(cx, form, buckets.as_deref()))
-                    .unwrap_or_else(Snapshot::default);
+                    .unwrap_or_default();
                 self.with(|machine, out| machine.snapshot_ready(now, request, snapshot, out));
             }
             ClusterEffect::DigestsWanted { request, cap, .. } => {

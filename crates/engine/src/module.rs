@@ -33,12 +33,15 @@ pub struct FunctionDef {
     pub run: fn(&mut Call<'_, '_, '_>) -> Called,
 }
 
+/// Writes a variable; the error is logged with the place.
+pub type Setter = fn(&mut VarCall<'_, '_>, Assign, Value) -> Result<(), String>;
+
 /// A variable of a module's table.
 #[derive(Clone, Copy)]
 pub struct VariableDef {
     pub sig: VariableSig,
     pub get: fn(&mut VarCall<'_, '_>) -> Value,
-    pub set: Option<fn(&mut VarCall<'_, '_>, Assign, Value) -> Result<(), String>>,
+    pub set: Option<Setter>,
 }
 
 /// An event of a module's table.

@@ -72,12 +72,12 @@ impl Worker {
                 self.datagram(now, source, payload, out);
             }
             Input::SendFailed { ticket, error } => {
-                self.to_module(now, ticket, out, |module, cx, id| {
+                self.tell_module(now, ticket, out, |module, cx, id| {
                     module.send_failed(cx, id, error)
                 });
             }
             Input::Db { query, result } => {
-                self.to_module(now, query, out, |module, cx, id| module.db(cx, id, result));
+                self.tell_module(now, query, out, |module, cx, id| module.db(cx, id, result));
             }
             Input::Bin(event) => {
                 let node = Arc::clone(&self.node);
@@ -90,7 +90,9 @@ impl Worker {
                 node.membership.persisted(&mut self.cx(now, out), token, result);
             }
             Input::FileRead { token, result } => {
-                self.to_module(now, token, out, |module, cx, id| module.file_read(cx, id, result));
+                self.tell_module(now, token, out, |module, cx, id| {
+                    module.file_read(cx, id, result)
+                });
             }
             Input::Addresses(addresses) => {
                 self.node.sockets.set_held(&addresses);
@@ -131,7 +133,7 @@ impl Worker {
         Cx { now, node: &self.node, worker: &mut self.state, out, slot: CORE }
     }
 
-    fn to_module(
+    fn tell_module(
         &mut self,
         now: Now,
         number: u64,
@@ -192,7 +194,7 @@ impl Worker {
                 self.own_timer(now, timer, out);
             } else {
                 let number = crate::module::with_slot(slot, 0);
-                self.to_module(now, number, out, |module, cx, _| module.timer(cx, timer));
+                self.tell_module(now, number, out, |module, cx, _| module.timer(cx, timer));
             }
         }
         self.fired = fired;

@@ -60,8 +60,9 @@ impl Phone {
         if self.is_resting {
             return;
         }
-        let other = 1 + (self.id + self.chance.below(self.habits.phones.max(2) - 1))
-            % self.habits.phones.max(1);
+        let other = 1
+            + (self.id + self.chance.below(self.habits.phones.max(2) - 1))
+                % self.habits.phones.max(1);
         if other != self.id {
             self.dial(now, other);
         }
@@ -308,7 +309,14 @@ impl Dialog {
         address(self.routes.first().unwrap_or(&self.target))
     }
 
-    fn request(&self, method: &str, cseq: u32, via: String, branch: String, call_id: &str) -> Bytes {
+    fn request(
+        &self,
+        method: &str,
+        cseq: u32,
+        via: String,
+        branch: String,
+        call_id: &str,
+    ) -> Bytes {
         Request {
             method,
             uri: self.target.clone(),

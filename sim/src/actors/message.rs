@@ -123,9 +123,12 @@ pub(crate) fn summary(payload: &[u8]) -> String {
     let Ok(msg) = Message::parse(Bytes::copy_from_slice(payload)) else {
         return format!("{} bytes that are no SIP message", payload.len());
     };
-    let cseq = msg.cseq().map(|c| format!("{} {}", c.number, text(c.method_bytes))).unwrap_or_default();
+    let cseq =
+        msg.cseq().map(|c| format!("{} {}", c.number, text(c.method_bytes))).unwrap_or_default();
     let user = |addr: Result<NameAddr<'_>, _>| {
-        let addr = addr.ok().and_then(|a: NameAddr<'_>| a.parse_uri().ok().map(|u| text(u.user.unwrap_or_default())));
+        let addr = addr.ok().and_then(|a: NameAddr<'_>| {
+            a.parse_uri().ok().map(|u| text(u.user.unwrap_or_default()))
+        });
         addr.unwrap_or_default()
     };
     let (from, to) = (user(msg.from()), user(msg.to()));

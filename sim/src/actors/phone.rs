@@ -81,7 +81,12 @@ pub(crate) enum Timer {
 }
 
 impl Phone {
-    pub(crate) fn new(id: u32, nodes: Vec<SocketAddr>, options: &Options, mut chance: Chance) -> Self {
+    pub(crate) fn new(
+        id: u32,
+        nodes: Vec<SocketAddr>,
+        options: &Options,
+        mut chance: Chance,
+    ) -> Self {
         let is_nated = chance.happens(options.nat);
         let home = if chance.happens(options.other_node) { chance.pick(nodes.len()) } else { 0 };
         let register = Register::new(id, &mut chance);
@@ -329,7 +334,8 @@ impl Phone {
             granted_s,
         }));
         let earliest = if self.is_resting { granted_s * SEC / 2 } else { 3 * SEC };
-        let refresh = self.chance.between(earliest, (granted_s * SEC / 2).min(20 * SEC).max(earliest));
+        let refresh =
+            self.chance.between(earliest, (granted_s * SEC / 2).min(20 * SEC).max(earliest));
         self.arm(now + refresh + MS, Timer::Refresh);
     }
 }

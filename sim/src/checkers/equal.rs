@@ -34,8 +34,7 @@ pub fn differences(dumps: &[Dump]) -> Vec<String> {
     let mut found = Vec::new();
     let all: Vec<(u32, Contacts)> = dumps.iter().map(|d| (d.node, contacts(d))).collect();
     let Some(((first_node, first), others)) = all.split_first() else { return found };
-    let ending: BTreeSet<_> =
-        dumps.iter().flat_map(ending).collect();
+    let ending: BTreeSet<_> = dumps.iter().flat_map(ending).collect();
     for (node, other) in others {
         let keys: BTreeSet<_> = first.keys().chain(other.keys()).collect();
         for key in keys.into_iter().filter(|key| !ending.contains(*key)) {

@@ -120,7 +120,7 @@ fn script(id: u32) -> String {
 fn database(hosts: &[Host]) -> MemoryDb {
     let mut db = MemoryDb::with_tables(schema::tables());
     for host in hosts {
-        let text = |s: &str| Value::Str(s.to_owned().into());
+        let text = |s: &str| Value::Str(s.to_owned());
         let int = |n: u32| Value::Int(i64::from(n));
         let row = [
             ("cluster_id", int(1)),

@@ -128,9 +128,28 @@ impl World {
 
 /// What a packet is called; empty for PING, PONG and ACK.
 fn packet_name(packet: &Packet) -> String {
-    let internal =
-        ["", "", "LS_UPDATE", "FULL_TOP_UPDATE", "UNKNOWN_ID", "NODE_DESCRIPTION", "", "", "", "CAP_UPDATE"];
-    let extra = ["REMOVE_NODE", "GENERIC_MSG", "MI_CMD", "", "SYNC_REQ", "SYNC", "SYNC_END", "SHTAG_ACTIVE"];
+    let internal = [
+        "",
+        "",
+        "LS_UPDATE",
+        "FULL_TOP_UPDATE",
+        "UNKNOWN_ID",
+        "NODE_DESCRIPTION",
+        "",
+        "",
+        "",
+        "CAP_UPDATE",
+    ];
+    let extra = [
+        "REMOVE_NODE",
+        "GENERIC_MSG",
+        "MI_CMD",
+        "",
+        "SYNC_REQ",
+        "SYNC",
+        "SYNC_END",
+        "SHTAG_ACTIVE",
+    ];
     let tandem = ["", "HELLO", "ENVELOPE", "", "CLAIMS", "RECORDS", "DONE", "DIGEST"];
     let at = |list: &[&str], n: u32| list.get(n as usize).copied().unwrap_or("?").to_owned();
     match packet.capability.as_ref() {

@@ -20,10 +20,10 @@ use super::queue::Life;
 const EPOCH_UNIX_MS: u64 = 1_800_000_000_000;
 
 /// A host and the node on it.
-pub struct Host {
-    pub id: u32,
-    pub sip: SocketAddr,
-    pub bin: SocketAddr,
+pub(crate) struct Host {
+    pub(crate) id: u32,
+    pub(crate) sip: SocketAddr,
+    pub(crate) bin: SocketAddr,
     pub(crate) script: String,
     pub(crate) clock: HostClock,
     pub(crate) disk: Disk,
@@ -34,12 +34,12 @@ pub struct Host {
 
 impl Host {
     /// Whether the node runs.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.process.is_some()
     }
 
     /// The running node.
-    pub fn node(&self) -> Option<&Arc<Node>> {
+    pub(crate) fn node(&self) -> Option<&Arc<Node>> {
         self.process.as_ref().map(|p| &p.node)
     }
 

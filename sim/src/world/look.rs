@@ -21,6 +21,10 @@ impl World {
     /// The regular look: the tag every time, the registrations once a second.
     pub(super) fn look(&mut self) {
         let views = self.views();
+        // A cut that the nodes have not noticed yet is a cut all the same.
+        if !self.network.is_whole() {
+            self.holder.disturbed();
+        }
         if let Some(text) = self.holder.look(self.now, &views) {
             self.violate(holder::NAME, text);
         }
@@ -85,9 +89,7 @@ impl World {
     pub(super) fn presence(&mut self) -> Presence {
         let up: Vec<_> = self.hosts.iter().filter(|h| h.is_up()).map(|h| h.life()).collect();
         let listed = |of: super::Life, dump: Json| (of, equal::listed(&dump));
-        up.into_iter()
-            .filter_map(|of| Some(listed(of, self.ask(of.node, "ul_dump")?)))
-            .collect()
+        up.into_iter().filter_map(|of| Some(listed(of, self.ask(of.node, "ul_dump")?))).collect()
     }
 
     /// What each running node says of the tag and of its links.

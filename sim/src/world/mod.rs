@@ -18,9 +18,9 @@ use tandem_db::memory::MemoryDb;
 use tandem_engine::catalogue::Modules;
 use tandem_engine::effect::{BinInput, Input};
 
+pub(crate) use self::build::Blueprint;
 use self::host::{Host, Place};
 use self::network::Network;
-pub(crate) use self::build::Blueprint;
 pub(crate) use self::queue::Life;
 use self::queue::{Event, Parcel, Queue};
 use self::streams::{Streams, Wire};
@@ -97,7 +97,6 @@ impl World {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Turn { of, worker, at } => self.turn(of, worker, at),
-            Event::Deliver { of, worker, input } => self.deliver(of, worker, input),
             Event::Datagram { from, to, payload } => self.datagram(from, to, payload),
             Event::Parcel { stream, to, number, parcel } => {
                 let told = self.streams.arrive(&self.network, stream, to, number, parcel);

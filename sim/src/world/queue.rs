@@ -7,7 +7,6 @@ use bytes::Bytes;
 use tandem_clock::Mono;
 use tandem_cluster::ConnId;
 use tandem_db::Query;
-use tandem_engine::effect::Input;
 
 use crate::plan::Action;
 
@@ -22,8 +21,6 @@ pub(crate) struct Life {
 pub(crate) enum Event {
     /// A worker gets the processor. Void unless the worker still waits for this very instant.
     Turn { of: Life, worker: usize, at: Mono },
-    /// An input reaches a worker's queue.
-    Deliver { of: Life, worker: usize, input: Input },
     /// A datagram arrives.
     Datagram { from: SocketAddr, to: SocketAddr, payload: Bytes },
     /// Something travels along a BIN stream towards one of its ends.

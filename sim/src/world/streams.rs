@@ -120,15 +120,15 @@ impl Streams {
 
     /// A process dies; what it wrote last arrives or not.
     pub(crate) fn crash(&mut self, wire: &mut Wire<'_>, of: Life) {
-        let gone: Vec<_> = self.ends.range((of, ConnId::Outgoing(0))..).map(|(k, v)| (*k, *v)).collect();
+        let gone: Vec<_> =
+            self.ends.range((of, ConnId::Outgoing(0))..).map(|(k, v)| (*k, *v)).collect();
         for ((_, _), (stream, end)) in gone.into_iter().filter(|((l, _), _)| *l == of) {
             let loses = wire.dice.happens(0.5);
             self.shut(stream, end);
-            if let Some(other) = self.all.get_mut(&stream).and_then(|s| s.ends.get_mut(1 - end)) {
-                if loses {
-                    other.lost_below = other.next;
-                    other.held.clear();
-                }
+            let other = self.all.get_mut(&stream).and_then(|s| s.ends.get_mut(1 - end));
+            if let Some(other) = other.filter(|_| loses) {
+                other.lost_below = other.next;
+                other.held.clear();
             }
             self.send(wire, stream, 1 - end, Parcel::Closed);
         }

@@ -87,7 +87,6 @@ pub(super) struct UdpWorker {
 }
 
 impl UdpWorker {
-    #[expect(clippy::disallowed_methods, reason = "the server owns its threads")]
     pub(super) fn spawn(
         shared: &Arc<Shared>,
         id: usize,

@@ -21,11 +21,9 @@ pub(crate) const SLOT: u16 = 0;
 pub(crate) mod stat {
     pub(crate) const RCV_REQUESTS: usize = 0;
     pub(crate) const RCV_REPLIES: usize = 1;
-    pub(crate) const FWD_REQUESTS: usize = 2;
-    pub(crate) const FWD_REPLIES: usize = 3;
-    pub(crate) const ERR_REQUESTS: usize = 4;
-    pub(crate) const ERR_REPLIES: usize = 5;
-    pub(crate) const BAD_MSG_HDR: usize = 6;
+    pub(crate) const FWD_REPLIES: usize = 2;
+    pub(crate) const ERR_REPLIES: usize = 3;
+    pub(crate) const BAD_MSG_HDR: usize = 4;
 }
 
 /// The table of `core`.
@@ -40,9 +38,7 @@ pub static CORE: ModuleDef = ModuleDef {
     statistics: &[
         counter("rcv_requests", "Requests received."),
         counter("rcv_replies", "Replies received."),
-        counter("fwd_requests", "Requests forwarded."),
         counter("fwd_replies", "Replies forwarded without a transaction."),
-        counter("err_requests", "Requests that could not be forwarded."),
         counter("err_replies", "Replies that are not ours or could not be forwarded."),
         counter("bad_msg_hdr", "Messages with a missing or malformed header."),
     ],

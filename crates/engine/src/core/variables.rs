@@ -43,7 +43,7 @@ pub(super) const VARIABLES: &[VariableDef] = &[
     read("mf", "Message flags, as a number.", |c| Value::Int(c.ctx.flags as i32)),
     read("ua", "User-Agent.", |c| of_msg(c, Message::user_agent)),
     read("rm", "Method.", |c| of_msg(c, |m| Some(m.method_bytes()))),
-    read("rs", "Status code of the reply.", |c| number(view(c, |m| status(m)))),
+    read("rs", "Status code of the reply.", |c| number(view(c, status))),
     read("rr", "Reason phrase of the reply.", |c| of_msg(c, |m| m.is_reply().then(|| m.reason()))),
     read("fu", "From URI.", |c| of_msg(c, |m| Some(m.from().ok()?.uri))),
     read("fU", "User of the From URI.", |c| of_msg(c, |m| addr_user(m.from().ok()?))),

@@ -1,0 +1,81 @@
+//! The simulator watches over itself: the same seed gives the same trace, healthy code gives no
+//! finding, and every checker notices the fault that is planted for it.
+
+use sim::checkers::{duty, equal, holder, lost};
+use sim::faults::Fault;
+use sim::options::Options;
+use sim::scenario::{Outcome, Scenario};
+
+fn findings(outcome: &Outcome) -> String {
+    outcome.violations.iter().map(|v| format!("{v}\n")).collect()
+}
+
+/// Whether a fault is noticed by its checker in one of a few seeds.
+fn notices(fault: Fault, checker: &str) {
+    let seeds = 1..=5;
+    let found = seeds.clone().any(|seed| {
+        let outcome = Scenario::story(seed).with_fault(fault).run(false);
+        outcome.violations.iter().any(|v| v.to_string().contains(checker))
+    });
+    assert!(found, "{checker} did not notice {fault:?} in seeds {seeds:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in [1, 7] {
+        let run = || Scenario::new(seed, Options::hostile()).run(false).hash;
+        assert_eq!(run(), run(), "seed {seed}");
+    }
+    let other = Scenario::new(2, Options::hostile()).run(false).hash;
+    assert_ne!(Scenario::new(1, Options::hostile()).run(false).hash, other);
+}
+
+#[test]
+fn the_story_of_a_failover_has_no_finding() {
+    for seed in 1..=5 {
+        let outcome = Scenario::story(seed).run(false);
+        assert!(outcome.violations.is_empty(), "seed {seed}: {}", findings(&outcome));
+    }
+}
+
+#[test]
+fn two_nodes_keep_their_promises_whatever_happens() {
+    for seed in 1..=40 {
+        let outcome = Scenario::new(seed, Options::hostile()).run(false);
+        assert!(outcome.violations.is_empty(), "seed {seed}: {}", findings(&outcome));
+    }
+}
+
+#[test]
+fn three_nodes_of_three_workers_keep_their_promises_too() {
+    for seed in 1..=12 {
+        let options = Options { nodes: 3, workers: 3, ..Options::hostile() };
+        let outcome = Scenario::new(seed, options).run(false);
+        assert!(outcome.violations.is_empty(), "seed {seed}: {}", findings(&outcome));
+    }
+}
+
+#[test]
+fn a_node_whose_registrations_never_arrive_is_noticed() {
+    notices(Fault::DropRecords { node: 1 }, equal::NAME);
+}
+
+#[test]
+fn a_node_that_says_something_else_is_noticed() {
+    notices(Fault::AlterDump { node: 2 }, equal::NAME);
+}
+
+#[test]
+fn a_registration_that_no_node_has_is_noticed() {
+    notices(Fault::ForgeReply { phone: 1 }, lost::NAME);
+}
+
+#[test]
+fn two_holders_are_noticed() {
+    notices(Fault::HideClaims, holder::NAME);
+}
+
+#[test]
+fn a_ping_without_duty_is_noticed() {
+    notices(Fault::PingFrom { node: 2 }, duty::NAME);
+}

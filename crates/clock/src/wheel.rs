@@ -174,7 +174,7 @@ mod tests {
                 expected_sorted.sort_unstable();
                 prop_assert_eq!(sorted, expected_sorted);
                 prop_assert_eq!(wheel.len(), model.len());
-                prop_assert!(wheel.next_deadline().is_some() == !model.is_empty());
+                prop_assert_eq!(wheel.next_deadline().is_none(), model.is_empty());
                 if let Some(((first, _), _)) = model.first_key_value() {
                     prop_assert!(wheel.next_deadline().unwrap() <= first * MS);
                 }

@@ -259,7 +259,7 @@ fn settings(globals: &Values) -> Settings {
     let signed = int("server_signature").unwrap_or(1) != 0;
     Settings {
         server_header: signed.then(|| line("server_header", &format!("Server: {own}"))),
-        user_agent_header: Some(line("user_agent_header", &format!("User-Agent: {own}"))),
+        stderr: int("stderror_enabled") != Some(0),
     }
 }
 

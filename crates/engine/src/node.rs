@@ -72,7 +72,8 @@ pub struct Node {
 pub struct Settings {
     /// Value of the Server header line of replies, the whole line; `None`: none.
     pub server_header: Option<Vec<u8>>,
-    pub user_agent_header: Option<Vec<u8>>,
+    /// Whether log lines go to standard error.
+    pub stderr: bool,
 }
 
 /// A module's place: its table, its state if it was loaded, the base of its counters.
@@ -120,6 +121,11 @@ impl Node {
 
     pub(crate) fn event_route(&self, event: &str) -> Option<RouteId> {
         self.event_routes.get(event).copied()
+    }
+
+    /// Whether log lines go to standard error (`stderror_enabled`).
+    pub fn writes_stderr(&self) -> bool {
+        self.settings.stderr
     }
 
     /// Whether start-up is over.

@@ -43,6 +43,7 @@ pub struct TestNode {
     pub db: MemoryDb,
     mi_answers: BTreeMap<u64, Json>,
     next_mi: u64,
+    fatal: Option<String>,
 }
 
 impl TestNode {
@@ -62,6 +63,18 @@ impl TestNode {
     /// # Errors
     /// What `check` would print.
     pub fn try_new(script: &str, modules: Modules) -> Result<Self, String> {
+        Self::with_database(script, modules, |_| {})
+    }
+
+    /// Starts a node with rows in its database.
+    ///
+    /// # Errors
+    /// What `check` would print, or why the node could not go on.
+    pub fn with_database(
+        script: &str,
+        modules: Modules,
+        fill: impl FnOnce(&mut MemoryDb),
+    ) -> Result<Self, String> {
         let now = Now { mono_ns: 1_000_000 * MS, unix_ms: 1_800_000_000_000 };
         let mut chance = Chance::from_number(1);
         let mut files = Files([("test.cfg".to_owned(), script.to_owned())].into());
@@ -81,11 +94,16 @@ impl TestNode {
             db: MemoryDb::with_tables(tandem_db::schema::tables()),
             mi_answers: BTreeMap::new(),
             next_mi: 0,
+            fatal: None,
         };
+        fill(&mut test.db);
         let mut out = Out::default();
         test.worker.start(now, &mut out);
         test.carry_out(out);
-        Ok(test)
+        match test.fatal.take() {
+            Some(text) => Err(text),
+            None => Ok(test),
+        }
     }
 
     pub fn node(&self) -> &Arc<Node> {
@@ -190,7 +208,7 @@ impl TestNode {
                     inputs.push(Input::FileWritten { token, result: Ok(()) });
                 }
                 Effect::Log { level, text } => self.logs.push((level, text)),
-                Effect::Fatal { text } => panic!("{text}"),
+                Effect::Fatal { text } => self.fatal = Some(text),
                 Effect::BinConnect { conn, .. } => {
                     inputs.push(Input::Bin(crate::effect::BinInput::ConnectFailed { conn }));
                 }
@@ -203,5 +221,32 @@ impl TestNode {
         for input in inputs {
             self.step(input);
         }
+    }
+}
+
+/// A check of an entry of an export table: `("function save", save_works)`.
+pub type Check = (&'static str, fn());
+
+/// Runs a check for every entry of a module's table. An entry is named by its kind and name:
+/// `param`, `function`, `variable`, `mi`, `statistic`, `event`.
+///
+/// # Panics
+/// If an entry has no check, a check has no entry, or a check fails.
+pub fn cover(def: &crate::module::ModuleDef, checks: &[Check]) {
+    let mut entries: Vec<String> = Vec::new();
+    entries.extend(def.params.iter().map(|p| format!("param {}", p.name)));
+    entries.extend(def.functions.iter().map(|f| format!("function {}", f.sig.name)));
+    entries.extend(def.variables.iter().map(|v| format!("variable {}", v.sig.name)));
+    entries.extend(def.mi.iter().map(|c| format!("mi {}", c.name)));
+    entries.extend(def.statistics.iter().map(|s| format!("statistic {}", s.name)));
+    entries.extend(def.events.iter().map(|e| format!("event {}", e.name)));
+    let checked: Vec<&str> = checks.iter().map(|(name, _)| *name).collect();
+    let missing: Vec<_> = entries.iter().filter(|e| !checked.contains(&e.as_str())).collect();
+    let unknown: Vec<_> = checked.iter().filter(|c| !entries.iter().any(|e| e == *c)).collect();
+    assert!(missing.is_empty(), "{}: entries without a check: {missing:?}", def.name);
+    assert!(unknown.is_empty(), "{}: checks without an entry: {unknown:?}", def.name);
+    for (name, check) in checks {
+        eprintln!("{name}");
+        check();
     }
 }

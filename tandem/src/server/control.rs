@@ -289,7 +289,11 @@ impl<'a> Control<'a> {
                 let result = self.state.write(&name, &bytes);
                 self.ready.push(Input::FileWritten { token, result });
             }
-            Effect::Log { level, text } => log::line(now, level, &text),
+            Effect::Log { level, text } => {
+                if self.shared.node.writes_stderr() {
+                    log::line(now, level, &text);
+                }
+            }
             Effect::Wake | Effect::Send(_) => {}
             Effect::Ready => self.serving = true,
             Effect::Fatal { text } => self.fatal = Some(text),

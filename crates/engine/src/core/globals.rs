@@ -41,13 +41,6 @@ pub(super) const GLOBALS: &[ParamSig] = &[
     ),
     global("server_header", ParamKind::Str, None, &[], "The Server header line of replies."),
     global(
-        "user_agent_header",
-        ParamKind::Str,
-        None,
-        &[],
-        "The User-Agent header line of requests made here.",
-    ),
-    global(
         "server_signature",
         ParamKind::Int,
         Some("1"),

@@ -1,0 +1,26 @@
+//! Every entry of the table, with a check that uses it and sees the difference.
+
+use tandem_engine::catalogue::Modules;
+use tandem_engine::sockets::Proto;
+use tandem_engine::testing::{TestNode, cover};
+
+static MODULES: Modules =
+    &[&tandem_engine::core::CORE, &tandem_proto_udp::MODULE, &tandem_proto_bin::MODULE];
+
+#[test]
+fn every_entry_has_a_check() {
+    cover(&tandem_proto_bin::MODULE, &[("param bin_port", a_socket_without_a_port_gets_it)]);
+}
+
+fn a_socket_without_a_port_gets_it() {
+    for (setting, port) in [("", 5555), ("modparam(\"proto_bin\", \"bin_port\", 5566)", 5566)] {
+        let script = format!(
+            "socket=udp:127.0.0.1:5060\nsocket=bin:127.0.0.1\nloadmodule \"proto_udp.so\"\n\
+             loadmodule \"proto_bin.so\"\n{setting}\nroute {{ exit; }}"
+        );
+        let node = TestNode::new(&script, MODULES);
+        let sockets = &node.node().sockets;
+        let ports: Vec<u16> = sockets.of(Proto::Bin).map(|(_, s)| s.addr.port()).collect();
+        assert_eq!(ports, [port]);
+    }
+}

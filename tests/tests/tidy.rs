@@ -113,3 +113,11 @@ fn arrows_point_one_way() {
     }
     assert!(problems.is_empty(), "{problems:#?}");
 }
+
+#[test]
+fn every_module_has_a_check_for_every_entry_of_its_table() {
+    for entry in std::fs::read_dir(root().join("modules")).unwrap().flatten() {
+        let exports = entry.path().join("tests/exports.rs");
+        assert!(exports.exists(), "{} is missing", exports.display());
+    }
+}

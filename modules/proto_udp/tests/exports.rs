@@ -1,5 +1,7 @@
 //! Every entry of the table, with a check that uses it and sees the difference.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
 use tandem_engine::catalogue::Modules;
 use tandem_engine::testing::{TestNode, cover};
 

@@ -17,9 +17,17 @@ pub(crate) fn render(status: &Json) -> String {
             }
             Json::Array(rows) => table(&mut text, name, rows),
             Json::Object(fields) => {
-                let fields: Vec<String> =
-                    fields.iter().map(|(n, v)| format!("{n} {}", plain(v))).collect();
-                let _ = writeln!(text, "{name}: {}", fields.join(", "));
+                let (lists, single): (Vec<_>, Vec<_>) =
+                    fields.iter().partition(|(_, v)| v.as_array().is_some_and(|a| !a.is_empty()));
+                let single: Vec<String> =
+                    single.into_iter().map(|(n, v)| format!("{n} {}", plain(v))).collect();
+                if !single.is_empty() {
+                    let _ = writeln!(text, "{name}: {}", single.join(", "));
+                }
+                for (part, rows) in lists {
+                    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+                    table(&mut text, &format!("{name} {part}"), rows);
+                }
             }
             other => {
                 let _ = writeln!(text, "{name}: {}", plain(other));
@@ -64,10 +72,10 @@ mod tests {
         let status = json!({
             "node": 2,
             "tags": [{"tag": "service", "state": "active"}, {"tag": "x", "state": "backup"}],
-            "peers": []
+            "peers": [],
+            "usrloc": {"tables": [{"name": "location"}]}
         });
-        let expected =
-            "node: 2\ntags:\n  TAG      STATE\n  service  active\n  x        backup\npeers: none\n";
+        let expected = "node: 2\ntags:\n  TAG      STATE\n  service  active\n  x        backup\npeers: none\nusrloc tables:\n  NAME\n  location\n";
         assert_eq!(render(&status), expected);
     }
 }

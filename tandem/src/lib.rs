@@ -27,6 +27,19 @@ pub fn modules() -> Modules {
         &tandem_usrloc::MODULE,
         &tandem_registrar::MODULE,
         &tandem_nathelper::MODULE,
+        &tandem_auth::MODULE,
+        &tandem_auth_db::MODULE,
+        &tandem_domain::MODULE,
+        &tandem_textops::MODULE,
+        &tandem_options::MODULE,
+        &tandem_cfgutils::MODULE,
+        &tandem_statistics::MODULE,
+        &tandem_mi_datagram::MODULE,
+        &tandem_httpd::MODULE,
+        &tandem_mi_http::MODULE,
+        &tandem_event_datagram::MODULE,
+        &tandem_event_route::MODULE,
+        &tandem_proto_tcp::MODULE,
     ];
     ALL
 }

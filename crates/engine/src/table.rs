@@ -53,7 +53,15 @@ pub const fn param(
     default: Option<&'static str>,
     help: &'static str,
 ) -> ParamSig {
-    ParamSig { name, kind, default, multiple: false, old_names: &[], check: None, help }
+    ParamSig { name, kind, default, multiple: false, old_names: &[], check: None, moot: None, help }
+}
+
+/// A parameter that is accepted for the sake of existing scripts and does nothing here. The
+/// checker says `why` in a note under it: "workers never wait: there is nothing to tune".
+pub const fn moot(name: &'static str, kind: ParamKind, why: &'static str) -> ParamSig {
+    let moot = Some(why);
+    let help = "Accepted, without a meaning here.";
+    ParamSig { name, kind, default: None, multiple: true, old_names: &[], check: None, moot, help }
 }
 
 /// A counter.

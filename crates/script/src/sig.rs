@@ -135,6 +135,9 @@ pub struct ParamSig {
     pub old_names: &'static [&'static str],
     /// Checks the value at load; the message is shown under it.
     pub check: Option<Check>,
+    /// The parameter is accepted and does nothing here; the note that tells why. `None`: it
+    /// means something.
+    pub moot: Option<&'static str>,
     pub help: &'static str,
 }
 

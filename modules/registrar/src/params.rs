@@ -67,7 +67,7 @@ const fn param(
     help: &'static str,
 ) -> ParamSig {
     let (multiple, old_names, check) = (false, &[] as &[&str], None);
-    ParamSig { name, kind, default, multiple, old_names, check, help }
+    ParamSig { name, kind, default, multiple, old_names, check, moot: None, help }
 }
 
 const fn int(name: &'static str, default: &'static str, help: &'static str) -> ParamSig {

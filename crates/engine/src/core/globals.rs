@@ -2,6 +2,8 @@
 
 use tandem_script::sig::{ParamKind, ParamSig};
 
+use crate::table::moot;
+
 const fn global(
     name: &'static str,
     kind: ParamKind,
@@ -9,12 +11,7 @@ const fn global(
     old_names: &'static [&'static str],
     help: &'static str,
 ) -> ParamSig {
-    ParamSig { name, kind, default, multiple: false, old_names, check: None, help }
-}
-
-/// Accepted, and without a meaning here; `check` says so in a note.
-const fn without_meaning(name: &'static str, kind: ParamKind) -> ParamSig {
-    global(name, kind, None, &[], "Has no meaning here and is accepted.")
+    ParamSig { name, kind, default, multiple: false, old_names, check: None, moot: None, help }
 }
 
 pub(super) const GLOBALS: &[ParamSig] = &[
@@ -62,10 +59,16 @@ pub(super) const GLOBALS: &[ParamSig] = &[
         &[],
         "Rounds after which a `while` is ended.",
     ),
-    without_meaning("mpath", ParamKind::Str),
-    without_meaning("tcp_workers", ParamKind::IntOrStr),
-    without_meaning("timer_workers", ParamKind::IntOrStr),
-    without_meaning("auto_aliases", ParamKind::Int),
-    without_meaning("xlog_level", ParamKind::Int),
-    without_meaning("syslog_enabled", ParamKind::Int),
+    global(
+        "mpath",
+        ParamKind::Str,
+        None,
+        &[],
+        "Folder of modules; they are built in, so that nothing is searched.",
+    ),
+    moot("tcp_workers", ParamKind::IntOrStr, "no worker ever waits: there is nothing to tune"),
+    moot("timer_workers", ParamKind::IntOrStr, "no worker ever waits: there is nothing to tune"),
+    moot("auto_aliases", ParamKind::Int, "addresses are not looked up backwards"),
+    moot("xlog_level", ParamKind::Int, "every line has a level of its own"),
+    moot("syslog_enabled", ParamKind::Int, "lines go to standard error"),
 ];

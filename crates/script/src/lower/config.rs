@@ -42,6 +42,7 @@ impl Lower<'_> {
             let text = format!("`{}` is an older name", name.name);
             self.note("N0220", name.span, text).help = Some(format!("write `{}`", sig.name));
         }
+        self.moot(sig, name.span);
         let Some(setting) = self.setting(sig, value) else { return };
         if !sig.multiple && self.program.global(sig.name).is_some() {
             let before = self.program.globals.iter().rev().find(|g| g.name == sig.name);
@@ -253,6 +254,7 @@ impl Lower<'_> {
             let text = format!("`{name}` is an older name");
             self.note("N0220", param.span, text).help = Some(format!("write \"{}\"", row.name));
         }
+        self.moot(row, param.span);
         let Some(setting) = self.setting(row, value) else { return };
         let span = value.span();
         let same = |p: &&ModParam| p.module == module && usize::from(p.param) == index;
@@ -286,6 +288,14 @@ impl Lower<'_> {
             flag,
             var,
         });
+    }
+
+    /// Says that a parameter does nothing here, and why.
+    fn moot(&mut self, row: &ParamSig, span: Span) {
+        if let Some(why) = row.moot {
+            let text = format!("`{}` has no meaning here: {why}", row.name);
+            self.note("N0222", span, text);
+        }
     }
 
     /// Parameters that define or use a sharing tag.

@@ -44,7 +44,16 @@ const fn var(name: &'static str, bits: (bool, bool, bool)) -> VariableSig {
 }
 
 const fn param(name: &'static str, kind: ParamKind) -> ParamSig {
-    ParamSig { name, kind, default: None, multiple: false, old_names: &[], check: None, help: "" }
+    ParamSig {
+        name,
+        kind,
+        default: None,
+        multiple: false,
+        old_names: &[],
+        check: None,
+        moot: None,
+        help: "",
+    }
 }
 
 const fn many(name: &'static str, kind: ParamKind) -> ParamSig {

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes src/known.txt from the table of exported names: known.py exports.json > src/known.txt
 
-Lines: `module NAME`, then for that module `f`, `p`, `v`, `e`, `t` with functions, parameters (globals for
-`core`), variables, events and transformations; `old KIND NAME REPLACEMENT` for names of older versions.
+Lines: `module NAME`, then for that module `f`, `p`, `v`, `e`, `m`, `s`, `t` with functions, parameters (globals
+for `core`), variables, events, management commands, statistics and transformations; `old KIND NAME REPLACEMENT` for names of older versions.
 """
 import json
 import re
@@ -44,6 +44,8 @@ line("f", [f["name"] for f in core["functions"]])
 line("p", [g["name"] for g in core["globals"]])
 line("v", [v["name"][1:] for v in core["variables"]])
 line("e", [e["name"] for e in core["events"]])
+line("m", [c["name"] for c in core["mi"]])
+line("s", [s["name"] for s in core["statistics"]])
 line("t", [trans(t["name"]) for t in core["transformations"]])
 old("f", core["functions_removed_before_4.0"])
 old("p", core["globals_removed_before_4.0"])
@@ -54,3 +56,5 @@ for name, module in sorted(data["modules"].items()):
     line("p", [p["name"] for p in module.get("params", [])])
     line("v", [v["name"].lstrip("$") for v in module.get("variables", [])])
     line("e", [e["name"] for e in module.get("events", [])])
+    line("m", [c["name"] for c in module.get("mi", [])])
+    line("s", [s["name"] for s in module.get("statistics", [])])

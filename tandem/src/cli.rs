@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{pair, script, server, tables};
+use crate::{docs, pair, script, server, tables};
 
 /// A SIP server for services that must not go down.
 #[derive(Debug, Parser)]
@@ -45,6 +45,9 @@ enum Command {
         /// As JSON: the whole export tables.
         #[arg(long)]
         json: bool,
+        /// Write the pages of the book that are made from the tables below this folder.
+        #[arg(long, value_name = "DIR", conflicts_with = "json")]
+        docs: Option<PathBuf>,
     },
     /// The command line of a running node; the same as `tandemctl`.
     #[command(disable_help_flag = true)]
@@ -60,7 +63,8 @@ pub fn main() -> ExitCode {
     match (cli.command, cli.file) {
         (Some(Command::Check { file, strict }), _) => script::check(&file, strict),
         (Some(Command::Pair { dir }), _) => pair::run(dir),
-        (Some(Command::Modules { json }), _) => tables::print(json),
+        (Some(Command::Modules { docs: Some(dir), .. }), _) => docs::write(&dir),
+        (Some(Command::Modules { json, .. }), _) => tables::print(json),
         (Some(Command::Ctl { words }), _) => {
             tandemctl::run(std::iter::once(OsString::from("tandemctl")).chain(words))
         }

@@ -1,6 +1,7 @@
 //! The server: the list of modules, and everything that owns sockets, threads, files and clocks.
 
 pub mod cli;
+pub mod docs;
 pub mod pair;
 pub mod script;
 pub mod server;
@@ -38,7 +39,6 @@ pub fn modules() -> Modules {
         &tandem_httpd::MODULE,
         &tandem_mi_http::MODULE,
         &tandem_event_datagram::MODULE,
-        &tandem_event_route::MODULE,
         &tandem_proto_tcp::MODULE,
     ];
     ALL

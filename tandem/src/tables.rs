@@ -31,6 +31,7 @@ fn module(def: &ModuleDef) -> Json {
             "type": format!("{:?}", p.kind),
             "default": p.default,
             "old_names": p.old_names,
+            "moot": p.moot,
             "help": p.help,
         })).collect::<Vec<_>>(),
         "functions": def.functions.iter().map(|f| json!({
@@ -73,7 +74,8 @@ fn arg(arg: &ArgSig) -> Json {
     json!({"name": arg.name, "type": kind, "optional": arg.optional, "static": arg.is_static})
 }
 
-fn routes(routes: Routes) -> Vec<&'static str> {
+/// The names of the kinds of blocks in a set.
+pub(crate) fn routes(routes: Routes) -> Vec<&'static str> {
     let all = [
         (Routes::REQUEST, "request"),
         (Routes::FAILURE, "failure"),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const FILE_LINES_MAX: usize = 600;
 const LINE_CHARS_MAX: usize = 100;
@@ -120,4 +121,40 @@ fn every_module_has_a_check_for_every_entry_of_its_table() {
         let exports = entry.path().join("tests/exports.rs");
         assert!(exports.exists(), "{} is missing", exports.display());
     }
+}
+
+/// Parameters that nothing reads, for a reason.
+const UNREAD: &[(&str, &str)] = &[("mpath", "modules are built in, and the line stays harmless")];
+
+#[test]
+fn every_parameter_is_read() {
+    let tables = Command::new(tandem_tests::program()).args(["modules", "--json"]).output().unwrap();
+    let tables: serde_json::Value = serde_json::from_slice(&tables.stdout).unwrap();
+    let sources: Vec<(String, String)> = sources()
+        .into_iter()
+        .map(|path| (path.strip_prefix(root()).unwrap().display().to_string(), path))
+        .filter(|(name, _)| name.contains("/src/"))
+        .map(|(name, path)| (name, std::fs::read_to_string(path).unwrap()))
+        .collect();
+    let mut problems = Vec::new();
+    for module in tables.as_array().unwrap() {
+        let owner = module["name"].as_str().unwrap();
+        let own = format!("modules/{owner}/");
+        for param in module["params"].as_array().unwrap() {
+            let name = param["name"].as_str().unwrap();
+            if !param["moot"].is_null() || UNREAD.iter().any(|(n, _)| *n == name) {
+                continue;
+            }
+            // Its row in the table, and at least one place more. A global may be read anywhere.
+            let literal = format!("\"{name}\"");
+            let here = |file: &str| {
+                owner == "core" || !file.starts_with("modules/") || file.starts_with(&own)
+            };
+            let found = sources.iter().filter(|(file, _)| here(file));
+            if found.map(|(_, text)| text.matches(&literal).count()).sum::<usize>() < 2 {
+                problems.push(format!("{owner}: no code reads `{name}`"));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{problems:#?}");
 }

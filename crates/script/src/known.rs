@@ -10,6 +10,10 @@ pub struct KnownModule {
     pub params: Vec<&'static str>,
     pub variables: Vec<&'static str>,
     pub events: Vec<&'static str>,
+    /// Management commands, `usrloc:dump`.
+    pub commands: Vec<&'static str>,
+    /// Statistics, `usrloc:registered_users`; parts in `<>` depend on the configuration.
+    pub statistics: Vec<&'static str>,
     pub transformations: Vec<&'static str>,
 }
 
@@ -59,6 +63,8 @@ impl Known {
                     "p" => module.params.extend(names),
                     "v" => module.variables.extend(names),
                     "e" => module.events.extend(names),
+                    "m" => module.commands.extend(names),
+                    "s" => module.statistics.extend(names),
                     "t" => module.transformations.extend(names),
                     _ => {}
                 }
@@ -123,6 +129,7 @@ mod tests {
         assert!(known.module("dispatcher").is_some());
         assert_eq!(known.variable("DLG_timeout"), ["dialog"]);
         assert!(known.transformation("s.sha256"));
+        assert!(known.module("usrloc").is_some_and(|m| m.commands.contains(&"usrloc:dump")));
         let old = known.old(OldKind::Global, "children").expect("children");
         assert_eq!(old.replaced_by, Some("udp_workers"));
         assert_eq!(known.old(OldKind::Global, "fork").expect("fork").replaced_by, None);

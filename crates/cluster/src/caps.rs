@@ -135,13 +135,23 @@ impl Cluster {
             self.send_internal(ctx, id, Body::Capabilities(update.clone()));
         }
         self.publish(ctx);
+        if ok {
+            let waits = |peer: &crate::peer::Peer| peer.reachable && !peer.parked.is_empty();
+            let waiting: Vec<_> =
+                self.peers.iter().filter(|(_, peer)| waits(peer)).map(|(&id, _)| id).collect();
+            for id in waiting {
+                self.answer_parked(ctx, id);
+            }
+        }
     }
 
     pub(crate) fn on_cap_update(&mut self, ctx: &mut Ctx<'_>, source: NodeId, update: CapUpdate) {
         let Some(peer) = self.peers.get_mut(&source) else { return };
+        let before = peer.cap_seen;
         if !peer.cap_seen.accept(update.sequence, update.timestamp) {
             return;
         }
+        let reborn = update.sequence <= before.sequence;
         for block in update.nodes.iter().filter(|block| block.node != self.me) {
             let Some(peer) = self.peers.get_mut(&block.node) else { continue };
             for (name, ok) in &block.capabilities {
@@ -154,6 +164,7 @@ impl Cluster {
         self.retry_pending(ctx);
         if update.require_reply {
             self.send_caps(ctx, source, false);
+            self.lost_by_stock(ctx, source, reborn);
         }
         if update.intact {
             let path = update.path.clone();
@@ -294,13 +305,14 @@ impl Cluster {
     /// an empty cluster.
     pub(crate) fn on_sync_req(&mut self, ctx: &mut Ctx<'_>, source: NodeId, name: &Bytes) {
         let Some(cap) = self.cap_index(name).and_then(|i| self.caps.get(i)) else { return };
-        let (id, ok) = (cap.id, cap.ok && cap.enabled);
-        if !ok {
-            ctx.out.log(Level::Info, format!("sync for node {source} refused: not synced"));
+        let (id, enabled, ok) = (cap.id, cap.enabled, cap.ok);
+        if !enabled {
+            ctx.out.log(Level::Info, format!("sync for node {source} refused: disabled"));
             return;
         }
         let Some(peer) = self.peers.get_mut(&source) else { return };
-        if !peer.reachable {
+        // A stock node asks once. It gets its answer when there is one.
+        if !peer.reachable || !ok {
             if peer.parked.len() < CAPS_MAX {
                 peer.parked.insert(Bytes::copy_from_slice(name));
             }

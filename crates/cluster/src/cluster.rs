@@ -1,9 +1,10 @@
 //! One cluster: its peers, the graph, and how packets leave.
 
 use crate::caps::LocalCap;
+use crate::complaints::Complaints;
 use crate::config::{ClusterConfig, NodeConfig};
 use crate::effects::{ConnId, Effect, Effects, Level};
-use crate::link::{LinkState, LinkTimes};
+use crate::link::LinkTimes;
 use crate::peer::{Kind, OutConn, Peer};
 use crate::questions::Questions;
 use crate::table::TagTable;
@@ -28,6 +29,9 @@ pub(crate) struct Shared {
     /// Whom an outgoing connection leads to.
     pub(crate) conns: BTreeMap<u64, (ClusterId, NodeId)>,
     pub(crate) questions: Questions,
+    pub(crate) complaints: Complaints,
+    /// The time of the last step.
+    pub(crate) seen: Mono,
     /// The state file has to be written.
     pub(crate) unsaved: bool,
 }
@@ -185,6 +189,9 @@ impl Cluster {
         if self.peers.get(&to)?.link.is_up() {
             return Some(to);
         }
+        if !self.cfg.rerouting {
+            return None;
+        }
         let rank = |id: &NodeId| (self.peers.get(id).map_or(0, |peer| peer.cfg.priority), *id);
         let mut seen: BTreeSet<NodeId> = self.neighbours().chain([self.me]).collect();
         let mut layer: Vec<(NodeId, NodeId)> = self.neighbours().map(|id| (id, id)).collect();
@@ -252,10 +259,12 @@ impl Cluster {
         if !failed && !flapping && peer.link.is_up() {
             // Idle or restarted: a fresh connection tells, at once.
             peer.compare_soon(ctx.now.mono_ns, true);
+            peer.link.on_own_ping(ctx.now.mono_ns);
             let stock = peer.kind == Kind::Stock;
             self.send_internal(ctx, node, Body::Ping { want_list: false });
             if stock {
                 self.catch_up_with_stock(ctx, node, ctx.now.unix_ms);
+                self.announce_to_stock(ctx, node);
             }
             return;
         }
@@ -337,10 +346,6 @@ impl Cluster {
             (cap.text(), who)
         });
         ctx.node.table.set_nodes(self.id, nodes.clone(), sharers.collect());
-    }
-
-    pub(crate) fn link_state(&self, node: NodeId) -> Option<LinkState> {
-        self.peers.get(&node).map(|peer| peer.link.state())
     }
 }
 

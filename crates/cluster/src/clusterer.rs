@@ -1,25 +1,24 @@
 //! The machine: inputs in, effects out.
 
 use crate::caps::LocalCap;
-use crate::cluster::{Cluster, Ctx, Shared, flush};
+use crate::cluster::{Cluster, Ctx, Shared};
+use crate::complaints::Complaints;
 use crate::config::{Config, GateMode};
 use crate::effects::{
-    ActivationId, CapId, ConnId, Digests, Effect, Effects, Level, Reason, Replicated, RequestId,
-    Snapshot, Stamp,
+    ActivationId, CapId, Digests, Effect, Effects, Level, Reason, Replicated, RequestId, Snapshot,
+    Stamp,
 };
-use crate::links::Origin;
 use crate::questions::{Question, Questions};
 use crate::saved;
 use crate::session::Change;
+use crate::streams::Accepted;
 use crate::table::TagTable;
 use crate::tags::SETTLE_BOOT_NS;
-use crate::wire::{Hello, TANDEM, Tandem};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use tandem_bin::clusterer::{EXTRA, INTERNAL, Internal};
-use tandem_bin::{ClusterId, Framer, NodeId, Packet, TooBig, Trailer};
+use tandem_bin::{ClusterId, NodeId, TooBig};
 use tandem_clock::{Mono, Now};
 use thiserror::Error;
 
@@ -38,27 +37,13 @@ pub enum ClusterError {
     TooBig(#[from] TooBig),
 }
 
-/// A stream that a peer opened.
-#[derive(Debug)]
-struct Accepted {
-    ip: IpAddr,
-    framer: Framer,
-    /// `None` before the first packet; then whether it was a HELLO.
-    hello_first: Option<bool>,
-    /// The HELLO of a node that was unknown when it came.
-    early: Option<(ClusterId, NodeId, Hello)>,
-}
-
-/// Streams that peers may have open.
-const ACCEPTED_MAX: usize = 1024;
-
 /// All clusters of a node. Every input takes the time and appends to `out`; effects are to be
 /// executed in order.
 #[derive(Debug)]
 pub struct Clusterer {
-    shared: Shared,
+    pub(crate) shared: Shared,
     pub(crate) clusters: BTreeMap<ClusterId, Cluster>,
-    accepted: BTreeMap<u64, Accepted>,
+    pub(crate) accepted: BTreeMap<u64, Accepted>,
     caps: Vec<ClusterId>,
     gate: GateMode,
     last_activation: u64,
@@ -78,6 +63,8 @@ impl Clusterer {
             next_conn: 0,
             conns: BTreeMap::new(),
             questions: Questions::default(),
+            complaints: Complaints::default(),
+            seen: 0,
             unsaved: false,
         };
         let clusters = config.clusters.into_iter().map(|cfg| (cfg.cluster, Cluster::new(me, cfg)));
@@ -181,6 +168,7 @@ impl Clusterer {
 
     /// Does what is due; call it at [`Clusterer::next_deadline`].
     pub fn handle_timeout(&mut self, now: Now, out: &mut Effects) {
+        self.close_drips(now, out);
         self.each(now, out, |c, ctx| {
             let due = |at: Option<Mono>| at.is_some_and(|at| at <= ctx.now.mono_ns);
             let (tick, bulk) = (due(c.next_tick), due(c.next_bulk));
@@ -209,180 +197,6 @@ impl Clusterer {
             peers.chain(own).flatten().min()
         };
         self.clusters.values().filter_map(of_cluster).min()
-    }
-
-    /// A peer opened a stream; `conn` is the caller's number for it.
-    pub fn handle_accepted(&mut self, _now: Now, conn: ConnId, ip: IpAddr, out: &mut Effects) {
-        let ConnId::Accepted(id) = conn else { return };
-        if self.accepted.len() >= ACCEPTED_MAX {
-            out.log(Level::Warning, format!("connection from {ip} refused: too many"));
-            out.push(Effect::Close { conn });
-            return;
-        }
-        let framer = Framer::default();
-        self.accepted.insert(id, Accepted { ip, framer, hello_first: None, early: None });
-    }
-
-    pub fn handle_connected(&mut self, _now: Now, conn: ConnId, out: &mut Effects) {
-        let Some((cluster, node)) = self.owner(conn) else { return };
-        let peer = self.clusters.get_mut(&cluster).and_then(|c| c.peers.get_mut(&node));
-        let Some(peer) = peer else { return };
-        if let Some(conn) = &mut peer.conn {
-            conn.open = true;
-        }
-        flush(peer, out);
-    }
-
-    pub fn handle_connect_failed(&mut self, now: Now, conn: ConnId, out: &mut Effects) {
-        self.lost(now, conn, true, out);
-    }
-
-    pub fn handle_closed(&mut self, now: Now, conn: ConnId, out: &mut Effects) {
-        if let ConnId::Accepted(id) = conn {
-            self.accepted.remove(&id);
-        }
-        self.lost(now, conn, false, out);
-    }
-
-    fn lost(&mut self, now: Now, conn: ConnId, failed: bool, out: &mut Effects) {
-        let Some((cluster, node)) = self.owner(conn) else { return };
-        self.within(now, out, cluster, |c, ctx| c.conn_lost(ctx, node, failed));
-    }
-
-    fn owner(&self, conn: ConnId) -> Option<(ClusterId, NodeId)> {
-        match conn {
-            ConnId::Outgoing(id) => self.shared.conns.get(&id).copied(),
-            ConnId::Accepted(_) => None,
-        }
-    }
-
-    /// Bytes of a stream, in order. What they deliver comes before the acknowledgement.
-    pub fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8], out: &mut Effects) {
-        if let Some(framer) = self.framer(conn) {
-            framer.push(bytes);
-        }
-        loop {
-            match self.framer(conn).map(Framer::next_frame) {
-                Some(Ok(Some(frame))) => self.frame(now, conn, frame, out),
-                Some(Err(error)) => {
-                    out.log(Level::Error, format!("connection closed: {error}"));
-                    out.push(Effect::Close { conn });
-                    self.handle_closed(now, conn, out);
-                    break;
-                }
-                Some(Ok(None)) | None => break,
-            }
-        }
-        self.each(now, out, |c, ctx| c.send_acks(ctx));
-    }
-
-    fn framer(&mut self, conn: ConnId) -> Option<&mut Framer> {
-        match conn {
-            ConnId::Accepted(id) => self.accepted.get_mut(&id).map(|conn| &mut conn.framer),
-            ConnId::Outgoing(id) => {
-                let (cluster, node) = self.shared.conns.get(&id)?;
-                let peer = self.clusters.get_mut(cluster)?.peers.get_mut(node)?;
-                peer.conn.as_mut().filter(|conn| conn.id == id).map(|conn| &mut conn.framer)
-            }
-        }
-    }
-
-    fn frame(&mut self, now: Now, conn: ConnId, frame: Bytes, out: &mut Effects) {
-        let packet = match Packet::decode(frame.clone()) {
-            Ok(packet) => packet,
-            Err(error) => {
-                out.log(Level::Warning, format!("packet dropped: {error}"));
-                return;
-            }
-        };
-        let Some(origin) = self.origin(conn, &packet) else { return };
-        match packet.trailer {
-            None => self.internal(now, origin, &packet, out),
-            Some(trailer) => self.routed(now, origin, &packet, trailer, &frame, out),
-        }
-    }
-
-    /// Where a packet came from; notes what the first one of a stream was.
-    fn origin(&mut self, conn: ConnId, packet: &Packet) -> Option<Origin> {
-        let ConnId::Accepted(id) = conn else {
-            let (cluster, node) = self.owner(conn)?;
-            let peer = self.clusters.get(&cluster)?.peers.get(&node)?;
-            return Some(Origin { conn, ip: peer.cfg.address.ip(), without_hello: false });
-        };
-        let accepted = self.accepted.get_mut(&id)?;
-        let is_hello = packet.capability.as_ref() == TANDEM && packet.packet_type == 1;
-        let hello_first = *accepted.hello_first.get_or_insert(is_hello);
-        if is_hello
-            && let (Some(t), Ok(Tandem::Hello(hello))) =
-                (packet.trailer, Tandem::decode(1, &packet.payload))
-        {
-            accepted.early = Some((t.cluster, t.source, hello));
-        }
-        Some(Origin { conn, ip: accepted.ip, without_hello: !hello_first })
-    }
-
-    fn internal(&mut self, now: Now, origin: Origin, packet: &Packet, out: &mut Effects) {
-        let Ok((cluster, source)) = Internal::origin(&packet.payload) else { return };
-        let early = match origin.conn {
-            ConnId::Accepted(id) => self.accepted.get_mut(&id).and_then(|conn| conn.early.clone()),
-            ConnId::Outgoing(_) => None,
-        };
-        self.within(now, out, cluster, |c, ctx| {
-            // A node that was unknown when it said HELLO, and is known now.
-            if let Some((_, _, hello)) = early.filter(|e| (e.0, e.1) == (cluster, source))
-                && c.may_speak(source, origin.ip, true)
-                && c.peers.get(&source).is_some_and(|peer| peer.hello.is_none())
-            {
-                c.on_hello(ctx, source, hello);
-            }
-            c.internal(ctx, origin, packet.packet_type, &packet.payload);
-        });
-    }
-
-    fn routed(
-        &mut self,
-        now: Now,
-        origin: Origin,
-        packet: &Packet,
-        trailer: Trailer,
-        frame: &Bytes,
-        out: &mut Effects,
-    ) {
-        self.within(now, out, trailer.cluster, |c, ctx| {
-            let source = trailer.source;
-            if trailer.bridge.is_none() {
-                if source == c.me {
-                    ctx.out.log(Level::Error, format!("{} uses our node id", origin.ip));
-                    return;
-                }
-                if !c.enabled || !c.may_speak(source, origin.ip, false) {
-                    return;
-                }
-                if c.link_state(source) == Some(crate::link::LinkState::Down)
-                    && let Some(peer) = c.peers.get_mut(&source)
-                {
-                    peer.link.restart();
-                }
-                if let Some(peer) = c.peers.get_mut(&source) {
-                    peer.link.on_packet(ctx.now.mono_ns);
-                }
-                if trailer.destination != c.me {
-                    // Byte for byte; never back to where it comes from.
-                    if trailer.destination != source {
-                        c.route(ctx, trailer.destination, frame);
-                    }
-                    return;
-                }
-            }
-            match packet.capability.as_ref() {
-                TANDEM if trailer.bridge.is_none() => {
-                    c.on_tandem(ctx, source, packet.packet_type, &packet.payload);
-                }
-                EXTRA if trailer.bridge.is_none() => c.on_extra(ctx, source, packet),
-                INTERNAL | TANDEM | EXTRA => {}
-                _ => c.on_module_packet(ctx, source, packet),
-            }
-        });
     }
 
     /// Replicates a change to every reachable peer. It leaves with the next `flush`, or with any
@@ -552,13 +366,20 @@ impl Clusterer {
         cluster: ClusterId,
         f: impl FnOnce(&mut Cluster, &mut Ctx<'_>),
     ) {
+        self.shared.seen = now.mono_ns;
         if let Some(c) = self.clusters.get_mut(&cluster) {
             f(c, &mut Ctx { now, out, node: &mut self.shared });
             self.finish(out);
         }
     }
 
-    fn each(&mut self, now: Now, out: &mut Effects, mut f: impl FnMut(&mut Cluster, &mut Ctx<'_>)) {
+    pub(crate) fn each(
+        &mut self,
+        now: Now,
+        out: &mut Effects,
+        mut f: impl FnMut(&mut Cluster, &mut Ctx<'_>),
+    ) {
+        self.shared.seen = now.mono_ns;
         for c in self.clusters.values_mut() {
             f(c, &mut Ctx { now, out, node: &mut self.shared });
         }

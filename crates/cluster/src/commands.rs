@@ -1,7 +1,8 @@
 //! What an operator and scripts ask of a cluster.
 
 use crate::clusterer::{ClusterError, Clusterer};
-use crate::effects::{CapId, Effects};
+use crate::config::ClusterConfig;
+use crate::effects::{CapId, Effects, Level};
 use tandem_bin::clusterer::Extra;
 use tandem_bin::{ClusterId, NodeId};
 use tandem_clock::Now;
@@ -49,6 +50,38 @@ impl Clusterer {
         let mut sent = false;
         self.within(now, out, cluster, |c, ctx| sent = c.route(ctx, to, &bytes));
         if sent { Ok(()) } else { Err(ClusterError::NotReachable(to)) }
+    }
+
+    /// Replaces the node list (`db_mode` 1): new nodes are pinged, vanished ones forgotten,
+    /// changed ones tried again. Clusters that vanished are left; new ones need a restart.
+    pub fn reload(&mut self, now: Now, clusters: Vec<ClusterConfig>, out: &mut Effects) {
+        let gone: Vec<_> = self
+            .clusters
+            .keys()
+            .copied()
+            .filter(|id| !clusters.iter().any(|cfg| cfg.cluster == *id))
+            .collect();
+        for id in gone {
+            self.within(now, out, id, |c, ctx| c.enable(ctx, c.me, false));
+        }
+        for cfg in clusters {
+            let id = cfg.cluster;
+            if !self.clusters.contains_key(&id) {
+                out.log(Level::Warning, format!("cluster {id} is new: it needs a restart"));
+            }
+            self.within(now, out, id, |c, ctx| c.reload(ctx, cfg));
+        }
+    }
+
+    /// Whether this node is enabled in a cluster; `None` if it is in no such cluster.
+    pub fn is_enabled(&self, cluster: ClusterId) -> Option<bool> {
+        self.clusters.get(&cluster).map(|c| c.enabled)
+    }
+
+    /// The other nodes of a cluster that are enabled.
+    pub fn others(&self, cluster: ClusterId) -> Vec<NodeId> {
+        let peers = self.clusters.get(&cluster).into_iter().flat_map(|c| &c.peers);
+        peers.filter(|(_, peer)| peer.cfg.enabled).map(|(&id, _)| id).collect()
     }
 
     /// Removes a learnt node everywhere (`db_mode` 0 only); the node itself falls silent.

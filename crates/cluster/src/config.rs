@@ -35,6 +35,8 @@ pub struct ClusterConfig {
     pub node_timeout_s: u32,
     pub seed_fallback_interval_s: u32,
     pub sync_timeout_s: u32,
+    /// Packets go through other nodes where a direct link is down.
+    pub rerouting: bool,
     /// A sync packet is closed when it would grow beyond this.
     pub sync_packet_size: usize,
     /// Unacknowledged bytes per Tandem peer, above which the peer counts as behind.
@@ -111,6 +113,7 @@ impl ClusterConfig {
             node_timeout_s: 60,
             seed_fallback_interval_s: 5,
             sync_timeout_s: 15,
+            rerouting: true,
             sync_packet_size: 32768,
             log_bytes_max: 16 << 20,
         }

@@ -30,9 +30,12 @@ pub(crate) struct Link {
     state: LinkState,
     retries_left: u32,
     last_ping: Option<Mono>,
+    /// The first PONG after `last_ping`; those that follow answer nothing.
     last_pong: Option<Mono>,
     /// The last packet that was not a PONG.
     last_packet: Option<Mono>,
+    /// The last PING asked for the node list.
+    asked_list: bool,
 }
 
 /// What a tick asks for.
@@ -57,6 +60,7 @@ impl Link {
             last_ping: None,
             last_pong: None,
             last_packet: None,
+            asked_list: false,
         }
     }
 
@@ -90,7 +94,7 @@ impl Link {
             LinkState::Restarted if unanswered => self.first_miss(now, t),
             LinkState::Up if unanswered => Tick { lost: true, ..self.first_miss(now, t) },
             LinkState::Up if self.ping_is_older_than(now, t.ping_interval_ns) => {
-                self.last_ping = Some(now);
+                self.on_own_ping(now);
                 Tick { ping: Some(false), lost: false }
             }
             LinkState::Retrying if unanswered => self.next_miss(now),
@@ -103,7 +107,9 @@ impl Link {
 
     /// A PONG came. True if the link has come up by it.
     pub(crate) fn on_pong(&mut self, now: Mono, t: &LinkTimes) -> bool {
-        self.last_pong = Some(now);
+        if self.last_pong < self.last_ping || self.last_pong.is_none() {
+            self.last_pong = Some(now);
+        }
         let recent =
             |at: Option<Mono>| at.is_some_and(|at| now.saturating_sub(at) <= t.ping_timeout_ns);
         let expected = match self.state {
@@ -118,6 +124,21 @@ impl Link {
             self.state = LinkState::Up;
         }
         expected && alive
+    }
+
+    /// A PING without a wish for the node list leaves, and has to be answered like any other.
+    pub(crate) fn on_own_ping(&mut self, now: Mono) {
+        self.last_ping = Some(now);
+        self.asked_list = false;
+    }
+
+    /// Whether a PONG that comes now brings the node list, be it empty.
+    pub(crate) fn asked_list(&self) -> bool {
+        self.asked_list
+    }
+
+    pub(crate) fn last_ping(&self) -> Option<Mono> {
+        self.last_ping
     }
 
     /// A PING came. True if it has to be answered with a PING of our own at once.
@@ -166,6 +187,7 @@ impl Link {
 
     fn ping(&mut self, now: Mono, next: LinkState) -> Tick {
         self.last_ping = Some(now);
+        self.asked_list = true;
         self.state = next;
         Tick::PING_LIST
     }
@@ -240,6 +262,18 @@ mod tests {
         assert_eq!(link.tick(60 * SEC, &T), Tick::NOTHING);
         assert_eq!(link.tick(68 * SEC, &T), Tick::PING_LIST);
         assert_eq!(link.state(), LinkState::Restarted);
+    }
+
+    #[test]
+    fn a_second_pong_makes_a_timely_one_no_later() {
+        let mut link = up_at(SEC);
+        assert!(!link.on_pong(3 * SEC, &T));
+        assert_eq!(link.tick(4 * SEC, &T), Tick::NOTHING);
+        assert!(link.is_up());
+        link.on_own_ping(4 * SEC);
+        assert!(!link.asked_list());
+        assert_eq!(link.tick(5 * SEC, &T), Tick { ping: Some(true), lost: true });
+        assert!(link.asked_list());
     }
 
     #[test]

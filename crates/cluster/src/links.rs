@@ -56,16 +56,17 @@ impl Cluster {
         let packet = match Internal::decode(kind, body) {
             Ok(packet) => packet,
             Err(error) => {
-                ctx.out.log(Level::Warning, format!("packet from {} dropped: {error}", from.ip));
+                ctx.complain(Level::Warning, || {
+                    format!("packet from {} dropped: {error}", from.ip)
+                });
                 return;
             }
         };
         let source = packet.source;
         if source == self.me {
-            ctx.out.log(
-                Level::Error,
-                format!("{} uses our node id {source} in cluster {}", from.ip, self.id),
-            );
+            let id = self.id;
+            let text = || format!("{} uses our node id {source} in cluster {id}", from.ip);
+            ctx.complain(Level::Error, text);
             return;
         }
         if !self.enabled {
@@ -79,7 +80,7 @@ impl Cluster {
             matches!(packet.body, Body::Ping { .. } | Body::Pong { .. } | Body::UnknownId);
         if !self.may_speak(source, from.ip, hop_by_hop) {
             let ip = from.ip;
-            ctx.out.log(Level::Warning, format!("packet of node {source} from {ip} dropped"));
+            ctx.complain(Level::Warning, || format!("packet of node {source} from {ip} dropped"));
             return;
         }
         if hop_by_hop {
@@ -128,10 +129,13 @@ impl Cluster {
             }
             Body::Pong { nodes } => {
                 let times = peer.times(&times);
-                if !nodes.is_empty() {
+                // An empty list is a list too: a restarted node has to be told everything again.
+                if peer.link.asked_list() || !nodes.is_empty() {
                     peer.listed.clone_from(nodes);
                 }
+                peer.crossed(now);
                 if peer.link.on_pong(now, &times) {
+                    peer.up_at = now;
                     self.link_up(ctx, source);
                 }
             }
@@ -139,11 +143,12 @@ impl Cluster {
                 let description = description(&self.cfg.own);
                 let restarted = peer.link.restart();
                 let path = vec![self.me];
-                let body = Body::Description(NodeDescription { description, path });
-                self.send_internal(ctx, source, body);
+                // First what is on the way is given up, then the answer leaves.
                 if restarted {
                     self.link_lost(ctx, source);
                 }
+                let body = Body::Description(NodeDescription { description, path });
+                self.send_internal(ctx, source, body);
             }
             _ => {}
         }
@@ -278,7 +283,7 @@ impl Cluster {
     fn stranger(&mut self, ctx: &mut Ctx<'_>, from: Origin, packet: Internal) {
         if self.cfg.db_mode || !self.cfg.discovery {
             let source = packet.source;
-            ctx.out.log(Level::Info, format!("unknown node {source} at {} ignored", from.ip));
+            ctx.complain(Level::Info, || format!("unknown node {source} at {} ignored", from.ip));
             return;
         }
         match packet.body {
@@ -323,8 +328,9 @@ impl Cluster {
         }
         let url = std::str::from_utf8(&d.url).ok()?;
         let Some(address) = address_of(url, ip) else {
-            let text = format!("node {node}: the URL {url} has no IP address; configure the node");
-            ctx.out.log(Level::Warning, text);
+            let text =
+                || format!("node {node}: the URL {url} has no IP address; configure the node");
+            ctx.complain(Level::Warning, text);
             return None;
         };
         Some(NodeConfig {

@@ -56,6 +56,7 @@ pub(crate) struct Unacked {
     pub(crate) number: u64,
     pub(crate) mark: u64,
     pub(crate) bytes: usize,
+    pub(crate) at: Mono,
 }
 
 /// Comparison of a capability's records with the peer's.
@@ -102,6 +103,10 @@ pub(crate) struct Peer {
     pub(crate) stalled: bool,
     /// Changes were lost and not repaired yet.
     pub(crate) behind: bool,
+    /// Changes that it has not been sent, or that were lost on the way, since it was in step.
+    pub(crate) missed: u64,
+    /// When the first of them was made.
+    pub(crate) missed_since: Option<Mono>,
 
     pub(crate) expected: u64,
     pub(crate) missing: u64,
@@ -113,6 +118,10 @@ pub(crate) struct Peer {
     pub(crate) compare_at: Option<(Mono, bool)>,
     /// Until when a stock peer's announcement of a tag has crossed ours.
     pub(crate) crossing: BTreeMap<String, Mono>,
+    /// The PING behind our announcements: when it is answered, they have been read.
+    pub(crate) crossing_ping: Option<Mono>,
+    /// When our half of the link came up the last time.
+    pub(crate) up_at: Mono,
     /// Announcements from before it was proven what the peer is.
     pub(crate) unjudged: Vec<String>,
 }
@@ -145,6 +154,8 @@ impl Peer {
             unacked_bytes: 0,
             stalled: false,
             behind: false,
+            missed: 0,
+            missed_since: None,
             expected: 0,
             missing: 0,
             held_back: None,
@@ -152,6 +163,8 @@ impl Peer {
             compared: BTreeMap::new(),
             compare_at: None,
             crossing: BTreeMap::new(),
+            crossing_ping: None,
+            up_at: 0,
             unjudged: Vec::new(),
         }
     }
@@ -164,16 +177,48 @@ impl Peer {
     pub(crate) fn drop_log(&mut self) {
         if self.kind == Kind::Tandem {
             self.behind = true;
+            self.missed += self.unacked.len() as u64;
+            let first = self.unacked.front().map(|first| first.at);
+            self.missed_since = self.missed_since.or(first);
         }
         self.unacked.clear();
         self.unacked_bytes = 0;
         self.stalled = false;
     }
 
+    /// A change was made that the peer is not told of.
+    pub(crate) fn miss(&mut self, now: Mono) {
+        self.missed += 1;
+        self.missed_since = self.missed_since.or(Some(now));
+    }
+
+    /// The peer has everything again.
+    pub(crate) fn in_step_again(&mut self) {
+        self.missed = 0;
+        self.missed_since = None;
+    }
+
+    /// How long the oldest change waits that the peer has not applied.
+    pub(crate) fn lag_ns(&self, now: Mono) -> u64 {
+        let first = self.unacked.front().map(|first| first.at);
+        let since = self.missed_since.into_iter().chain(first).min();
+        since.map_or(0, |at| now.saturating_sub(at))
+    }
+
     /// The number to acknowledge: everything up to it is applied here.
     pub(crate) fn applied(&self) -> u64 {
         let received = self.expected.saturating_sub(1);
         self.held_back.map_or(received, |first| received.min(first.saturating_sub(1)))
+    }
+
+    /// A PONG came. What a stock peer announces after it has answered a PING that we sent behind
+    /// our announcements is no crossing; its workers may take packets out of order by a little.
+    pub(crate) fn crossed(&mut self, now: Mono) {
+        if self.crossing_ping.is_some_and(|ping| self.link.last_ping() >= Some(ping)) {
+            self.crossing_ping = None;
+            let until = now.saturating_add(OUT_OF_ORDER_NS);
+            self.crossing.values_mut().for_each(|at| *at = until.min(*at));
+        }
     }
 
     /// The peer's records are compared at `at`; the earlier wish wins, repairing stays wanted.
@@ -189,6 +234,8 @@ pub(crate) const COMPARE_EVERY_NS: u64 = 10 * SEC;
 pub(crate) const RECHECK_NS: u64 = SEC;
 /// How long an unproven peer behind another node may take to say HELLO.
 pub(crate) const ASSUME_STOCK_NS: u64 = SEC;
+/// How far a stock node may handle packets out of their order.
+const OUT_OF_ORDER_NS: u64 = 200 * MS;
 /// How often packets of a sync are sent on.
 pub(crate) const BULK_EVERY_NS: u64 = 20 * MS;
 

@@ -1,9 +1,12 @@
 //! Routed packets that have arrived, and what an operator does to nodes.
 
 use crate::caps::Queued;
-use crate::cluster::{Cluster, Ctx};
+use crate::cluster::{Cluster, Ctx, close};
+use crate::config::{ClusterConfig, NodeConfig};
 use crate::effects::{Effect, Form, Level};
-use tandem_bin::clusterer::Extra;
+use crate::peer::Peer;
+use std::collections::BTreeMap;
+use tandem_bin::clusterer::{Extra, NODES_MAX};
 use tandem_bin::{NodeId, Packet};
 
 impl Cluster {
@@ -12,7 +15,9 @@ impl Cluster {
         let extra = match Extra::decode(packet.packet_type, packet.version, &packet.payload) {
             Ok(extra) => extra,
             Err(error) => {
-                ctx.out.log(Level::Warning, format!("packet of node {source} dropped: {error}"));
+                ctx.complain(Level::Warning, || {
+                    format!("packet of node {source} dropped: {error}")
+                });
                 return;
             }
         };
@@ -60,6 +65,45 @@ impl Cluster {
         } else {
             self.remove(ctx, node);
         }
+    }
+
+    /// Takes over a node list.
+    pub(crate) fn reload(&mut self, ctx: &mut Ctx<'_>, mut cfg: ClusterConfig) {
+        let mut wanted: BTreeMap<NodeId, NodeConfig> = std::mem::take(&mut cfg.peers)
+            .into_iter()
+            .filter(|peer| peer.node != self.me)
+            .map(|peer| (peer.node, peer))
+            .collect();
+        let known: Vec<_> = self.peers.keys().copied().collect();
+        for id in known {
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            match wanted.remove(&id) {
+                None => self.remove(ctx, id),
+                Some(new) if new.address == peer.cfg.address && new.enabled == peer.cfg.enabled => {
+                    peer.cfg = new;
+                }
+                Some(new) => {
+                    let enabled = new.enabled;
+                    // With the old address: what is on the way there is not for the new one.
+                    self.enable(ctx, id, false);
+                    if let Some(peer) = self.peers.get_mut(&id) {
+                        close(peer, ctx);
+                        peer.cfg = new;
+                    }
+                    self.enable(ctx, id, enabled);
+                }
+            }
+        }
+        for (id, new) in wanted.into_iter().take(NODES_MAX) {
+            ctx.out.log(Level::Info, format!("cluster {}: node {id} is new", self.id));
+            self.peers.insert(id, Peer::new(new, false));
+        }
+        let enabled = cfg.own.enabled;
+        self.cfg.own = cfg.own;
+        if enabled != self.enabled {
+            self.enable(ctx, self.me, enabled);
+        }
+        self.refresh_reachable(ctx);
     }
 
     /// Forgets a learnt node.

@@ -17,7 +17,9 @@ impl Cluster {
         let packet = match Tandem::decode(kind, body) {
             Ok(packet) => packet,
             Err(error) => {
-                ctx.out.log(Level::Warning, format!("packet of node {source} dropped: {error}"));
+                ctx.complain(Level::Warning, || {
+                    format!("packet of node {source} dropped: {error}")
+                });
                 return;
             }
         };
@@ -99,6 +101,7 @@ impl Cluster {
             }
             (Kind::Stock, true) => {
                 peer.lost_at_unix_ms = None;
+                peer.in_step_again();
                 self.announce_to_stock(ctx, node);
                 if let Some(since) = lost_at {
                     self.catch_up_with_stock(ctx, node, since);
@@ -131,6 +134,22 @@ impl Cluster {
         }
     }
 
+    /// A stock peer brings its half of the link up while ours has been up for long: it had lost us
+    /// and we have not noticed, or it is a new life of it. It has missed what was sent meanwhile.
+    pub(crate) fn lost_by_stock(&mut self, ctx: &mut Ctx<'_>, node: NodeId, reborn: bool) {
+        let now = ctx.now.mono_ns;
+        let Some(peer) = self.peers.get(&node) else { return };
+        let long = now.saturating_sub(peer.up_at) > HALVES_NS;
+        if peer.kind != Kind::Stock || !peer.link.is_up() || !long {
+            return;
+        }
+        let since = ctx.now.unix_ms.saturating_sub(2 * self.times.node_timeout_ns / MS);
+        self.catch_up_with_stock(ctx, node, since);
+        if reborn {
+            self.announce_to_stock(ctx, node);
+        }
+    }
+
     /// Sends a change to every reachable peer, each in its language.
     pub(crate) fn broadcast(
         &mut self,
@@ -152,6 +171,10 @@ impl Cluster {
             .filter(|(_, peer)| peer.reachable && peer.cfg.enabled)
             .map(|(&id, _)| id)
             .collect();
+        let now = ctx.now.mono_ns;
+        for (_, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.reachable) {
+            peer.miss(now);
+        }
         for id in ids {
             let (sent, gates) = self.send_change(ctx, id, &name, change)?;
             result.peers += u32::from(sent);
@@ -182,18 +205,21 @@ impl Cluster {
             };
             return Ok((self.route(ctx, to, &packet.encode()?), false));
         }
+        let now = ctx.now.mono_ns;
         if peer.stalled {
+            peer.miss(now);
             return Ok((false, false));
         }
         if peer.unacked_bytes > limit {
             peer.stalled = true;
             peer.behind = true;
+            peer.miss(now);
             ctx.out.log(Level::Warning, format!("node {to} is behind: its log is full"));
             return Ok((false, false));
         }
         let (bytes, number) = (envelope(peer, name, change, &trailer)?, peer.next_number);
         peer.next_number += 1;
-        peer.unacked.push_back(Unacked { number, mark, bytes: bytes.len() });
+        peer.unacked.push_back(Unacked { number, mark, bytes: bytes.len(), at: now });
         peer.unacked_bytes += bytes.len();
         let behind = peer.behind;
         let sent = self.route(ctx, to, &bytes);
@@ -368,6 +394,11 @@ impl Cluster {
             && caps.iter().all(|cap| peer.compared.contains_key(cap))
         {
             peer.behind = false;
+            let in_step =
+                |cap| matches!(peer.compared.get(cap).map(|c| c.step), Some(Step::InStep { .. }));
+            if caps.iter().all(in_step) {
+                peer.in_step_again();
+            }
         }
     }
 
@@ -431,5 +462,7 @@ fn envelope(
     .encode(trailer)
 }
 
+/// The two halves of a link come up within this time of each other.
+const HALVES_NS: u64 = 5 * tandem_clock::SEC;
 const SKEW_WARN_MS: u64 = 2000;
 const _: () = assert!(BUCKETS == 256, "buckets are numbered by a byte");

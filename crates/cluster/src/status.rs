@@ -11,6 +11,8 @@ pub struct Status {
     pub incarnation: u64,
     pub clusters: Vec<ClusterStatus>,
     pub tags: Vec<TagView>,
+    /// Packets and connections of others that were refused since the start.
+    pub refused: u64,
 }
 
 /// A cluster.
@@ -44,6 +46,10 @@ pub struct NodeStatus {
     /// Changes written and not yet acknowledged.
     pub unacked: u64,
     pub unacked_bytes: u64,
+    /// Changes that were made while it could not be told, and are not repaired yet.
+    pub missed: u64,
+    /// Age of the oldest change that it has not applied, in milliseconds; 0 if it has them all.
+    pub lag_ms: u64,
     /// Changes were lost on the way and have not been repaired yet.
     pub behind: bool,
     pub steps: Vec<StepStatus>,

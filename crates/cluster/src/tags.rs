@@ -10,7 +10,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tandem_bin::NodeId;
-use tandem_bin::clusterer::Extra;
+use tandem_bin::clusterer::{Body, Extra};
 use tandem_clock::{MS, Mono, SEC};
 
 /// An announcement that waits until the claim is on disk.
@@ -297,12 +297,20 @@ impl Cluster {
     pub(crate) fn announce_to_stock(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
         let held = self.tags.registers.iter().filter(|(_, r)| r.held().is_some());
         let names: Vec<_> = held.map(|(name, _)| name.clone()).collect();
-        for name in names {
-            self.send_shtag_active(ctx, node, &name);
+        let until = ctx.now.mono_ns.saturating_add(CROSSING_NS);
+        for name in &names {
+            self.send_shtag_active(ctx, node, name);
             if let Some(peer) = self.peers.get_mut(&node) {
-                let until = ctx.now.mono_ns.saturating_add(CROSSING_NS);
-                peer.crossing.insert(name, until);
+                peer.crossing.insert(name.clone(), until);
             }
+        }
+        if let Some(peer) = self.peers.get_mut(&node)
+            && peer.link.is_up()
+            && !names.is_empty()
+        {
+            peer.crossing_ping = Some(ctx.now.mono_ns);
+            peer.link.on_own_ping(ctx.now.mono_ns);
+            self.send_internal(ctx, node, Body::Ping { want_list: false });
         }
         self.settle_if_answered(ctx);
     }

@@ -6,6 +6,7 @@ use crate::peer::{Kind, Peer};
 use crate::status::{CapStatus, ClusterStatus, NodeStatus, PeerKind, Status, StepStatus};
 use crate::wire::LEVEL_MAX;
 use tandem_bin::NodeId;
+use tandem_clock::{MS, Mono};
 
 impl Clusterer {
     /// The state of all clusters, for `tandemctl status` and the MI commands of the clusterer.
@@ -14,14 +15,15 @@ impl Clusterer {
         Status {
             my_node_id: shared.me,
             incarnation: shared.incarnation,
-            clusters: clusters.values().map(Cluster::status).collect(),
+            refused: shared.complaints.total,
+            clusters: clusters.values().map(|c| c.status(shared.seen)).collect(),
             tags: shared.table.snapshot(),
         }
     }
 }
 
 impl Cluster {
-    fn status(&self) -> ClusterStatus {
+    fn status(&self, now: Mono) -> ClusterStatus {
         let peers = self.peers.iter();
         let own = (self.me, self.neighbours().collect());
         let others = peers.clone().map(|(&id, peer)| {
@@ -35,7 +37,7 @@ impl Cluster {
         ClusterStatus {
             cluster: self.id,
             enabled: self.enabled,
-            nodes: peers.clone().map(|(&id, peer)| self.node_status(id, peer)).collect(),
+            nodes: peers.clone().map(|(&id, peer)| self.node_status(now, id, peer)).collect(),
             topology: [own].into_iter().chain(others).collect(),
             capabilities: self
                 .caps
@@ -50,7 +52,7 @@ impl Cluster {
         }
     }
 
-    fn node_status(&self, id: NodeId, peer: &Peer) -> NodeStatus {
+    fn node_status(&self, now: Mono, id: NodeId, peer: &Peer) -> NodeStatus {
         let kind = match (peer.kind, &peer.hello) {
             (Kind::Tandem, Some(hello)) => PeerKind::Tandem {
                 incarnation: hello.incarnation,
@@ -78,6 +80,8 @@ impl Cluster {
             clock_skew_ms: peer.skew_ms,
             unacked: peer.unacked.len() as u64,
             unacked_bytes: peer.unacked_bytes as u64,
+            missed: peer.missed,
+            lag_ms: peer.lag_ns(now) / MS,
             behind: peer.behind,
             steps: steps.collect(),
         }

@@ -1,0 +1,282 @@
+//! Streams and the packets that come on them: framing, limits, who may send.
+
+use crate::cluster::{Cluster, Ctx, flush};
+use crate::clusterer::Clusterer;
+use crate::effects::{ConnId, Effect, Effects, Level};
+use crate::link::LinkState;
+use crate::links::Origin;
+use crate::wire::{Hello, TANDEM, Tandem};
+use bytes::Bytes;
+use std::net::IpAddr;
+use tandem_bin::clusterer::{EXTRA, INTERNAL, Internal};
+use tandem_bin::{ClusterId, Framer, NodeId, Packet, Trailer};
+use tandem_clock::{Mono, Now, SEC};
+
+/// A stream that a peer opened.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    ip: IpAddr,
+    framer: Framer,
+    /// `None` before the first packet; then whether it was a HELLO.
+    hello_first: Option<bool>,
+    /// The HELLO of a node that was unknown when it came.
+    early: Option<(ClusterId, NodeId, Hello)>,
+    /// Since when a whole packet is awaited: of a stranger from the start, of a node while a
+    /// packet is incomplete.
+    waits_since: Option<Mono>,
+}
+
+/// Streams that peers may have open, in all and from one address that is no node's.
+const ACCEPTED_MAX: usize = 1024;
+const ACCEPTED_OF_STRANGER_MAX: usize = 16;
+/// And from the address of a node: workers of stock nodes may open one each.
+const ACCEPTED_OF_NODE_MAX: usize = 256;
+/// How long a packet may take to arrive whole. The field allows 32 reads.
+const DRIP_NS: u64 = 10 * SEC;
+/// The only capability whose packets cross bridges between clusters.
+const BRIDGED: &[u8] = b"ratelimit-pipe-repl";
+
+impl Clusterer {
+    /// A peer opened a stream; `conn` is the caller's number for it.
+    pub fn handle_accepted(&mut self, now: Now, conn: ConnId, ip: IpAddr, out: &mut Effects) {
+        let ConnId::Accepted(id) = conn else { return };
+        let is_node = self.is_node(ip);
+        let of_ip = self.accepted.values().filter(|stream| stream.ip == ip).count();
+        if is_node && self.accepted.len() >= ACCEPTED_MAX {
+            self.make_room(out);
+        }
+        let most = if is_node { ACCEPTED_OF_NODE_MAX } else { ACCEPTED_OF_STRANGER_MAX };
+        if of_ip >= most || self.accepted.len() >= ACCEPTED_MAX {
+            let text = || format!("BIN connection from {ip} refused: {of_ip} are open");
+            self.shared.complaints.add(now, Level::Warning, out, text);
+            out.push(Effect::Close { conn });
+            return;
+        }
+        let waits_since = (!is_node).then_some(now.mono_ns);
+        let framer = Framer::default();
+        let stream = Accepted { ip, framer, hello_first: None, early: None, waits_since };
+        self.accepted.insert(id, stream);
+    }
+
+    fn is_node(&self, ip: IpAddr) -> bool {
+        let mut peers = self.clusters.values().flat_map(|c| c.peers.values());
+        peers.any(|peer| peer.cfg.address.ip() == ip)
+    }
+
+    /// Nodes come before strangers: the oldest stream of a stranger is closed.
+    fn make_room(&mut self, out: &mut Effects) {
+        let oldest = self.accepted.iter().find(|(_, stream)| !self.is_node(stream.ip));
+        if let Some(id) = oldest.map(|(&id, _)| id) {
+            self.accepted.remove(&id);
+            out.push(Effect::Close { conn: ConnId::Accepted(id) });
+        }
+    }
+
+    /// Closes streams on which a packet does not arrive whole in time.
+    pub(crate) fn close_drips(&mut self, now: Now, out: &mut Effects) {
+        let late = |s: &Accepted| {
+            s.waits_since.is_some_and(|since| now.mono_ns.saturating_sub(since) >= DRIP_NS)
+        };
+        let late: Vec<_> =
+            self.accepted.iter().filter(|(_, s)| late(s)).map(|(&id, s)| (id, s.ip)).collect();
+        for (id, ip) in late {
+            let text = || format!("BIN connection of {ip} closed: no whole packet in 10 s");
+            self.shared.complaints.add(now, Level::Warning, out, text);
+            let conn = ConnId::Accepted(id);
+            out.push(Effect::Close { conn });
+            self.handle_closed(now, conn, out);
+        }
+    }
+
+    pub fn handle_connected(&mut self, _now: Now, conn: ConnId, out: &mut Effects) {
+        let Some((cluster, node)) = self.owner(conn) else { return };
+        let peer = self.clusters.get_mut(&cluster).and_then(|c| c.peers.get_mut(&node));
+        let Some(peer) = peer else { return };
+        if let Some(conn) = &mut peer.conn {
+            conn.open = true;
+        }
+        flush(peer, out);
+    }
+
+    pub fn handle_connect_failed(&mut self, now: Now, conn: ConnId, out: &mut Effects) {
+        self.lost(now, conn, true, out);
+    }
+
+    pub fn handle_closed(&mut self, now: Now, conn: ConnId, out: &mut Effects) {
+        if let ConnId::Accepted(id) = conn {
+            self.accepted.remove(&id);
+        }
+        self.lost(now, conn, false, out);
+    }
+
+    fn lost(&mut self, now: Now, conn: ConnId, failed: bool, out: &mut Effects) {
+        let Some((cluster, node)) = self.owner(conn) else { return };
+        self.within(now, out, cluster, |c, ctx| c.conn_lost(ctx, node, failed));
+    }
+
+    fn owner(&self, conn: ConnId) -> Option<(ClusterId, NodeId)> {
+        match conn {
+            ConnId::Outgoing(id) => self.shared.conns.get(&id).copied(),
+            ConnId::Accepted(_) => None,
+        }
+    }
+
+    /// Bytes of a stream, in order. What they deliver comes before the acknowledgement.
+    pub fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8], out: &mut Effects) {
+        if let Some(framer) = self.framer(conn) {
+            framer.push(bytes);
+        }
+        loop {
+            match self.framer(conn).map(Framer::next_frame) {
+                Some(Ok(Some(frame))) => self.frame(now, conn, frame, out),
+                Some(Err(error)) => {
+                    let text = || format!("BIN connection closed: {error}");
+                    self.shared.complaints.add(now, Level::Error, out, text);
+                    out.push(Effect::Close { conn });
+                    self.handle_closed(now, conn, out);
+                    break;
+                }
+                Some(Ok(None)) | None => break,
+            }
+        }
+        if let ConnId::Accepted(id) = conn
+            && let Some(stream) = self.accepted.get_mut(&id)
+        {
+            let is_partial = stream.framer.pending_bytes() > 0;
+            let since = stream.waits_since.unwrap_or(now.mono_ns);
+            stream.waits_since = is_partial.then_some(since);
+        }
+        self.each(now, out, |c, ctx| c.send_acks(ctx));
+    }
+
+    fn framer(&mut self, conn: ConnId) -> Option<&mut Framer> {
+        match conn {
+            ConnId::Accepted(id) => self.accepted.get_mut(&id).map(|conn| &mut conn.framer),
+            ConnId::Outgoing(id) => {
+                let (cluster, node) = self.shared.conns.get(&id)?;
+                let peer = self.clusters.get_mut(cluster)?.peers.get_mut(node)?;
+                peer.conn.as_mut().filter(|conn| conn.id == id).map(|conn| &mut conn.framer)
+            }
+        }
+    }
+
+    fn frame(&mut self, now: Now, conn: ConnId, frame: Bytes, out: &mut Effects) {
+        if let ConnId::Accepted(id) = conn
+            && let Some(stream) = self.accepted.get_mut(&id)
+        {
+            stream.waits_since = None;
+        }
+        let packet = match Packet::decode(frame.clone()) {
+            Ok(packet) => packet,
+            Err(error) => {
+                let text = || format!("BIN packet dropped: {error}");
+                self.shared.complaints.add(now, Level::Warning, out, text);
+                return;
+            }
+        };
+        let Some(origin) = self.origin(conn, &packet) else { return };
+        match packet.trailer {
+            None => self.internal(now, origin, &packet, out),
+            Some(trailer) => self.routed(now, origin, &packet, trailer, &frame, out),
+        }
+    }
+
+    /// Where a packet came from; notes what the first one of a stream was.
+    fn origin(&mut self, conn: ConnId, packet: &Packet) -> Option<Origin> {
+        let ConnId::Accepted(id) = conn else {
+            let (cluster, node) = self.owner(conn)?;
+            let peer = self.clusters.get(&cluster)?.peers.get(&node)?;
+            return Some(Origin { conn, ip: peer.cfg.address.ip(), without_hello: false });
+        };
+        let accepted = self.accepted.get_mut(&id)?;
+        let is_hello = packet.capability.as_ref() == TANDEM && packet.packet_type == 1;
+        let hello_first = *accepted.hello_first.get_or_insert(is_hello);
+        if is_hello
+            && let (Some(t), Ok(Tandem::Hello(hello))) =
+                (packet.trailer, Tandem::decode(1, &packet.payload))
+        {
+            accepted.early = Some((t.cluster, t.source, hello));
+        }
+        Some(Origin { conn, ip: accepted.ip, without_hello: !hello_first })
+    }
+
+    fn internal(&mut self, now: Now, origin: Origin, packet: &Packet, out: &mut Effects) {
+        let Ok((cluster, source)) = Internal::origin(&packet.payload) else { return };
+        let early = match origin.conn {
+            ConnId::Accepted(id) => self.accepted.get_mut(&id).and_then(|conn| conn.early.clone()),
+            ConnId::Outgoing(_) => None,
+        };
+        self.within(now, out, cluster, |c, ctx| {
+            // A node that was unknown when it said HELLO, and is known now.
+            if let Some((_, _, hello)) = early.filter(|e| (e.0, e.1) == (cluster, source))
+                && c.may_speak(source, origin.ip, true)
+                && c.peers.get(&source).is_some_and(|peer| peer.hello.is_none())
+            {
+                c.on_hello(ctx, source, hello);
+            }
+            c.internal(ctx, origin, packet.packet_type, &packet.payload);
+        });
+    }
+
+    fn routed(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        packet: &Packet,
+        trailer: Trailer,
+        frame: &Bytes,
+        out: &mut Effects,
+    ) {
+        self.within(now, out, trailer.cluster, |c, ctx| {
+            let source = trailer.source;
+            if trailer.bridge.is_some() {
+                // It is not asked where it comes from, so it may carry nothing else.
+                if c.enabled && packet.capability == BRIDGED {
+                    c.on_module_packet(ctx, source, packet);
+                }
+                return;
+            }
+            if !c.admits(ctx, source, origin.ip) {
+                return;
+            }
+            if trailer.destination != c.me {
+                // Byte for byte; never back to where it comes from.
+                let relays = c.cfg.rerouting || packet.capability != EXTRA;
+                if trailer.destination != source && relays {
+                    c.route(ctx, trailer.destination, frame);
+                }
+                return;
+            }
+            match packet.capability.as_ref() {
+                TANDEM => c.on_tandem(ctx, source, packet.packet_type, &packet.payload),
+                EXTRA => c.on_extra(ctx, source, packet),
+                INTERNAL => {}
+                _ => c.on_module_packet(ctx, source, packet),
+            }
+        });
+    }
+}
+
+impl Cluster {
+    /// Whether a packet with a trailer may come in; notes that its source lives.
+    fn admits(&mut self, ctx: &mut Ctx<'_>, source: NodeId, ip: IpAddr) -> bool {
+        if source == self.me {
+            ctx.complain(Level::Error, || format!("{ip} uses our node id {source}"));
+            return false;
+        }
+        if !self.enabled {
+            return false;
+        }
+        if !self.may_speak(source, ip, false) {
+            ctx.complain(Level::Warning, || format!("packet of node {source} from {ip} dropped"));
+            return false;
+        }
+        if let Some(peer) = self.peers.get_mut(&source) {
+            if peer.link.state() == LinkState::Down {
+                peer.link.restart();
+            }
+            peer.link.on_packet(ctx.now.mono_ns);
+        }
+        true
+    }
+}

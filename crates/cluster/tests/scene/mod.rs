@@ -85,7 +85,7 @@ impl Scene {
             }
             Effect::SnapshotWanted { request, .. } => {
                 let records = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
-                let snapshot = Snapshot { version: 5, records, ..Snapshot::default() };
+                let snapshot = Snapshot { version: 5, records };
                 self.input(|m, now, out| m.snapshot_ready(now, request, snapshot, out));
             }
             other => self.log.push(other),

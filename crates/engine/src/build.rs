@@ -16,11 +16,13 @@ use tandem_sip::Message;
 
 use crate::catalogue::Modules;
 use crate::core::SLOT as CORE;
+use crate::events::Events;
 use crate::membership::Membership;
 use crate::mi::Registry;
 use crate::module::{Build, BuildError, Module, ModuleDef, ParamValue};
 use crate::node::{Node, Settings, Slot};
 use crate::outbox::Outbox;
+use crate::reports::{MAIN, Reports};
 use crate::sockets::{Proto, Socket, Sockets};
 use crate::startup::Startup;
 use crate::stats::Stats;
@@ -75,7 +77,11 @@ impl Node {
         let (slots, counters) = slots(modules, built);
         let membership = Membership::new(&slots);
         let node_id = membership.node_id();
+        let reports = Reports::default();
+        reports.set("core", MAIN, -1, "initializing");
         Ok(Arc::new(Self {
+            events: events(&program, &slots),
+            reports,
             event_routes: program
                 .routes_of(Routes::EVENT)
                 .map(|(id, r)| (r.name.clone(), id))
@@ -272,6 +278,15 @@ fn slots(modules: Modules, built: Vec<Option<Arc<dyn Module>>>) -> (Vec<Slot>, u
     });
     let slots: Vec<Slot> = slots.collect();
     (slots, stat_base)
+}
+
+/// The events of the loaded modules; what the script has a route for is known as well.
+fn events(program: &Program, slots: &[Slot]) -> Events {
+    let loaded = || slots.iter().filter_map(|s| s.state.as_ref().map(|state| (s.def, state)));
+    let published = loaded().flat_map(|(def, _)| def.events).map(|e| e.name.to_owned());
+    let routes = program.routes_of(Routes::EVENT).map(|(_, r)| r.name.clone());
+    let transports = loaded().flat_map(|(_, state)| state.event_transports());
+    Events::new(published.chain(routes).collect(), transports.collect())
 }
 
 fn registry(slots: &[Slot]) -> Registry {

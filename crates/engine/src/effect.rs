@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tandem_cluster::ConnId;
 use tandem_db::{DbError, Query, Rows};
 
+use crate::events::Destination;
 use crate::log::Level;
 use crate::sockets::SocketId;
 
@@ -100,6 +101,11 @@ pub enum Effect {
         token: u64,
         name: String,
         bytes: Bytes,
+    },
+    /// Tell a subscriber of an event; what does not arrive is lost.
+    Notify {
+        to: Destination,
+        payload: Bytes,
     },
     Log {
         level: Level,

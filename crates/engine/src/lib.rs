@@ -7,7 +7,8 @@
 //!
 //! Where to look: `module` is what a module is; `context` what a script run knows; `run` how
 //! routes run, suspend and end; `transport` where messages go; `membership` and `outbox` how
-//! changes reach the peers; `gate` what waits for them; `mi` how operators ask; `build` how a
+//! changes reach the peers; `gate` what waits for them; `mi` how operators ask; `events` and
+//! `reports` what they are told; `build` how a
 //! checked script becomes a node.
 
 pub mod avp;
@@ -18,6 +19,7 @@ pub mod core;
 pub mod date;
 pub mod effect;
 pub mod endpoint;
+pub mod events;
 pub mod gate;
 pub mod log;
 pub mod membership;
@@ -26,9 +28,11 @@ pub mod module;
 pub mod node;
 pub mod outbox;
 pub mod replication;
+pub mod reports;
 pub mod run;
 pub mod sockets;
 pub mod startup;
+pub mod statistics;
 pub mod stats;
 pub mod table;
 pub mod testing;

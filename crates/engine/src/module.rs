@@ -23,6 +23,7 @@ use crate::log::Level;
 use crate::mi::{MiDef, RpcError};
 use crate::node::{Job, Node, WorkerState};
 use crate::replication::Replicated;
+use crate::reports::MAIN;
 use crate::sockets::Sockets;
 use crate::stats::{StatDef, StatId};
 
@@ -234,7 +235,24 @@ pub trait Module: Any + std::marker::Send + Sync {
         0
     }
 
-    /// Statistics whose names depend on the configuration: `location-users`.
+    /// How outside subscribers of events are reached through this module.
+    fn event_transports(&self) -> Vec<crate::events::EventTransport> {
+        Vec::new()
+    }
+
+    /// Counters whose names are not in the table, by `name` or `group:name`.
+    fn own_counters(&self, _now: Now) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+
+    /// Sets a counter of [`Module::own_counters`] to 0, by its name without group, or all of
+    /// them; true when it is one of this module.
+    fn reset_own_counter(&self, _name: Option<&str>) -> bool {
+        false
+    }
+
+    /// Statistics whose names depend on the configuration: `location-users`. A name with a
+    /// colon brings its group.
     fn dynamic_statistics(&self, _node: &Node, _now: Now) -> Vec<(String, u64)> {
         Vec::new()
     }
@@ -346,6 +364,7 @@ impl Cx<'_> {
     pub fn end_startup(&mut self) {
         if self.node.startup.end() {
             self.out.push(Effect::Ready);
+            self.set_status("core", MAIN, 1, "running");
         }
     }
 
@@ -353,13 +372,6 @@ impl Cx<'_> {
     pub fn mi_reply(&mut self, request: u64, result: Result<Json, RpcError>) {
         if let Some(text) = self.node.finish_mi(request, result) {
             self.out.push(Effect::MiReply { request, text: Bytes::from(text) });
-        }
-    }
-
-    /// Raises an event: event routes run after this step.
-    pub fn raise(&mut self, event: &'static str, params: Vec<(&'static str, Value)>) {
-        if let Some(route) = self.node.event_route(event) {
-            self.worker.add_job(Job::Event { route, params });
         }
     }
 
@@ -415,6 +427,11 @@ impl Call<'_, '_, '_> {
             None | Some(ArgValue::None | ArgValue::Value(Value::Null)) => false,
             Some(_) => true,
         }
+    }
+
+    /// Whether a variable was named as an argument, whatever it holds.
+    pub fn given_var(&self, index: usize) -> bool {
+        matches!(self.args.get(index), Some(ArgValue::Var(_)))
     }
 
     pub fn int(&self, index: usize) -> Option<i32> {

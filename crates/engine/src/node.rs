@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI8, AtomicU64, Ordering};
 
 use ahash::RandomState;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 use tandem_clock::{Chance, Mono, Now, Wheel};
@@ -19,12 +20,14 @@ use tandem_script::vm::Vars;
 use tandem_sip::Message;
 
 use crate::context::Ctx;
+use crate::events::Events;
 use crate::gate::{GateMode, GateTable};
 use crate::log::Level;
 use crate::membership::Membership;
 use crate::mi::{Registry, RpcError, reply_error, reply_result};
 use crate::module::{Module, ModuleDef, Timer};
 use crate::outbox::Outbox;
+use crate::reports::Reports;
 use crate::run::Suspended;
 use crate::sockets::Sockets;
 use crate::startup::Startup;
@@ -50,6 +53,10 @@ pub struct Node {
     pub command_line: Vec<String>,
     pub gate_mode: GateMode,
     pub outbox: Outbox,
+    /// Who listens to what.
+    pub events: Events,
+    /// How ready each part of the node is.
+    pub reports: Reports,
     pub(crate) membership: Membership,
     /// A table for each cluster.
     pub(crate) gates: Mutex<BTreeMap<u32, GateTable>>,
@@ -169,7 +176,7 @@ impl Node {
 
 /// A route to run when the current step is over.
 pub(crate) enum Job {
-    Event { route: RouteId, params: Vec<(&'static str, Value)> },
+    Event { route: RouteId, params: Vec<(Bytes, Value)> },
     Route { route: RouteId, ctx: Box<Ctx>, done: Option<(u16, u64)> },
     Resume { run: u64, code: i32 },
 }

@@ -138,11 +138,11 @@ pub(crate) fn startup_route(cx: &mut Cx<'_>) {
 }
 
 /// Runs a block that has no message of its own: event, timer, startup.
-pub(crate) fn event(cx: &mut Cx<'_>, route: RouteId, params: Vec<(&'static str, Value)>) {
+pub(crate) fn event(cx: &mut Cx<'_>, route: RouteId, params: Vec<(Bytes, Value)>) {
     let kind = cx.node.program.route(route).map_or(Routes::EVENT, |r| r.kind);
     let ctx = Box::new(dummy_context(cx.node, kind));
-    let named = params.into_iter().map(|(n, v)| (Bytes::from_static(n.as_bytes()), v)).collect();
-    let run = RunState::start(&cx.node.program, route, &[]).with_named(named);
+    let values: Vec<Value> = params.iter().map(|(_, value)| value.clone()).collect();
+    let run = RunState::start(&cx.node.program, route, &values).with_named(params);
     drive(cx, run, ctx, After::Nothing, None);
 }
 
@@ -300,6 +300,12 @@ impl Call<'_, '_, '_> {
     pub fn get_var(&mut self, index: usize) -> Value {
         let Some(ArgValue::Var(var)) = self.args.get(index) else { return Value::Null };
         self.running.get(*var, &mut RunHost { cx: self.cx, ctx: self.ctx })
+    }
+
+    /// Every value of the list that an argument names (`$avp(x)`), the newest first.
+    pub fn list(&mut self, index: usize) -> Vec<Value> {
+        let Some(ArgValue::Var(var)) = self.args.get(index) else { return Vec::new() };
+        self.running.list(*var, &mut RunHost { cx: self.cx, ctx: self.ctx })
     }
 
     /// Writes a variable that an argument names.

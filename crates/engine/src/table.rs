@@ -88,3 +88,29 @@ pub const fn mi_text(name: &'static str) -> MiParam {
 pub const fn mi_int(name: &'static str) -> MiParam {
     MiParam { name, kind: MiKind::Int }
 }
+
+/// How many rows the parts of a table have together.
+pub const fn count<T>(parts: &[&[T]]) -> usize {
+    let (mut n, mut at) = (0, 0);
+    while at < parts.len() {
+        n += parts[at].len();
+        at += 1;
+    }
+    n
+}
+
+/// Joins the parts of a table; the first part must not be empty.
+pub const fn join<T: Copy, const N: usize>(parts: &[&[T]]) -> [T; N] {
+    let mut all = [parts[0][0]; N];
+    let (mut n, mut part) = (0, 0);
+    while part < parts.len() {
+        let mut row = 0;
+        while row < parts[part].len() {
+            all[n] = parts[part][row];
+            n += 1;
+            row += 1;
+        }
+        part += 1;
+    }
+    all
+}

@@ -15,6 +15,7 @@ use tandem_script::source::{Loaded, Loader};
 use crate::build::NodeOptions;
 use crate::catalogue::{Modules, Tables};
 use crate::effect::{Effect, Input, Out};
+use crate::events::Destination;
 use crate::log::Level;
 use crate::node::Node;
 use crate::sockets::Proto;
@@ -37,6 +38,7 @@ pub struct TestNode {
     now: Now,
     sent: Vec<(SocketAddr, String)>,
     last_ticket: u64,
+    notified: Vec<(Destination, String)>,
     logs: Vec<(Level, String)>,
     files: BTreeMap<String, Bytes>,
     /// The database behind every url of the script.
@@ -89,6 +91,7 @@ impl TestNode {
             now,
             sent: Vec::new(),
             last_ticket: 0,
+            notified: Vec::new(),
             logs: Vec::new(),
             files: BTreeMap::new(),
             db: MemoryDb::with_tables(tandem_db::schema::tables()),
@@ -151,6 +154,11 @@ impl TestNode {
         std::mem::take(&mut self.sent)
     }
 
+    /// Takes what outside subscribers were told since the last call.
+    pub fn notified(&mut self) -> Vec<(Destination, String)> {
+        std::mem::take(&mut self.notified)
+    }
+
     /// The ticket of the last datagram that had one, for [`Input::SendFailed`]; 0: none had.
     pub fn last_ticket(&self) -> u64 {
         self.last_ticket
@@ -206,6 +214,9 @@ impl TestNode {
                 Effect::WriteFile { token, name, bytes } => {
                     self.files.insert(name, bytes);
                     inputs.push(Input::FileWritten { token, result: Ok(()) });
+                }
+                Effect::Notify { to, payload } => {
+                    self.notified.push((to, String::from_utf8_lossy(&payload).into_owned()));
                 }
                 Effect::Log { level, text } => self.logs.push((level, text)),
                 Effect::Fatal { text } => self.fatal = Some(text),

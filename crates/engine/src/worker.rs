@@ -16,6 +16,7 @@ use crate::log::Level;
 use crate::mi;
 use crate::module::{Cx, RouteEnd, Timer, split_slot};
 use crate::node::{Job, Node, WorkerState};
+use crate::reports::MAIN;
 use crate::run;
 use crate::transport;
 
@@ -175,6 +176,7 @@ impl Worker {
     fn shutdown(&mut self, now: Now, out: &mut Out) {
         let node = Arc::clone(&self.node);
         let mut cx = self.cx(now, out);
+        cx.set_status("core", MAIN, -2, "terminating");
         for (slot, _, module) in node.loaded() {
             cx.for_slot(slot, |cx| module.shutdown(cx));
         }

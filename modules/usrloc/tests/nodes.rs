@@ -170,7 +170,7 @@ impl World {
                     let had = self.nodes.iter().map(|n| n.as_ref().map_or(0, stored)).collect();
                     self.sent.push((String::from_utf8_lossy(&send.payload).into_owned(), had));
                 }
-                Effect::Wake | Effect::Ready => {}
+                _ => {}
             }
         }
     }

@@ -53,6 +53,10 @@ impl World {
                 self.deliver(of, 0, Input::FileRead { token, result: Ok(found) });
             }
             Effect::WriteFile { token, name, bytes } => self.write_file(of, token, name, bytes),
+            Effect::Notify { to, payload } => {
+                self.trace.feed(self.now, b'n', &payload);
+                self.say(Who::Node(of.node), || format!("tells {to:?} of an event"));
+            }
             Effect::Log { level, text } => self.logged(of, level, text),
             Effect::Wake => self.wake(of, 0, self.now + 10_000),
             Effect::Ready => self.say(Who::Node(of.node), || "is ready".into()),

@@ -9,9 +9,11 @@ use bytes::Bytes;
 use tandem_clock::{Chance, MS, Now};
 use tandem_cluster::ConnId;
 use tandem_drivers::fifo::{Fifo, FifoOptions, FifoReply, FifoRequest};
+use tandem_drivers::notify::{self, Notifier};
 use tandem_drivers::sqlite::{Completion, Sqlite, SqliteOptions};
 use tandem_engine::effect::{BinInput, DatabaseId, Effect, Input, Out};
 use tandem_engine::endpoint::{self, Endpoint, Owner};
+use tandem_engine::events::Destination;
 use tandem_engine::log::Level;
 use tandem_engine::sockets::Proto;
 use tandem_engine::worker::Worker;
@@ -74,6 +76,9 @@ struct Control<'a> {
     requests: u64,
     /// Inputs that effects caused at once: a file that was written, a query that was refused.
     ready: Vec<Input>,
+    notifier: Option<Notifier>,
+    /// Said once.
+    events_lost: bool,
     serving: bool,
     fatal: Option<String>,
 }
@@ -130,6 +135,8 @@ impl<'a> Control<'a> {
             asking: BTreeMap::new(),
             requests: 0,
             ready: Vec::new(),
+            notifier: None,
+            events_lost: false,
             serving: false,
             fatal: None,
         })
@@ -289,6 +296,7 @@ impl<'a> Control<'a> {
                 let result = self.state.write(&name, &bytes);
                 self.ready.push(Input::FileWritten { token, result });
             }
+            Effect::Notify { to, payload } => self.notify(to, payload),
             Effect::Log { level, text } => {
                 if self.shared.node.writes_stderr() {
                     log::line(now, level, &text);
@@ -297,6 +305,22 @@ impl<'a> Control<'a> {
             Effect::Wake | Effect::Send(_) => {}
             Effect::Ready => self.serving = true,
             Effect::Fatal { text } => self.fatal = Some(text),
+        }
+    }
+
+    /// Tells a subscriber; the thread for it is started with the first one.
+    fn notify(&mut self, to: Destination, payload: Bytes) {
+        let to = match to {
+            Destination::Udp { host, port } => notify::To::Udp(host, port),
+            Destination::Unix(path) => notify::To::Unix(path),
+        };
+        if self.notifier.is_none() {
+            self.notifier = Notifier::spawn().ok();
+        }
+        let sent = self.notifier.as_ref().is_some_and(|n| n.send(to, payload));
+        if !sent && !std::mem::replace(&mut self.events_lost, true) {
+            let text = "events are lost: their subscribers cannot be told as fast as they come";
+            log::line(self.shared.clock.now(), Level::Warning, text);
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Its parameters are the globals of a script.
 
+mod events;
 mod flags;
 mod globals;
 mod mi;
@@ -11,7 +12,7 @@ mod variables;
 
 use std::sync::Arc;
 
-use crate::module::{Module, ModuleDef};
+use crate::module::{EventDef, Module, ModuleDef};
 use crate::table::counter;
 
 /// The slot of `core`.
@@ -34,7 +35,7 @@ pub static CORE: ModuleDef = ModuleDef {
     params: globals::GLOBALS,
     functions: FUNCTIONS,
     variables: variables::VARIABLES,
-    mi: mi::COMMANDS,
+    mi: &mi::COMMANDS,
     statistics: &[
         counter("rcv_requests", "Requests received."),
         counter("rcv_replies", "Replies received."),
@@ -42,7 +43,11 @@ pub static CORE: ModuleDef = ModuleDef {
         counter("err_replies", "Replies that are not ours or could not be forwarded."),
         counter("bad_msg_hdr", "Messages with a missing or malformed header."),
     ],
-    events: &[],
+    events: &[EventDef {
+        name: crate::reports::STATUS_CHANGED,
+        params: &["group", "identifier", "status", "details", "old_status"],
+        help: "The status of a part of the node has changed.",
+    }],
     build: |_| Ok(Arc::new(Core)),
 };
 
@@ -69,6 +74,9 @@ const FUNCTIONS: &[crate::module::FunctionDef] = &[
     target::FORCE_RPORT,
     target::FORCE_SEND_SOCKET,
     target::IS_MYSELF,
+    events::RAISE_EVENT,
+    events::SUBSCRIBE_EVENT,
+    events::SR_CHECK_STATUS,
 ];
 
 /// The core has no state of its own: it is the node.

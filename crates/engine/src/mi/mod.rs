@@ -17,6 +17,8 @@ pub enum MiKind {
     Int,
     Str,
     Array,
+    /// The command judges it.
+    Any,
 }
 
 /// A parameter of a command.
@@ -94,7 +96,8 @@ impl MiCall<'_, '_> {
         self.arg(name)?.as_array().map(Vec::as_slice)
     }
 
-    fn arg(&self, name: &str) -> Option<&Json> {
+    /// A parameter as it came.
+    pub fn arg(&self, name: &str) -> Option<&Json> {
         self.args.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
     }
 }

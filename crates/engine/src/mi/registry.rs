@@ -113,6 +113,7 @@ fn check_type(param: &MiParam, value: Json) -> Result<(&'static str, Json), RpcE
         (MiKind::Int, Json::Number(n)) => n.is_i64() || n.is_u64(),
         (MiKind::Int, Json::String(s)) => s.parse::<i64>().is_ok(),
         (MiKind::Str, Json::String(_) | Json::Number(_)) | (MiKind::Array, Json::Array(_)) => true,
+        (MiKind::Any, _) => true,
         _ => false,
     };
     if fits {

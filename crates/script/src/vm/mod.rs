@@ -15,7 +15,7 @@ pub(crate) use ops::compile_regex;
 pub use vars::Vars;
 
 use crate::host::{Assign, Host};
-use crate::program::{Place, Program, RouteId, VarId};
+use crate::program::{Place, Program, RouteId, VarId, VarTarget};
 use crate::sig::VariableSig;
 use crate::value::Value;
 
@@ -26,6 +26,9 @@ pub const STEPS_MAX: u32 = 1_000_000;
 pub const ROUTE_DEPTH_MAX: usize = 100;
 /// Bytes of one text that formatting or `+` builds.
 pub const TEXT_BYTES_MAX: usize = 256 << 10;
+
+/// Values of one list that a function reads.
+const LIST_MAX: i32 = 10_000;
 
 pub const L_ERR: i32 = -1;
 pub const L_WARN: i32 = 1;
@@ -184,6 +187,15 @@ pub struct Running<'a> {
 impl Running<'_> {
     pub fn get<H: Host + ?Sized>(&mut self, var: VarId, host: &mut H) -> Value {
         eval_var(self.program, self.run, var, host)
+    }
+
+    /// Every value of a list variable, the newest first, up to the first null. What the machine
+    /// itself holds is one value.
+    pub fn list<H: Host + ?Sized>(&mut self, var: VarId, host: &mut H) -> Vec<Value> {
+        let target = self.program.vars.get(var.0 as usize).map(|v| v.target);
+        let most = if matches!(target, Some(VarTarget::Module(..))) { LIST_MAX } else { 1 };
+        let values = (0..most).map(|at| access::eval_at(self.program, self.run, var, at, host));
+        values.take_while(|v| !v.is_null()).collect()
     }
 
     /// Assigns a variable; the error says why the host refused.

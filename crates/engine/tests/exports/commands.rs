@@ -1,0 +1,134 @@
+//! Commands of the core.
+
+use serde_json::{Value as Json, json};
+use tandem_engine::testing::Check;
+
+use super::statistics::{count, counters};
+use super::{PHONE, REQUEST, ask, node};
+
+pub(super) const CHECKS: &[Check] = &[
+    ("mi statistics:get", counters),
+    ("mi statistics:list", || {
+        let list = ask(&mut node("", "exit;"), "statistics:list", json!([["core:rcv_requests"]]));
+        assert_eq!(list, json!({"core:rcv_requests": "incremental"}));
+    }),
+    ("mi statistics:reset", || {
+        let mut node = node("", "exit;");
+        node.udp(PHONE, REQUEST);
+        let refused = ask(&mut node, "statistics:reset", json!([["core:rcv_requests"]]));
+        assert_eq!(refused, json!({"code": 404, "message": "Statistics Not Found"}));
+        assert_eq!(ask(&mut node, "statistics:reset", json!([["rcv_requests"]])), "OK");
+        assert_eq!(count(&mut node, "rcv_requests"), 0);
+    }),
+    ("mi statistics:reset_all", || {
+        let mut node = node("", "exit;");
+        node.udp(PHONE, REQUEST);
+        assert_eq!(ask(&mut node, "reset_all_statistics", Json::Null), "OK");
+        assert_eq!(count(&mut node, "rcv_requests"), 0);
+    }),
+    ("mi core:uptime", || {
+        let mut node = node("", "exit;");
+        node.advance_ms(3_000);
+        assert_eq!(ask(&mut node, "uptime", Json::Null)["Up time"], "3 [sec]");
+    }),
+    ("mi core:version", || {
+        let version = ask(&mut node("", "exit;"), "version", Json::Null);
+        assert!(version["Server"].as_str().unwrap().starts_with("Tandem ("));
+    }),
+    ("mi core:arg", || assert_eq!(ask(&mut node("", "exit;"), "arg", Json::Null), json!([]))),
+    ("mi core:which", || {
+        let mut node = node("", "exit;");
+        let all = ask(&mut node, "which", Json::Null);
+        assert!(all.as_array().unwrap().contains(&json!("core:which")));
+        assert_eq!(ask(&mut node, "which", json!(["nosuch"]))["code"], 404);
+    }),
+    ("mi core:help", || {
+        let help = ask(&mut node("", "exit;"), "help", json!(["uptime"]));
+        assert_eq!(help["Exported by"], "core");
+    }),
+    ("mi core:log_level", || {
+        let mut node = node("", "exit;");
+        assert_eq!(ask(&mut node, "log_level", json!([4])), json!({"Log level": 4}));
+        assert_eq!(ask(&mut node, "log_level", Json::Null), json!({"Log level": 4}));
+    }),
+    ("mi status_report:get", || {
+        let mut node = node("", "exit;");
+        let running = json!({"Readiness": true, "Status": 1, "Details": "running"});
+        assert_eq!(ask(&mut node, "sr_get_status", json!(["core"])), running);
+        assert_eq!(ask(&mut node, "status_report:get", json!(["core", "main"])), running);
+        let error = |text: &str| json!({"code": 404, "message": text});
+        assert_eq!(ask(&mut node, "sr_get_status", json!(["x"])), error("Group not found"));
+        let none = ask(&mut node, "sr_get_status", json!(["core", "x"]));
+        assert_eq!(none, error("Identity not found"));
+    }),
+    ("mi status_report:status", || {
+        let mut node = node("", "exit;");
+        let main = json!({"Name": "main", "Readiness": true, "Status": 1, "Details": "running"});
+        assert_eq!(ask(&mut node, "sr_list_status", json!(["core"])), json!([main]));
+        let all = ask(&mut node, "status_report:status", Json::Null);
+        assert_eq!(all, json!([{"Group": "core", "Identifiers": [main]}]));
+    }),
+    ("mi status_report:reports", || {
+        let mut node = node("", "exit;");
+        let (now, at) = (node.now(), node.now().unix_s());
+        node.node().reports.add(now, "core", "main", "said");
+        let line = json!({"Timestamp": at, "Date": "Fri Jan 15 08:00:00 2027", "Log": "said"});
+        let main = json!({"Name": "main", "Reports": [line]});
+        assert_eq!(ask(&mut node, "sr_list_reports", json!(["core"])), json!([main]));
+        let all = ask(&mut node, "status_report:reports", Json::Null);
+        assert_eq!(all, json!([{"Group": "core", "Identifiers": [main]}]));
+        let none = ask(&mut node, "sr_list_reports", json!(["core", "x"]));
+        assert_eq!(none["message"], "Identifier not found");
+    }),
+    ("mi status_report:identifiers", || {
+        let mut node = node("", "exit;");
+        let core = json!({"Group": "core", "Identifiers": ["main"]});
+        assert_eq!(ask(&mut node, "sr_list_identifiers", json!(["core"])), core);
+        assert_eq!(ask(&mut node, "status_report:identifiers", Json::Null), json!([core]));
+    }),
+    ("mi evi:subscribe", || {
+        let refused = ask(&mut node("", "exit;"), "event_subscribe", json!(["E_X", "udp:h:1"]));
+        assert_eq!(refused, json!({"code": 400, "message": "Bad parameter value"}));
+        // What succeeds is checked beside the module that carries events out.
+    }),
+    ("mi evi:list", || {
+        let list = ask(&mut node("", "exit;"), "events_list", Json::Null);
+        assert_eq!(list["Events"][0], json!({"name": "E_CORE_SR_STATUS_CHANGED", "id": 0}));
+    }),
+    ("mi evi:subscribers", || {
+        let mut node = node("", "exit; }\nevent_route[E_MINE] { exit;");
+        let mine = json!({"socket": "route:E_MINE", "expire": "never"});
+        let event = json!({"name": "E_MINE", "id": 1, "Subscribers": [mine]});
+        let all = ask(&mut node, "subscribers_list", Json::Null);
+        assert_eq!(all, json!({"Events": [event]}));
+        let one = ask(&mut node, "evi:subscribers", json!(["E_MINE"]));
+        assert_eq!(one, json!({"Event": event}));
+        let none = ask(&mut node, "evi:subscribers", json!(["E_MINE", "route:E_X"]));
+        assert_eq!(none, json!({"code": 404, "message": "Subscriber does not exist"}));
+        let none = ask(&mut node, "evi:subscribers", json!(["E_X"]));
+        assert_eq!(none, json!({"code": 404, "message": "Event not published"}));
+    }),
+    ("mi evi:raise", || {
+        let line = "xlog(\"L_NOTICE\", \"$param(k) $param(1)\");";
+        let mut node = node("", &format!("exit; }}\nevent_route[E_MINE] {{ {line}"));
+        let mut raise = |params: Json| {
+            let answer = ask(&mut node, "raise_event", params);
+            (answer, node.logs().pop().map(|l| l.1).unwrap_or_default())
+        };
+        let said = |text: &str| (json!("OK"), text.to_owned());
+        let failed =
+            |code: i32, text: &str| (json!({"code": code, "message": text}), String::new());
+        assert_eq!(raise(json!(["E_MINE", ["a", "b"]])), said("<null> a"));
+        assert_eq!(raise(json!(["E_MINE", "{\"k\":7}"])), said("7 7"));
+        assert_eq!(raise(json!(["E_MINE", {"k": 7}])), failed(400, "No Params"));
+        assert_eq!(raise(json!(["E_MINE", "k"])), failed(400, "Bad Params"));
+        assert_eq!(raise(json!(["E_OTHER"])), failed(404, "Event not registered"));
+        let nobody = raise(json!(["E_CORE_SR_STATUS_CHANGED"]));
+        assert_eq!(nobody, failed(480, "Temporarily Unavailable"));
+    }),
+    ("mi tandem:status", || {
+        let status = ask(&mut node("", "exit;"), "tandem:status", Json::Null);
+        assert_eq!((&status["node"], &status["ready"]), (&json!(0), &json!("yes")));
+        assert_eq!(status["sockets"][0]["socket"], "udp:127.0.0.1:5060");
+    }),
+];

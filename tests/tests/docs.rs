@@ -60,7 +60,8 @@ fn pages_say_what_the_tables_say() {
 
 #[test]
 fn every_module_has_an_example() {
-    let tables = Command::new(tandem_tests::program()).args(["modules", "--json"]).output().unwrap();
+    let tables =
+        Command::new(tandem_tests::program()).args(["modules", "--json"]).output().unwrap();
     let tables: serde_json::Value = serde_json::from_slice(&tables.stdout).unwrap();
     for module in tables.as_array().unwrap() {
         let name = module["name"].as_str().unwrap();

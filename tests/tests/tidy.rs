@@ -128,7 +128,8 @@ const UNREAD: &[(&str, &str)] = &[("mpath", "modules are built in, and the line 
 
 #[test]
 fn every_parameter_is_read() {
-    let tables = Command::new(tandem_tests::program()).args(["modules", "--json"]).output().unwrap();
+    let tables =
+        Command::new(tandem_tests::program()).args(["modules", "--json"]).output().unwrap();
     let tables: serde_json::Value = serde_json::from_slice(&tables.stdout).unwrap();
     let sources: Vec<(String, String)> = sources()
         .into_iter()

@@ -1,0 +1,189 @@
+//! keepalived moves the service address, and its hook of one line the tag: on real hosts (network
+//! namespaces), with a real cut between them.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value as Json, json};
+use tandem_tests::{
+    ELECTION, Lan, PATIENCE, Process, Site, contacts, is_root, mi, program, wait_until,
+};
+
+const SERVICE: &str = "10.77.0.10";
+const PHONE: u8 = 20;
+
+/// A machine: a node, and the keepalived beside it.
+struct Machine {
+    host: u8,
+    fifo: PathBuf,
+    node: Process,
+    keepalived: Process,
+}
+
+impl Machine {
+    fn start(site: &Site, lan: &Lan, host: u8, priority: u8) -> Self {
+        let fifo = site.fifo(host);
+        let script = script(site, host);
+        site.write(&format!("lan{host}.cfg"), &script);
+        let (cfg, state) = (format!("lan{host}.cfg"), format!("state{host}"));
+        let args = ["-f", &cfg, "--state-dir", &state];
+        let mut node = lan.start(host, &program(), &args, site.dir(), &format!("node{host}.log"));
+        node.wait_for_output("ready", PATIENCE);
+        let keepalived = Self::keepalived(site, lan, host, priority);
+        Self { host, fifo, node, keepalived }
+    }
+
+    /// The article's hook, as it is, but for the FIFO of this node.
+    fn keepalived(site: &Site, lan: &Lan, host: u8, priority: u8) -> Process {
+        let ctl = site.dir().join(format!("opensipsctl{host}"));
+        let _ = std::os::unix::fs::symlink(program(), site.dir().join("opensipsctl"));
+        let hook = format!(
+            "#!/bin/sh\nOSIPS_FIFO={} exec {} fifo clusterer_shtag_set_active service/1\n",
+            site.fifo(host).display(),
+            site.dir().join("opensipsctl").display(),
+        );
+        std::fs::write(&ctl, hook).unwrap();
+        make_executable(&ctl);
+        let conf = format!(
+            "global_defs {{\n script_user root\n enable_script_security\n vrrp_version 3\n}}\n\
+             vrrp_instance service {{\n state BACKUP\n nopreempt\n interface eth0\n\
+             virtual_router_id 10\n priority {priority}\n advert_int 0.3\n\
+             virtual_ipaddress {{\n {SERVICE}/24\n }}\n notify_master \"{}\"\n}}\n",
+            ctl.display()
+        );
+        let conf = site.write(&format!("keepalived{host}.conf"), &conf).display().to_string();
+        let pids: Vec<String> = ["-p", "-r", "-c"]
+            .iter()
+            .flat_map(|o| {
+                [(*o).to_owned(), site.dir().join(format!("k{host}{o}.pid")).display().to_string()]
+            })
+            .collect();
+        let mut args = vec!["-n", "-l", "-P", "-f", &conf];
+        args.extend(pids.iter().map(String::as_str));
+        let program = Path::new("/usr/sbin/keepalived");
+        lan.start(host, program, &args, site.dir(), &format!("keepalived{host}.log"))
+    }
+
+    fn ask(&self, method: &str) -> Json {
+        let answer = mi(&self.fifo, method, Json::Null);
+        answer.get("result").cloned().unwrap_or_else(|| panic!("{method}: {answer}"))
+    }
+
+    fn is_active(&self) -> bool {
+        self.ask("clusterer_list_shtags")[0]["State"] == json!("active")
+    }
+
+    fn knows(&self, user: &str) -> bool {
+        contacts(&self.ask("ul_dump")).iter().any(|c| c["AOR"] == *user)
+    }
+
+    /// Whether it has the address, and the tag with it.
+    fn serves(&self, lan: &Lan) -> bool {
+        lan.holds(self.host, SERVICE) && self.is_active()
+    }
+
+    fn stands_by(&self, lan: &Lan) -> bool {
+        !lan.holds(self.host, SERVICE) && !self.is_active()
+    }
+
+    fn die(&mut self, lan: &Lan) {
+        lan.unplug(self.host);
+        self.node.kill();
+        self.keepalived.kill();
+    }
+}
+
+fn make_executable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The registrar of the article, with both nodes in the script and the service address on both.
+fn script(site: &Site, host: u8) -> String {
+    let (other, state) = if host == 1 { (2, "active") } else { (1, "backup") };
+    let flags = if host == 1 { ", flags=seed" } else { "" };
+    format!(
+        r#"log_level = 3
+socket = udp:{SERVICE}:5060
+socket = bin:10.77.0.{host}:5566
+loadmodule "proto_udp.so"
+loadmodule "proto_bin.so"
+loadmodule "signaling.so"
+loadmodule "sl.so"
+loadmodule "sipmsgops.so"
+loadmodule "mi_fifo.so"
+loadmodule "clusterer.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+modparam("mi_fifo", "fifo_name", "{}")
+modparam("clusterer", "db_mode", 0)
+modparam("clusterer", "my_node_id", {host})
+modparam("clusterer", "my_node_info", "cluster_id=1, url=bin:10.77.0.{host}:5566{flags}")
+modparam("clusterer", "neighbor_node_info", "cluster_id=1, node_id={other}, url=bin:10.77.0.{other}:5566")
+modparam("clusterer", "ping_interval", 1)
+modparam("clusterer", "ping_timeout", 300)
+modparam("clusterer", "node_timeout", 2)
+modparam("clusterer", "sharing_tag", "service/1={state}")
+modparam("usrloc", "working_mode_preset", "full-sharing-cluster")
+modparam("usrloc", "location_cluster", 1)
+modparam("usrloc", "use_domain", 0)
+modparam("usrloc", "pinging_mode", "ownership")
+route {{
+	if (is_method("REGISTER")) {{
+		save("location", , , "service");
+		exit;
+	}}
+	send_reply(404, "Not Found");
+}}
+"#,
+        site.fifo(host).display()
+    )
+}
+
+/// Registers a phone at the service address, wherever that is; tried until somebody answers.
+fn register(lan: &Lan, user: &str) {
+    wait_until(&format!("{user} is registered"), ELECTION, || {
+        let to = format!("sip:{user}@{SERVICE}");
+        let contact = format!("sip:{user}@10.77.0.{PHONE}:5070");
+        let words = ["sipsak", "-U", "-s", &to, "-C", &contact, "-x", "600"];
+        lan.run(PHONE, &words).status == 0
+    });
+}
+
+#[test]
+fn address_and_tag_end_on_the_same_machine_after_a_cut_and_after_a_death() {
+    if !is_root() {
+        eprintln!("not run: making hosts takes root");
+        return;
+    }
+    let site = Site::bare("keepalived");
+    let lan = Lan::new(&[1, 2, PHONE]);
+    let mut one = Machine::start(&site, &lan, 1, 110);
+    wait_until("machine 1 serves", ELECTION, || one.serves(&lan));
+    let mut two = Machine::start(&site, &lan, 2, 100);
+    register(&lan, "alice");
+    wait_until("both know alice", PATIENCE, || one.knows("alice") && two.knows("alice"));
+    assert!(one.serves(&lan) && two.stands_by(&lan));
+
+    // Nobody dies, but the machines no longer see each other: both take the address and the tag.
+    lan.cut_between(&[1, 2], true);
+    wait_until("machine 2 serves as well", ELECTION, || two.serves(&lan));
+    assert!(one.serves(&lan), "machine 1 gave up although nothing happened to it");
+    register(&lan, "bob");
+    lan.cut_between(&[1, 2], false);
+    wait_until("one serves and the other stands by", ELECTION, || {
+        (one.serves(&lan) && two.stands_by(&lan)) || (two.serves(&lan) && one.stands_by(&lan))
+    });
+    wait_until("both know bob", PATIENCE, || one.knows("bob") && two.knows("bob"));
+    register(&lan, "carol");
+    wait_until("both know carol", PATIENCE, || one.knows("carol") && two.knows("carol"));
+
+    // The machine that serves dies.
+    let (dying, heir) = if one.serves(&lan) { (&mut one, &two) } else { (&mut two, &one) };
+    dying.die(&lan);
+    wait_until("the other machine serves", ELECTION, || heir.serves(&lan));
+    assert!(["alice", "bob", "carol"].iter().all(|user| heir.knows(user)));
+    register(&lan, "dave");
+    assert!(heir.knows("dave"));
+}

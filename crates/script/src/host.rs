@@ -1,5 +1,7 @@
 //! The door between a running script and the node.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 
 use crate::program::{Call, Place, RouteId};
@@ -92,9 +94,16 @@ pub trait Host {
         true
     }
 
+    /// The address of a name, as far as it is known without waiting.
+    fn resolve(&mut self, name: &str) -> Option<IpAddr> {
+        let _ = name;
+        None
+    }
+
     /// `async()` is about to call its function; `route` runs when that ends. The host creates
-    /// the transaction here. `Err` is logged, and the statement's return code is -1.
-    fn begin_async(&mut self, route: RouteId, timeout_s: Option<i32>) -> Result<(), String> {
+    /// the transaction here. `Ok(false)`: nothing more is to be done for the message, such as for
+    /// a retransmission. `Err` is logged, and the statement's return code is -1.
+    fn begin_async(&mut self, route: RouteId, timeout_s: Option<i32>) -> Result<bool, String> {
         let _ = (route, timeout_s);
         Err("async() needs the module tm".to_owned())
     }

@@ -28,6 +28,7 @@ mod socket;
 
 pub use diag::{Diag, Severity};
 pub use nearest::nearest;
+pub(crate) use parse::parse_net;
 pub use program::Program;
 pub use source::{Loader, SourceMap, Span};
 

@@ -202,6 +202,14 @@ pub(crate) enum VarTarget {
     CfgFile,
 }
 
+/// A variable that texts may name at run time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ScopeVar {
+    pub(crate) name: &'static str,
+    pub(crate) takes_name: bool,
+    pub(crate) target: VarTarget,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Name {
     None,
@@ -375,6 +383,8 @@ pub struct Program {
     /// Sharing tags that the script defines or uses.
     pub sharing_tags: Vec<TagName>,
     pub(crate) var_names: Arc<[Bytes]>,
+    /// Every variable of the loaded modules.
+    pub(crate) scope: Vec<ScopeVar>,
     pub(crate) calls: Vec<Call>,
     pub(crate) vars: Vec<VarRef>,
     pub(crate) formats: Vec<Format>,

@@ -1,6 +1,7 @@
 //! The inside of a variable: `$(<reply>avp(x)[0]{s.len})`, as text ranges.
 
 use crate::host::Context;
+use crate::transform::{self, Run, TransformSig};
 
 /// A mistake in a variable, at bytes of the text it was read from.
 #[derive(Debug)]
@@ -152,25 +153,40 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Splits at commas outside of parentheses.
-pub(crate) fn split_args(piece: Piece<'_>) -> Vec<Piece<'_>> {
-    let mut parts = Vec::new();
-    let (mut start, mut depth) = (0, 0usize);
+/// The name of a transformation in lower case, and its selector: `nameaddr.2.uri` is
+/// `nameaddr.uri` of entry 2. An older name is replaced by the present one.
+pub(crate) fn transform_name(piece: Piece<'_>) -> (String, i32) {
+    let head = piece.text.split(|b| *b == b',').next().unwrap_or_default();
+    let written = String::from_utf8_lossy(head).trim().to_ascii_lowercase();
+    let mut parts = written.splitn(3, '.');
+    if let (Some(class), Some(at), Some(rest)) = (parts.next(), parts.next(), parts.next())
+        && let Ok(at) = at.parse()
+    {
+        return (format!("{class}.{rest}"), at);
+    }
+    let old = transform::OLD_NAMES.iter().find(|(old, _)| *old == written);
+    (old.map_or(written, |(_, new)| (*new).to_owned()), 0)
+}
+
+/// The arguments of a transformation: what stands between commas outside of parentheses. The
+/// last one of some goes to the end.
+pub(crate) fn transform_args<'a>(piece: Piece<'a>, sig: &TransformSig) -> Vec<Piece<'a>> {
+    let greedy = matches!(sig.run, Run::Greedy(_) | Run::Subst);
+    let most = if greedy { usize::from(sig.args_max) } else { usize::MAX };
+    let mut commas = Vec::new();
+    let mut depth = 0usize;
     for (i, b) in piece.text.iter().enumerate() {
         match b {
             b'(' => depth += 1,
             b')' => depth = depth.saturating_sub(1),
-            b',' if depth == 0 => {
-                parts.push((start, i));
-                start = i + 1;
-            }
+            b',' if depth == 0 && commas.len() < most => commas.push(i),
             _ => {}
         }
     }
-    parts.push((start, piece.text.len()));
-    let cut = |(a, b): (usize, usize)| Piece {
-        text: piece.text.get(a..b).unwrap_or(&[]),
-        at: piece.at + a,
+    let ends = commas.iter().skip(1).copied().chain([piece.text.len()]);
+    let cut = |(comma, end): (&usize, usize)| Piece {
+        text: piece.text.get(comma + 1..end).unwrap_or(&[]),
+        at: piece.at + comma + 1,
     };
-    parts.into_iter().map(cut).collect()
+    commas.iter().zip(ends).map(cut).collect()
 }

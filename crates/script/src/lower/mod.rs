@@ -63,7 +63,9 @@ pub(crate) fn lower(
     }
     lower.reachability();
     lower.tags();
+    let scope = lower.scope();
     let mut program = lower.program;
+    program.scope = scope;
     program.var_names = lower.var_names.into();
     program
 }

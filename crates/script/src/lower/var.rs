@@ -1,5 +1,7 @@
 //! Variables and texts with variables.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -8,11 +10,12 @@ use crate::ast::{Text, Var};
 use crate::known::OldKind;
 use crate::lex::source_offset;
 use crate::nearest::nearest;
-use crate::program::{Format, IndexRef, Name, Part, VarId, VarRef, VarTarget};
+use crate::program::{Format, IndexRef, Name, Part, ScopeVar, VarId, VarRef, VarTarget};
 use crate::pv::{self, Piece, PvError, Spec};
 use crate::sig::VariableSig;
 use crate::source::Span;
-use crate::transform::{self, TransformArg, TransformCall};
+use crate::transform::subst::{self, Parts, Subst};
+use crate::transform::{self, Run, TransformArg, TransformCall, TransformSig};
 use crate::vm;
 
 /// Variables within variables.
@@ -244,18 +247,7 @@ impl Lower<'_> {
 
     fn target(&mut self, name: &str, named: bool, span: Span) -> Option<(VarTarget, VariableSig)> {
         if let Some(sig) = vm::VARIABLES.iter().find(|v| v.name == name) {
-            let target = match name {
-                "rc" | "retcode" => VarTarget::Rc,
-                "param" => VarTarget::Param,
-                "return" => VarTarget::Return,
-                "route" => VarTarget::Route,
-                "route.name" => VarTarget::RouteName,
-                "route.type" => VarTarget::RouteType,
-                "cfg_line" => VarTarget::CfgLine,
-                "cfg_file" => VarTarget::CfgFile,
-                _ => VarTarget::Slot(0),
-            };
-            return Some((target, *sig));
+            return Some((own_target(name), *sig));
         }
         let mut fallback = None;
         for module in &self.loaded {
@@ -339,37 +331,31 @@ impl Lower<'_> {
         piece: Piece<'_>,
         depth: usize,
     ) -> Option<TransformCall> {
-        let parts = pv::split_args(piece);
-        let head = parts.first()?;
-        let written = String::from_utf8_lossy(head.text).trim().to_ascii_lowercase();
-        let (name, selector) = selector(&written);
-        let span = origin.span(head.at, head.text.len());
+        let head = piece.text.split(|b| *b == b',').next().unwrap_or_default();
+        let blanks = head.len() - head.trim_ascii_start().len();
+        let written = String::from_utf8_lossy(head.trim_ascii()).to_ascii_lowercase();
+        let span = origin.span(piece.at + blanks, head.trim_ascii().len());
+        let (name, selector) = pv::transform_name(piece);
+        if transform::OLD_NAMES.iter().any(|(old, _)| *old == written) {
+            self.note("N0220", span, format!("{{{written}}} is an older name")).help =
+                Some(format!("write {{{name}}}"));
+        }
         let Some((index, sig)) = transform::find(&name) else {
-            if self.catalogue.known.transformation(&name) {
-                let text = format!("transformation {{{name}}} is not in Tandem yet");
-                self.error("E0251", span, text);
-            } else {
-                let near =
-                    nearest(&name, transform::names()).map(|n| format!("did you mean {{{n}}}?"));
-                self.error("E0252", span, format!("unknown transformation {{{name}}}")).help = near;
-            }
+            let near = nearest(&name, transform::names()).map(|n| format!("did you mean {{{n}}}?"));
+            let help = near.or_else(|| class_help(&name));
+            self.error("E0252", span, format!("unknown transformation {{{name}}}")).help = help;
             return None;
         };
-        let given = parts.len() - 1;
+        let parts = pv::transform_args(piece, sig);
+        let given = parts.len();
         if given < usize::from(sig.args_min) || given > usize::from(sig.args_max) {
-            let wanted = if sig.args_min == sig.args_max {
-                sig.args_min.to_string()
-            } else {
-                format!("{} to {}", sig.args_min, sig.args_max)
-            };
-            let text = format!("{{{name}}} takes {wanted} arguments, {given} given");
+            let text = format!("{{{name}}} takes {}, {given} given", wanted(sig));
             self.error("E0253", span, text).help = Some(format!("{{{name}}}: {}", sig.help));
             return None;
         }
         let mut args = SmallVec::new();
-        for (i, part) in parts.iter().skip(1).enumerate() {
-            let int = sig.ints & (1 << i) != 0;
-            args.push(self.transform_arg(origin, *part, int, depth)?);
+        for (i, part) in parts.iter().enumerate() {
+            args.push(self.transform_arg(origin, *part, sig, i, depth)?);
         }
         Some(TransformCall { index, selector, args })
     }
@@ -378,7 +364,8 @@ impl Lower<'_> {
         &mut self,
         origin: Origin<'_>,
         part: Piece<'_>,
-        int: bool,
+        sig: &TransformSig,
+        at: usize,
         depth: usize,
     ) -> Option<TransformArg> {
         let trimmed = part.text.trim_ascii();
@@ -392,25 +379,90 @@ impl Lower<'_> {
             }
             return Some(TransformArg::Var(var));
         }
-        if !int {
+        if matches!(sig.run, Run::Subst) {
+            return self.subst(origin, part, depth);
+        }
+        if sig.ints & (1 << at) == 0 {
             return Some(TransformArg::Text(Bytes::copy_from_slice(part.text)));
         }
         let number = std::str::from_utf8(trimmed).ok().and_then(|t| t.parse().ok());
         if number.is_none() {
             let span = origin.span(part.at, part.text.len());
-            self.error("E0254", span, "a number is expected here");
+            self.error("E0254", span, "a number is expected here").help =
+                Some(format!("{{{}}}: {}", sig.name, sig.help));
         }
         number.map(TransformArg::Int)
     }
+
+    /// `/expression/replacement/flags`, with variables in the replacement.
+    fn subst(&mut self, origin: Origin<'_>, part: Piece<'_>, depth: usize) -> Option<TransformArg> {
+        let span = origin.span(part.at, part.text.len());
+        let compiled = subst::split(part.text)
+            .map_err(str::to_owned)
+            .and_then(|parts| Subst::compile(part.text, &parts).map(|s| (s, parts)));
+        let (mut subst, parts) = match compiled {
+            Ok(compiled) => compiled,
+            Err(why) => {
+                self.error("E0255", span, format!("{{re.subst}}: {why}"));
+                return None;
+            }
+        };
+        let text = Parts::of(parts.replacement, part.text);
+        let piece = Piece { text, at: part.at + parts.replacement.0 };
+        match self.format_of(origin, piece, depth + 1).ok()? {
+            None => subst.add_text(text),
+            Some(format) => {
+                let format = self.program.formats.get(format as usize).cloned();
+                for part in format.unwrap_or_default().parts {
+                    match part {
+                        Part::Text(text) => subst.add_text(&text),
+                        Part::Var(var) => subst.replacement.push(subst::Piece::Var(var)),
+                    }
+                }
+            }
+        }
+        Some(TransformArg::Subst(Arc::new(subst)))
+    }
+
+    /// What texts may name at run time.
+    pub(super) fn scope(&self) -> Vec<ScopeVar> {
+        let own = vm::VARIABLES.iter().map(|v| (v, own_target(v.name)));
+        let modules = self.loaded.iter().flat_map(|m| {
+            let rows = self.module(*m).map_or(&[][..], |s| s.variables);
+            rows.iter().enumerate().map(|(i, v)| (v, VarTarget::Module(*m, i as u16)))
+        });
+        let all = own.chain(modules);
+        all.map(|(v, target)| ScopeVar { name: v.name, takes_name: v.takes_name, target }).collect()
+    }
 }
 
-/// `nameaddr.2.uri` is `nameaddr.uri` of entry 2.
-fn selector(written: &str) -> (String, i32) {
-    let mut parts = written.splitn(3, '.');
-    if let (Some(class), Some(at), Some(rest)) = (parts.next(), parts.next(), parts.next())
-        && let Ok(at) = at.parse()
-    {
-        return (format!("{class}.{rest}"), at);
+fn own_target(name: &str) -> VarTarget {
+    match name {
+        "rc" | "retcode" => VarTarget::Rc,
+        "param" => VarTarget::Param,
+        "return" => VarTarget::Return,
+        "route" => VarTarget::Route,
+        "route.name" => VarTarget::RouteName,
+        "route.type" => VarTarget::RouteType,
+        "cfg_line" => VarTarget::CfgLine,
+        "cfg_file" => VarTarget::CfgFile,
+        _ => VarTarget::Slot(0),
     }
-    (written.to_owned(), 0)
+}
+
+fn wanted(sig: &TransformSig) -> String {
+    match (sig.args_min, sig.args_max) {
+        (0, 0) => "no arguments".to_owned(),
+        (1, 1) => "1 argument".to_owned(),
+        (a, b) if a == b => format!("{a} arguments"),
+        (a, b) => format!("{a} to {b} arguments"),
+    }
+}
+
+/// The names of the class, when only the part behind the dot is wrong.
+fn class_help(name: &str) -> Option<String> {
+    let (class, _) = name.split_once('.')?;
+    let same = |n: &&str| n.split_once('.').is_some_and(|(c, _)| c == class);
+    let names: Vec<&str> = transform::names().filter(same).collect();
+    (!names.is_empty()).then(|| format!("there are {}", names.join(", ")))
 }

@@ -4,6 +4,8 @@ mod expr;
 mod item;
 mod stmt;
 
+pub(crate) use expr::parse_net;
+
 use crate::ast::{Ident, Item, Text};
 use crate::diag::Diag;
 use crate::lex::{Tok, Token};

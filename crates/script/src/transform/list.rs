@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 
-use super::text::int;
-use super::{Args, TransformSig, row};
+use super::{Args, TransformSig, copy, int, row};
 use crate::value::Value;
 
 pub(super) const TABLE: &[TransformSig] = &[
@@ -60,9 +59,9 @@ pub(super) fn split_quoted(text: &[u8], separator: u8) -> Vec<&[u8]> {
 }
 
 fn value(value: &Value, args: &Args<'_>) -> Option<Value> {
-    let (text, name) = (value.text()?, args.text(0)?);
+    let (text, name) = (value.text()?, args.word(0)?);
     let (_, found) = params(&text, b';').find(|(n, _)| n.eq_ignore_ascii_case(&name))?;
-    Some(Value::Str(Bytes::copy_from_slice(found)))
+    Some(copy(found))
 }
 
 fn exist(v: &Value, args: &Args<'_>) -> Value {
@@ -74,11 +73,30 @@ fn at(value: &Value, args: &Args<'_>, part: usize) -> Value {
     nth(params(&text, b';').map(|(n, v)| if part == 0 { n } else { v }), at)
 }
 
+/// Fields (RFC 4180); the blanks around them do not count.
 fn csv(text: &[u8]) -> Vec<&[u8]> {
     split_quoted(text, b',').into_iter().map(<[u8]>::trim_ascii).collect()
 }
 
+/// A field without its quotes, doubled ones inside once.
+fn field(text: Bytes) -> Value {
+    let inner = text.strip_prefix(b"\"").and_then(|t| t.strip_suffix(b"\""));
+    let Some(inner) = inner else { return Value::Str(text) };
+    let mut out = Vec::with_capacity(inner.len());
+    let mut bytes = inner.iter().copied().peekable();
+    while let Some(b) = bytes.next() {
+        out.push(b);
+        if b == b'"' {
+            bytes.next_if_eq(&b'"');
+        }
+    }
+    Value::str(out)
+}
+
 fn csv_value(value: &Value, args: &Args<'_>) -> Value {
     let (Some(text), Some(at)) = (value.text(), args.int(0)) else { return Value::Null };
-    nth(csv(&text).into_iter(), at)
+    match nth(csv(&text).into_iter(), at) {
+        Value::Str(text) => field(text),
+        other => other,
+    }
 }

@@ -3,16 +3,15 @@
 use bytes::Bytes;
 
 use super::list::{params, split_quoted};
-use super::text::int;
-use super::{Args, TransformSig, row};
+use super::{Args, TransformSig, copy, int, row};
 use crate::value::Value;
 
 pub(super) const TABLE: &[TransformSig] = &[
     row("uri.user", (0, 0, 0), |v, _| part(v, |u| u.user), "user"),
     row("uri.passwd", (0, 0, 0), |v, _| part(v, |u| u.password), "password"),
-    row("uri.host", (0, 0, 0), |v, _| part(v, |u| Some(u.host)), "host"),
-    row("uri.domain", (0, 0, 0), |v, _| part(v, |u| Some(u.host)), "host"),
-    row("uri.port", (0, 0, 0), |v, _| part(v, |u| u.port), "port"),
+    row("uri.host", (0, 0, 0), |v, _| part(v, host), "host"),
+    row("uri.domain", (0, 0, 0), |v, _| part(v, host), "host"),
+    row("uri.port", (0, 0, 0), port, "port"),
     row("uri.params", (0, 0, 0), |v, _| part(v, |u| u.params), "all parameters"),
     row("uri.headers", (0, 0, 0), |v, _| part(v, |u| u.headers), "headers"),
     row("uri.schema", (0, 0, 0), |v, _| part(v, |u| Some(u.scheme)), "scheme"),
@@ -51,8 +50,13 @@ fn cut(text: &[u8], at: u8) -> (&[u8], Option<&[u8]>) {
 fn split(text: &[u8]) -> Option<Uri<'_>> {
     let (scheme, rest) = cut(text, b':');
     let rest = rest?;
+    if scheme.eq_ignore_ascii_case(b"tel") {
+        let (number, params) = cut(rest, b';');
+        let (password, host, port, headers) = (None, &[][..], None, None);
+        return Some(Uri { scheme, user: Some(number), password, host, port, params, headers });
+    }
     // `;` and `?` may stand in the user part.
-    let (userinfo, rest) = match rest.iter().rposition(|b| *b == b'@') {
+    let (userinfo, rest) = match rest.iter().position(|b| *b == b'@') {
         Some(i) => (Some(&rest[..i]), &rest[i + 1..]),
         None => (None, rest),
     };
@@ -74,8 +78,18 @@ fn split(text: &[u8]) -> Option<Uri<'_>> {
     Some(Uri { scheme, user, password, host, port, params, headers })
 }
 
-fn copy(text: &[u8]) -> Value {
-    Value::Str(Bytes::copy_from_slice(text))
+fn host(uri: Uri<'_>) -> Option<&[u8]> {
+    Some(uri.host).filter(|h| !h.is_empty())
+}
+
+/// A text and an integer at once.
+fn port(value: &Value, _: &Args<'_>) -> Value {
+    let Some(text) = value.text() else { return Value::Null };
+    let Some(port) = split(&text).and_then(|u| u.port) else { return Value::Null };
+    match std::str::from_utf8(port).ok().and_then(|p| p.parse::<u16>().ok()) {
+        Some(n) => Value::Both(i32::from(n), Bytes::copy_from_slice(port)),
+        None => copy(port),
+    }
 }
 
 fn part(value: &Value, pick: for<'a> fn(Uri<'a>) -> Option<&'a [u8]>) -> Value {
@@ -91,7 +105,7 @@ fn named(value: &Value, name: &[u8]) -> Value {
 }
 
 fn param(value: &Value, args: &Args<'_>) -> Value {
-    args.text(0).map_or(Value::Null, |name| named(value, &name))
+    args.word(0).map_or(Value::Null, |name| named(value, &name))
 }
 
 struct NameAddr<'a> {
@@ -132,7 +146,7 @@ fn len(value: &Value, args: &Args<'_>) -> Value {
 }
 
 fn address_param(value: &Value, args: &Args<'_>) -> Value {
-    let (Some(text), Some(name)) = (value.text(), args.text(0)) else { return Value::Null };
+    let (Some(text), Some(name)) = (value.text(), args.word(0)) else { return Value::Null };
     let list = name_addr(&text, args.selector).and_then(|n| n.params).unwrap_or_default();
     let found = params(list, b';').find(|(n, _)| n.eq_ignore_ascii_case(&name));
     found.map_or(Value::Null, |(_, v)| copy(v))

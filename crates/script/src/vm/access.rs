@@ -1,5 +1,7 @@
 //! Reading and writing variables, and texts with variables in them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -7,7 +9,7 @@ use super::{Frame, L_ERR, RunState, TEXT_BYTES_MAX};
 use crate::host::{Assign, Host, Index, VarAccess};
 use crate::program::{Arg, IndexRef, Name, Part, Program, VarId, VarRef, VarTarget};
 use crate::sig::Routes;
-use crate::transform::{self, TransformArg};
+use crate::transform::{self, Run, TransformArg, TransformCall};
 use crate::value::Value;
 
 /// The value of a variable, transformations applied.
@@ -35,6 +37,17 @@ pub(super) fn eval_at<H: Host + ?Sized>(
     transformed(program, run, var, value, host)
 }
 
+/// The value of a reference that stands in no program.
+pub(super) fn value_of<H: Host + ?Sized>(
+    program: &Program,
+    run: &mut RunState,
+    var: &VarRef,
+    host: &mut H,
+) -> Value {
+    let value = raw(program, run, var, None, host);
+    transformed(program, run, var, value, host)
+}
+
 fn transformed<H: Host + ?Sized>(
     program: &Program,
     run: &mut RunState,
@@ -43,17 +56,81 @@ fn transformed<H: Host + ?Sized>(
     host: &mut H,
 ) -> Value {
     for call in &var.transforms {
-        let mut args: SmallVec<[Value; 2]> = SmallVec::new();
-        for arg in &call.args {
-            args.push(match arg {
-                TransformArg::Int(i) => Value::Int(*i),
-                TransformArg::Text(t) => Value::Str(t.clone()),
-                TransformArg::Var(v) => eval_var(program, run, *v, host),
-            });
+        if value.is_null() {
+            break;
         }
-        value = transform::apply(call, value, &args);
+        value = match transform::row_of(call).map(|sig| sig.run) {
+            Some(Run::Subst) => substituted(program, run, call, &value, host),
+            Some(Run::Eval) => evaluated(program, run, &value, host),
+            Some(Run::Resolve) => resolved(&value, host),
+            _ => {
+                let mut args: SmallVec<[Value; 2]> = SmallVec::new();
+                for arg in &call.args {
+                    args.push(match arg {
+                        TransformArg::Int(i) => Value::Int(*i),
+                        TransformArg::Text(t) => Value::Str(t.clone()),
+                        TransformArg::Var(v) => eval_var(program, run, *v, host),
+                        TransformArg::Subst(_) => Value::Null,
+                    });
+                }
+                transform::apply(call, value, &args)
+            }
+        };
     }
     value
+}
+
+fn substituted<H: Host + ?Sized>(
+    program: &Program,
+    run: &mut RunState,
+    call: &TransformCall,
+    value: &Value,
+    host: &mut H,
+) -> Value {
+    let subst = match call.args.first() {
+        Some(TransformArg::Subst(subst)) => Ok(Arc::clone(subst)),
+        Some(TransformArg::Var(var)) => {
+            let text = eval_var(program, run, *var, host).into_bytes().unwrap_or_default();
+            run.vars.subst(&text)
+        }
+        _ => return Value::Null,
+    };
+    match (subst, value.text()) {
+        (Ok(subst), Some(text)) => Value::str(subst.apply(&text, |var| {
+            eval_var(program, run, var, host).into_bytes().unwrap_or_default()
+        })),
+        (Err(why), _) => {
+            host.log(L_ERR, format!("{{re.subst}}: {why}").as_bytes(), run.place(program));
+            Value::Null
+        }
+        _ => Value::Null,
+    }
+}
+
+fn evaluated<H: Host + ?Sized>(
+    program: &Program,
+    run: &mut RunState,
+    value: &Value,
+    host: &mut H,
+) -> Value {
+    let text = value.text().unwrap_or_default();
+    match super::expand(program, run, &text, host) {
+        Ok(text) => Value::Str(text),
+        Err(why) => {
+            host.log(L_ERR, format!("{{s.eval}}: {why}").as_bytes(), run.place(program));
+            Value::Null
+        }
+    }
+}
+
+fn resolved<H: Host + ?Sized>(value: &Value, host: &mut H) -> Value {
+    let text = value.text().unwrap_or_default();
+    let bare = text.strip_prefix(b"[").and_then(|t| t.strip_suffix(b"]")).unwrap_or(&text);
+    let Ok(name) = std::str::from_utf8(bare) else { return Value::Null };
+    if name.parse::<std::net::IpAddr>().is_ok() {
+        return value.clone();
+    }
+    host.resolve(name).map_or(Value::Null, |ip| Value::str(ip.to_string()))
 }
 
 /// Assigns a variable. The error is in plain words, without the place.

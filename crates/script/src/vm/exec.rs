@@ -347,10 +347,17 @@ fn start_async<H: Host + ?Sized>(
     else {
         return Flow::Next;
     };
-    if let Err(error) = host.begin_async(route, detached.timeout_s) {
-        complain(program, run, host, L_ERR, &error);
-        run.rc = -1;
-        return Flow::Next;
+    match host.begin_async(route, detached.timeout_s) {
+        Ok(true) => {}
+        Ok(false) => {
+            run.rc = 0;
+            return Flow::Stop(done(run, End::Exit));
+        }
+        Err(error) => {
+            complain(program, run, host, L_ERR, &error);
+            run.rc = -1;
+            return Flow::Next;
+        }
     }
     let rc = match arguments(program, run, site, host) {
         None => -1,

@@ -2,6 +2,7 @@
 //! goes on, on any thread, with [`resume`].
 
 mod access;
+mod eval;
 mod exec;
 mod ops;
 mod vars;
@@ -11,7 +12,8 @@ use smallvec::SmallVec;
 
 pub(crate) use access::kind_name;
 pub use access::{assign_var, eval_var};
-pub(crate) use ops::compile_regex;
+pub use eval::expand;
+pub(crate) use ops::{compile_posix, compile_regex};
 pub use vars::Vars;
 
 use crate::host::{Assign, Host};
@@ -74,6 +76,8 @@ pub struct RunState {
     named: Vec<(Bytes, Value)>,
     returned: SmallVec<[Value; 1]>,
     steps: u32,
+    /// Depth of texts that are expanded at run time inside each other.
+    expanding: u8,
     pending: Pending,
 }
 

@@ -15,11 +15,21 @@ const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// Compiles a POSIX extended expression, ignoring case, as `=~` uses it.
 pub(crate) fn compile_regex(pattern: &[u8]) -> Result<Regex, String> {
+    compile_posix(pattern, true, false)
+}
+
+/// Compiles a POSIX extended expression. `by_line`: a line end bounds `.`, `^` and `$`.
+pub(crate) fn compile_posix(
+    pattern: &[u8],
+    ignore_case: bool,
+    by_line: bool,
+) -> Result<Regex, String> {
     let text = std::str::from_utf8(pattern).map_err(|_| "not UTF-8".to_owned())?;
     let built = RegexBuilder::new(&from_posix(text))
-        .case_insensitive(true)
+        .case_insensitive(ignore_case)
         .unicode(false)
-        .dot_matches_new_line(true)
+        .dot_matches_new_line(!by_line)
+        .multi_line(by_line)
         .size_limit(REGEX_BYTES_MAX)
         .build();
     built.map_err(|e| {
@@ -29,11 +39,15 @@ pub(crate) fn compile_regex(pattern: &[u8]) -> Result<Regex, String> {
     })
 }
 
-/// In a POSIX bracket expression a backslash and the set operators are plain characters.
+/// In a POSIX bracket expression a backslash and the set operators are plain characters; a brace
+/// that opens no repetition is one, too.
 fn from_posix(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
+        if c == '{' && !repeats(chars.clone()) {
+            out.push('\\');
+        }
         out.push(c);
         if c == '\\' {
             out.extend(chars.next());
@@ -42,6 +56,19 @@ fn from_posix(text: &str) -> String {
         }
     }
     out
+}
+
+/// Whether `{` is followed by `3}`, `3,}`, `,5}` or `3,5}`.
+fn repeats(rest: impl Iterator<Item = char>) -> bool {
+    let mut digits = false;
+    for c in rest {
+        match c {
+            '0'..='9' => digits = true,
+            ',' => {}
+            c => return c == '}' && digits,
+        }
+    }
+    false
 }
 
 fn bracket(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut String) {
@@ -243,6 +270,9 @@ mod tests {
             ("ABC", "xabcx", true),
             ("a.b", "a\nb", true),
             ("(408)|([56][0-9][0-9])", "503", true),
+            ("a{2}b", "aab", true),
+            ("a{b", "xa{by", true),
+            ("\\,x", ",x", true),
         ] {
             let regex = compile_regex(pattern.as_bytes()).expect(pattern);
             assert_eq!(regex.is_match(text.as_bytes()), wanted, "{pattern} on {text}");

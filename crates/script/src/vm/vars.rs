@@ -6,6 +6,7 @@ use bytes::Bytes;
 use regex::bytes::Regex;
 
 use crate::program::Program;
+use crate::transform::subst::Subst;
 use crate::value::Value;
 
 /// Names that exist only at run time, per table.
@@ -22,6 +23,7 @@ pub struct Vars {
     dynamic: Vec<(Bytes, Value)>,
     /// Expressions from variables, the latest last.
     regexes: Vec<(Bytes, Arc<Regex>)>,
+    substs: Vec<(Bytes, Arc<Subst>)>,
 }
 
 impl Vars {
@@ -98,6 +100,19 @@ impl Vars {
         }
         self.regexes.push((Bytes::copy_from_slice(pattern), Arc::clone(&regex)));
         Some(regex)
+    }
+
+    /// A substitution whose expression is known at run time only.
+    pub(super) fn subst(&mut self, text: &[u8]) -> Result<Arc<Subst>, String> {
+        if let Some((_, subst)) = self.substs.iter().find(|(t, _)| t == text) {
+            return Ok(Arc::clone(subst));
+        }
+        let subst = Arc::new(Subst::plain(text)?);
+        if self.substs.len() >= REGEXES_MAX {
+            self.substs.remove(0);
+        }
+        self.substs.push((Bytes::copy_from_slice(text), Arc::clone(&subst)));
+        Ok(subst)
     }
 
     pub(super) fn bytes_held(&self) -> usize {

@@ -277,7 +277,11 @@ impl Host for World {
             Index::At(i) if i >= 0 => {
                 list.iter().rev().nth(i as usize).cloned().unwrap_or_default()
             }
-            Index::At(i) => list.get((-i - 1) as usize).cloned().unwrap_or_default(),
+            Index::At(i) => usize::try_from(-(i64::from(i)) - 1)
+                .ok()
+                .and_then(|n| list.get(n))
+                .cloned()
+                .unwrap_or_default(),
             _ => Value::Null,
         }
     }
@@ -339,9 +343,13 @@ impl Host for World {
         self.trace.push(format!("[{level}] {} @{}", String::from_utf8_lossy(text), place.line));
     }
 
-    fn begin_async(&mut self, _route: RouteId, timeout_s: Option<i32>) -> Result<(), String> {
+    fn resolve(&mut self, name: &str) -> Option<std::net::IpAddr> {
+        (name == "pbx.example.org").then(|| [10, 9, 9, 9].into())
+    }
+
+    fn begin_async(&mut self, _route: RouteId, timeout_s: Option<i32>) -> Result<bool, String> {
         self.trace.push(format!("async {timeout_s:?}"));
-        Ok(())
+        Ok(true)
     }
 }
 

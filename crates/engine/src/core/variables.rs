@@ -70,7 +70,6 @@ pub(super) const VARIABLES: &[VariableDef] = &[
     read("dd", "Domain of $du.", |c| bytes(c.ctx.target.dst_uri.as_deref().and_then(uri_host))),
     read("bf", "Branch flags of the R-URI branch.", |c| Value::Int(c.ctx.target.flags as i32)),
     named(read("socket_in", "The receiving socket: (ip), (port), (proto), (tag).", socket_in)),
-    named(read("stat", "A statistic.", statistic)),
     read("err.rcode", "Reply code for the last error.", |c| err_code(c)),
     read("err.rreason", "Reply reason for the last error.", |c| text(c.ctx.error.reason.clone())),
     read("err.info", "What is wrong with the message.", |c| text(c.ctx.error.reason.clone())),
@@ -262,10 +261,4 @@ fn socket_in(call: &mut VarCall<'_, '_>) -> Value {
         }
         _ => Value::Null,
     }
-}
-
-fn statistic(call: &mut VarCall<'_, '_>) -> Value {
-    let name = String::from_utf8_lossy(call.access.name);
-    let found = call.cx.node.statistic(&name, call.cx.now);
-    found.map_or(Value::Null, |n| Value::Int(i32::try_from(n).unwrap_or(i32::MAX)))
 }

@@ -49,7 +49,6 @@ pub(super) const CHECKS: &[Check] = &[
         is("$socket_in(ip) $socket_in(port) $socket_in(proto)", "127.0.0.1 5060 udp");
         is("$socket_in(tag)", "lan");
     }),
-    ("variable stat", || is("$stat(rcv_requests)", "1")),
     ("variable err.rcode", bad_requests_reach_the_error_route),
     ("variable err.rreason", bad_requests_reach_the_error_route),
     ("variable err.info", bad_requests_reach_the_error_route),

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tandem_script::sig::Routes;
-use tandem_sip::{Edits, Message};
+use tandem_sip::{Edits, Message, Span};
 
 use crate::avp::Avps;
 use crate::sockets::SocketId;
@@ -89,6 +89,8 @@ pub struct Ctx {
     /// Request of the transaction, in an onreply route.
     pub request: Option<Message>,
     pub error: ScriptError,
+    /// Value of the Authorization or Proxy-Authorization header that was found right.
+    pub authorized: Option<Span>,
     /// `$param(name)` of an event route.
     pub params: Vec<(Bytes, tandem_script::value::Value)>,
     sections: SmallVec<[(u16, Box<dyn Any + Send>); 2]>,
@@ -112,6 +114,7 @@ impl Ctx {
             reply: None,
             request: None,
             error: ScriptError::default(),
+            authorized: None,
             params: Vec::new(),
             sections: SmallVec::new(),
         }

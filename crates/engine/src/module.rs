@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use tandem_clock::{Chance, HashKey, Mono, Now};
 use tandem_db::{Backend, DbError, DbUrl, Query, Rows};
 use tandem_script::host::{ArgValue, Assign, Called, VarAccess};
-use tandem_script::program::{Call as CallSite, Program, Ready, RouteId};
+use tandem_script::program::{Call as CallSite, Program, Ready, RouteId, VarId};
 use tandem_script::sig::{Dependency, FunctionSig, ParamSig, VariableSig};
 use tandem_script::value::Value;
 use tandem_script::vm::Running;
@@ -159,6 +159,27 @@ impl Build<'_> {
     pub fn avp(&self, param: &str) -> Option<Bytes> {
         let name = self.text(param)?.strip_prefix("$avp(")?.strip_suffix(')')?;
         Some(Bytes::copy_from_slice(name.as_bytes()))
+    }
+
+    /// The variable that the last value of a parameter of kind `Var` names. `table` is the
+    /// module's own parameter table.
+    pub fn var(&self, table: &[ParamSig], param: &str) -> Option<VarId> {
+        let index = table.iter().position(|p| p.name == param)?;
+        let mut given = self.program.modparams.iter().rev();
+        given.find(|p| p.module == self.slot && usize::from(p.param) == index)?.var
+    }
+
+    /// The database of a parameter, else the one of `db_default_url`; `None` if neither is set.
+    ///
+    /// # Errors
+    /// What is wrong with the url.
+    pub fn database_param(
+        &mut self,
+        param: &'static str,
+    ) -> Result<Option<DatabaseId>, BuildError> {
+        let url = self.text(param).or_else(|| self.global_text("db_default_url"));
+        let Some(url) = url.filter(|u| !u.is_empty()).map(str::to_owned) else { return Ok(None) };
+        self.database(&url).map(Some).map_err(|e| BuildError::new(param, e))
     }
 
     /// A database handle for a url; the same url gives the same handle.

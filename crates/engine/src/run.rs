@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tandem_script::host::{ArgValue, Assign, Called, Host, VarAccess};
-use tandem_script::program::{Call as CallSite, Place, Program, RouteId};
+use tandem_script::program::{Call as CallSite, Place, Program, RouteId, VarId};
 use tandem_script::sig::Routes;
 use tandem_script::value::Value;
 use tandem_script::vm::{self, End, RunState, Running, Step, Vars};
@@ -308,6 +308,20 @@ impl Call<'_, '_, '_> {
         self.running.list(*var, &mut RunHost { cx: self.cx, ctx: self.ctx })
     }
 
+    /// The variable that an argument names, to be written later with
+    /// [`Cx::assign_suspended`].
+    pub fn var(&self, index: usize) -> Option<VarId> {
+        match self.args.get(index)? {
+            ArgValue::Var(var) => Some(*var),
+            _ => None,
+        }
+    }
+
+    /// Reads a variable that a parameter names.
+    pub fn read(&mut self, var: VarId) -> Value {
+        self.running.get(var, &mut RunHost { cx: self.cx, ctx: self.ctx })
+    }
+
     /// Writes a variable that an argument names.
     pub fn set_var(&mut self, index: usize, value: Value) -> Result<(), String> {
         let Some(ArgValue::Var(var)) = self.args.get(index) else { return Ok(()) };
@@ -326,5 +340,33 @@ impl Cx<'_> {
         if let Some(suspended) = self.node.suspended.lock().get_mut(&run) {
             change(&mut suspended.ctx);
         }
+    }
+
+    /// Changes the context of a run that waits, with the node at hand; `None` if the run has gone
+    /// on. Nobody else sees the run meanwhile.
+    pub fn change_suspended<R>(
+        &mut self,
+        run: u64,
+        change: impl FnOnce(&mut Cx<'_>, &mut Ctx) -> R,
+    ) -> Option<R> {
+        let mut waiting = self.node.suspended.lock().remove(&run)?;
+        let result = change(self, &mut waiting.ctx);
+        self.node.suspended.lock().insert(run, waiting);
+        Some(result)
+    }
+
+    /// Writes a variable of a run that waits, e.g. an output argument of the function that it
+    /// waits for.
+    ///
+    /// # Errors
+    /// If the variable cannot have this value.
+    pub fn assign_suspended(&mut self, run: u64, var: VarId, value: Value) -> Result<(), String> {
+        let Some(mut waiting) = self.node.suspended.lock().remove(&run) else { return Ok(()) };
+        let program = Arc::clone(&self.node.program);
+        let mut host = RunHost { cx: self, ctx: &mut waiting.ctx };
+        let how = Assign::Set;
+        let result = vm::assign_var(&program, &mut waiting.run, var, how, value, &mut host);
+        self.node.suspended.lock().insert(run, waiting);
+        result
     }
 }

@@ -10,6 +10,7 @@
 
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
+mod auth;
 mod contact;
 mod cseq;
 mod edits;
@@ -36,6 +37,7 @@ mod via_edits;
 mod views;
 mod write;
 
+pub use auth::{Algorithm, AuthRole, Credentials, Hex, Response, hash_hex};
 pub use contact::{Contact, ContactList};
 pub use cseq::CSeq;
 pub use edits::Edits;

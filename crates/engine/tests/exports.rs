@@ -9,6 +9,8 @@ use tandem_engine::testing::{Check, TestNode, cover};
 
 #[path = "exports/commands.rs"]
 mod commands;
+#[path = "exports/credentials.rs"]
+mod credentials;
 #[path = "exports/events.rs"]
 mod events;
 #[path = "exports/functions.rs"]
@@ -57,6 +59,7 @@ fn every_entry_has_a_check() {
         PARAMS,
         functions::CHECKS,
         variables::CHECKS,
+        credentials::CHECKS,
         commands::CHECKS,
         statistics::CHECKS,
         events::CHECKS,

@@ -2,6 +2,7 @@
 //!
 //! Its parameters are the globals of a script.
 
+mod auth_vars;
 mod events;
 mod flags;
 mod globals;

@@ -6,6 +6,7 @@ use tandem_script::sig::VariableSig;
 use tandem_script::value::Value;
 use tandem_sip::{HeaderName, Message, NameAddr, Uri};
 
+use super::auth_vars;
 use crate::module::{VarCall, VariableDef};
 use crate::uri_edit::{Part, with_part};
 
@@ -57,6 +58,19 @@ pub(super) const VARIABLES: &[VariableDef] = &[
     read("tt", "Tag of To.", |c| of_msg(c, Message::to_tag)),
     read("si", "Source address.", |c| text(c.ctx.source.addr.ip().to_string())),
     read("sp", "Source port.", |c| Value::Int(i32::from(c.ctx.source.addr.port()))),
+    auth_vars::AU,
+    auth_vars::AU_WHOLE,
+    auth_vars::AD,
+    auth_vars::AR,
+    auth_vars::ADU,
+    auth_vars::AN,
+    auth_vars::NONCE,
+    auth_vars::RESP,
+    auth_vars::CNONCE,
+    auth_vars::OPAQUE,
+    auth_vars::ALG,
+    auth_vars::QOP,
+    auth_vars::NC,
     read("Ts", "Unix seconds.", |c| Value::Int(c.cx.now.unix_s() as i32)),
     read("ou", "R-URI as received.", |c| of_msg(c, |m| some(m.request_uri()))),
     read("oU", "User of the R-URI as received.", |c| of_msg(c, |m| uri_user(m.request_uri()))),

@@ -1,0 +1,34 @@
+//! Variables of digest credentials.
+
+use tandem_engine::testing::Check;
+
+use super::{PHONE, REQUEST, node};
+
+const HEADER: &str = "Proxy-Authorization: Digest username=\"bob@a.test\", realm=\"a.test\", \
+    nonce=\"n1\", uri=\"sip:x\", response=\"r1\", algorithm=MD5, cnonce=\"c1\", opaque=\"o1\", \
+    qop=auth, nc=00000001\n";
+
+pub(super) const CHECKS: &[Check] = &[
+    ("variable au", || is("$au", "bob")),
+    ("variable aU", || is("$aU", "bob@a.test")),
+    ("variable ad", || is("$ad", "a.test")),
+    ("variable ar", || is("$ar", "a.test")),
+    ("variable adu", || is("$adu", "sip:x")),
+    ("variable an", || is("$an", "n1")),
+    ("variable auth.nonce", || is("$auth.nonce", "n1")),
+    ("variable auth.resp", || is("$auth.resp", "r1")),
+    ("variable auth.cnonce", || is("$auth.cnonce", "c1")),
+    ("variable auth.opaque", || is("$auth.opaque", "o1")),
+    ("variable auth.alg", || is("$auth.alg", "MD5")),
+    ("variable auth.qop", || is("$auth.qop", "auth")),
+    ("variable auth.nc", || is("$auth.nc", "00000001")),
+];
+
+/// With credentials the variable has this value, without any it is null.
+fn is(variable: &str, expected: &str) {
+    let mut node = node("", &format!("xlog(\"L_NOTICE\", \"{variable}\");"));
+    node.udp(PHONE, &REQUEST.replace("User-Agent:", &format!("{HEADER}User-Agent:")));
+    node.udp(PHONE, REQUEST);
+    let lines: Vec<_> = node.logs().into_iter().map(|(_, line)| line).collect();
+    assert_eq!(lines, [expected, "<null>"], "{variable}");
+}

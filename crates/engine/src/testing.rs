@@ -36,7 +36,7 @@ impl Loader for Files {
 pub struct TestNode {
     worker: Worker,
     now: Now,
-    sent: Vec<(SocketAddr, String)>,
+    sent: Vec<(SocketAddr, Bytes)>,
     last_ticket: u64,
     notified: Vec<(Destination, String)>,
     logs: Vec<(Level, String)>,
@@ -151,6 +151,12 @@ impl TestNode {
 
     /// Takes what was sent since the last call.
     pub fn sent(&mut self) -> Vec<(SocketAddr, String)> {
+        let text = |bytes: Bytes| String::from_utf8_lossy(&bytes).into_owned();
+        self.sent_bytes().into_iter().map(|(to, bytes)| (to, text(bytes))).collect()
+    }
+
+    /// As [`TestNode::sent`], byte for byte.
+    pub fn sent_bytes(&mut self) -> Vec<(SocketAddr, Bytes)> {
         std::mem::take(&mut self.sent)
     }
 
@@ -197,8 +203,7 @@ impl TestNode {
                     if send.ticket != 0 {
                         self.last_ticket = send.ticket;
                     }
-                    let text = String::from_utf8_lossy(&send.payload).into_owned();
-                    self.sent.push((send.to, text));
+                    self.sent.push((send.to, send.payload));
                 }
                 Effect::MiReply { request, text } => {
                     let json = serde_json::from_slice(&text).unwrap_or(Json::Null);

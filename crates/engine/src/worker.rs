@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tandem_clock::{Chance, MS, Mono, Now};
 use tandem_script::sig::Routes;
-use tandem_sip::{Message, Method};
+use tandem_sip::{Message, Method, ParseError};
 
 use crate::context::{Ctx, Source};
 use crate::core::stat;
@@ -156,13 +156,10 @@ impl Worker {
             return;
         }
         let mut cx = self.cx(now, out);
-        match Message::parse(payload) {
+        match Message::parse(payload.clone()) {
             Ok(msg) if msg.is_request() => request(&mut cx, msg, source),
             Ok(msg) => reply(&mut cx, msg, source),
-            Err(error) => {
-                cx.count(stat::BAD_MSG_HDR, 1);
-                cx.log(Level::Info, format!("unreadable message from {}: {error}", source.addr));
-            }
+            Err(error) => unreadable(&mut cx, &payload, source, error),
         }
     }
 
@@ -276,6 +273,18 @@ fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
         return;
     }
     run::request_route(cx, ctx);
+}
+
+/// Answers a request that cannot be read, if enough of it can.
+fn unreadable(cx: &mut Cx<'_>, payload: &[u8], source: Source, error: ParseError) {
+    cx.count(stat::BAD_MSG_HDR, 1);
+    cx.log(Level::Info, format!("unreadable message from {}: {error}", source.addr));
+    if let Some(msg) = Message::salvage(payload) {
+        let mut ctx = Box::new(Ctx::new(msg, source, Routes::REQUEST));
+        ctx.error.code = 400;
+        ctx.error.reason = format!("Bad message: {}", error.kind);
+        run::error_route(cx, ctx);
+    }
 }
 
 fn absorbed(cx: &mut Cx<'_>, ack: &Message) -> bool {

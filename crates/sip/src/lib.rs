@@ -26,6 +26,7 @@ mod params;
 mod parse;
 mod reply;
 mod request;
+mod salvage;
 mod scan;
 mod span;
 mod transport;
@@ -60,8 +61,8 @@ pub use via::{BRANCH_COOKIE, Rport, Via, is_rfc3261_branch};
 pub use via_edits::{ViaLine, add_via, mark_received, remove_top_via};
 pub use write::write;
 
-/// Longest message that is taken, in bytes. Far above what any transport here carries.
-pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// Longest message that is taken, in bytes: what RFC 3261 18.1.1 asks of every element.
+pub const MESSAGE_BYTES_MAX: usize = 65_535;
 /// Most header lines (folded ones count once) in one message.
 pub const HEADERS_MAX: usize = 255;
 /// Longest header, with its name, folds and line end, in bytes.

@@ -1,6 +1,6 @@
 //! What a message must have before anyone acts on it.
 
-use crate::{HeaderName, Invalid, Message};
+use crate::{HeaderName, Invalid, Message, ValueError, Via};
 
 const MANDATORY: [HeaderName; 5] =
     [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq];
@@ -46,17 +46,26 @@ impl Message {
 
     fn validate_mandatory(&self) -> Result<(), Invalid> {
         let bad = |name| move |e| Invalid::Header(name, e);
-        self.top_via().map_err(bad(HeaderName::Via))?;
+        self.validate_top_vias().map_err(bad(HeaderName::Via))?;
         self.from().map_err(bad(HeaderName::From))?;
         self.to().map_err(bad(HeaderName::To))?;
         let cseq = self.cseq().map_err(bad(HeaderName::CSeq))?;
         if self.call_id().is_none() {
-            return Err(Invalid::Header(HeaderName::CallId, crate::ValueError::Empty));
+            return Err(Invalid::Header(HeaderName::CallId, ValueError::Empty));
         }
         if self.is_request() && cseq.method_bytes != self.method_bytes() {
             return Err(Invalid::CSeqMethod(cseq.method));
         }
         Ok(())
+    }
+
+    /// All Vias of the first header line: the topmost one is ours to answer to, and what stands
+    /// beside it shows whether it was read right.
+    fn validate_top_vias(&self) -> Result<(), ValueError> {
+        let header = self.header(HeaderName::Via).ok_or(ValueError::Missing)?;
+        let mut values = header.values();
+        Via::parse(values.next().ok_or(ValueError::Empty)?.bytes)?;
+        values.try_for_each(|via| Via::parse(via.bytes).map(drop))
     }
 
     fn validate_body(&self) -> Result<(), Invalid> {

@@ -66,4 +66,4 @@ pub const MESSAGE_BYTES_MAX: usize = 65_535;
 /// Most header lines (folded ones count once) in one message.
 pub const HEADERS_MAX: usize = 255;
 /// Longest header, with its name, folds and line end, in bytes.
-pub const HEADER_BYTES_MAX: usize = 65_535;
+pub const HEADER_BYTES_MAX: usize = 32_768;

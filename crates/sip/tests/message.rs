@@ -163,12 +163,15 @@ fn too_many_and_too_long_headers_are_refused() {
     assert_eq!(parse(&many(255)).all_headers().count(), 255);
     assert_eq!(refuse(many(256)).0, ParseErrorKind::TooManyHeaders);
     let long = |n| format!("SIP/2.0 200 OK\r\nX:{}\r\n\r\n", "y".repeat(n));
-    assert_eq!(parse(&long(65_531)).all_headers().count(), 1);
-    assert_eq!(refuse(long(65_532)).0, ParseErrorKind::HeaderTooLong);
-    let folds = format!("SIP/2.0 200 OK\r\nX:{}\r\n\r\n", "\r\n y".repeat(20_000));
+    assert_eq!(parse(&long(32_764)).all_headers().count(), 1);
+    assert_eq!(refuse(long(32_765)).0, ParseErrorKind::HeaderTooLong);
+    let folds = format!("SIP/2.0 200 OK\r\nX:{}\r\n\r\n", "\r\n y".repeat(10_000));
     assert_eq!(refuse(folds).0, ParseErrorKind::HeaderTooLong);
-    let line = format!("INVITE sip:{} SIP/2.0\r\n\r\n", "y".repeat(70_000));
+    let line = format!("INVITE sip:{} SIP/2.0\r\n\r\n", "y".repeat(40_000));
     assert_eq!(refuse(line).0, ParseErrorKind::HeaderTooLong);
+    let body = format!("SIP/2.0 200 OK\r\n\r\n{}", "y".repeat(65_518));
+    assert_eq!(refuse(body.as_str()).0, ParseErrorKind::MessageTooLong);
+    assert_eq!(parse(body.get(..65_535).unwrap()).body().len(), 65_517);
 }
 
 #[test]

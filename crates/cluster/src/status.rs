@@ -32,6 +32,8 @@ pub struct ClusterStatus {
 pub struct NodeStatus {
     pub node: NodeId,
     pub url: String,
+    /// What the url resolves to.
+    pub address: std::net::SocketAddr,
     pub sip_addr: String,
     pub description: String,
     /// `Up`, `Down` or `Probe`.

@@ -70,6 +70,7 @@ impl Cluster {
         NodeStatus {
             node: id,
             url: peer.cfg.url.clone(),
+            address: peer.cfg.address,
             sip_addr: peer.cfg.sip_addr.clone(),
             description: peer.cfg.description.clone(),
             link_state: peer.link.word(),

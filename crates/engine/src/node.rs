@@ -24,7 +24,7 @@ use crate::events::Events;
 use crate::gate::{GateMode, GateTable};
 use crate::log::Level;
 use crate::membership::Membership;
-use crate::mi::{Registry, RpcError, reply_error, reply_result};
+use crate::mi::{MiDef, Registry, RpcError, reply_error, reply_result};
 use crate::module::{Module, ModuleDef, Timer};
 use crate::outbox::Outbox;
 use crate::reports::Reports;
@@ -107,6 +107,11 @@ impl Node {
     pub fn loaded(&self) -> impl Iterator<Item = (u16, &'static ModuleDef, &Arc<dyn Module>)> {
         let numbered = self.modules.iter().enumerate();
         numbered.filter_map(|(n, s)| s.state.as_ref().map(|state| (n as u16, s.def, state)))
+    }
+
+    /// The management command that a name means.
+    pub fn command(&self, name: &str) -> Result<&'static MiDef, RpcError> {
+        self.mi.find(name).map(|found| found.def)
     }
 
     pub(crate) fn stat_base(&self, slot: u16) -> usize {

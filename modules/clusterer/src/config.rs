@@ -24,6 +24,11 @@ pub(crate) struct Settings {
     pub(crate) used_tags: Vec<TagName>,
     pub(crate) gate: GateMode,
     pub(crate) discovery: bool,
+    pub(crate) rerouting: bool,
+    /// `enable_stats`.
+    pub(crate) has_statistics: bool,
+    /// Commands that other nodes may run here.
+    pub(crate) remote_commands: Vec<String>,
     pub(crate) timing: Timing,
 }
 
@@ -182,14 +187,23 @@ pub(crate) fn config(
     config.addresses = cx.node.sockets.iter().map(|(_, s)| (s.addr.ip(), s.is_held())).collect();
     config.addresses.sort_unstable();
     config.addresses.dedup();
-    for own in rows.iter().filter(|r| r.node == me) {
-        config.clusters.push(cluster(settings, rows, own)?);
-    }
-    if config.clusters.is_empty() {
-        return Err(format!("node {me} is in no cluster: no row or my_node_info describes it"));
-    }
+    config.clusters = clusters(settings, rows)?;
     config.tags = tags(settings, &config.clusters);
     Ok(config)
+}
+
+/// The clusters that this node is in.
+pub(crate) fn clusters(
+    settings: &Settings,
+    rows: &[NodeRow],
+) -> Result<Vec<ClusterConfig>, String> {
+    let me = settings.my_node_id;
+    let own = rows.iter().filter(|r| r.node == me);
+    let clusters: Vec<_> = own.map(|own| cluster(settings, rows, own)).collect::<Result<_, _>>()?;
+    if clusters.is_empty() {
+        return Err(format!("node {me} is in no cluster: no row or my_node_info describes it"));
+    }
+    Ok(clusters)
 }
 
 fn cluster(settings: &Settings, rows: &[NodeRow], own: &NodeRow) -> Result<ClusterConfig, String> {
@@ -206,6 +220,7 @@ fn cluster(settings: &Settings, rows: &[NodeRow], own: &NodeRow) -> Result<Clust
         peers: peers.map(NodeRow::config).collect::<Result<_, _>>()?,
         db_mode: settings.database.is_some(),
         discovery: settings.discovery,
+        rerouting: settings.rerouting,
         ping_interval_s,
         ping_timeout_ms,
         node_timeout_s,

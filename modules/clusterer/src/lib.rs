@@ -5,12 +5,14 @@
 //! raises events.
 
 mod config;
+mod functions;
 mod mi;
 mod params;
+mod remote;
 mod rows;
 mod variables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +23,7 @@ use tandem_db::{DbError, Rows};
 use tandem_engine::effect::Effect;
 use tandem_engine::gate::GateMode;
 use tandem_engine::log::Level;
+use tandem_engine::mi::RpcError;
 use tandem_engine::module::{Cx, EventDef, Module, ModuleDef};
 use tandem_engine::node::Node;
 use tandem_engine::table::gauge;
@@ -34,7 +37,7 @@ pub static MODULE: ModuleDef = ModuleDef {
     help: "Nodes that replicate to each other, and who of them acts.",
     dependencies: &[tandem_engine::table::needs("proto_bin")],
     params: params::PARAMS,
-    functions: &[],
+    functions: functions::FUNCTIONS,
     variables: variables::VARIABLES,
     mi: mi::COMMANDS,
     statistics: &[
@@ -43,6 +46,16 @@ pub static MODULE: ModuleDef = ModuleDef {
         gauge("clusterer_nodes_down", "Nodes whose link is not up."),
     ],
     events: &[
+        EventDef {
+            name: REQUEST_EVENT,
+            params: MESSAGE_PARAMS,
+            help: "Another node sent a message with cluster_send_req or cluster_broadcast_req.",
+        },
+        EventDef {
+            name: REPLY_EVENT,
+            params: MESSAGE_PARAMS,
+            help: "Another node answered with cluster_send_rpl.",
+        },
         EventDef {
             name: NODE_EVENT,
             params: &["cluster_id", "node_id", "new_state"],
@@ -57,12 +70,16 @@ pub static MODULE: ModuleDef = ModuleDef {
     build: params::build,
 };
 
+const MESSAGE_PARAMS: &[&str] = &["cluster_id", "src_id", "msg", "tag"];
+pub(crate) const REQUEST_EVENT: &str = "E_CLUSTERER_REQ_RECEIVED";
+pub(crate) const REPLY_EVENT: &str = "E_CLUSTERER_RPL_RECEIVED";
 const NODE_EVENT: &str = "E_CLUSTERER_NODE_STATE_CHANGED";
 const TAG_EVENT: &str = "E_CLUSTERER_SHARING_TAG_CHANGED";
 
 /// Tokens of what was asked at start.
 const STATE_FILE: u64 = 1;
 const NODE_ROWS: u64 = 2;
+pub(crate) const RELOADED_ROWS: u64 = 3;
 
 /// The module's state: its settings, and what is under way.
 pub struct ClustererModule {
@@ -73,7 +90,25 @@ pub struct ClustererModule {
     row_ids: Mutex<BTreeMap<(u32, u32), i64>>,
     /// Commands that wait for an activation to be announced.
     waiting: Mutex<BTreeMap<ActivationId, u64>>,
+    pub(crate) reloads: Mutex<Reloads>,
 }
+
+/// Commands that wait for the node table, in the order of their queries.
+#[derive(Default)]
+pub(crate) struct Reloads(VecDeque<u64>);
+
+impl Reloads {
+    /// False when too many wait already.
+    pub(crate) fn begin(&mut self, request: u64) -> bool {
+        let room = self.0.len() < RELOADS_MAX;
+        if room {
+            self.0.push_back(request);
+        }
+        room
+    }
+}
+
+const RELOADS_MAX: usize = 16;
 
 impl ClustererModule {
     fn new(settings: Settings) -> Self {
@@ -82,6 +117,7 @@ impl ClustererModule {
             saved: Mutex::default(),
             row_ids: Mutex::default(),
             waiting: Mutex::default(),
+            reloads: Mutex::default(),
         }
     }
 
@@ -98,6 +134,35 @@ impl ClustererModule {
             }
             Err(text) => cx.out.push(Effect::Fatal { text: format!("clusterer: {text}") }),
         }
+    }
+
+    /// The rows of a reload are here.
+    fn reloaded(&self, cx: &mut Cx<'_>, result: Result<Rows, DbError>) {
+        let Some(request) = self.reloads.lock().0.pop_front() else { return };
+        let Some(db) = &self.settings.database else { return };
+        let clusters = result.map_err(|e| e.to_string()).and_then(|rows| {
+            let (nodes, problems) = rows::nodes(db, &rows);
+            for problem in problems {
+                cx.log(Level::Error, format!("clusterer: {problem}"));
+            }
+            let clusters = config::clusters(&self.settings, &nodes)?;
+            let ids = nodes.iter().map(|r| ((r.cluster, r.node), r.id)).collect();
+            *self.row_ids.lock() = ids;
+            Ok(clusters)
+        });
+        let answer = match clusters {
+            Ok(clusters) => {
+                let now = cx.now;
+                let node = Arc::clone(cx.node);
+                node.membership().with(|machine, out| machine.reload(now, clusters, out));
+                Ok(Json::from("OK"))
+            }
+            Err(text) => {
+                cx.log(Level::Error, format!("clusterer: the nodes stay as they were: {text}"));
+                Err(RpcError { code: 500, message: "Failed to reload".into(), data: Some(text) })
+            }
+        };
+        cx.mi_reply(request, answer);
     }
 }
 
@@ -122,7 +187,11 @@ impl Module for ClustererModule {
         }
     }
 
-    fn db(&self, cx: &mut Cx<'_>, _token: u64, result: Result<Rows, DbError>) {
+    fn db(&self, cx: &mut Cx<'_>, token: u64, result: Result<Rows, DbError>) {
+        if token == RELOADED_ROWS {
+            self.reloaded(cx, result);
+            return;
+        }
         let Some(db) = &self.settings.database else { return };
         match result {
             Ok(rows) => {
@@ -141,6 +210,10 @@ impl Module for ClustererModule {
 
     fn cluster_news(&self, cx: &mut Cx<'_>, news: &News) {
         match news {
+            News::Generic { cluster, source, message } => {
+                functions::raise(cx, *cluster, *source, message);
+            }
+            News::Mi { source, command, .. } => remote::run(self, cx, *source, command),
             News::Activated { id, not_told, .. } => {
                 let request = self.waiting.lock().remove(id);
                 if let Some(request) = request {
@@ -184,7 +257,8 @@ impl Module for ClustererModule {
     }
 
     fn statistic(&self, node: &Node, _now: tandem_clock::Now, index: usize) -> u64 {
-        let Some(status) = node.membership().status() else { return 0 };
+        let shown = node.membership().status().filter(|_| self.settings.has_statistics);
+        let Some(status) = shown else { return 0 };
         let mut links = status.clusters.iter().flat_map(|c| &c.nodes);
         match index {
             0 => links.count() as u64,

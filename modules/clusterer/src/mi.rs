@@ -11,9 +11,10 @@ const TAG: &[MiParam] = &[mi_text("tag")];
 const TAG_FORCE: &[MiParam] = &[mi_text("tag"), mi_int("force")];
 const OWN_STATUS: &[MiParam] = &[mi_int("cluster_id"), mi_int("status")];
 const NODE_STATUS: &[MiParam] = &[mi_int("cluster_id"), mi_int("node_id"), mi_int("status")];
+const REMOVE: &[MiParam] = &[mi_int("cluster_id"), mi_int("node_id")];
 const CAP_STATUS: &[MiParam] = &[mi_int("cluster_id"), mi_text("capability"), mi_int("status")];
 
-const fn command(
+pub(crate) const fn command(
     name: &'static str,
     old_names: &'static [&'static str],
     param_sets: &'static [&'static [MiParam]],
@@ -73,6 +74,22 @@ pub(crate) const COMMANDS: &[MiDef] = &[
         "Enables (1) or disables (0) what is replicated.",
         set_cap_status,
     ),
+    command(
+        "clusterer:reload",
+        &["clusterer_reload"],
+        &[&[]],
+        "Reads the node table again.",
+        reload,
+    ),
+    command(
+        "clusterer:remove_node",
+        &["clusterer_remove_node"],
+        &[REMOVE],
+        "Makes the whole cluster forget a node (db_mode 0).",
+        |call| remove_node(call).unwrap_or_else(|refused| refused),
+    ),
+    crate::remote::SEND_MI,
+    crate::remote::BROADCAST_MI,
 ];
 
 /// A tag as commands name it.
@@ -226,7 +243,7 @@ fn flag(call: &MiCall<'_, '_>) -> Result<bool, MiOutcome> {
     }
 }
 
-fn number(call: &MiCall<'_, '_>, name: &str) -> Result<u32, MiOutcome> {
+pub(crate) fn number(call: &MiCall<'_, '_>, name: &str) -> Result<u32, MiOutcome> {
     let value = call.int(name).and_then(|n| u32::try_from(n).ok()).filter(|n| *n >= 1);
     value.ok_or_else(|| MiOutcome::failed(400, format!("Bad value for '{name}'")))
 }
@@ -270,6 +287,40 @@ fn change_cap(call: &mut MiCall<'_, '_>) -> Result<MiOutcome, MiOutcome> {
         .membership()
         .with(|machine, out| machine.set_capability_status(now, cap, enabled, out));
     Ok(MiOutcome::ok())
+}
+
+/// Reads the node table; the answer comes with the rows.
+fn reload(call: &mut MiCall<'_, '_>) -> MiOutcome {
+    let failed = || MiOutcome::failed(500, "Failed to reload");
+    let Some(module) = call.cx.node.module::<ClustererModule>(call.cx.slot) else {
+        return failed();
+    };
+    let Some(db) = &module.settings.database else {
+        return MiOutcome::failed(400, "Non-DB mode");
+    };
+    if !module.reloads.lock().begin(call.request) {
+        return failed();
+    }
+    call.cx.query(db.id, db.select(), crate::RELOADED_ROWS);
+    MiOutcome::Later
+}
+
+fn remove_node(call: &mut MiCall<'_, '_>) -> Result<MiOutcome, MiOutcome> {
+    let module = call.cx.node.module::<ClustererModule>(call.cx.slot);
+    if module.is_some_and(|m| m.settings.database.is_some()) {
+        return Err(MiOutcome::failed(400, "Running in DB mode"));
+    }
+    let (cluster, node) = (number(call, "cluster_id")?, number(call, "node_id")?);
+    let now = call.cx.now;
+    let membership = call.cx.node.membership();
+    match membership.with(|machine, out| machine.remove_node(now, cluster, node, out)) {
+        Some(Ok(())) => Ok(MiOutcome::ok()),
+        Some(Err(tandem_cluster::ClusterError::UnknownCluster(_))) => {
+            Err(MiOutcome::failed(400, "Unknown cluster id"))
+        }
+        Some(Err(_)) => Err(MiOutcome::failed(400, "Unknown node id")),
+        None => Err(MiOutcome::failed(500, "The cluster is still being configured")),
+    }
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tandem_cluster::TagConfig;
 use tandem_engine::gate::GateMode;
 use tandem_engine::module::{Build, BuildError, Module, ParamValue};
-use tandem_engine::table::param;
+use tandem_engine::table::{moot, param};
 use tandem_script::sig::{ParamKind, ParamSig};
 
 use crate::ClustererModule;
 use crate::config::{Columns, Database, NodeRow, Settings, Timing, parse_node_info};
+use crate::remote;
 
 const fn int(name: &'static str, default: &'static str, help: &'static str) -> ParamSig {
     param(name, ParamKind::Int, Some(default), help)
@@ -27,6 +28,11 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int("db_mode", "1", "1: the nodes are rows of a database; 0: they are parameters."),
     param("db_url", ParamKind::Str, None, "Database with the node table."),
     param("db_table", ParamKind::Str, Some("clusterer"), "The node table."),
+    moot(
+        "db_bridges_table",
+        ParamKind::Str,
+        "links between clusters carry the counters of ratelimit only, which are not in Tandem yet",
+    ),
     column("id_col", "id"),
     column("cluster_id_col", "cluster_id"),
     column("node_id_col", "node_id"),
@@ -66,6 +72,19 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int("seed_fallback_interval", "5", "Seconds a seed waits for a donor."),
     int("sync_timeout", "15", "Seconds of silence after which a sync has failed."),
     int("sync_packet_size", "32768", "Size at which a sync packet is closed."),
+    int("enable_rerouting", "1", "0: a node without a direct link is not reached through others."),
+    int("enable_stats", "1", "0: the statistics of this module stay 0."),
+    moot(
+        "dispatch_jobs",
+        ParamKind::Int,
+        "one worker reads all links: what peers send is handled in its order",
+    ),
+    param(
+        "mi_commands",
+        ParamKind::Str,
+        Some(remote::DEFAULT_COMMANDS),
+        "Commands that other nodes may run here, separated by commas; empty: none.",
+    ),
     int("discovery", "1", "0: unknown nodes may not describe themselves (db_mode 0)."),
     ParamSig {
         check: Some(check_gate),
@@ -129,6 +148,9 @@ pub(crate) fn build(from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError>
         used_tags: from.program.sharing_tags.clone(),
         gate,
         discovery: from.int("discovery") != Some(0),
+        rerouting: from.int("enable_rerouting") != Some(0),
+        has_statistics: from.int("enable_stats") != Some(0),
+        remote_commands: remote::commands(from.text("mi_commands").unwrap_or_default()),
         timing: timing(from)?,
     })))
 }

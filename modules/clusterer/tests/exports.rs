@@ -68,6 +68,22 @@ fn every_entry_has_a_check() {
         ("param sync_timeout", timing_is_judged),
         ("param sync_packet_size", timing_is_judged),
         ("param discovery", discovery_is_a_switch),
+        ("param db_bridges_table", moot_parameters_say_so),
+        ("param dispatch_jobs", moot_parameters_say_so),
+        // What these four change is seen with several nodes, in `cluster.rs`.
+        ("param enable_rerouting", switches_are_taken),
+        ("param enable_stats", switches_are_taken),
+        ("param mi_commands", a_command_of_a_peer_needs_the_list),
+        ("function cluster_send_req", nobody_is_there),
+        ("function cluster_send_rpl", nobody_is_there),
+        ("function cluster_broadcast_req", nobody_is_there),
+        ("function cluster_check_addr", nobody_is_there),
+        ("mi clusterer:reload", reload_needs_a_database),
+        ("mi clusterer:remove_node", a_node_is_removed),
+        ("mi clusterer:send_mi", commands_for_others_are_judged),
+        ("mi clusterer:broadcast_mi", commands_for_others_are_judged),
+        ("event E_CLUSTERER_REQ_RECEIVED", a_broadcast_comes_back_to_us),
+        ("event E_CLUSTERER_RPL_RECEIVED", a_broadcast_comes_back_to_us),
         ("param replication_gate", the_gate_is_judged),
         ("variable cluster.sh_tag", the_variable_shows_and_takes_a_tag),
         ("mi clusterer:list", nodes_come_from_parameters),
@@ -270,4 +286,72 @@ fn events_reach_their_routes() {
         node.logs().into_iter().map(|l| l.1).filter(|l| l.starts_with('#')).collect();
     assert_eq!(lines, ["#service/1 active by MI command"]);
     // The other event needs a second node; it is checked with the pair of real processes.
+}
+
+fn moot_parameters_say_so() {
+    for (name, value) in [("db_bridges_table", "\"x\""), ("dispatch_jobs", "0")] {
+        let param = tandem_clusterer::MODULE.params.iter().find(|p| p.name == name).unwrap();
+        assert!(param.moot.is_some());
+        assert!(try_node(&(parameters() + &set(name, value)), "exit;").is_ok());
+    }
+}
+
+fn switches_are_taken() {
+    let off = parameters() + &set("enable_stats", "0") + &set("enable_rerouting", "0");
+    let all = ask(&mut node(&off), "get_statistics", json!([["clusterer:"]]));
+    assert_eq!(all["clusterer:clusterer_nodes"], 0);
+}
+
+fn a_command_of_a_peer_needs_the_list() {
+    let param = tandem_clusterer::MODULE.params.iter().find(|p| p.name == "mi_commands").unwrap();
+    assert!(!param.default.unwrap().contains("kill"));
+    assert!(try_node(&(parameters() + &set("mi_commands", "\"\"")), "exit;").is_ok());
+}
+
+const PING: &str = "OPTIONS sip:127.0.0.1 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.9;branch=z9hG4bKx\n\
+    From: <sip:f@h>;tag=f\nTo: <sip:a@h>\nCall-ID: c\nCSeq: 1 OPTIONS\nContent-Length: 0\n\n";
+
+fn said(route: &str, more: &str) -> Vec<String> {
+    let mut node = try_node(&(parameters() + more), route).unwrap_or_else(|e| panic!("{e}"));
+    node.advance_ms(1_500);
+    node.logs();
+    node.udp("127.0.0.9:5060", PING);
+    node.advance_ms(10);
+    node.logs().into_iter().map(|l| l.1).filter(|l| l.starts_with('#')).collect()
+}
+
+fn nobody_is_there() {
+    let route = "cluster_send_req(1, 2, \"x\", $var(tag)); xlog(\"#$rc\");\n\
+        cluster_send_rpl(1, 2, \"x\", $var(tag)); xlog(\"#$rc\");\n\
+        cluster_broadcast_req(1, \"x\"); xlog(\"#$rc\");\n\
+        cluster_check_addr(1, \"127.0.0.2\", \"bin\"); xlog(\"#$rc\");\n\
+        cluster_check_addr(1, \"127.0.0.3\", \"bin\"); xlog(\"#$rc\");";
+    assert_eq!(said(route, ""), ["#-2", "#-2", "#-2", "#1", "#-1"]);
+}
+
+fn a_broadcast_comes_back_to_us() {
+    let events = "event_route[E_CLUSTERER_REQ_RECEIVED] { xlog(\"#got $param(msg)\"); }\n\
+        event_route[E_CLUSTERER_RPL_RECEIVED] { xlog(\"#reply\"); }\n";
+    let route = "cluster_broadcast_req(1, \"hello\", $var(tag), 1); xlog(\"#$rc\");";
+    assert_eq!(said(route, events), ["#-2", "#got hello"]);
+}
+
+fn reload_needs_a_database() {
+    let answer = ask(&mut node(&parameters()), "clusterer_reload", Json::Null);
+    assert_eq!(answer, json!({"code": 400, "message": "Non-DB mode"}));
+}
+
+fn a_node_is_removed() {
+    let mut node = node(&parameters());
+    assert_eq!(ask(&mut node, "clusterer_remove_node", json!([1, 2])), "OK");
+    let nodes = ask(&mut node, "clusterer_list", Json::Null);
+    assert_eq!(nodes["Clusters"][0]["Nodes"], json!([]));
+}
+
+fn commands_for_others_are_judged() {
+    let mut node = node(&parameters());
+    let answer = ask(&mut node, "cluster_send_mi", json!([1, 2, "pwd"]));
+    assert_eq!(answer["message"], "Destination down");
+    let answer = ask(&mut node, "cluster_broadcast_mi", json!([1, "version"]));
+    assert!(answer["Server"].is_string());
 }

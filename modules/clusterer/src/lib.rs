@@ -9,6 +9,7 @@ mod functions;
 mod mi;
 mod params;
 mod remote;
+mod reports;
 mod rows;
 mod variables;
 
@@ -130,6 +131,7 @@ impl ClustererModule {
                 self.row_ids.lock().extend(ids);
                 let node = Arc::clone(cx.node);
                 node.membership().configure(cx, config);
+                reports::begin(cx);
                 cx.end_startup();
             }
             Err(text) => cx.out.push(Effect::Fatal { text: format!("clusterer: {text}") }),
@@ -209,6 +211,7 @@ impl Module for ClustererModule {
     }
 
     fn cluster_news(&self, cx: &mut Cx<'_>, news: &News) {
+        reports::tell(cx, news);
         match news {
             News::Generic { cluster, source, message } => {
                 functions::raise(cx, *cluster, *source, message);

@@ -163,7 +163,10 @@ fn a_command_runs_on_another_node_if_its_list_has_it() {
     assert_eq!(nodes.mi(1, "cluster_send_mi", params), "OK");
     assert_eq!(nodes.mi(2, "log_level", Json::Null)["Log level"], 3);
     assert_eq!(nodes.mi(1, "clusterer:send_mi", json!([1, 2, "kill"])), "OK");
-    assert!(logged(&nodes, 2, "command \"kill\" of node 1 refused: it is not in mi_commands"));
+    assert!(logged(&nodes, 2, "command \"kill\" of node 1 refused"));
+    let remove = json!([1, 2, "clusterer:remove_node", ["1", "1"]]);
+    assert_eq!(nodes.mi(1, "clusterer:send_mi", remove), "OK");
+    assert!(logged(&nodes, 2, "of node 1 refused: it is not in mi_commands"));
     let errors = [
         (json!([1, 1, "pwd"]), "Local node specified as destination"),
         (json!([9, 2, "pwd"]), "Bad value for 'cluster_id'"),
@@ -267,4 +270,22 @@ fn the_table_is_read_again_by_command() {
         nodes.mi(1, "clusterer:remove_node", json!([1, 2]))["message"],
         "Running in DB mode"
     );
+}
+
+#[test]
+fn the_status_of_the_cluster_is_reported_in_the_words_of_the_field() {
+    let mut nodes = cluster(2, "route { exit; }");
+    let status = nodes.mi(1, "status_report:status", json!(["clusterer"]));
+    assert_eq!(
+        status,
+        json!([
+            {"Name": "sharing_tags", "Readiness": true, "Status": 1, "Details": ""},
+            {"Name": "node_states", "Readiness": true, "Status": 1, "Details": ""},
+        ])
+    );
+    let reports = nodes.mi(1, "status_report:reports", json!(["clusterer", "node_states"]));
+    assert_eq!(reports[0]["Reports"][0]["Log"], "Node [2], cluster [1] is UP");
+    nodes.mi(1, "clusterer:shtag_set_active", json!({"tag": "vip/1", "force": 1}));
+    let reports = nodes.mi(1, "status_report:reports", json!(["clusterer", "sharing_tags"]));
+    assert!(reports[0]["Reports"][0]["Log"].as_str().unwrap().contains("vip/1"), "{reports}");
 }

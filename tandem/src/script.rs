@@ -52,6 +52,18 @@ pub fn load(file: &Path) -> Script {
     Script { program, diags, map }
 }
 
+/// Reads a script again, as a later version of the one that runs.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn reload(file: &Path, running: &Program) -> Result<Box<Program>, String> {
+    let name = file.to_string_lossy();
+    let tables = Tables::new(crate::modules());
+    let (program, diags, map) =
+        tables.with(|c| tandem_script::compile_after(&mut Disk, &name, c, Some(running)));
+    program.map(Box::new).ok_or_else(|| render_all(&diags, &map))
+}
+
 impl Script {
     /// All findings as text; empty if there are none.
     pub fn rendered(&self) -> String {

@@ -23,6 +23,7 @@ use crate::module::{Build, BuildError, Module, ModuleDef, ParamValue};
 use crate::node::{Node, Settings, Slot};
 use crate::outbox::Outbox;
 use crate::reports::{MAIN, Reports};
+use crate::script::Present;
 use crate::sockets::{Proto, Socket, Sockets};
 use crate::startup::Startup;
 use crate::stats::Stats;
@@ -55,8 +56,8 @@ impl Node {
         mut options: NodeOptions,
     ) -> Result<Arc<Self>, Vec<Diag>> {
         let program = Arc::new(program);
-        let sockets = build_sockets(&program, modules)?;
         let globals = globals(&program, modules);
+        let sockets = build_sockets(&program, modules, &globals)?;
         let mut builder = Builder {
             program: &program,
             modules,
@@ -82,14 +83,12 @@ impl Node {
         Ok(Arc::new(Self {
             events: events(&program, &slots),
             reports,
-            event_routes: program
-                .routes_of(Routes::EVENT)
-                .map(|(id, r)| (r.name.clone(), id))
-                .collect(),
+            script: Present::new(Arc::clone(&program)),
             mi: registry(&slots),
             stats: Stats::new(options.workers, counters),
-            settings: settings(&globals),
+            settings: settings(&program, &globals),
             log_level: AtomicI8::new(log_level(&globals)),
+            xlog_level: AtomicI8::new(level(&globals, "xlog_level")),
             gate_mode: membership.gate_mode(),
             outbox: Outbox::new(node_id),
             membership,
@@ -245,27 +244,50 @@ fn default_value(text: &str) -> ParamValue {
     text.parse().map_or_else(|_| ParamValue::Str(text.to_owned()), ParamValue::Int)
 }
 
-fn log_level(globals: &Values) -> i8 {
-    match globals.get("log_level").and_then(|v| v.last()) {
-        Some(ParamValue::Int(n)) => (*n).clamp(-3, 4) as i8,
-        _ => 2,
+fn global_int(globals: &Values, name: &str) -> Option<i32> {
+    match globals.get(name).and_then(|v| v.last()) {
+        Some(ParamValue::Int(n)) => Some(*n),
+        _ => None,
     }
 }
 
-fn settings(globals: &Values) -> Settings {
-    let int = |name: &str| match globals.get(name).and_then(|v| v.last()) {
-        Some(ParamValue::Int(n)) => Some(*n),
+fn global_text<'a>(globals: &'a Values, name: &str) -> Option<&'a str> {
+    match globals.get(name).and_then(|v| v.last()) {
+        Some(ParamValue::Str(s)) => Some(s),
         _ => None,
+    }
+}
+
+fn level(globals: &Values, name: &str) -> i8 {
+    global_int(globals, name).unwrap_or(2).clamp(-3, 4) as i8
+}
+
+fn log_level(globals: &Values) -> i8 {
+    if debugs(globals) { 4 } else { level(globals, "log_level") }
+}
+
+fn debugs(globals: &Values) -> bool {
+    global_int(globals, "debug_mode").is_some_and(|n| n != 0)
+}
+
+fn settings(program: &Program, globals: &Values) -> Settings {
+    let on = |name: &str| global_int(globals, name).is_some_and(|n| n != 0);
+    let line = |name: &str, header: &str| {
+        let own = format!("{header}: Tandem ({})", env!("CARGO_PKG_VERSION"));
+        let line = global_text(globals, name).map_or(own, |l| l.trim_end().to_owned());
+        on("server_signature").then(|| line.into_bytes())
     };
-    let line = |name: &str, default: &str| match globals.get(name).and_then(|v| v.last()) {
-        Some(ParamValue::Str(s)) => s.clone().into_bytes(),
-        _ => default.as_bytes().to_vec(),
-    };
-    let own = concat!("Tandem (", env!("CARGO_PKG_VERSION"), ")");
-    let signed = int("server_signature").unwrap_or(1) != 0;
+    let filter = global_int(globals, "stderror_level_filter").filter(|n| *n != 0);
     Settings {
-        server_header: signed.then(|| line("server_header", &format!("Server: {own}"))),
-        stderr: int("stderror_enabled") != Some(0),
+        server_header: line("server_header", "Server"),
+        user_agent: line("user_agent_header", "User-Agent"),
+        sip_warning: on("sip_warning"),
+        check_via: on("check_via"),
+        stateless_replies: !on("disable_stateless_fwd") || program.calls(CORE, "forward"),
+        stderr: on("stderror_enabled") || debugs(globals),
+        stderr_filter: filter.map(|n| n.clamp(-3, 4) as i8),
+        log_prefix: global_text(globals, "log_prefix").unwrap_or_default().to_owned(),
+        abort_on_assert: on("abort_on_assert"),
     }
 }
 
@@ -299,11 +321,15 @@ fn registry(slots: &[Slot]) -> Registry {
     registry
 }
 
-fn build_sockets(program: &Program, modules: Modules) -> Result<Sockets, Vec<Diag>> {
+fn build_sockets(
+    program: &Program,
+    modules: Modules,
+    globals: &Values,
+) -> Result<Sockets, Vec<Diag>> {
     let mut faults = Vec::new();
     let mut all = Vec::new();
     for socket in &program.sockets {
-        match build_socket(socket, program, modules) {
+        match build_socket(socket, program, modules, globals) {
             Ok(sockets) => all.extend(sockets),
             Err(diag) => faults.push(diag),
         }
@@ -316,8 +342,11 @@ fn build_sockets(program: &Program, modules: Modules) -> Result<Sockets, Vec<Dia
     if !faults.is_empty() {
         return Err(faults);
     }
-    let aliases = program.aliases.iter().map(|a| (a.host.clone(), a.port.unwrap_or(0))).collect();
-    Ok(Sockets::new(all, aliases))
+    let mut sockets = Sockets::new(all, Vec::new());
+    for alias in &program.aliases {
+        sockets.add_alias(&alias.host, alias.port.unwrap_or(0), alias.accept_subdomain);
+    }
+    Ok(sockets)
 }
 
 /// The port of sockets without one: the parameter of the transport's module.
@@ -335,6 +364,7 @@ fn build_socket(
     socket: &tandem_script::program::Socket,
     program: &Program,
     modules: Modules,
+    globals: &Values,
 ) -> Result<Vec<Socket>, Diag> {
     let (proto, module, param) = match socket.proto.as_str() {
         "udp" => (Proto::Udp, "proto_udp", "udp_port"),
@@ -359,10 +389,26 @@ fn build_socket(
         ranges => ranges.iter().flat_map(|(a, b)| *a..=*b).collect(),
     };
     let make = |port: u16| {
-        let advertised = socket.advertised.as_ref().map(|(h, p)| (h.clone(), p.unwrap_or(port)));
+        let own = socket.advertised.as_ref().map(|(h, p)| (h.clone(), p.unwrap_or(port)));
+        let advertised = own.or_else(|| advertised(globals, proto, SocketAddr::new(ip, port)));
         Socket::new(proto, SocketAddr::new(ip, port), advertised, socket.tag.clone())
     };
     Ok(ports.into_iter().map(make).collect())
+}
+
+/// What `advertised_address` and `advertised_port` make of a SIP socket without `as`.
+fn advertised(globals: &Values, proto: Proto, addr: SocketAddr) -> Option<(String, u16)> {
+    let host = global_text(globals, "advertised_address");
+    let port = global_int(globals, "advertised_port").filter(|p| *p != 0);
+    if proto == Proto::Bin || (host.is_none() && port.is_none()) {
+        return None;
+    }
+    let bare = || match addr.ip() {
+        IpAddr::V6(ip) => format!("[{ip}]"),
+        IpAddr::V4(ip) => ip.to_string(),
+    };
+    let port = port.and_then(|p| u16::try_from(p).ok()).unwrap_or(addr.port());
+    Some((host.map_or_else(bare, str::to_owned), port))
 }
 
 /// The place of a diagnostic for a log line: `file:line:column`.

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use tandem_cluster::ConnId;
 use tandem_db::{DbError, Query, Rows};
+use tandem_script::program::Program;
 
 use crate::events::Destination;
 use crate::log::Level;
@@ -32,6 +33,8 @@ pub enum Input {
     FileRead { token: u64, result: Result<Option<Bytes>, String> },
     /// Which of the listening addresses this host holds now.
     Addresses(Vec<(IpAddr, bool)>),
+    /// The script was read again for [`Effect::LoadScript`], or why it cannot be used.
+    ScriptLoaded { request: u64, result: Result<Box<Program>, String> },
     /// Only time has passed.
     Tick,
     /// End in order: what is owed is written, peers are told nothing (they notice).
@@ -95,6 +98,11 @@ pub enum Effect {
     ReadFile {
         token: u64,
         name: String,
+    },
+    /// Read the script's files again and compile them, as a later version of the one that runs;
+    /// the answer is [`Input::ScriptLoaded`].
+    LoadScript {
+        request: u64,
     },
     /// Write durably: the completion means that it survives a power cut.
     WriteFile {

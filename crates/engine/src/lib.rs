@@ -30,6 +30,7 @@ pub mod outbox;
 pub mod replication;
 pub mod reports;
 pub mod run;
+pub mod script;
 pub mod sockets;
 pub mod startup;
 pub mod statistics;

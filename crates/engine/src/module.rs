@@ -140,6 +140,13 @@ impl Build<'_> {
         }
     }
 
+    pub fn global_int(&self, name: &str) -> Option<i64> {
+        match self.globals.get(name)?.last()? {
+            ParamValue::Int(n) => Some(i64::from(*n)),
+            ParamValue::Str(_) => None,
+        }
+    }
+
     /// The state of a module this one uses, built before it.
     pub fn module<T: Module>(&self) -> Option<Arc<T>> {
         self.built.iter().flatten().find_map(|m| {
@@ -292,6 +299,13 @@ pub trait Module: Any + std::marker::Send + Sync {
     /// it. `false`: it does not, and the reply goes out without state (signaling's rule).
     fn reply_stateful(&self, _cx: &mut Cx<'_>, _ctx: &mut Ctx, _code: u16, _reason: &[u8]) -> bool {
         false
+    }
+
+    /// `async()` stands in a route of the message of `ctx`: what keeps the message while the
+    /// function works is made. `Ok(false)`: nothing more is to be done for it. `None`: this
+    /// module keeps no messages.
+    fn begin_async(&self, _cx: &mut Cx<'_>, _ctx: &mut Ctx) -> Option<Result<bool, String>> {
+        None
     }
 
     /// The run of a request has ended, for good: a suspended one has come back before. What the
@@ -473,7 +487,7 @@ impl Call<'_, '_, '_> {
     /// Says why a function failed, with its place in the script, and returns -1.
     pub fn complain(&mut self, level: Level, text: impl AsRef<str>) -> Called {
         let place = self.site.place;
-        let file = self.cx.node.program.file_name(place);
+        let file = self.running.program.file_name(place);
         let place = format!("{file}:{}:{}", place.line, place.column);
         self.cx.log(level, format!("{place}: {}", text.as_ref()));
         Called::Returned(-1)

@@ -29,6 +29,7 @@ use crate::module::{Module, ModuleDef, Timer};
 use crate::outbox::Outbox;
 use crate::reports::Reports;
 use crate::run::Suspended;
+use crate::script::{Present, Script};
 use crate::sockets::Sockets;
 use crate::startup::Startup;
 use crate::stats::Stats;
@@ -65,8 +66,9 @@ pub struct Node {
     pub(crate) modules: Vec<Slot>,
     pub(crate) suspended: Mutex<HashMap<u64, Suspended, RandomState>>,
     pub(crate) next_run: AtomicU64,
-    pub(crate) event_routes: BTreeMap<String, RouteId>,
+    pub(crate) script: Present,
     pub(crate) log_level: AtomicI8,
+    pub(crate) xlog_level: AtomicI8,
     pub(crate) dummy: Message,
     pub(crate) mi_waiting: Mutex<BTreeMap<u64, Json>>,
     pub(crate) settings: Settings,
@@ -79,8 +81,22 @@ pub struct Node {
 pub struct Settings {
     /// Value of the Server header line of replies, the whole line; `None`: none.
     pub server_header: Option<Vec<u8>>,
+    /// The User-Agent header line of our own requests; `None`: none.
+    pub user_agent: Option<Vec<u8>>,
+    /// Replies carry a Warning header that says what was seen of the request.
+    pub sip_warning: bool,
+    /// Replies whose topmost Via is not ours are dropped.
+    pub check_via: bool,
+    /// Replies that no transaction knows go on by their Vias.
+    pub stateless_replies: bool,
     /// Whether log lines go to standard error.
     pub stderr: bool,
+    /// Level above which they do not; `None`: all do.
+    pub stderr_filter: Option<i8>,
+    /// Text before every log line.
+    pub log_prefix: String,
+    /// A failed assertion ends the node.
+    pub abort_on_assert: bool,
 }
 
 /// A module's place: its table, its state if it was loaded, the base of its counters.
@@ -127,12 +143,46 @@ impl Node {
         self.log_level.load(Ordering::Relaxed)
     }
 
+    /// Whether lines of `xlog()` of this level are written.
+    pub fn xlogs(&self, level: Level) -> bool {
+        level as i8 <= self.xlog_level.load(Ordering::Relaxed)
+    }
+
+    pub fn xlog_level(&self) -> i8 {
+        self.xlog_level.load(Ordering::Relaxed)
+    }
+
+    pub fn set_xlog_level(&self, level: Level) {
+        self.xlog_level.store(level as i8, Ordering::Relaxed);
+    }
+
+    /// The User-Agent header line of our own requests, without its end.
+    pub fn user_agent(&self) -> Option<&[u8]> {
+        self.settings.user_agent.as_deref()
+    }
+
+    /// Text before every log line (`log_prefix`).
+    pub fn log_prefix(&self) -> &str {
+        &self.settings.log_prefix
+    }
+
+    /// Whether a line of this level goes to standard error.
+    pub fn writes_stderr_at(&self, level: Level) -> bool {
+        self.settings.stderr && self.settings.stderr_filter.is_none_or(|f| level as i8 <= f)
+    }
+
     pub fn set_log_level(&self, level: Level) {
         self.log_level.store(level as i8, Ordering::Relaxed);
     }
 
     pub(crate) fn event_route(&self, event: &str) -> Option<RouteId> {
-        self.event_routes.get(event).copied()
+        self.script.get().event_routes.get(event).copied()
+    }
+
+    /// The version of the script that runs now. [`Node::program`] is the one of the start: what
+    /// is not a route is the same in both.
+    pub fn script(&self) -> Arc<Script> {
+        self.script.get()
     }
 
     /// Whether log lines go to standard error (`stderror_enabled`).
@@ -194,6 +244,10 @@ pub struct WorkerState {
     pub(crate) wheel: Wheel<(u16, Timer)>,
     pub(crate) jobs: VecDeque<Job>,
     pub(crate) vars: Vars,
+    /// The version of the script that new runs take.
+    pub(crate) script: Arc<Script>,
+    /// Seconds after which the `async()` of the run at hand goes on without its answer.
+    pub(crate) async_timeout_s: Option<u32>,
     /// The run key taken by a function of the run at hand that suspends.
     pub(crate) suspending: Option<u64>,
     pub(crate) jobs_dropped: u64,
@@ -202,13 +256,15 @@ pub struct WorkerState {
 }
 
 impl WorkerState {
-    pub(crate) fn new(id: usize, chance: Chance, now: Now, vars: Vars) -> Self {
+    pub(crate) fn new(id: usize, chance: Chance, now: Now, script: Arc<Script>) -> Self {
         Self {
             id,
             chance,
             wheel: Wheel::new(now.mono_ns),
             jobs: VecDeque::new(),
-            vars,
+            vars: Vars::default(),
+            script,
+            async_timeout_s: None,
             suspending: None,
             jobs_dropped: 0,
             nested: 0,

@@ -7,21 +7,27 @@ use tandem_script::host::{ArgValue, Assign, Called, Host, VarAccess};
 use tandem_script::program::{Call as CallSite, Place, Program, RouteId, VarId};
 use tandem_script::sig::Routes;
 use tandem_script::value::Value;
-use tandem_script::vm::{self, End, RunState, Running, Step, Vars};
+use tandem_script::vm::{self, End, RunState, Running, Step};
 
 use crate::context::{Ctx, Source};
+use crate::effect::Effect;
 use crate::log::Level;
-use crate::module::{Call, Cx, RouteEnd, VarCall};
+use crate::module::{Call, Cx, RouteEnd, Timer, VarCall};
 use crate::node::{Job, Node, SUSPENDED_MAX};
 use crate::sockets::SocketId;
-use crate::worker::{after_onreply, next_run};
+use crate::worker::{after_onreply, next_run, timer};
 
 /// Events that one step may raise in a chain before the chain is taken for a loop.
 const NESTED_ROUTES_MAX: u32 = 8;
 
+/// What `$rc` is in the route of an `async()` whose time was over before its answer came.
+pub(crate) const ASYNC_TIMED_OUT: i32 = -2;
+
 /// A run that waits for an answer, with everything it needs to go on anywhere.
 pub(crate) struct Suspended {
     pub(crate) ctx: Box<Ctx>,
+    /// The version of the script that it started with.
+    program: Arc<Program>,
     run: RunState,
     after: After,
 }
@@ -40,6 +46,16 @@ enum After {
 pub(crate) struct RunHost<'a, 'b> {
     pub(crate) cx: &'a mut Cx<'b>,
     pub(crate) ctx: &'a mut Ctx,
+    /// The version of the script that this run belongs to.
+    program: &'a Program,
+    /// The same, when something may be started that outlives the run.
+    shared: Option<&'a Arc<Program>>,
+}
+
+impl<'a, 'b> RunHost<'a, 'b> {
+    fn of(cx: &'a mut Cx<'b>, ctx: &'a mut Ctx, shared: &'a Arc<Program>) -> Self {
+        Self { cx, ctx, program: shared, shared: Some(shared) }
+    }
 }
 
 impl Host for RunHost<'_, '_> {
@@ -83,8 +99,8 @@ impl Host for RunHost<'_, '_> {
         }
         let text = String::from_utf8_lossy(text);
         let text = text.trim_end_matches('\n');
-        let program = &self.cx.node.program;
-        // The place helps with complaints; a line of `xlog` says what its author wanted.
+        let program = self.program;
+        // The place helps with complaints.
         let line = match place.line {
             0 => text.to_owned(),
             _ if level > Level::Warning => text.to_owned(),
@@ -96,23 +112,72 @@ impl Host for RunHost<'_, '_> {
     fn logs(&self, level: i32) -> bool {
         self.cx.node.logs(Level::from_number(level))
     }
-}
 
-/// The table of `$var` that a worker starts with.
-pub(crate) fn fresh_vars(_node: &Node) -> Vars {
-    Vars::default()
+    /// A line of `xlog` says what its author wanted, and no more.
+    fn xlog(&mut self, level: i32, text: &[u8], _place: Place) {
+        let text = String::from_utf8_lossy(text);
+        self.cx.out.log(Level::from_number(level), text.trim_end_matches('\n'));
+    }
+
+    fn xlogs(&self, level: i32) -> bool {
+        self.cx.node.xlogs(Level::from_number(level))
+    }
+
+    fn begin_async(&mut self, _route: RouteId, timeout_s: Option<i32>) -> Result<bool, String> {
+        let node = Arc::clone(self.cx.node);
+        let ctx = &mut *self.ctx;
+        let begun = node
+            .loaded()
+            .find_map(|(slot, _, m)| self.cx.for_slot(slot, |cx| m.begin_async(cx, ctx)));
+        let begun = begun.unwrap_or_else(|| Err("async() needs the module tm".to_owned()))?;
+        self.cx.worker.async_timeout_s = timeout_s.and_then(|s| u32::try_from(s).ok());
+        Ok(begun)
+    }
+
+    fn launch(
+        &mut self,
+        site: &CallSite,
+        args: &[ArgValue],
+        route: Option<RouteId>,
+        text: Option<Bytes>,
+    ) -> i32 {
+        let node = Arc::clone(self.cx.node);
+        let def = node.modules.get(usize::from(site.module)).map(|s| s.def);
+        let Some(function) = def.and_then(|d| d.functions.get(usize::from(site.function))) else {
+            return -1;
+        };
+        let mut ctx = Box::new(dummy_context(&node, Routes::EVENT));
+        let mut run = RunState::launched(route, text);
+        let mut running = Running { program: self.program, run: &mut run };
+        let called = self.cx.for_slot(site.module, |cx| {
+            let ctx = &mut ctx;
+            (function.run)(&mut Call { cx, ctx, args, site, running: &mut running })
+        });
+        let key = match called {
+            Called::Returned(_) if route.is_none() => return 1,
+            Called::Returned(code) => {
+                let key = next_run(&node);
+                self.cx.resume(key, code);
+                Some(key)
+            }
+            Called::Suspended => self.cx.worker.suspending.take(),
+        };
+        let Some(program) = self.shared.map(Arc::clone) else { return -1 };
+        let waits = Suspended { ctx, program, run, after: After::Nothing };
+        if keep(self.cx, key, waits).is_ok() { 1 } else { -1 }
+    }
 }
 
 /// Runs the main block on a request.
 pub(crate) fn request_route(cx: &mut Cx<'_>, ctx: Box<Ctx>) {
-    let Some(route) = cx.node.program.route_named(Routes::REQUEST, "") else { return };
+    let Some(route) = cx.worker.script.program.route_named(Routes::REQUEST, "") else { return };
     begin(cx, route, ctx, After::Nothing, &[]);
 }
 
 /// Runs error_route, if the script has one, on a request that is not to be processed; without
 /// one the request is answered with what is wrong.
 pub(crate) fn error_route(cx: &mut Cx<'_>, mut ctx: Box<Ctx>) {
-    match cx.node.program.route_named(Routes::ERROR, "") {
+    match cx.worker.script.program.route_named(Routes::ERROR, "") {
         Some(route) => {
             ctx.block = Routes::ERROR;
             begin(cx, route, ctx, After::Nothing, &[]);
@@ -125,30 +190,32 @@ pub(crate) fn error_route(cx: &mut Cx<'_>, mut ctx: Box<Ctx>) {
 
 /// Runs the unnamed onreply_route; the context comes back when transactions may look at it now.
 pub(crate) fn core_onreply(cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
-    let Some(route) = cx.node.program.route_named(Routes::ONREPLY, "") else { return Some(ctx) };
+    let Some(route) = cx.worker.script.program.route_named(Routes::ONREPLY, "") else {
+        return Some(ctx);
+    };
     begin(cx, route, ctx, After::Reply, &[]);
     None
 }
 
 /// Runs startup_route, before anything is served.
 pub(crate) fn startup_route(cx: &mut Cx<'_>) {
-    if let Some(route) = cx.node.program.route_named(Routes::STARTUP, "") {
+    if let Some(route) = cx.worker.script.program.route_named(Routes::STARTUP, "") {
         event(cx, route, Vec::new());
     }
 }
 
 /// Runs a block that has no message of its own: event, timer, startup.
 pub(crate) fn event(cx: &mut Cx<'_>, route: RouteId, params: Vec<(Bytes, Value)>) {
-    let kind = cx.node.program.route(route).map_or(Routes::EVENT, |r| r.kind);
+    let kind = cx.worker.script.program.route(route).map_or(Routes::EVENT, |r| r.kind);
     let ctx = Box::new(dummy_context(cx.node, kind));
     let values: Vec<Value> = params.iter().map(|(_, value)| value.clone()).collect();
-    let run = RunState::start(&cx.node.program, route, &values).with_named(params);
-    drive(cx, run, ctx, After::Nothing, None);
+    let run = RunState::start(&cx.worker.script.program, route, &values).with_named(params);
+    drive(cx, run, ctx, After::Nothing);
 }
 
 /// Runs a block for a module, which gets the context back.
 pub(crate) fn route(cx: &mut Cx<'_>, route: RouteId, mut ctx: Box<Ctx>, done: Option<(u16, u64)>) {
-    if let Some(block) = cx.node.program.route(route) {
+    if let Some(block) = cx.worker.script.program.route(route) {
         ctx.block = block.kind;
     }
     let after = done.map_or(After::Nothing, |(slot, token)| After::Module(slot, token));
@@ -159,8 +226,8 @@ pub(crate) fn route(cx: &mut Cx<'_>, route: RouteId, mut ctx: Box<Ctx>, done: Op
 pub(crate) fn resume(cx: &mut Cx<'_>, run: u64, code: i32) {
     let suspended = cx.node.suspended.lock().remove(&run);
     // An answer may come twice or too late: the run has gone on then.
-    if let Some(Suspended { ctx, run, after }) = suspended {
-        drive(cx, run, ctx, after, Some(code));
+    if let Some(suspended) = suspended {
+        go_on(cx, suspended, Some(code));
     }
 }
 
@@ -171,7 +238,7 @@ pub(crate) fn nested(cx: &mut Cx<'_>, route: RouteId, ctx: &mut Ctx) -> RouteEnd
         cx.log(Level::Error, "routes started by routes are nested too deep");
         return RouteEnd::FAILED;
     }
-    let program = Arc::clone(&cx.node.program);
+    let program = Arc::clone(&cx.worker.script.program);
     let kept = ctx.block;
     if let Some(block) = program.route(route) {
         ctx.block = block.kind;
@@ -179,7 +246,7 @@ pub(crate) fn nested(cx: &mut Cx<'_>, route: RouteId, ctx: &mut Ctx) -> RouteEnd
     cx.worker.nested += 1;
     let mut run = RunState::start(&program, route, &[]);
     run.vars = std::mem::take(&mut cx.worker.vars);
-    let step = vm::run(&program, &mut run, &mut RunHost { cx, ctx });
+    let step = vm::run(&program, &mut run, &mut RunHost::of(cx, ctx, &program));
     cx.worker.vars = std::mem::take(&mut run.vars);
     cx.worker.nested -= 1;
     ctx.block = kept;
@@ -194,52 +261,110 @@ pub(crate) fn nested(cx: &mut Cx<'_>, route: RouteId, ctx: &mut Ctx) -> RouteEnd
 }
 
 fn begin(cx: &mut Cx<'_>, route: RouteId, ctx: Box<Ctx>, after: After, params: &[Value]) {
-    let run = RunState::start(&cx.node.program, route, params);
-    drive(cx, run, ctx, after, None);
+    let run = RunState::start(&cx.worker.script.program, route, params);
+    drive(cx, run, ctx, after);
 }
 
-/// Runs until the end or until a function suspends, and does what follows.
-fn drive(cx: &mut Cx<'_>, mut run: RunState, mut ctx: Box<Ctx>, after: After, code: Option<i32>) {
-    let program: Arc<Program> = Arc::clone(&cx.node.program);
+fn drive(cx: &mut Cx<'_>, run: RunState, ctx: Box<Ctx>, after: After) {
+    let program = Arc::clone(&cx.worker.script.program);
+    go_on(cx, Suspended { ctx, program, run, after }, None);
+}
+
+/// Runs until the end or until a function suspends, and does what follows. `code` is the answer
+/// that a suspended run waited for.
+fn go_on(cx: &mut Cx<'_>, mut it: Suspended, code: Option<i32>) {
     let resumed = code.is_some();
     if !resumed {
-        run.vars = std::mem::take(&mut cx.worker.vars);
+        it.run.vars = std::mem::take(&mut cx.worker.vars);
     }
-    let mut host = RunHost { cx, ctx: &mut ctx };
+    cx.worker.async_timeout_s = None;
+    let mut host = RunHost::of(cx, &mut it.ctx, &it.program);
     let step = match code {
-        None => vm::run(&program, &mut run, &mut host),
-        Some(code) => vm::resume(&program, &mut run, code, &mut host),
+        None => vm::run(&it.program, &mut it.run, &mut host),
+        Some(code) => vm::resume(&it.program, &mut it.run, code, &mut host),
     };
     match step {
         Step::Done { how, .. } => {
             // A run that was suspended worked on a table of its own, which ends with it.
             if !resumed {
-                cx.worker.vars = std::mem::take(&mut run.vars);
+                cx.worker.vars = std::mem::take(&mut it.run.vars);
             }
-            finish(cx, ctx, after, end_of(how));
+            if how == End::Assert && assertion_failed(cx, &it) {
+                let Some(route) = it.program.route_named(Routes::ERROR, "") else { return };
+                it.ctx.block = Routes::ERROR;
+                return begin(cx, route, it.ctx, it.after, &[]);
+            }
+            finish(cx, it.ctx, it.after, end_of(how));
         }
         Step::Suspended => {
             if !resumed {
-                cx.worker.vars = run.vars.clone();
+                cx.worker.vars = it.run.vars.clone();
             }
-            park(cx, Suspended { ctx, run, after });
+            park(cx, it);
         }
     }
 }
 
-fn park(cx: &mut Cx<'_>, suspended: Suspended) {
-    let Some(key) = cx.worker.suspending.take() else {
+/// Whether error_route takes over after a failed assertion: not in replies and requests of our
+/// own, and not after itself (script-language: "Control flow").
+fn assertion_failed(cx: &mut Cx<'_>, it: &Suspended) -> bool {
+    if cx.node.settings.abort_on_assert {
+        cx.out.push(Effect::Fatal { text: "an assertion of the script failed".into() });
+    }
+    let without = Routes::ONREPLY.or(Routes::LOCAL).or(Routes::ERROR);
+    !without.allows(it.ctx.block) && it.program.route_named(Routes::ERROR, "").is_some()
+}
+
+fn park(cx: &mut Cx<'_>, it: Suspended) {
+    let key = cx.worker.suspending.take();
+    if let Some(seconds) = cx.worker.async_timeout_s.take()
+        && let Some(id) = key
+    {
+        let at = cx.now.after_s(u64::from(seconds));
+        cx.worker.set_timer(at, crate::core::SLOT, Timer { kind: timer::ASYNC, id });
+    }
+    if let Err(it) = keep(cx, key, it) {
+        finish(cx, it.ctx, it.after, RouteEnd::FAILED);
+    }
+}
+
+/// Keeps a run that waits; it comes back when there is no room.
+fn keep(cx: &mut Cx<'_>, key: Option<u64>, it: Suspended) -> Result<(), Box<Suspended>> {
+    let Some(key) = key else {
         cx.log(Level::Error, "a function suspended without saying what it waits for");
-        return;
+        return Err(Box::new(it));
     };
     let mut table = cx.node.suspended.lock();
     if table.len() < SUSPENDED_MAX {
-        table.insert(key, suspended);
-        return;
+        table.insert(key, it);
+        return Ok(());
     }
     drop(table);
     cx.log(Level::Error, format!("more than {SUSPENDED_MAX} suspended runs: one was given up"));
-    finish(cx, suspended.ctx, suspended.after, RouteEnd::FAILED);
+    Err(Box::new(it))
+}
+
+/// Sets the timers of the timer routes of the present script; those of another version mean
+/// nothing any more.
+pub(crate) fn start_timer_routes(cx: &mut Cx<'_>) {
+    let script = Arc::clone(&cx.worker.script);
+    for (route, block) in script.program.routes_of(Routes::TIMER) {
+        let timer = Timer { kind: timer::ROUTE, id: script.version << 32 | u64::from(route.0) };
+        let at = cx.now.after_s(u64::from(block.interval_s));
+        cx.worker.set_timer(at, crate::core::SLOT, timer);
+    }
+}
+
+/// A timer of a timer route fired.
+pub(crate) fn timer_route(cx: &mut Cx<'_>, timer: Timer) {
+    let route = RouteId(timer.id as u32);
+    let interval_s = cx.worker.script.program.route(route).map(|r| r.interval_s.max(1));
+    let (Some(interval_s), true) = (interval_s, timer.id >> 32 == cx.worker.script.version) else {
+        return;
+    };
+    let at = cx.now.after_s(u64::from(interval_s));
+    cx.worker.set_timer(at, crate::core::SLOT, timer);
+    cx.worker.add_job(Job::Event { route, params: Vec::new() });
 }
 
 fn end_of(how: End) -> RouteEnd {
@@ -282,6 +407,10 @@ fn dummy_context(node: &Node, block: Routes) -> Ctx {
     Ctx::new(node.dummy.clone(), source, block)
 }
 
+fn host<'a, 'b>(cx: &'a mut Cx<'b>, ctx: &'a mut Ctx, program: &'a Program) -> RunHost<'a, 'b> {
+    RunHost { cx, ctx, program, shared: None }
+}
+
 impl Call<'_, '_, '_> {
     /// Runs a block on a context of its own, inside this function.
     pub fn run_nested(&mut self, route: RouteId, ctx: &mut Ctx) -> RouteEnd {
@@ -296,16 +425,24 @@ impl Call<'_, '_, '_> {
         key
     }
 
+    /// The variable that an argument names, for [`Cx::set_suspended`].
+    pub fn variable(&self, index: usize) -> Option<VarId> {
+        match self.args.get(index)? {
+            ArgValue::Var(var) => Some(*var),
+            _ => None,
+        }
+    }
+
     /// Reads a variable that an argument names.
     pub fn get_var(&mut self, index: usize) -> Value {
         let Some(ArgValue::Var(var)) = self.args.get(index) else { return Value::Null };
-        self.running.get(*var, &mut RunHost { cx: self.cx, ctx: self.ctx })
+        self.running.get(*var, &mut host(self.cx, self.ctx, self.running.program))
     }
 
     /// Every value of the list that an argument names (`$avp(x)`), the newest first.
     pub fn list(&mut self, index: usize) -> Vec<Value> {
         let Some(ArgValue::Var(var)) = self.args.get(index) else { return Vec::new() };
-        self.running.list(*var, &mut RunHost { cx: self.cx, ctx: self.ctx })
+        self.running.list(*var, &mut host(self.cx, self.ctx, self.running.program))
     }
 
     /// The variable that an argument names, to be written later with
@@ -325,7 +462,8 @@ impl Call<'_, '_, '_> {
     /// Writes a variable that an argument names.
     pub fn set_var(&mut self, index: usize, value: Value) -> Result<(), String> {
         let Some(ArgValue::Var(var)) = self.args.get(index) else { return Ok(()) };
-        self.running.set(*var, value, &mut RunHost { cx: self.cx, ctx: self.ctx })
+        let mut host = host(self.cx, self.ctx, self.running.program);
+        self.running.set(*var, value, &mut host)
     }
 }
 
@@ -333,6 +471,16 @@ impl Cx<'_> {
     /// Continues a suspended run after this step.
     pub fn resume(&mut self, run: u64, code: i32) {
         self.worker.add_job(Job::Resume { run, code });
+    }
+
+    /// Writes a variable that an argument of the suspended call names, before [`Cx::resume`].
+    pub fn set_suspended(&mut self, run: u64, var: VarId, value: Value) -> Result<(), String> {
+        let Some(mut it) = self.node.suspended.lock().remove(&run) else { return Ok(()) };
+        let program = Arc::clone(&it.program);
+        let mut host = host(self, &mut it.ctx, &program);
+        let set = vm::assign_var(&program, &mut it.run, var, Assign::Set, value, &mut host);
+        self.node.suspended.lock().insert(run, it);
+        set
     }
 
     /// Changes the context of a run that waits, e.g. to store a result.

@@ -77,18 +77,50 @@ impl Socket {
     }
 }
 
+/// A name of the node (`alias`).
+#[derive(Debug)]
+struct Alias {
+    /// In lower case.
+    host: String,
+    /// 0: any.
+    port: u16,
+    subdomains: bool,
+}
+
+impl Alias {
+    fn names(&self, host: &str) -> bool {
+        let (host, own) = (host.as_bytes(), self.host.as_bytes());
+        if host.eq_ignore_ascii_case(own) {
+            return true;
+        }
+        let above = host.len().checked_sub(own.len()).filter(|_| self.subdomains);
+        above.is_some_and(|at| {
+            at > 1 && host.get(at - 1) == Some(&b'.') && {
+                host.get(at..).is_some_and(|end| end.eq_ignore_ascii_case(own))
+            }
+        })
+    }
+}
+
 /// All sockets of a node, and the names by which it knows itself.
 #[derive(Debug, Default)]
 pub struct Sockets {
     all: Vec<Socket>,
-    /// `alias`: host in lower case, port 0 for any.
-    aliases: Vec<(String, u16)>,
+    aliases: Vec<Alias>,
 }
 
 impl Sockets {
     pub fn new(all: Vec<Socket>, aliases: Vec<(String, u16)>) -> Self {
-        let aliases = aliases.into_iter().map(|(h, p)| (h.to_ascii_lowercase(), p)).collect();
-        Self { all, aliases }
+        let mut sockets = Self { all, aliases: Vec::new() };
+        for (host, port) in aliases {
+            sockets.add_alias(&host, port, false);
+        }
+        sockets
+    }
+
+    /// Adds a name of the node; port 0 is any. With `subdomains` every name below it is one, too.
+    pub fn add_alias(&mut self, host: &str, port: u16, subdomains: bool) {
+        self.aliases.push(Alias { host: host.to_ascii_lowercase(), port, subdomains });
     }
 
     pub fn get(&self, id: SocketId) -> Option<&Socket> {
@@ -123,10 +155,7 @@ impl Sockets {
                 || s.advertised
                     .as_ref()
                     .is_some_and(|(h, p)| h.eq_ignore_ascii_case(host) && port_fits(*p))
-        }) || self
-            .aliases
-            .iter()
-            .any(|(h, p)| h.eq_ignore_ascii_case(host) && (*p == 0 || port_fits(*p)))
+        }) || self.aliases.iter().any(|a| a.names(host) && (a.port == 0 || port_fits(a.port)))
     }
 
     /// The socket that a text of a script or of a peer's record names: equal, then same tag,
@@ -196,5 +225,13 @@ mod tests {
         assert!(s.is_myself(b"pbx.local", None));
         assert!(!s.is_myself(b"pbx.local", Some(5060)));
         assert!(!s.is_myself(b"127.0.0.3", None), "a BIN socket is no SIP destination");
+        let mut s = s;
+        s.add_alias("Below.org", 0, true);
+        for (host, own) in [("below.org", true), ("a.below.org", true), ("A.B.Below.ORG", true)] {
+            assert_eq!(s.is_myself(host.as_bytes(), None), own, "{host}");
+        }
+        for other in ["xbelow.org", ".below.org", "a.pbx.local", "org"] {
+            assert!(!s.is_myself(other.as_bytes(), None), "{other}");
+        }
     }
 }

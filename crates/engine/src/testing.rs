@@ -1,6 +1,8 @@
 //! A node in memory, for tests of modules: real scripts and real messages, no sockets, and time
 //! that passes when the test says so.
 
+mod waiting;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use serde_json::{Value as Json, json};
 use tandem_clock::{Chance, MS, Now};
 use tandem_db::memory::MemoryDb;
 use tandem_script::diag::render_all;
+use tandem_script::program::Program;
 use tandem_script::source::{Loaded, Loader};
 
 use crate::build::NodeOptions;
@@ -20,6 +23,8 @@ use crate::log::Level;
 use crate::node::Node;
 use crate::sockets::Proto;
 use crate::worker::Worker;
+
+pub use waiting::WAITING;
 
 /// Files of a script that live in memory.
 #[derive(Debug, Default)]
@@ -43,6 +48,9 @@ pub struct TestNode {
     files: BTreeMap<String, Bytes>,
     /// The database behind every url of the script.
     pub db: MemoryDb,
+    /// What `reload_routes` finds.
+    pub script: String,
+    modules: Modules,
     mi_answers: BTreeMap<u64, Json>,
     next_mi: u64,
     fatal: Option<String>,
@@ -95,6 +103,8 @@ impl TestNode {
             logs: Vec::new(),
             files: BTreeMap::new(),
             db: MemoryDb::with_tables(tandem_db::schema::tables()),
+            script: script.to_owned(),
+            modules,
             mi_answers: BTreeMap::new(),
             next_mi: 0,
             fatal: None,
@@ -149,6 +159,11 @@ impl TestNode {
         }
     }
 
+    /// Why the node could not go on, if it said so.
+    pub fn fatal(&mut self) -> Option<String> {
+        self.fatal.take()
+    }
+
     /// Takes what was sent since the last call.
     pub fn sent(&mut self) -> Vec<(SocketAddr, String)> {
         let text = |bytes: Bytes| String::from_utf8_lossy(&bytes).into_owned();
@@ -195,6 +210,15 @@ impl TestNode {
         self.carry_out(out);
     }
 
+    fn compile_again(&self) -> Result<Box<Program>, String> {
+        let mut files = Files([("test.cfg".to_owned(), self.script.clone())].into());
+        let script = self.node().script();
+        let (program, diags, map) = Tables::new(self.modules).with(|c| {
+            tandem_script::compile_after(&mut files, "test.cfg", c, Some(&script.program))
+        });
+        program.map(Box::new).ok_or_else(|| render_all(&diags, &map))
+    }
+
     fn carry_out(&mut self, out: Out) {
         let mut inputs = Vec::new();
         for effect in out.effects {
@@ -222,6 +246,10 @@ impl TestNode {
                 }
                 Effect::Notify { to, payload } => {
                     self.notified.push((to, String::from_utf8_lossy(&payload).into_owned()));
+                }
+                Effect::LoadScript { request } => {
+                    let result = self.compile_again();
+                    inputs.push(Input::ScriptLoaded { request, result });
                 }
                 Effect::Log { level, text } => self.logs.push((level, text)),
                 Effect::Fatal { text } => self.fatal = Some(text),

@@ -223,6 +223,9 @@ pub fn own_reply(node: &Node, ctx: &Ctx, code: u16, reason: &[u8], extra: &[u8])
         headers.extend_from_slice(server);
         headers.extend_from_slice(b"\r\n");
     }
+    if node.settings.sip_warning {
+        headers.extend_from_slice(warning(node, ctx).as_bytes());
+    }
     let options = ReplyOptions {
         to_tag: Some(tag.as_bytes()),
         extra_headers: &headers,
@@ -230,6 +233,19 @@ pub fn own_reply(node: &Node, ctx: &Ctx, code: u16, reason: &[u8], extra: &[u8])
         ..ReplyOptions::default()
     };
     Bytes::from(build_reply(&ctx.msg, code, reason, &options))
+}
+
+/// What was seen of a request, for people who look for a fault (RFC 3261 20.43, code 392).
+fn warning(node: &Node, ctx: &Ctx) -> String {
+    let own = node.sockets.get(ctx.source.socket).map(|s| s.sent_by()).unwrap_or_default();
+    let shown = |uri: &[u8]| String::from_utf8_lossy(uri).replace(['"', '\\', '\r', '\n'], "");
+    let (from, vias) = (ctx.source.addr, ctx.msg.values(HeaderName::Via).count());
+    let (ip, port) = (from.ip(), from.port());
+    let (received, now) = (shown(ctx.msg.request_uri()), shown(ctx.request_uri()));
+    format!(
+        "Warning: 392 {own} \"Noisy feedback tells:  req_src_ip={ip} req_src_port={port} \
+         in_uri={received} out_uri={now} via_cnt=={vias}\"\r\n"
+    )
 }
 
 /// When a reply of our own leaves.

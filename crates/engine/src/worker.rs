@@ -26,6 +26,8 @@ pub(crate) mod timer {
     pub(crate) const GATES: u32 = 0;
     /// A timer route; the id is its route.
     pub(crate) const ROUTE: u32 = 1;
+    /// The time of an `async()` is over; the id is its run.
+    pub(crate) const ASYNC: u32 = 2;
 }
 
 const CORE: u16 = crate::core::SLOT;
@@ -40,8 +42,7 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(node: Arc<Node>, id: usize, chance: Chance, now: Now) -> Self {
-        let vars = run::fresh_vars(&node);
-        let state = WorkerState::new(id, chance, now, vars);
+        let state = WorkerState::new(id, chance, now, node.script());
         Self { node, state, fired: Vec::new() }
     }
 
@@ -57,16 +58,14 @@ impl Worker {
             cx.for_slot(slot, |cx| module.start(cx));
         }
         run::startup_route(&mut cx);
-        for (route, block) in node.program.routes_of(Routes::TIMER) {
-            let timer = Timer { kind: timer::ROUTE, id: u64::from(route.0) };
-            cx.worker.set_timer(now.after_s(u64::from(block.interval_s)), CORE, timer);
-        }
+        run::start_timer_routes(&mut cx);
         cx.end_startup();
         self.finish(now, out);
     }
 
     /// Takes one input. Effects that need the end of the batch come with [`Worker::finish`].
     pub fn step(&mut self, now: Now, input: Input, out: &mut Out) {
+        self.node.script.renew(&mut self.state.script);
         match input {
             Input::Datagram { socket, source, local_ip, payload } => {
                 let source = Source { addr: source, socket, local_ip };
@@ -99,6 +98,9 @@ impl Worker {
                 self.node.sockets.set_held(&addresses);
                 let node = Arc::clone(&self.node);
                 node.membership.addresses(&mut self.cx(now, out), &addresses);
+            }
+            Input::ScriptLoaded { request, result } => {
+                crate::script::loaded(&mut self.cx(now, out), request, result);
             }
             Input::Tick => {}
             Input::Shutdown => self.shutdown(now, out),
@@ -205,10 +207,10 @@ impl Worker {
                 gate.expire(now, |send| out.send(send));
             }
         } else if timer.kind == timer::ROUTE {
-            let route = tandem_script::program::RouteId(timer.id as u32);
-            let interval_s = self.node.program.route(route).map_or(60, |r| r.interval_s.max(1));
-            self.state.set_timer(now.after_s(u64::from(interval_s)), CORE, timer);
-            self.state.add_job(Job::Event { route, params: Vec::new() });
+            run::timer_route(&mut self.cx(now, out), timer);
+        } else if timer.kind == timer::ASYNC {
+            let run = timer.id;
+            self.state.add_job(Job::Resume { run, code: run::ASYNC_TIMED_OUT });
         }
     }
 
@@ -294,7 +296,7 @@ fn absorbed(cx: &mut Cx<'_>, ack: &Message) -> bool {
 
 fn reply(cx: &mut Cx<'_>, msg: Message, source: Source) {
     cx.count(stat::RCV_REPLIES, 1);
-    if !transport::is_our_reply(cx.node, &msg) {
+    if cx.node.settings.check_via && !transport::is_our_reply(cx.node, &msg) {
         cx.count(stat::ERR_REPLIES, 1);
         return;
     }
@@ -315,7 +317,12 @@ pub(crate) fn after_onreply(cx: &mut Cx<'_>, ctx: Box<Ctx>) {
             Some(back) => ctx = back,
         }
     }
-    transport::forward_reply(cx, &ctx);
+    // Only what was sent from here goes on: this node is no reflector.
+    if cx.node.settings.stateless_replies && transport::is_our_reply(cx.node, &ctx.msg) {
+        transport::forward_reply(cx, &ctx);
+    } else {
+        cx.count(stat::ERR_REPLIES, 1);
+    }
 }
 
 impl RouteEnd {

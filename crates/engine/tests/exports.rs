@@ -15,6 +15,8 @@ mod credentials;
 mod events;
 #[path = "exports/functions.rs"]
 mod functions;
+#[path = "exports/globals.rs"]
+mod globals;
 #[path = "exports/statistics.rs"]
 mod statistics;
 #[path = "exports/variables.rs"]
@@ -57,6 +59,7 @@ fn ask(node: &mut TestNode, method: &str, params: Json) -> Json {
 fn every_entry_has_a_check() {
     let all = [
         PARAMS,
+        globals::CHECKS,
         functions::CHECKS,
         variables::CHECKS,
         credentials::CHECKS,
@@ -70,7 +73,7 @@ fn every_entry_has_a_check() {
 const PARAMS: &[Check] = &[
     ("param log_level", || {
         for (level, lines) in [(2, 0), (4, 1)] {
-            let mut node = node(&format!("log_level={level}"), "xlog(\"L_DBG\", \"x\");");
+            let mut node = node(&format!("log_level={level}"), "log(4, \"x\");");
             node.udp(PHONE, REQUEST);
             assert_eq!(node.logs().len(), lines);
         }
@@ -100,10 +103,6 @@ const PARAMS: &[Check] = &[
         assert_eq!(node.logs().pop().unwrap().1, "5");
     }),
     ("param mpath", || accepted("mpath=\"modules/\"", "mpath")),
-    ("param tcp_workers", || accepted("tcp_workers=2", "tcp_workers")),
-    ("param timer_workers", || accepted("timer_workers=2", "timer_workers")),
-    ("param auto_aliases", || accepted("auto_aliases=no", "auto_aliases")),
-    ("param xlog_level", || accepted("xlog_level=3", "xlog_level")),
     ("param syslog_enabled", || accepted("syslog_enabled=no", "syslog_enabled")),
 ];
 

@@ -94,6 +94,16 @@ pub trait Host {
         true
     }
 
+    /// A line of `xlog`; it has a threshold of its own.
+    fn xlog(&mut self, level: i32, text: &[u8], place: Place) {
+        self.log(level, text, place);
+    }
+
+    /// Whether a line of `xlog` of this level would be written.
+    fn xlogs(&self, level: i32) -> bool {
+        self.logs(level)
+    }
+
     /// The address of a name, as far as it is known without waiting.
     fn resolve(&mut self, name: &str) -> Option<IpAddr> {
         let _ = name;

@@ -24,6 +24,7 @@ mod lower;
 mod nearest;
 mod parse;
 mod pv;
+mod reload;
 mod socket;
 
 pub use diag::{Diag, Severity};
@@ -41,11 +42,21 @@ pub fn compile(
     main: &str,
     catalogue: &sig::Catalogue<'_>,
 ) -> (Option<Program>, Vec<Diag>, SourceMap) {
+    compile_after(files, main, catalogue, None)
+}
+
+/// Like [`compile`], as a later version of a script that runs: flags keep their bits.
+pub fn compile_after(
+    files: &mut impl Loader,
+    main: &str,
+    catalogue: &sig::Catalogue<'_>,
+    before: Option<&Program>,
+) -> (Option<Program>, Vec<Diag>, SourceMap) {
     let mut map = SourceMap::default();
     let mut diags = Vec::new();
     let tokens = lex::tokens(files, main, &mut map, &mut diags);
     let items = parse::parse(&tokens, &map, &mut diags);
-    let program = lower::lower(&items, &map, catalogue, &mut diags);
+    let program = lower::lower(&items, &map, catalogue, before, &mut diags);
     diags.sort_by_key(|d| (d.span.lo, d.severity));
     diags.dedup_by(|a, b| a.span == b.span && a.message == b.message);
     let failed = diags.iter().any(|d| d.severity == Severity::Error);

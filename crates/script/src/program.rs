@@ -61,6 +61,7 @@ pub struct Call {
     pub id: CallId,
     pub module: u16,
     pub function: u16,
+    pub name: &'static str,
     pub place: Place,
     pub(crate) args: SmallVec<[Arg; 4]>,
 }
@@ -94,6 +95,8 @@ pub struct Route {
     pub interval_s: u32,
     pub place: Place,
     pub(crate) entry: u32,
+    /// It was in an earlier version of the script and is not in this one.
+    pub(crate) gone: bool,
 }
 
 /// A value in the global part of a script.
@@ -120,6 +123,9 @@ pub struct ModParam {
     pub module: u16,
     /// Index in the module's parameters.
     pub param: u16,
+    pub module_name: &'static str,
+    /// The present name of the parameter.
+    pub name: &'static str,
     pub value: Setting,
     /// The value, for messages.
     pub span: Span,
@@ -135,6 +141,7 @@ pub struct ModParam {
 pub struct LoadedModule {
     /// Index in the catalogue.
     pub module: u16,
+    pub name: &'static str,
     pub span: Span,
     pub place: Place,
 }
@@ -403,13 +410,16 @@ pub struct Program {
 impl Program {
     /// The block of a kind and name; the empty name is the block without one.
     pub fn route_named(&self, kind: Routes, name: &str) -> Option<RouteId> {
-        self.routes.iter().position(|r| r.kind == kind && r.name == name).map(|i| RouteId(i as u32))
+        let found = self.routes.iter().position(|r| !r.gone && r.kind == kind && r.name == name);
+        found.map(|i| RouteId(i as u32))
     }
 
     /// All blocks of a kind.
     pub fn routes_of(&self, kind: Routes) -> impl Iterator<Item = (RouteId, &Route)> {
         let numbered = self.routes.iter().enumerate();
-        numbered.filter(move |(_, r)| r.kind == kind).map(|(i, r)| (RouteId(i as u32), r))
+        numbered
+            .filter(move |(_, r)| r.kind == kind && !r.gone)
+            .map(|(i, r)| (RouteId(i as u32), r))
     }
 
     pub fn route(&self, id: RouteId) -> Option<&Route> {
@@ -418,6 +428,11 @@ impl Program {
 
     pub fn call(&self, id: CallId) -> Option<&Call> {
         self.calls.get(id.0 as usize)
+    }
+
+    /// Whether the script calls the function of a module (an index in the catalogue).
+    pub fn calls(&self, module: u16, function: &str) -> bool {
+        self.calls.iter().any(|c| c.module == module && c.name == function)
     }
 
     /// The last value of a global, `None` when the script does not set it.

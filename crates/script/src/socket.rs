@@ -87,8 +87,8 @@ fn option<'a>(
         "frag" => socket.frag = true,
         "reuse_port" => socket.reuse_port = true,
         "accept_subdomain" => socket.accept_subdomain = true,
-        "use_auto_scaling_profile"
-        | "allow_proxy_protocol"
+        "use_auto_scaling_profile" => drop(value()?),
+        "allow_proxy_protocol"
         | "allow-proxy-protocol"
         | "allow_proxy"
         | "send_proxy_protocol"

@@ -41,6 +41,8 @@ pub(crate) struct Params {
     pub(crate) auto_100trying: bool,
     pub(crate) onreply_avps: bool,
     pub(crate) stats: bool,
+    /// A 503 goes upstream as it is (`disable_503_translation`).
+    pub(crate) keeps_503: bool,
 }
 
 impl Params {
@@ -67,6 +69,7 @@ impl Params {
             auto_100trying: on("auto_100trying"),
             onreply_avps: on("onreply_avp_mode"),
             stats: on("enable_stats"),
+            keeps_503: build.global_int("disable_503_translation").is_some_and(|n| n != 0),
         })
     }
 }

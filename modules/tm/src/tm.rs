@@ -216,6 +216,18 @@ impl Module for Tm {
         }
     }
 
+    /// A request gets its transaction; an ACK has none and waits without, as a reply does.
+    fn begin_async(&self, cx: &mut Cx<'_>, ctx: &mut Ctx) -> Option<Result<bool, String>> {
+        if ctx.msg.is_reply() || ctx.msg.method() == Method::Ack {
+            return Some(Ok(true));
+        }
+        Some(match self.begin(cx, ctx) {
+            Begun::New(_) | Begun::Existing(_) => Ok(true),
+            Begun::Retransmission | Begun::Refused => Ok(false),
+            Begun::Failed => Err("async() could not make a transaction".into()),
+        })
+    }
+
     fn request_ended(&self, cx: &mut Cx<'_>, ctx: &mut Ctx) {
         let slot = cx.slot;
         let Some(tx) = ctx.section::<Section>(slot).and_then(|section| section.tx.clone()) else {

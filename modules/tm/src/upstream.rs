@@ -48,10 +48,11 @@ impl Tm {
         let view = decided.branch.and_then(|branch| record.machine.branch(branch));
         let received = view.map(|v| v.reply.clone()).filter(|bytes| !bytes.is_empty());
         // RFC 3261 16.7 step 6: a 503 says that this node serves nobody, which is not so.
-        let code = if decided.code == 503 { 500 } else { decided.code };
+        let hides = decided.code == 503 && !self.params.keeps_503;
+        let code = if hides { 500 } else { decided.code };
         match received.and_then(|bytes| Message::parse(bytes).ok()) {
             Some(reply) => {
-                let bytes = best_reply(record, &reply, decided);
+                let bytes = best_reply(record, &reply, decided, hides);
                 self.relay(cx, tx.id, record, code, bytes);
             }
             None => {
@@ -96,9 +97,9 @@ fn take_back(record: &mut Record, ctx: Ctx) {
 }
 
 /// The winner as it goes upstream: 503 as 500, challenges of all branches together.
-fn best_reply(record: &Record, reply: &Message, decided: Decided) -> Bytes {
+fn best_reply(record: &Record, reply: &Message, decided: Decided, hides: bool) -> Bytes {
     let mut edits = Edits::new();
-    if decided.code == 503 {
+    if hides {
         edits.set_first_line(reply, &b"SIP/2.0 500 Server Internal Error"[..]);
     }
     if matches!(decided.code, 401 | 407) {

@@ -52,6 +52,10 @@ impl World {
                 let found = self.running(of).and_then(|host| host.disk.read(&name));
                 self.deliver(of, 0, Input::FileRead { token, result: Ok(found) });
             }
+            Effect::LoadScript { request } => {
+                let result = Err("the scripts of the simulation stay as they are".to_owned());
+                self.deliver(of, 0, Input::ScriptLoaded { request, result });
+            }
             Effect::WriteFile { token, name, bytes } => self.write_file(of, token, name, bytes),
             Effect::Notify { to, payload } => {
                 self.trace.feed(self.now, b'n', &payload);

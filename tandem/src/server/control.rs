@@ -292,6 +292,11 @@ impl<'a> Control<'a> {
                 let result = self.state.read(&name).map(|b| b.map(Bytes::from));
                 self.ready.push(Input::FileRead { token, result });
             }
+            Effect::LoadScript { request } => {
+                let running = self.shared.node.script();
+                let result = crate::script::reload(&self.shared.script, &running.program);
+                self.ready.push(Input::ScriptLoaded { request, result });
+            }
             Effect::WriteFile { token, name, bytes } => {
                 let result = self.state.write(&name, &bytes);
                 self.ready.push(Input::FileWritten { token, result });

@@ -24,6 +24,8 @@ use crate::script;
 /// What every thread of the server has.
 struct Shared {
     node: Arc<Node>,
+    /// The script's main file.
+    script: PathBuf,
     clock: Clock,
     sockets: udp::SocketTable,
 }
@@ -60,7 +62,7 @@ fn start(file: &Path, state_dir: Option<PathBuf>) -> Result<(), String> {
     let node = node.ok_or_else(|| format!("tandem: {} was not started", file.display()))?;
     let state = files::StateDir::choose(&node, state_dir);
     let sockets = udp::SocketTable::open(&node, workers)?;
-    let shared = Arc::new(Shared { node, clock, sockets });
+    let shared = Arc::new(Shared { node, script: file.to_path_buf(), clock, sockets });
     control::run(&shared, workers, chance, &state, begun)
 }
 

@@ -1,8 +1,12 @@
 //! The globals of a script. Every one in this table is read by the code that its help names.
 
+mod moot;
+mod names;
+mod script;
+
 use tandem_script::sig::{ParamKind, ParamSig};
 
-use crate::table::moot;
+use crate::table::{count, join, moot};
 
 const fn global(
     name: &'static str,
@@ -14,7 +18,12 @@ const fn global(
     ParamSig { name, kind, default, multiple: false, old_names, check: None, moot: None, help }
 }
 
-pub(super) const GLOBALS: &[ParamSig] = &[
+/// All of them.
+pub(super) static ALL: [ParamSig; count(PARTS)] = join(PARTS);
+
+const PARTS: &[&[ParamSig]] = &[GLOBALS, names::GLOBALS, script::GLOBALS, moot::GLOBALS];
+
+const GLOBALS: &[ParamSig] = &[
     global(
         "log_level",
         ParamKind::Int,
@@ -66,9 +75,5 @@ pub(super) const GLOBALS: &[ParamSig] = &[
         &[],
         "Folder of modules; they are built in, so that nothing is searched.",
     ),
-    moot("tcp_workers", ParamKind::IntOrStr, "no worker ever waits: there is nothing to tune"),
-    moot("timer_workers", ParamKind::IntOrStr, "no worker ever waits: there is nothing to tune"),
-    moot("auto_aliases", ParamKind::Int, "addresses are not looked up backwards"),
-    moot("xlog_level", ParamKind::Int, "every line has a level of its own"),
     moot("syslog_enabled", ParamKind::Int, "lines go to standard error"),
 ];

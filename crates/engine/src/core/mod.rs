@@ -33,7 +33,7 @@ pub static CORE: ModuleDef = ModuleDef {
     name: "core",
     help: "What a script has without loading anything.",
     dependencies: &[],
-    params: globals::GLOBALS,
+    params: &globals::ALL,
     functions: FUNCTIONS,
     variables: variables::VARIABLES,
     mi: &mi::COMMANDS,

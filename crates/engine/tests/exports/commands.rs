@@ -42,6 +42,14 @@ pub(super) const CHECKS: &[Check] = &[
         assert!(all.as_array().unwrap().contains(&json!("core:which")));
         assert_eq!(ask(&mut node, "which", json!(["nosuch"]))["code"], 404);
     }),
+    ("mi core:reload_routes", || {
+        let mut node = node("", "xlog(\"old\");");
+        node.script = node.script.replace("old", "new");
+        assert_eq!(ask(&mut node, "core:reload_routes", Json::Null), "OK");
+        node.logs();
+        node.udp(PHONE, REQUEST);
+        assert_eq!(node.logs().pop().unwrap().1, "new");
+    }),
     ("mi core:help", || {
         let help = ask(&mut node("", "exit;"), "help", json!(["uptime"]));
         assert_eq!(help["Exported by"], "core");

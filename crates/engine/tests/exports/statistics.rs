@@ -19,7 +19,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 pub(super) fn counters() {
-    let mut node = node("", "exit;");
+    let mut node = node("disable_stateless_fwd=no", "exit;");
     let reply = |vias: &str| {
         format!(
             "SIP/2.0 200 OK\n{vias}From: <sip:a@a>;tag=f\nTo: <sip:b@b>;tag=t\nCall-ID: c\n\

@@ -101,7 +101,7 @@ impl Lower<'_> {
         }
         let id = CallId(self.program.calls.len() as u32);
         let place = self.place(call.name.span);
-        self.program.calls.push(Call { id, module, function, place, args });
+        self.program.calls.push(Call { id, module, function, name: sig.name, place, args });
         Some((id, sig.async_use))
     }
 

@@ -15,6 +15,20 @@ use crate::source::Span;
 /// Modules that went into the core.
 const BUILT_IN: &[&str] = &["event_route"];
 
+/// Globals of before 3.0 that no list of the field names any more.
+const OLDEST: &[&str] = &["port", "maxbuffersize", "udp_mtu", "syn_branch", "memory_debug"];
+
+/// What to do about a global that is gone.
+fn older_help(name: &str) -> &'static str {
+    match name {
+        "port" => "remove the line and write the port behind the address: socket = udp:HOST:PORT",
+        "fork" => "remove the line: the node stays in the foreground, -F or not",
+        "disable_tcp" => "remove the line: without the module proto_tcp there is no TCP",
+        "disable_tls" => "remove the line: without the module proto_tls there is no TLS",
+        _ => "remove the line",
+    }
+}
+
 impl Lower<'_> {
     pub(super) fn config(&mut self, items: &[Item]) {
         for item in items {
@@ -71,7 +85,12 @@ impl Lower<'_> {
                 return Some((sig, true));
             }
             let text = format!("`{}` is a global of older versions and has no effect", name.name);
-            self.note("N0222", name.span, text).help = Some("remove the line".to_owned());
+            self.note("N0222", name.span, text).help = Some(older_help(&name.name).to_owned());
+            return None;
+        }
+        if OLDEST.contains(&&*name.name) {
+            let text = format!("`{}` is a global of older versions and has no effect", name.name);
+            self.note("N0222", name.span, text).help = Some(older_help(&name.name).to_owned());
             return None;
         }
         let yet = known.module("core").is_some_and(|m| m.params.contains(&&*name.name));
@@ -185,7 +204,8 @@ impl Lower<'_> {
         }
         self.loaded.push(module);
         let place = self.place(path.span);
-        self.program.modules.push(LoadedModule { module, span: path.span, place });
+        let name = modules.get(index).map_or("", |m| m.name);
+        self.program.modules.push(LoadedModule { module, name, span: path.span, place });
     }
 
     fn modparam(&mut self, module: &Text, param: &Text, value: &GlobalValue) {
@@ -282,6 +302,8 @@ impl Lower<'_> {
         self.program.modparams.push(ModParam {
             module,
             param,
+            module_name: sig.name,
+            name: row.name,
             value: setting,
             span,
             place,

@@ -28,9 +28,14 @@ pub(crate) fn lower(
     items: &[Item],
     map: &SourceMap,
     catalogue: &Catalogue<'_>,
+    before: Option<&Program>,
     diags: &mut Vec<Diag>,
 ) -> Program {
     let mut program = Program { while_loops_max: WHILE_LOOPS, ..Program::default() };
+    if let Some(before) = before {
+        program.message_flags.clone_from(&before.message_flags);
+        program.branch_flags.clone_from(&before.branch_flags);
+    }
     program.files = map.files.iter().map(|f| f.name.clone()).collect();
     let mut lower = Lower {
         map,
@@ -189,7 +194,7 @@ impl<'a> Lower<'a> {
             None => 0,
         };
         let place = self.place(block.head);
-        self.program.routes.push(Route { kind, name, interval_s, place, entry: 0 });
+        self.program.routes.push(Route { kind, name, interval_s, place, entry: 0, gone: false });
         self.heads.push(block.head);
     }
 

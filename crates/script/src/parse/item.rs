@@ -103,6 +103,12 @@ impl Parser<'_> {
             }
             _ => self.raw_value()?,
         };
+        if self.is_word("use_auto_scaling_profile") {
+            let span = self.advance();
+            let profile = self.ident("the name of a profile")?;
+            let text = "auto scaling has no meaning here: no worker ever waits";
+            self.diags.push(Diag::note("N0222", span.to(profile.span), text));
+        }
         let extra = !self.at_end() && !self.token(0).is_some_and(|t| t.first) && !self.is(";");
         if extra {
             let rest = self.raw_value()?;

@@ -59,6 +59,14 @@ pub(super) fn resume<H: Host + ?Sized>(
             continue_in(program, run, route, rc);
             Flow::Next
         }
+        Pending::Launch(Some(route)) => {
+            continue_in(program, run, route, rc);
+            Flow::Next
+        }
+        Pending::Launch(None) => {
+            run.rc = rc;
+            Flow::Stop(done(run, End::Fell))
+        }
     };
     match flow {
         Flow::Next => self::run(program, run, host),
@@ -129,9 +137,9 @@ fn plain<H: Host + ?Sized>(program: &Program, run: &mut RunState, op: Op, host: 
         }
         Op::Pop => drop(run.stack.pop()),
         Op::Xlog(level, format) => {
-            if host.logs(level) {
+            if host.xlogs(level) {
                 let line = format_text(program, run, format, host);
-                host.log(level, &line, run.place(program));
+                host.xlog(level, &line, run.place(program));
             }
             run.rc = 1;
         }

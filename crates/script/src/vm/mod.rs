@@ -87,6 +87,8 @@ enum Pending {
     Nothing,
     Call,
     Async(RouteId),
+    /// A function that `launch()` started beside the script, and the route behind it.
+    Launch(Option<RouteId>),
 }
 
 /// A stack cell. An integer literal has no text, an integer from a variable has.
@@ -119,6 +121,14 @@ impl RunState {
         let mut run = Self { rc: 1, steps: STEPS_MAX, ..Self::default() };
         run.enter(program, route, SmallVec::from(params));
         run
+    }
+
+    /// What `launch()` starts: it waits for its function, then `route` runs with `text` as
+    /// `$param(1)`; to be given to [`resume`].
+    pub fn launched(route: Option<RouteId>, text: Option<Bytes>) -> Self {
+        let named = text.map(|t| (Bytes::from_static(b"1"), Value::Str(t))).into_iter().collect();
+        let pending = Pending::Launch(route);
+        Self { rc: 1, steps: STEPS_MAX, pending, named, ..Self::default() }
     }
 
     /// Named parameters of an event: `$param(name)`.

@@ -11,14 +11,14 @@ use tandem_engine::catalogue::Modules;
 use tandem_engine::core::CORE;
 use tandem_engine::module::{Cx, Module, ModuleDef, Timer};
 use tandem_engine::table::function;
-use tandem_engine::testing::TestNode;
+use tandem_engine::testing::{TestNode, WAITING};
 use tandem_proto_udp::MODULE as PROTO_UDP;
 use tandem_script::host::Called;
 use tandem_script::sig::Routes;
 use tandem_signaling::MODULE as SIGNALING;
 use tandem_tm::MODULE as TM;
 
-pub(crate) const MODULES: Modules = &[&CORE, &PROTO_UDP, &TM, &WAIT, &SIGNALING];
+pub(crate) const MODULES: Modules = &[&CORE, &PROTO_UDP, &TM, &WAIT, &SIGNALING, &WAITING];
 
 pub(crate) const CALLER: &str = "127.0.0.9:5060";
 pub(crate) const CALLEE: &str = "127.0.0.2:5060";
@@ -55,7 +55,7 @@ impl Module for Wait {
 pub(crate) fn node_with(params: &str, routes: &str) -> TestNode {
     let script = format!(
         "socket=udp:127.0.0.1:5060\nlog_level=4\nloadmodule \"proto_udp.so\"\n\
-         loadmodule \"tm.so\"\nloadmodule \"wait.so\"\n\
+         loadmodule \"tm.so\"\nloadmodule \"wait.so\"\nloadmodule \"waiting.so\"\n\
          loadmodule \"signaling.so\"\n{params}\n{routes}"
     );
     TestNode::new(&script, MODULES)

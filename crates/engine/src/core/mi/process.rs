@@ -15,6 +15,13 @@ pub(super) const COMMANDS: &[MiDef] = &[
     command("core:version", &["version"], &[&[]], "The version of the node.", version),
     command("core:arg", &["arg"], &[&[]], "The command line.", arg),
     command("core:which", &["which"], &[&[], COMMAND], "The commands the node knows.", which),
+    command(
+        "core:reload_routes",
+        &["reload_routes"],
+        &[&[]],
+        "Reads the script again and takes its routes.",
+        crate::script::reload_routes,
+    ),
     command("core:help", &["help"], &[&[], MI_CMD], "What a command does.", help),
     command("core:log_level", &["log_level"], &[&[], LEVEL], "Reads or sets log_level.", log_level),
 ];

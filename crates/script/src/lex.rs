@@ -1,7 +1,8 @@
 //! Text to tokens, includes resolved on the way.
 
 use crate::diag::Diag;
-use crate::source::{Loader, SourceMap, Span};
+use crate::preprocessed;
+use crate::source::{Loaded, Loader, SourceMap, Span};
 
 /// Files within files.
 const INCLUDE_DEPTH_MAX: usize = 50;
@@ -48,10 +49,12 @@ pub(crate) fn tokens(
 ) -> Vec<Token> {
     let mut out = Vec::new();
     match files.load(main, None) {
-        Ok(loaded) => match map.add(loaded.name, loaded.text, None) {
-            Some(file) => {
+        Ok(loaded) => match parts(loaded, map) {
+            Some(parts) => {
                 let mut lexer = Lexer { files, map, diags, out: &mut out, endless: false };
-                lexer.file(file, 0);
+                for file in parts {
+                    lexer.file(file, 0);
+                }
                 if lexer.endless {
                     // What was read so many times over would only repeat its own mistakes.
                     out.clear();
@@ -64,9 +67,19 @@ pub(crate) fn tokens(
             diags.push(Diag::error("E0001", Span::default(), message));
         }
     }
-    let end = map.files.first().map_or(0, |f| f.base + f.text.len() as u32);
+    // A script that a preprocessor wrote ends with its last part.
+    let main = |f: &&crate::source::SourceFile| f.included_at.is_none();
+    let end = map.files.iter().rev().find(main).map_or(0, |f| f.base + f.text.len() as u32);
     out.push(Token { tok: Tok::Eof, span: Span { lo: end, hi: end }, first: true });
     out
+}
+
+/// The main file; several parts if a preprocessor wrote it.
+fn parts(loaded: Loaded, map: &mut SourceMap) -> Option<Vec<usize>> {
+    if preprocessed::is(&loaded.text) {
+        return preprocessed::split(&loaded.name, &loaded.text, map);
+    }
+    map.add(loaded.name, loaded.text, None).map(|file| vec![file])
 }
 
 fn too_much(span: Span) -> Diag {

@@ -23,6 +23,7 @@ mod lex;
 mod lower;
 mod nearest;
 mod parse;
+mod preprocessed;
 mod pv;
 mod reload;
 mod socket;

@@ -39,6 +39,8 @@ pub struct SourceFile {
     pub base: u32,
     /// The `include_file` directive, `None` for the main file.
     pub included_at: Option<Span>,
+    /// Lines of the file that come before this text: it is a later part of it.
+    pub lines_before: u32,
     line_starts: Vec<u32>,
 }
 
@@ -73,7 +75,8 @@ impl SourceMap {
         line_starts.extend(
             text.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i as u32 + 1),
         );
-        self.files.push(SourceFile { name, text, base: base as u32, included_at, line_starts });
+        let (base, lines_before) = (base as u32, 0);
+        self.files.push(SourceFile { name, text, base, included_at, lines_before, line_starts });
         Some(self.files.len() - 1)
     }
 
@@ -99,12 +102,13 @@ impl SourceMap {
         let start = line.checked_sub(1).and_then(|l| file.line_starts.get(l)).copied().unwrap_or(0);
         let before = file.text.get(start as usize..local as usize).unwrap_or(&[]);
         let column = String::from_utf8_lossy(before).chars().count() as u32 + 1;
-        Position { file: index, line: line as u32, column }
+        Position { file: index, line: line as u32 + file.lines_before, column }
     }
 
     /// The text of a line (1-based) without its line end, and the offset of its first byte.
     pub fn line(&self, file: usize, line: u32) -> (&[u8], u32) {
         let Some(f) = self.files.get(file) else { return (&[], 0) };
+        let line = line.saturating_sub(f.lines_before);
         let start = f.line_starts.get(line.saturating_sub(1) as usize).copied().unwrap_or(0);
         let end = f.line_starts.get(line as usize).map_or(f.text.len(), |e| *e as usize - 1);
         let text = f.text.get(start as usize..end).unwrap_or(&[]);

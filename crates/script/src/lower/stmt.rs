@@ -19,6 +19,18 @@ const LEVELS: &[(&str, i32)] = &[
 ];
 const L_DBG: i32 = 4;
 
+/// Spellings of levels that are understood.
+fn older_level(name: &str) -> Option<(&'static str, i32)> {
+    let name = match name.to_ascii_uppercase().as_str() {
+        "L_WARNING" => "L_WARN",
+        "L_ERROR" => "L_ERR",
+        "L_CRITICAL" => "L_CRIT",
+        "L_DEBUG" => "L_DBG",
+        other => LEVELS.iter().map(|l| l.0).find(|n| *n == other)?,
+    };
+    LEVELS.iter().find(|l| l.0 == name).copied()
+}
+
 impl Lower<'_> {
     pub(super) fn stmts(&mut self, stmts: &[Stmt]) {
         let mut ended: Option<&Stmt> = None;
@@ -288,6 +300,13 @@ impl Lower<'_> {
                 let name = text.lossy();
                 match LEVELS.iter().find(|(n, _)| *n == name) {
                     Some((_, level)) => *level,
+                    None if older_level(&name).is_some() => {
+                        let (name, level) = older_level(&name).unwrap_or(("L_NOTICE", 2));
+                        let message = "an older spelling of a log level";
+                        self.note("N0265", text.span, message).help =
+                            Some(format!("write \"{name}\""));
+                        level
+                    }
                     None => {
                         let near = nearest(&name, LEVELS.iter().map(|l| l.0));
                         let message = format!("unknown log level `{name}`");

@@ -11,9 +11,39 @@ use crate::source::Span;
 /// Operators in a row; the tree leans to the left and is walked recursively.
 const CHAIN_MAX: usize = 200;
 
+#[derive(Clone, Copy)]
 enum Infix {
     Logic(LogicOp),
     Arith(ArithOp),
+}
+
+impl Infix {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Logic(LogicOp::And) => "&&",
+            Self::Logic(LogicOp::Or) => "||",
+            Self::Arith(ArithOp::Add) => "+",
+            Self::Arith(ArithOp::Sub) => "-",
+            Self::Arith(ArithOp::Mul) => "*",
+            Self::Arith(ArithOp::Div) => "/",
+            Self::Arith(ArithOp::Mod) => "%",
+            Self::Arith(ArithOp::And) => "&",
+            Self::Arith(ArithOp::Or) => "|",
+            Self::Arith(ArithOp::Xor) => "^",
+            Self::Arith(ArithOp::Shl) => "<<",
+            Self::Arith(ArithOp::Shr) => ">>",
+        }
+    }
+
+    /// How tightly the operator binds in other languages, among those of its level here.
+    fn elsewhere(self) -> u8 {
+        match self {
+            Self::Logic(LogicOp::Or) | Self::Arith(ArithOp::Add | ArithOp::Sub | ArithOp::Or) => 1,
+            Self::Arith(ArithOp::And) => 3,
+            Self::Arith(ArithOp::Shl | ArithOp::Shr) => 4,
+            _ => 2,
+        }
+    }
 }
 
 impl Parser<'_> {
@@ -22,6 +52,7 @@ impl Parser<'_> {
     pub(super) fn expr(&mut self, level: u8) -> Option<Expr> {
         let mut left = self.deeper(Self::primary)?;
         let mut chain = 0;
+        let mut loosest: Option<Infix> = None;
         while let Some((infix, of_level)) = self.infix().filter(|(_, l)| *l >= level) {
             chain += 1;
             if chain > CHAIN_MAX {
@@ -30,8 +61,16 @@ impl Parser<'_> {
                 self.diags.push(Diag::error("E0104", span, text));
                 return None;
             }
-            self.advance();
+            let before = loosest.filter(|l| l.elsewhere() < infix.elsewhere());
+            let op = self.advance();
             let right = self.expr(of_level + 1)?;
+            if let Some(before) = before {
+                self.surprise(before, infix, op, left.span);
+            }
+            let looser = loosest.is_none_or(|l| infix.elsewhere() < l.elsewhere());
+            loosest = if looser { Some(infix) } else { loosest };
+            // Said once for a chain.
+            loosest = if before.is_some() { Some(infix) } else { loosest };
             let span = left.span.to(right.span);
             let (left_box, right_box) = (Box::new(left), Box::new(right));
             let kind = match infix {
@@ -41,6 +80,16 @@ impl Parser<'_> {
             left = Expr { kind, span };
         }
         Some(left)
+    }
+
+    /// `a || b && c` is `(a || b) && c` here.
+    fn surprise(&mut self, before: Infix, op: Infix, at: Span, left: Span) {
+        let (before, op) = (before.text(), op.text());
+        let text = format!("`{before}` and `{op}` go from left to right, whichever comes first");
+        let diag = Diag::note("N0118", at, text)
+            .related(left, format!("so this is what `{op}` takes as its left side"))
+            .help("write the parentheses that you mean");
+        self.diags.push(diag);
     }
 
     fn infix(&self) -> Option<(Infix, u8)> {

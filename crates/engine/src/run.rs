@@ -425,14 +425,6 @@ impl Call<'_, '_, '_> {
         key
     }
 
-    /// The variable that an argument names, for [`Cx::set_suspended`].
-    pub fn variable(&self, index: usize) -> Option<VarId> {
-        match self.args.get(index)? {
-            ArgValue::Var(var) => Some(*var),
-            _ => None,
-        }
-    }
-
     /// Reads a variable that an argument names.
     pub fn get_var(&mut self, index: usize) -> Value {
         let Some(ArgValue::Var(var)) = self.args.get(index) else { return Value::Null };
@@ -456,7 +448,7 @@ impl Call<'_, '_, '_> {
 
     /// Reads a variable that a parameter names.
     pub fn read(&mut self, var: VarId) -> Value {
-        self.running.get(var, &mut RunHost { cx: self.cx, ctx: self.ctx })
+        self.running.get(var, &mut host(self.cx, self.ctx, self.running.program))
     }
 
     /// Writes a variable that an argument names.
@@ -471,16 +463,6 @@ impl Cx<'_> {
     /// Continues a suspended run after this step.
     pub fn resume(&mut self, run: u64, code: i32) {
         self.worker.add_job(Job::Resume { run, code });
-    }
-
-    /// Writes a variable that an argument of the suspended call names, before [`Cx::resume`].
-    pub fn set_suspended(&mut self, run: u64, var: VarId, value: Value) -> Result<(), String> {
-        let Some(mut it) = self.node.suspended.lock().remove(&run) else { return Ok(()) };
-        let program = Arc::clone(&it.program);
-        let mut host = host(self, &mut it.ctx, &program);
-        let set = vm::assign_var(&program, &mut it.run, var, Assign::Set, value, &mut host);
-        self.node.suspended.lock().insert(run, it);
-        set
     }
 
     /// Changes the context of a run that waits, e.g. to store a result.
@@ -510,8 +492,8 @@ impl Cx<'_> {
     /// If the variable cannot have this value.
     pub fn assign_suspended(&mut self, run: u64, var: VarId, value: Value) -> Result<(), String> {
         let Some(mut waiting) = self.node.suspended.lock().remove(&run) else { return Ok(()) };
-        let program = Arc::clone(&self.node.program);
-        let mut host = RunHost { cx: self, ctx: &mut waiting.ctx };
+        let program = Arc::clone(&waiting.program);
+        let mut host = host(self, &mut waiting.ctx, &program);
         let how = Assign::Set;
         let result = vm::assign_var(&program, &mut waiting.run, var, how, value, &mut host);
         self.node.suspended.lock().insert(run, waiting);

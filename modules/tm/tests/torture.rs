@@ -11,11 +11,8 @@ use tandem_engine::catalogue::Modules;
 use tandem_engine::testing::TestNode;
 use tandem_sip::{HeaderName, Message};
 
-static MODULES: Modules = &[
-    &tandem_engine::core::CORE,
-    &tandem_proto_udp::MODULE,
-    &tandem_tm::MODULE,
-];
+static MODULES: Modules =
+    &[&tandem_engine::core::CORE, &tandem_proto_udp::MODULE, &tandem_tm::MODULE];
 const SCRIPT: &str = "socket=udp:127.0.0.1:5060\nloadmodule \"proto_udp.so\"\n\
      loadmodule \"tm.so\"\n\
      route { $du = \"sip:127.0.0.8\"; t_relay(); }";

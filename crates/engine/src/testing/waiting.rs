@@ -52,7 +52,7 @@ fn wait(call: &mut Call<'_, '_, '_>) -> Called {
         return Called::Returned(-1);
     };
     let run = call.suspend();
-    state.0.lock().push((run, ms, call.variable(1)));
+    state.0.lock().push((run, ms, call.var(1)));
     let at = call.cx.now.mono_ns + u64::from(ms.unsigned_abs()) * MS;
     call.cx.set_timer(at, Timer { kind: 0, id: run });
     Called::Suspended
@@ -72,7 +72,7 @@ impl Module for Waiting {
         let (run, ms, out) = waiting.swap_remove(at);
         drop(waiting);
         if let Some(var) = out {
-            let _ = cx.set_suspended(run, var, Value::Int(ms));
+            let _ = cx.assign_suspended(run, var, Value::Int(ms));
         }
         cx.resume(run, ms);
     }

@@ -94,13 +94,16 @@ fn old(list: &[FlagSig], text: &str) -> Option<Parsed> {
     }
     let mut flags = FlagSet::default();
     let mut rest = text.trim();
-    while let Some(letter) = rest.chars().next() {
-        let (head, tail) = rest.split_at(letter.len_utf8());
-        let index = list.iter().position(|f| f.old == head)?;
+    while !rest.is_empty() {
+        // `p` and `p0` may both be there: the longer one is meant.
+        let fitting = list.iter().enumerate().filter(|(_, f)| {
+            f.old.starts_with(|c: char| c.is_ascii_alphabetic()) && rest.starts_with(f.old)
+        });
+        let (index, found) = fitting.max_by_key(|(_, f)| f.old.len())?;
+        let tail = rest.get(found.old.len()..)?;
         rest = tail;
         if list.get(index)?.takes_value {
-            let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-            let (value, tail) = rest.split_at(end);
+            let (value, tail) = old_value(rest);
             if value.is_empty() {
                 return None;
             }
@@ -111,6 +114,19 @@ fn old(list: &[FlagSig], text: &str) -> Option<Parsed> {
     }
     let modern = Some(spelled(list, &flags));
     Some(Parsed { flags, modern })
+}
+
+/// The value behind a letter: digits, `/expression/` or `<parameter>`.
+fn old_value(rest: &str) -> (&str, &str) {
+    let closing = match rest.chars().next() {
+        Some('/') => '/',
+        Some('<') => '>',
+        _ => {
+            return rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len()));
+        }
+    };
+    let end = rest.get(1..).and_then(|inner| inner.find(closing));
+    rest.split_at(end.map_or(0, |at| at + 2))
 }
 
 fn spelled(list: &[FlagSig], flags: &FlagSet) -> String {
@@ -143,6 +159,9 @@ mod tests {
     fn old_letters_and_masks_name_the_new_spelling() {
         let old = parse(LIST, "rc3").expect("letters");
         assert_eq!(old.modern.as_deref(), Some("no-reply,max-contacts=3"));
+        let texts = parse(LIST, "c<x>rc/a b/").expect("delimited values");
+        assert_eq!(texts.flags.values[..], [(1, "<x>".to_owned()), (1, "/a b/".to_owned())]);
+        assert!(parse(LIST, "c<x").is_err() && parse(LIST, "c/").is_err());
         let mask = parse_mask(LIST, 3).expect("mask");
         assert_eq!(mask.modern.as_deref(), Some("private-contact,diff-ip"));
         assert!(parse_mask(LIST, 8).is_none());

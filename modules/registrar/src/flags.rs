@@ -134,6 +134,7 @@ pub(crate) const LOOKUP: &[FlagSig] = &[
     valued("ua-filtering", "u", "Only contacts whose User-Agent matches the expression."),
     flag("case-insensitive", "i", "For ua-filtering."),
     flag("extended-regexp", "e", "For ua-filtering; expressions always are."),
+    flag("global", "g", "Contacts of the other sites of a federation too; without one: nothing."),
     valued("max-ping-latency", "y", "Microseconds; slower contacts are left out."),
     flag("sort-by-latency", "Y", "Contacts in order of ping latency."),
 ];
@@ -154,7 +155,7 @@ impl LookupFlags {
     /// # Errors
     /// The flag whose value cannot be read.
     pub(crate) fn read(set: &FlagSet) -> Result<Self, &'static str> {
-        let latency_max_us = match set.value(7) {
+        let latency_max_us = match set.value(8) {
             None => None,
             Some(value) => Some(value.parse().map_err(|_| "max-ping-latency")?),
         };
@@ -172,7 +173,7 @@ impl LookupFlags {
             filters_methods: set.has(3),
             user_agent,
             latency_max_us,
-            sorts_by_latency: set.has(8),
+            sorts_by_latency: set.has(9),
         })
     }
 }

@@ -4,12 +4,13 @@
 //!
 //! Where to look: `request` reads a REGISTER; `save` carries it out and `reply` answers it;
 //! `lookup` finds where to send a request; `query` holds the smaller functions; `aor` says what
-//! the key of an AoR is; `flags` the names that `save` and `lookup` take.
+//! the key of an AoR is; `flags` the names that `save` and `lookup` take; `push` is RFC 8599.
 
 mod aor;
 mod flags;
 mod lookup;
 mod params;
+mod push;
 mod query;
 mod reply;
 mod request;

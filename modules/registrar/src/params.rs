@@ -4,6 +4,8 @@ use bytes::Bytes;
 use tandem_engine::module::{Build, BuildError};
 use tandem_script::sig::{ParamKind, ParamSig};
 
+use crate::push::Push;
+
 /// The parameters of the module, with what it needs of usrloc's.
 #[derive(Clone, Debug)]
 pub(crate) struct Params {
@@ -30,6 +32,8 @@ pub(crate) struct Params {
     pub(crate) max_aor_len: usize,
     pub(crate) max_contact_len: usize,
     pub(crate) allow_dup_cseq: bool,
+    /// `None`: pn_enable is 0.
+    pub(crate) push: Option<Push>,
     /// usrloc's.
     pub(crate) use_domain: bool,
 }
@@ -55,6 +59,7 @@ impl Default for Params {
             max_aor_len: 256,
             max_contact_len: 255,
             allow_dup_cseq: true,
+            push: None,
             use_domain: true,
         }
     }
@@ -125,7 +130,44 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int("max_aor_len", "256", "Longest AoR."),
     int("max_contact_len", "255", "Longest contact URI."),
     int("allow_dup_cseq", "1", "1: a REGISTER may repeat the CSeq of its Call-ID."),
+    ParamSig {
+        check: Some(check_no_gruu),
+        ..param("disable_gruu", ParamKind::Int, Some("1"), "1: no GRUU is given out.")
+    },
+    int("pn_enable", "0", "1: contacts may ask for push notifications (RFC 8599)."),
+    param("pn_providers", ParamKind::Str, None, "Push services that are taken, with commas."),
+    ParamSig {
+        check: Some(check_names),
+        ..param(
+            "pn_ct_match_params",
+            ParamKind::Str,
+            Some("pn-provider, pn-prid, pn-param"),
+            "URI parameters by which a push contact is known again.",
+        )
+    },
+    int(
+        "pn_pnsreg_interval",
+        "130",
+        "Seconds before its end at which a phone that is awake \
+        refreshes a push contact by itself (+sip.pnsreg).",
+    ),
+    int(
+        "pn_trigger_interval",
+        "120",
+        "Seconds before the end of a push contact at which \
+        E_UL_CONTACT_REFRESH is raised.",
+    ),
+    int("pn_enable_purr", "0", "1: push contacts get a name for their dialogs (+sip.pnspurr)."),
 ];
+
+fn check_no_gruu(text: &str) -> Result<(), String> {
+    (text.trim() != "0").then_some(()).ok_or_else(|| "GRUU is not in Tandem yet".into())
+}
+
+fn check_names(text: &str) -> Result<(), String> {
+    let has_one = text.split(',').any(|name| !name.trim().is_empty());
+    has_one.then_some(()).ok_or_else(|| "names of URI parameters are wanted".into())
+}
 
 impl Params {
     pub(crate) fn read(build: &Build<'_>, use_domain: bool) -> Result<Self, BuildError> {
@@ -159,7 +201,23 @@ impl Params {
             max_aor_len: length("max_aor_len")?,
             max_contact_len: length("max_contact_len")?,
             allow_dup_cseq: number("allow_dup_cseq")? != 0,
+            push: match number("pn_enable")? {
+                0 => None,
+                _ => Some(Push {
+                    providers: names(build.text("pn_providers").unwrap_or_default()),
+                    match_params: names(&text("pn_ct_match_params")),
+                    pnsreg_interval_s: number("pn_pnsreg_interval")?,
+                    trigger_interval_s: number("pn_trigger_interval")?,
+                    gives_purr: number("pn_enable_purr")? != 0,
+                }),
+            },
             use_domain,
         })
     }
+}
+
+/// `a, b` in its parts.
+fn names(list: &str) -> Vec<Box<[u8]>> {
+    let names = list.split(',').map(str::trim).filter(|n| !n.is_empty());
+    names.map(|n| n.as_bytes().into()).collect()
 }

@@ -9,6 +9,7 @@ use tandem_script::host::Called;
 use tandem_usrloc::store::{Contact, Q_UNSET};
 
 use crate::flags::SaveFlags;
+use crate::push::{Push, PushUse};
 use crate::request::{Refusal, Register};
 use crate::save::{count, shows_path};
 use crate::state::Registrar;
@@ -45,10 +46,23 @@ pub(crate) fn accept(
             headers.extend_from_slice(part);
         }
     }
+    if let Some(push) = &registrar.params.push {
+        write_push(&mut headers, push, answer);
+    }
     // A retransmission changes nothing, and must not be answered before its original is.
     let gated = registrar.usrloc.is_replicated() && !answer.register.is_query();
     send(call, 200, b"OK", &headers, if gated { Leave::Gated } else { Leave::Now });
     Called::Returned(1)
+}
+
+fn write_push(headers: &mut Vec<u8>, push: &Push, answer: &Answer<'_, '_>) {
+    let wanted = &answer.register.contacts;
+    let is_woken = |contact: &&Arc<Contact>| {
+        let mut woken = wanted.iter().filter(|w| w.push == PushUse::Woken);
+        woken.any(|w| w.uri == contact.uri())
+    };
+    let woken = answer.contacts.iter().filter(is_woken).map(|c| &**c);
+    push.write_caps(headers, wanted.iter().any(|w| w.push == PushUse::Asks), woken);
 }
 
 /// Answers with an error, and fails.

@@ -8,6 +8,7 @@ use tandem_usrloc::store::ALL_METHODS;
 
 use crate::flags::{PathMode, SaveFlags};
 use crate::params::Params;
+use crate::push::PushUse;
 
 /// Why a REGISTER is refused: the reply's code, and the text of P-Registrar-Error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,7 @@ impl Refusal {
             400 => b"Bad Request",
             420 => b"Bad Extension",
             503 => b"Service Unavailable",
+            555 => b"Push Notification Service Not Supported",
             _ => b"Server Internal Error",
         }
     }
@@ -40,6 +42,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) q: i16,
     pub(crate) instance: &'a [u8],
     pub(crate) methods: u32,
+    pub(crate) push: PushUse,
 }
 
 /// A REGISTER in its parts.
@@ -111,9 +114,7 @@ fn read_contact<'a>(
     chance: &mut Chance,
 ) -> Result<Wanted<'a>, Refusal> {
     let uri = contact.uri();
-    if Uri::parse(uri).is_err() {
-        return Err(Refusal::new(400, "Invalid Contact URI"));
-    }
+    let parsed = Uri::parse(uri).map_err(|_| Refusal::new(400, "Invalid Contact URI"))?;
     if uri.len() > params.max_contact_len {
         return Err(Refusal::new(400, "Contact URI too long"));
     }
@@ -124,8 +125,15 @@ fn read_contact<'a>(
         Err(_) => params.default_expires_s,
     };
     let methods = contact.params().value(b"methods").map(tokens_mask);
+    // Who goes may go whatever the service.
+    let push = match &params.push {
+        Some(push) if expires_s != 0 => push.of_contact(&parsed)?,
+        Some(push) => push.of_contact(&parsed).unwrap_or_default(),
+        None => PushUse::None,
+    };
     Ok(Wanted {
         uri,
+        push,
         expires_s: lifetime(expires_s, flags, params.expires_deviation_s, chance),
         q: q.map_or(params.default_q, |q| q as i16),
         instance: contact.instance().unwrap_or_default(),

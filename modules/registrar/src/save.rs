@@ -10,10 +10,12 @@ use tandem_script::host::{ArgValue, Called};
 use tandem_script::program::Ready;
 use tandem_sip::HeaderName;
 use tandem_usrloc::store::{
-    Change, Contact, Edit, FLAG_MEMORY_ONLY, NewContact, NotStored, Outcome, Why,
+    Change, Contact, Edit, FLAG_MEMORY_ONLY, FLAG_PUSH, Matching, NewContact, NotStored, Outcome,
+    Why,
 };
 
 use crate::flags::{PathMode, SAVE, SaveFlags};
+use crate::push::{Push, PushUse};
 use crate::reply::{self, Answer};
 use crate::request::{Refusal, Register, Wanted};
 use crate::stat;
@@ -26,6 +28,8 @@ struct Common {
     attr: Bytes,
     branch_flags: String,
     key_values: String,
+    /// How contacts that are woken by push notifications are found again.
+    push_matching: Option<Matching>,
 }
 
 /// What became of a REGISTER under the lock of its AoR.
@@ -78,7 +82,8 @@ pub(crate) fn save(call: &mut Call<'_, '_, '_>) -> Called {
     };
     let (verdict, _) = registrar.usrloc.edit(call.cx, &table, &aor, change);
     match verdict {
-        Ok(contacts) => {
+        Ok(mut contacts) => {
+            table.domain.sort(&mut contacts);
             let answer = Answer { contacts: &contacts, register: &register };
             reply::accept(call, &registrar, &flags, &answer)
         }
@@ -114,6 +119,7 @@ fn common(
         attr: avp_text(ctx, params.attr_avp.as_ref()).unwrap_or_default(),
         branch_flags: usrloc.flag_names(mask),
         key_values: key_values(call),
+        push_matching: params.push.as_ref().map(Push::matching),
     }
 }
 
@@ -183,6 +189,19 @@ impl Work<'_, '_> {
         Ok(self.listed(edit))
     }
 
+    /// How the contact that this one means is found.
+    fn matching(&self, wanted: &Wanted<'_>) -> &Matching {
+        match &self.common.push_matching {
+            Some(matching) if wanted.push == PushUse::Woken => matching,
+            _ => &self.flags.matching,
+        }
+    }
+
+    fn is_meant(&self, contact: &Contact) -> bool {
+        let mut wanted = self.register.contacts.iter();
+        wanted.any(|w| self.matching(w).matches(contact, w.uri, self.register.call_id))
+    }
+
     fn is_live(&self, contact: &Contact) -> bool {
         !contact.is_expired(self.now_s)
     }
@@ -201,7 +220,7 @@ impl Work<'_, '_> {
 
     fn judge(&self, edit: &Edit<'_>, wanted: &Wanted<'_>) -> Result<Step, Refusal> {
         let register = self.register;
-        let found = edit.find(&self.flags.matching, wanted.uri, register.call_id);
+        let found = edit.find(self.matching(wanted), wanted.uri, register.call_id);
         let Some(found) = found.filter(|c| self.is_live(c)) else {
             return Ok(if wanted.expires_s == 0 { Step::Nothing } else { Step::Insert });
         };
@@ -245,12 +264,7 @@ impl Work<'_, '_> {
         // What this request refreshes is not what it throws out.
         let refreshed = |id: u64| {
             let contact = edit.contacts().find(|c| c.id == id);
-            contact.is_some_and(|c| {
-                let wanted = self.register.contacts.iter();
-                wanted
-                    .into_iter()
-                    .any(|w| self.flags.matching.matches(c, w.uri, self.register.call_id))
-            })
+            contact.is_some_and(|c| self.is_meant(c))
         };
         let old = kept.iter().map(|(_, id)| *id).filter(|id| !refreshed(*id));
         let dropped: SmallVec<[u64; 4]> = old.take(too_many).collect();
@@ -280,11 +294,11 @@ impl Work<'_, '_> {
             last_modified_s: self.now_s,
             cseq: register.cseq,
             q: wanted.q,
-            flags: if self.flags.memory_only { FLAG_MEMORY_ONLY } else { 0 },
+            flags: self.flag_bits(wanted),
             methods: wanted.methods,
             id: None,
         };
-        match edit.apply(Change::Put { contact, matching: &self.flags.matching }) {
+        match edit.apply(Change::Put { contact, matching: self.matching(wanted) }) {
             Outcome::Ignored(Why::NotStored(NotStored::TooMany)) => Err(TOO_MANY),
             Outcome::Ignored(Why::NotStored(NotStored::TooLong)) => {
                 Err(Refusal::new(400, "Contact too long"))
@@ -296,12 +310,14 @@ impl Work<'_, '_> {
 
     /// The contacts that the reply lists.
     fn listed(&self, edit: &Edit<'_>) -> SmallVec<[Arc<Contact>; 2]> {
-        let is_mine = |contact: &Contact| {
-            let mut wanted = self.register.contacts.iter();
-            wanted.any(|w| self.flags.matching.matches(contact, w.uri, self.register.call_id))
-        };
         let live = edit.contacts().filter(|c| self.is_live(c));
-        live.filter(|c| !self.flags.only_request || is_mine(c)).cloned().collect()
+        live.filter(|c| !self.flags.only_request || self.is_meant(c)).cloned().collect()
+    }
+
+    fn flag_bits(&self, wanted: &Wanted<'_>) -> u32 {
+        let memory = if self.flags.memory_only { FLAG_MEMORY_ONLY } else { 0 };
+        let push = if wanted.push == PushUse::Woken { FLAG_PUSH } else { 0 };
+        memory | push
     }
 }
 

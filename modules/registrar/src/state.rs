@@ -39,6 +39,9 @@ impl Registrar {
                 .help("add `loadmodule \"usrloc.so\"` before it")
         })?;
         let params = Params::read(build, usrloc.params.use_domain)?;
+        if let Some(push) = &params.push {
+            usrloc.refresh_before(push.trigger_interval_s);
+        }
         Ok(Arc::new(Self { params, usrloc, expressions: Mutex::default() }))
     }
 
@@ -75,8 +78,8 @@ pub(crate) fn module_and_table(
 ) -> Option<(Arc<Registrar>, Arc<Table>)> {
     let registrar = call.state::<Registrar>()?;
     let name = call.text(table_arg);
-    let table = std::str::from_utf8(&name).ok().map(str::to_owned);
-    let table = table.and_then(|name| registrar.usrloc.open_table(call.cx, &name));
+    let table = std::str::from_utf8(&name).ok();
+    let table = table.and_then(|name| registrar.usrloc.open_table(call.cx, name));
     if table.is_none() {
         let name = String::from_utf8_lossy(&name).into_owned();
         call.complain(Level::Error, format!("{name:?} cannot be a location table"));

@@ -2,119 +2,135 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
+mod common;
 
-use serde_json::{Value as Json, json};
-use tandem_engine::catalogue::Modules;
-use tandem_engine::core::CORE;
-use tandem_engine::log::Level;
+use common::*;
+use serde_json::json;
+use tandem_engine::testing::{TestNode, cover};
 
-use tandem_engine::module::{Module, ModuleDef};
-use tandem_engine::table::function;
-use tandem_engine::testing::TestNode;
-use tandem_script::host::Called;
-use tandem_script::sig::Routes;
-
-const MODULES: Modules = {
-    static ALL: &[&ModuleDef] = &[
-        &CORE,
-        &tandem_proto_udp::MODULE,
-        &tandem_sl::MODULE,
-        &tandem_signaling::MODULE,
-        &tandem_usrloc::MODULE,
+#[test]
+fn every_entry_has_a_check() {
+    cover(
         &tandem_registrar::MODULE,
-        &PROBE,
-    ];
-    ALL
-};
-
-/// Shows what no variable shows: the branches of a request.
-static PROBE: ModuleDef = ModuleDef {
-    name: "probe",
-    help: "For tests.",
-    dependencies: &[],
-    params: &[],
-    functions: &[function("probe", &[], Routes::ANY, "Logs the branches.", |call| {
-        let uris = call.ctx.branches.iter().filter_map(|b| b.uri.as_deref());
-        let uris: Vec<_> = uris.map(String::from_utf8_lossy).collect();
-        let line = format!("br={}", uris.join(","));
-        call.cx.log(Level::Notice, line);
-        Called::Returned(1)
-    })],
-    variables: &[],
-    mi: &[],
-    statistics: &[],
-    events: &[],
-    build: |_| Ok(Arc::new(Probe)),
-};
-
-struct Probe;
-
-impl Module for Probe {}
-
-const PHONE: &str = "10.0.0.9:5070";
-
-/// The script whose route is `body`; `setup` holds modparams.
-fn script(setup: &str, body: &str) -> String {
-    let modules = ["proto_udp", "probe", "sl", "signaling", "usrloc", "registrar"];
-    let modules: String = modules.iter().map(|m| format!("loadmodule \"{m}.so\"\n")).collect();
-    let socket = "log_level = 3\nsocket = udp:127.0.0.1:5060\n";
-    format!("{socket}{modules}{setup}\nroute {{\n{body}\n}}\n")
+        &[
+            ("param default_expires", lifetimes_are_kept_within_parameters_and_flags),
+            ("param default_q", default_q_and_lengths_come_from_parameters),
+            ("param case_sensitive", the_key_follows_case_sensitive_and_realm_prefix),
+            ("param realm_prefix", the_key_follows_case_sensitive_and_realm_prefix),
+            ("param min_expires", lifetimes_are_kept_within_parameters_and_flags),
+            ("param max_expires", lifetimes_are_kept_within_parameters_and_flags),
+            ("param expires_max_deviation", lifetimes_are_kept_within_parameters_and_flags),
+            ("param received_param", received_attr_flags_and_their_way_back),
+            ("param received_avp", received_attr_flags_and_their_way_back),
+            ("param attr_avp", received_attr_flags_and_their_way_back),
+            ("param retry_after", max_contacts_refuses_or_makes_room),
+            ("param sock_hdr_name", flags_of_save_do_what_they_say),
+            ("param max_contacts", max_contacts_refuses_or_makes_room),
+            ("param max_username_len", default_q_and_lengths_come_from_parameters),
+            ("param max_domain_len", default_q_and_lengths_come_from_parameters),
+            ("param max_aor_len", default_q_and_lengths_come_from_parameters),
+            ("param max_contact_len", default_q_and_lengths_come_from_parameters),
+            ("param allow_dup_cseq", save_judges_cseq_as_the_field_does),
+            ("param disable_gruu", wrong_parameters_are_refused_at_load),
+            ("param pn_enable", push_is_answered_only_where_it_is_enabled),
+            ("param pn_providers", push_is_answered_only_where_it_is_enabled),
+            ("param pn_ct_match_params", push_contacts_are_known_by_their_parameters),
+            ("param pn_pnsreg_interval", push_is_answered_only_where_it_is_enabled),
+            ("param pn_trigger_interval", a_push_contact_is_woken_before_its_end),
+            ("param pn_enable_purr", push_is_answered_only_where_it_is_enabled),
+            ("function save", save_registers_refreshes_lists_and_removes),
+            ("function lookup", lookup_takes_the_best_contact_and_branches_the_rest),
+            ("function remove", remove_takes_what_fits_all_filters),
+            ("function remove_ip_port", remove_ip_port_takes_what_is_behind_an_address),
+            ("function is_registered", questions_about_contacts),
+            ("function is_contact_registered", questions_about_contacts),
+            ("function is_ip_registered", questions_about_contacts),
+            ("function add_sock_hdr", add_sock_hdr_is_checked_and_harmless),
+            ("statistic max_expires", statistics_count_registrations_and_show_parameters),
+            ("statistic max_contacts", statistics_count_registrations_and_show_parameters),
+            ("statistic default_expire", statistics_count_registrations_and_show_parameters),
+            ("statistic accepted_regs", statistics_count_registrations_and_show_parameters),
+            ("statistic rejected_regs", save_refuses_with_the_codes_of_the_field),
+        ],
+    );
 }
 
-fn node(setup: &str, body: &str) -> TestNode {
-    TestNode::new(&script(setup, body), MODULES)
+const PUSH: &str = "modparam(\"registrar\", \"pn_enable\", 1)\n\
+                    modparam(\"registrar\", \"pn_providers\", \"apns, fcm\")\n";
+const WOKEN: &str = "sip:a@10.0.0.9:5070;pn-provider=fcm;pn-prid=1;pn-param=x";
+
+#[test]
+fn push_is_answered_only_where_it_is_enabled() {
+    let woken = format!("Contact: <{WOKEN}>\n");
+    let mut off = node("", SAVE);
+    let reply = ask(&mut off, &register("c", 1, &woken));
+    assert_eq!((code(&reply), header(&reply, "Feature-Caps")), (200, None));
+    assert_eq!(contacts(&mut off)[0]["Flags"], json!(0));
+    let setup = format!(
+        "{PUSH}modparam(\"registrar\", \"pn_pnsreg_interval\", 99)\n\
+         modparam(\"registrar\", \"pn_enable_purr\", 1)"
+    );
+    let mut on = node(&setup, SAVE);
+    let reply = ask(&mut on, &register("c", 1, &woken));
+    let stored = contacts(&mut on).remove(0);
+    assert_eq!(stored["Flags"], json!(4), "the flag of push contacts");
+    let id: u64 = stored["ContactID"].as_str().unwrap().parse().unwrap();
+    let caps = format!("*;+sip.pns=\"fcm\";+sip.pnsreg=\"99\";+sip.pnspurr=\"{id:016x}\"");
+    assert_eq!(header(&reply, "Feature-Caps"), Some(&*caps));
+    let other = woken.replace("=fcm", "=other");
+    let reply = ask(&mut on, &register("d", 1, &other));
+    assert_eq!(code(&reply), 555);
+    assert!(reply.starts_with("SIP/2.0 555 Push Notification Service Not Supported"));
+    let gone = format!("Contact: <{}>;expires=0\n", WOKEN.replace("=fcm", "=other"));
+    assert_eq!(code(&ask(&mut on, &register("d", 2, &gone))), 200, "who goes may go");
+    let asks = "Contact: <sip:b@10.0.0.9;pn-provider>\n";
+    let reply = ask(&mut on, &register("e", 1, asks));
+    assert_eq!(reply.matches("Feature-Caps: *;+sip.pns=").count(), 2, "{reply}");
 }
 
-fn refused(setup: &str, body: &str) -> String {
-    TestNode::try_new(&script(setup, body), MODULES).err().expect("the script is wrong")
+#[test]
+fn push_contacts_are_known_by_their_parameters() {
+    let mut node = self::node(PUSH, SAVE);
+    ask(&mut node, &register("c", 1, &format!("Contact: <{WOKEN}>, <sip:b@10.0.0.9>\n")));
+    let moved = WOKEN.replace("10.0.0.9:5070", "10.0.0.77:999");
+    ask(&mut node, &register("d", 1, &format!("Contact: <{moved}>\n")));
+    let left = contacts(&mut node);
+    let uris: Vec<_> = left.iter().map(|c| c["Contact"].as_str().unwrap()).collect();
+    assert_eq!(uris.len(), 2, "{uris:?}");
+    assert!(uris.contains(&moved.as_str()) && uris.contains(&"sip:b@10.0.0.9"), "{uris:?}");
+    let setup = format!("{PUSH}modparam(\"registrar\", \"pn_ct_match_params\", \"pn-prid\")");
+    let mut by_prid = self::node(&setup, SAVE);
+    ask(&mut by_prid, &register("c", 1, &format!("Contact: <{WOKEN}>\n")));
+    let other_param = WOKEN.replace("pn-param=x", "pn-param=y");
+    ask(&mut by_prid, &register("d", 1, &format!("Contact: <{other_param}>\n")));
+    assert_eq!(contacts(&mut by_prid).len(), 1);
 }
 
-/// A REGISTER of alice with these further header lines.
-fn register(call_id: &str, cseq: u32, lines: &str) -> String {
-    format!(
-        "REGISTER sip:example.org SIP/2.0\nVia: SIP/2.0/UDP {PHONE};branch=z9hG4bK{call_id}{cseq}\n\
-         From: <sip:alice@example.org>;tag=1\nTo: <sip:alice@example.org>\nCall-ID: {call_id}\n\
-         CSeq: {cseq} REGISTER\nMax-Forwards: 70\n{lines}Content-Length: 0\n\n"
-    )
+#[test]
+fn a_push_contact_is_woken_before_its_end() {
+    let setup = format!(
+        "{PUSH}modparam(\"registrar\", \"pn_trigger_interval\", 100)\n\
+         modparam(\"usrloc\", \"contact_refresh_timer\", 1)"
+    );
+    let script = script(&setup, SAVE)
+        + "event_route[E_UL_CONTACT_REFRESH] { xlog(\"wake $param(uri) $param(reason)\\n\"); }\n";
+    let mut node = TestNode::new(&script, MODULES);
+    let lines = format!("Contact: <{WOKEN}>;expires=600, <sip:b@10.0.0.9>;expires=600\n");
+    ask(&mut node, &register("c", 1, &lines));
+    let woken = |node: &mut TestNode| {
+        let wanted = format!("wake {WOKEN} reg-refresh");
+        node.logs().iter().filter(|(_, l)| l.contains(&wanted)).count()
+    };
+    node.advance_ms(498_000);
+    assert_eq!(woken(&mut node), 0);
+    node.advance_ms(12_000);
+    assert_eq!(woken(&mut node), 1, "once, for the push contact only");
+    node.advance_ms(60_000);
+    assert_eq!(woken(&mut node), 0);
+    ask(&mut node, &register("c", 2, &lines));
+    node.advance_ms(515_000);
+    assert_eq!(woken(&mut node), 1, "and once again after a refresh");
 }
-
-fn invite(lines: &str) -> String {
-    format!(
-        "INVITE sip:alice@example.org SIP/2.0\nVia: SIP/2.0/UDP {PHONE};branch=z9hG4bKinv\n\
-         From: <sip:bob@example.org>;tag=1\nTo: <sip:alice@example.org>\nCall-ID: inv\n\
-         CSeq: 1 INVITE\nMax-Forwards: 70\n{lines}Content-Length: 0\n\n"
-    )
-}
-
-/// Sends and gives the one reply.
-fn ask(node: &mut TestNode, text: &str) -> String {
-    node.udp(PHONE, text);
-    let mut sent = node.sent();
-    assert_eq!(sent.len(), 1, "one reply to:\n{text}\n{:?}", node.logs());
-    sent.remove(0).1
-}
-
-fn code(reply: &str) -> u32 {
-    reply.split(' ').nth(1).and_then(|c| c.parse().ok()).unwrap_or(0)
-}
-
-fn header<'a>(reply: &'a str, name: &str) -> Option<&'a str> {
-    let prefix = format!("{name}: ");
-    reply.lines().find_map(|l| l.strip_prefix(prefix.as_str()))
-}
-
-fn contacts(node: &mut TestNode) -> Vec<Json> {
-    let answer = node.mi("usrloc:show_contact", json!(["location", "alice@example.org"]));
-    answer["result"]["Contacts"].as_array().cloned().unwrap_or_default()
-}
-
-fn stat(node: &mut TestNode, name: &str) -> u64 {
-    let full = format!("registrar:{name}");
-    node.mi("get_statistics", json!({"statistics": [full]}))["result"][&full].as_u64().unwrap()
-}
-
-const SAVE: &str = "save(\"location\");";
 
 #[test]
 fn save_registers_refreshes_lists_and_removes() {

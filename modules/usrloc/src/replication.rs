@@ -116,7 +116,7 @@ fn match_mode(matching: &Matching, default: &Matching) -> wire::MatchMode {
         same if same == default => wire::MatchMode::Default,
         Matching::Uri => wire::MatchMode::Uri,
         Matching::UriCallId => wire::MatchMode::UriAndCallId,
-        Matching::Params(names) => {
+        Matching::Params(names) | Matching::AllParams(names) => {
             wire::MatchMode::Params(names.iter().map(|n| Bytes::copy_from_slice(n)).collect())
         }
     }
@@ -128,7 +128,11 @@ fn matching_of(mode: &wire::MatchMode, default: &Matching) -> Matching {
         wire::MatchMode::Uri => Matching::Uri,
         wire::MatchMode::UriAndCallId => Matching::UriCallId,
         wire::MatchMode::Params(names) => {
-            Matching::Params(names.iter().take(MATCH_PARAMS_MAX).map(|n| n[..].into()).collect())
+            let names: Vec<Box<[u8]>> =
+                names.iter().take(MATCH_PARAMS_MAX).map(|n| n[..].into()).collect();
+            // A flag of save() names one; several are those of push contacts, of which a contact
+            // without them is none.
+            if names.len() > 1 { Matching::AllParams(names) } else { Matching::Params(names) }
         }
     }
 }

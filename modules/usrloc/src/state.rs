@@ -1,7 +1,7 @@
 //! The running module: its tables, and what follows from a change of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tandem_clock::{Chance, Mono, Now};
@@ -52,6 +52,8 @@ pub struct Usrloc {
     pub(crate) listeners: Listeners,
     pub(crate) sql: Option<Sql>,
     branch_flags: Vec<String>,
+    /// Seconds before the end of a push contact at which E_UL_CONTACT_REFRESH is raised.
+    refresh_before_s: AtomicU32,
     slot: u16,
 }
 
@@ -64,12 +66,19 @@ impl Usrloc {
             chance: Mutex::new(build.chance.fork()),
             listeners: Listeners::of(build.program),
             branch_flags: build.program.branch_flags.clone(),
+            refresh_before_s: AtomicU32::new(0),
             slot: build.slot,
             sql,
             params,
         };
         usrloc.make_table("location");
         Ok(Arc::new(usrloc))
+    }
+
+    /// Has E_UL_CONTACT_REFRESH raised this long before push contacts end
+    /// (`pn_trigger_interval` of the registrar).
+    pub fn refresh_before(&self, seconds: u32) {
+        self.refresh_before_s.store(seconds, Ordering::Relaxed);
     }
 
     /// The table with this name; `None` if there is none yet.

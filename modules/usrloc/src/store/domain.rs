@@ -120,6 +120,11 @@ impl Domain {
         found
     }
 
+    /// Puts contacts into the order in which they are shown and tried.
+    pub fn sort(&self, contacts: &mut Contacts) {
+        sort(contacts, self.newest_first);
+    }
+
     /// The contacts of an AoR as they are, with their local state.
     pub fn all_of(&self, aor: &[u8]) -> Vec<(Arc<Contact>, Local)> {
         let shard = self.shards[self.shard_of(aor).0].lock();

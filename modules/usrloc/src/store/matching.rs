@@ -14,6 +14,8 @@ pub enum Matching {
     UriCallId,
     /// `<name>`: the named URI parameters, where both URIs carry them.
     Params(Vec<Box<[u8]>>),
+    /// The named URI parameters, which both URIs must carry: push contacts (RFC 8599).
+    AllParams(Vec<Box<[u8]>>),
 }
 
 /// Names that one mode may list; more are cut.
@@ -42,6 +44,10 @@ impl Matching {
         match self {
             Self::Uri => contact.uri() == uri || same_uri(contact.uri(), uri),
             Self::UriCallId => contact.uri() == uri && contact.call_id() == call_id,
+            Self::AllParams(names) => names.iter().take(MATCH_PARAMS_MAX).all(|name| {
+                let own = uri_param(contact.uri(), name);
+                own.is_some() && own == uri_param(uri, name)
+            }),
             Self::Params(names) => names.iter().take(MATCH_PARAMS_MAX).all(|name| {
                 match (uri_param(contact.uri(), name), uri_param(uri, name)) {
                     (Some(a), Some(b)) => a == b,
@@ -87,6 +93,10 @@ mod tests {
         assert!(!Matching::UriCallId.matches(&a, b"sip:a@H:5060;rinstance=1", b"c2"));
         assert!(param.matches(&a, b"sip:z@elsewhere;rinstance=1", b"c2"));
         assert!(!param.matches(&a, b"sip:a@H:5060;rinstance=2", b"c1"));
+        assert!(param.matches(&a, b"sip:a@h", b"c1"), "a missing one fits");
+        let all = Matching::AllParams(vec![(*b"rinstance").into()]);
+        assert!(all.matches(&a, b"sip:z@elsewhere;rinstance=1", b"c2"));
+        assert!(!all.matches(&a, b"sip:a@h", b"c1"), "a missing one does not fit");
         assert!(param.matches(&a, b"sip:a;rinstance=2@h", b"c1"), "not a URI parameter");
     }
 

@@ -1,0 +1,111 @@
+//! Push notifications (RFC 8599): which contacts have them, and what a reply says of it.
+
+use std::io::Write;
+
+use tandem_sip::Uri;
+use tandem_usrloc::store::{Contact, Matching};
+
+use crate::request::Refusal;
+
+/// The parameters `pn_*`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Push {
+    /// Names of push services that are taken.
+    pub(crate) providers: Vec<Box<[u8]>>,
+    /// URI parameters by which a contact is known again.
+    pub(crate) match_params: Vec<Box<[u8]>>,
+    pub(crate) pnsreg_interval_s: u32,
+    pub(crate) trigger_interval_s: u32,
+    pub(crate) gives_purr: bool,
+}
+
+/// What a contact says of push notifications.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum PushUse {
+    #[default]
+    None,
+    /// `pn-provider` without a value: which services are there? (RFC 8599 4.1)
+    Asks,
+    /// It is woken by them.
+    Woken,
+}
+
+/// Sent where the service of a contact is none of ours (RFC 8599 5.3).
+pub(crate) const UNSUPPORTED: Refusal = Refusal::new(555, "Unsupported push notification service");
+
+impl Push {
+    /// # Errors
+    /// 555 if the contact names a service that is not taken.
+    pub(crate) fn of_contact(&self, uri: &Uri<'_>) -> Result<PushUse, Refusal> {
+        let provider = match uri.param(b"pn-provider") {
+            None => return Ok(PushUse::None),
+            Some(value) => value.unwrap_or_default(),
+        };
+        if provider.is_empty() {
+            return Ok(PushUse::Asks);
+        }
+        if !self.providers.iter().any(|p| p.eq_ignore_ascii_case(provider)) {
+            return Err(UNSUPPORTED);
+        }
+        let has_all = self.match_params.iter().all(|name| uri.param(name).is_some());
+        Ok(if has_all { PushUse::Woken } else { PushUse::None })
+    }
+
+    /// How a contact that is woken finds the one it replaces.
+    pub(crate) fn matching(&self) -> Matching {
+        Matching::AllParams(self.match_params.clone())
+    }
+
+    /// The Feature-Caps lines of a reply to a REGISTER whose contacts use push like this.
+    pub(crate) fn write_caps<'a>(
+        &self,
+        out: &mut Vec<u8>,
+        asks: bool,
+        woken: impl Iterator<Item = &'a Contact>,
+    ) {
+        if asks {
+            for provider in &self.providers {
+                self.write_line(out, provider, None);
+            }
+        }
+        for contact in woken {
+            let uri = Uri::parse(contact.uri()).ok();
+            let provider = uri.and_then(|uri| uri.param(b"pn-provider").flatten());
+            if let Some(provider) = provider {
+                self.write_line(out, provider, self.gives_purr.then_some(contact.id));
+            }
+        }
+    }
+
+    fn write_line(&self, out: &mut Vec<u8>, provider: &[u8], purr: Option<u64>) {
+        out.extend_from_slice(b"Feature-Caps: *;+sip.pns=\"");
+        out.extend_from_slice(provider);
+        // Writing to memory cannot fail.
+        let _ = write!(out, "\";+sip.pnsreg=\"{}\"", self.pnsreg_interval_s);
+        if let Some(id) = purr {
+            let _ = write!(out, ";+sip.pnspurr=\"{id:016x}\"");
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contact_is_woken_asks_or_names_a_service_that_is_not_there() {
+        let names = |list: &[&str]| list.iter().map(|n| n.as_bytes().into()).collect();
+        let push = Push {
+            providers: names(&["apns", "fcm"]),
+            match_params: names(&["pn-provider", "pn-prid"]),
+            ..Push::default()
+        };
+        let of = |uri: &str| push.of_contact(&Uri::parse(uri.as_bytes()).unwrap());
+        assert_eq!(of("sip:a@h"), Ok(PushUse::None));
+        assert_eq!(of("sip:a@h;pn-provider"), Ok(PushUse::Asks));
+        assert_eq!(of("sip:a@h;pn-provider=FCM;pn-prid=x"), Ok(PushUse::Woken));
+        assert_eq!(of("sip:a@h;pn-provider=fcm"), Ok(PushUse::None));
+        assert_eq!(of("sip:a@h;pn-provider=other;pn-prid=x"), Err(UNSUPPORTED));
+    }
+}

@@ -37,6 +37,17 @@ impl Loader for Files {
     }
 }
 
+/// What the database of a [`TestNode`] does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DbState {
+    #[default]
+    Up,
+    /// Every query fails.
+    Down,
+    /// Queries wait for [`TestNode::answer_queries`].
+    Slow,
+}
+
 /// One node with one worker, a database in memory and nobody around it.
 pub struct TestNode {
     worker: Worker,
@@ -51,6 +62,9 @@ pub struct TestNode {
     /// What `reload_routes` finds.
     pub script: String,
     modules: Modules,
+    /// Whether that database answers.
+    pub db_state: DbState,
+    db_waiting: Vec<(u64, tandem_db::Query)>,
     mi_answers: BTreeMap<u64, Json>,
     next_mi: u64,
     fatal: Option<String>,
@@ -85,6 +99,26 @@ impl TestNode {
         modules: Modules,
         fill: impl FnOnce(&mut MemoryDb),
     ) -> Result<Self, String> {
+        Self::started(script, modules, fill, DbState::Up)
+    }
+
+    /// Starts a node whose database has not answered anything yet.
+    ///
+    /// # Panics
+    /// With the rendered errors, if the script has any.
+    pub fn with_slow_database(script: &str, modules: Modules, db: MemoryDb) -> Self {
+        match Self::started(script, modules, |of| *of = db, DbState::Slow) {
+            Ok(node) => node,
+            Err(errors) => panic!("{errors}"),
+        }
+    }
+
+    fn started(
+        script: &str,
+        modules: Modules,
+        fill: impl FnOnce(&mut MemoryDb),
+        db_state: DbState,
+    ) -> Result<Self, String> {
         let now = Now { mono_ns: 1_000_000 * MS, unix_ms: 1_800_000_000_000 };
         let mut chance = Chance::from_number(1);
         let mut files = Files([("test.cfg".to_owned(), script.to_owned())].into());
@@ -105,6 +139,8 @@ impl TestNode {
             db: MemoryDb::with_tables(tandem_db::schema::tables()),
             script: script.to_owned(),
             modules,
+            db_state,
+            db_waiting: Vec::new(),
             mi_answers: BTreeMap::new(),
             next_mi: 0,
             fatal: None,
@@ -185,6 +221,24 @@ impl TestNode {
         self.last_ticket
     }
 
+    /// Answers the queries that a slow database has not answered; how many there were.
+    pub fn answer_queries(&mut self) -> usize {
+        let waiting = std::mem::take(&mut self.db_waiting);
+        let count = waiting.len();
+        for (query, ask) in waiting {
+            let result = self.db.execute(&ask);
+            self.step(Input::Db { query, result });
+        }
+        count
+    }
+
+    /// Fails the queries that a slow database has not answered.
+    pub fn fail_queries(&mut self) {
+        for (query, _) in std::mem::take(&mut self.db_waiting) {
+            self.step(Input::Db { query, result: Err(away()) });
+        }
+    }
+
     /// Takes the log lines since the last call.
     pub fn logs(&mut self) -> Vec<(Level, String)> {
         std::mem::take(&mut self.logs)
@@ -233,9 +287,15 @@ impl TestNode {
                     let json = serde_json::from_slice(&text).unwrap_or(Json::Null);
                     self.mi_answers.insert(request, json);
                 }
-                Effect::Db { query, ask, .. } => {
-                    inputs.push(Input::Db { query, result: self.db.execute(&ask) });
-                }
+                Effect::Db { query, ask, .. } => match self.db_state {
+                    DbState::Up => {
+                        inputs.push(Input::Db { query, result: self.db.execute(&ask) });
+                    }
+                    DbState::Slow => self.db_waiting.push((query, ask)),
+                    DbState::Down => {
+                        inputs.push(Input::Db { query, result: Err(away()) });
+                    }
+                },
                 Effect::ReadFile { token, name } => {
                     let result = Ok(self.files.get(&name).cloned());
                     inputs.push(Input::FileRead { token, result });
@@ -266,6 +326,10 @@ impl TestNode {
             self.step(input);
         }
     }
+}
+
+fn away() -> tandem_db::DbError {
+    tandem_db::DbError::new(tandem_db::DbErrorKind::Unavailable, "it is away")
 }
 
 /// A check of an entry of an export table: `("function save", save_works)`.

@@ -30,11 +30,11 @@ impl Nathelper {
         }
         let (part, of) = ((tick % self.interval_s) as usize, self.interval_s as usize);
         for table in usrloc.tables() {
-            for (aor, contact) in usrloc.part(&table, part, of, cx.now) {
+            for (contact, _) in usrloc.part(&table, part, of, cx.now) {
                 if self.nated_only && !contact.has_branch_flag(&usrloc.params.nat_flag) {
                     continue;
                 }
-                if let Some(leave) = usrloc.leave_to_ping(tags, &aor, &contact) {
+                if let Some(leave) = usrloc.leave_to_ping(tags, &contact) {
                     ping(cx, usrloc, &contact, &leave);
                 }
             }

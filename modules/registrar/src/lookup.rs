@@ -115,7 +115,7 @@ fn find(
     let before = contacts.len();
     if flags.filters_methods {
         let bit = method_bit(call.ctx.msg.method_bytes());
-        contacts.retain(|c| c.methods & bit != 0);
+        contacts.retain(|c| c.methods() & bit != 0);
     }
     Ok(Found { lacks_method: before > 0, contacts })
 }
@@ -125,7 +125,7 @@ fn by_latency(table: &Table, aor: &[u8], flags: &LookupFlags, contacts: &mut Con
     let all = table.domain.all_of(aor);
     let latency_us = |contact: &Arc<Contact>| {
         let found = all.iter().find(|(c, _)| c.id == contact.id);
-        found.map_or(0, |(_, local)| local.ping.latency_us)
+        found.map_or(0, |(_, local)| local.ping().latency_us)
     };
     if let Some(max_us) = flags.latency_max_us {
         contacts.retain(|c| latency_us(c) <= max_us);
@@ -152,7 +152,7 @@ fn branch_of(call: &Call<'_, '_, '_>, registrar: &Registrar, contact: &Contact) 
         uri: Some(contact.bytes(Text::Uri)),
         dst_uri,
         path,
-        q: u16::try_from(contact.q).ok(),
+        q: u16::try_from(contact.q()).ok(),
         socket: registrar.usrloc.socket_of(call.cx.node, contact),
         flags: registrar.usrloc.flag_mask(contact.text(Text::BranchFlags)),
     }

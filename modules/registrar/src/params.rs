@@ -130,10 +130,7 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int("max_aor_len", "256", "Longest AoR."),
     int("max_contact_len", "255", "Longest contact URI."),
     int("allow_dup_cseq", "1", "1: a REGISTER may repeat the CSeq of its Call-ID."),
-    ParamSig {
-        check: Some(check_no_gruu),
-        ..param("disable_gruu", ParamKind::Int, Some("1"), "1: no GRUU is given out.")
-    },
+    int("disable_gruu", "1", "1: no GRUU is given out."),
     int("pn_enable", "0", "1: contacts may ask for push notifications (RFC 8599)."),
     param("pn_providers", ParamKind::Str, None, "Push services that are taken, with commas."),
     ParamSig {
@@ -160,10 +157,6 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int("pn_enable_purr", "0", "1: push contacts get a name for their dialogs (+sip.pnspurr)."),
 ];
 
-fn check_no_gruu(text: &str) -> Result<(), String> {
-    (text.trim() != "0").then_some(()).ok_or_else(|| "GRUU is not in Tandem yet".into())
-}
-
 fn check_names(text: &str) -> Result<(), String> {
     let has_one = text.split(',').any(|name| !name.trim().is_empty());
     has_one.then_some(()).ok_or_else(|| "names of URI parameters are wanted".into())
@@ -179,6 +172,9 @@ impl Params {
         let text = |name: &str| build.text(name).unwrap_or_default().to_owned();
         let min_expires_s = number("min_expires")?;
         let max_expires_s = number("max_expires")?;
+        if number("disable_gruu")? == 0 {
+            return Err(BuildError::new("disable_gruu", "GRUU is not in Tandem yet"));
+        }
         if max_expires_s != 0 && min_expires_s > max_expires_s {
             return Err(BuildError::new("max_expires", "it is lower than min_expires"));
         }

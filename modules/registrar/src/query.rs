@@ -189,7 +189,7 @@ pub(crate) fn remove_ip_port(call: &mut Call<'_, '_, '_>) -> Called {
         }
     } else {
         let all = registrar.usrloc.part(&table, 0, 1, call.cx.now);
-        all.filter(|(_, c)| is_there(c)).map(|(_, c)| c.id).collect()
+        all.filter(|(c, _)| is_there(c)).map(|(c, _)| c.id).collect()
     };
     for id in ids {
         registrar.usrloc.delete(call.cx, &table, id);

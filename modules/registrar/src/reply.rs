@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use tandem_engine::effect::Send;
 use tandem_engine::module::Call;
-use tandem_engine::transport::{Leave, reply_stateless};
+use tandem_engine::transport::{own_reply, reply_target};
 use tandem_script::host::Called;
 use tandem_usrloc::store::{Contact, Q_UNSET};
 
@@ -50,9 +51,23 @@ pub(crate) fn accept(
         write_push(&mut headers, push, answer);
     }
     // A retransmission changes nothing, and must not be answered before its original is.
-    let gated = registrar.usrloc.is_replicated() && !answer.register.is_query();
-    send(call, 200, b"OK", &headers, if gated { Leave::Gated } else { Leave::Now });
+    let leave = match answer.register.is_query() {
+        true => Leave::Now,
+        false => Leave::Saved { gated: registrar.usrloc.is_replicated() },
+    };
+    send(call, registrar, (200, b"OK"), &headers, leave);
     Called::Returned(1)
+}
+
+/// When a reply leaves.
+#[derive(Clone, Copy)]
+enum Leave {
+    Now,
+    /// When what the request changed is in the database, where the mode wants it, and known to
+    /// a peer, where there is one.
+    Saved {
+        gated: bool,
+    },
 }
 
 fn write_push(headers: &mut Vec<u8>, push: &Push, answer: &Answer<'_, '_>) {
@@ -84,12 +99,18 @@ pub(crate) fn refuse(
     if refusal.code >= 500 && retry_after_s > 0 {
         let _ = write!(headers, "Retry-After: {retry_after_s}\r\n");
     }
-    send(call, refusal.code, refusal.reason(), &headers, Leave::Now);
+    send(call, registrar, (refusal.code, refusal.reason()), &headers, Leave::Now);
     Called::Returned(-1)
 }
 
 /// Through the transaction if there is one (signaling's rule), else without state.
-fn send(call: &mut Call<'_, '_, '_>, code: u16, reason: &[u8], headers: &[u8], leave: Leave) {
+fn send(
+    call: &mut Call<'_, '_, '_>,
+    registrar: &Registrar,
+    (code, reason): (u16, &[u8]),
+    headers: &[u8],
+    leave: Leave,
+) {
     let node = Arc::clone(call.cx.node);
     let before = call.ctx.reply_headers.len();
     call.ctx.reply_headers.extend_from_slice(headers);
@@ -98,7 +119,13 @@ fn send(call: &mut Call<'_, '_, '_>, code: u16, reason: &[u8], headers: &[u8], l
         call.cx.for_slot(slot, |cx| module.reply_stateful(cx, ctx, code, reason))
     });
     if !is_sent {
-        reply_stateless(call.cx, ctx, code, reason, b"", leave);
+        let payload = own_reply(&node, ctx, code, reason, b"");
+        let to = reply_target(&ctx.msg, &ctx.source, ctx.force_rport);
+        let reply = Send { socket: ctx.source.socket, to, payload, ticket: 0 };
+        match leave {
+            Leave::Now => call.cx.out.send(reply),
+            Leave::Saved { gated } => registrar.usrloc.send_when_saved(call.cx, reply, gated),
+        }
     }
     call.ctx.reply_headers.truncate(before);
 }
@@ -108,8 +135,8 @@ fn write_contact(out: &mut Vec<u8>, contact: &Contact, received_param: &str, now
     out.extend_from_slice(contact.uri());
     out.push(b'>');
     // Writing to memory cannot fail.
-    if contact.q != Q_UNSET {
-        let _ = write!(out, ";q={}", f64::from(contact.q) / 1000.0);
+    if contact.q() != Q_UNSET {
+        let _ = write!(out, ";q={}", f64::from(contact.q()) / 1000.0);
     }
     let left_s = contact.remaining_s(now_s).unwrap_or(u64::from(u32::MAX));
     let _ = write!(out, ";expires={left_s}");

@@ -229,7 +229,7 @@ impl Work<'_, '_> {
                 return Err(OLD_CSEQ);
             }
             if found.cseq == register.cseq {
-                let age_s = self.now_s.saturating_sub(found.last_modified_s);
+                let age_s = self.now_s.saturating_sub(found.last_modified_s());
                 if age_s < self.registrar.usrloc.params.cseq_delay_s {
                     return Ok(Step::Nothing);
                 }
@@ -252,7 +252,7 @@ impl Work<'_, '_> {
         let mut kept: Vec<(u64, u64)> = edit
             .contacts()
             .filter(|c| self.is_live(c) && !is_removed(c))
-            .map(|c| (c.last_modified_s, c.id))
+            .map(|c| (c.last_modified_s(), c.id))
             .collect();
         let Some(too_many) = (kept.len() + inserts).checked_sub(max).filter(|n| *n > 0) else {
             return Ok(());

@@ -90,7 +90,7 @@ fn push_is_answered_only_where_it_is_enabled() {
 
 #[test]
 fn push_contacts_are_known_by_their_parameters() {
-    let mut node = self::node(PUSH, SAVE);
+    let mut node = node(PUSH, SAVE);
     ask(&mut node, &register("c", 1, &format!("Contact: <{WOKEN}>, <sip:b@10.0.0.9>\n")));
     let moved = WOKEN.replace("10.0.0.9:5070", "10.0.0.77:999");
     ask(&mut node, &register("d", 1, &format!("Contact: <{moved}>\n")));
@@ -556,6 +556,7 @@ fn wrong_parameters_are_refused_at_load() {
         ("modparam(\"registrar\", \"min_expires\", -1)", "a number from 0 is wanted"),
         ("modparam(\"registrar\", \"default_q\", 2000)", "from 0 to 1000"),
         ("modparam(\"registrar\", \"max_expires\", 10)", "lower than min_expires"),
+        ("modparam(\"registrar\", \"disable_gruu\", 0)", "GRUU is not in Tandem yet"),
         ("modparam(\"registrar\", \"gruu_secret\", \"x\")", "not in Tandem yet"),
     ] {
         let errors = refused(setup, SAVE);

@@ -1,14 +1,16 @@
 //! The `usrloc` module: where users are.
 //!
 //! It keeps the contacts of every AoR in memory, in tables such as `location`; replicates them
-//! to the other nodes of a cluster; writes them to SQL; and lets them expire. It offers no script
-//! function: `registrar` and `nathelper` use it through [`Usrloc`].
+//! to the other nodes of a cluster; writes them to SQL; and lets them expire. Scripts read and
+//! set attributes of AoRs; `registrar` and `nathelper` use it through [`Usrloc`].
 //!
 //! Where to look: `store` is the location table without any engine; `state` the running module;
 //! `params` its parameters; `replication` what peers are told and say, `wire` the records of a
-//! repair between Tandem nodes; `sql` rows; `mi` commands; `ping` what pinging needs; `events`.
+//! repair between Tandem nodes; `sql` rows; `sweep` what ends; `mi` commands; `ping` what pinging needs;
+//! `functions`; `events`.
 
 mod events;
+mod functions;
 mod mi;
 mod params;
 mod ping;
@@ -16,9 +18,11 @@ mod replication;
 mod sql;
 mod state;
 pub mod store;
+mod sweep;
+mod timer;
 mod wire;
 
-pub use params::{Mode, Params, Pinging};
+pub use params::{Params, Pinging, Writes};
 pub use ping::Leave;
 pub use state::{TABLES_MAX, Table, Usrloc};
 
@@ -32,7 +36,7 @@ pub static MODULE: ModuleDef = ModuleDef {
     help: "Keeps the contacts of users, in memory, in SQL and on all nodes of a cluster.",
     dependencies: &[Dependency { module: "clusterer", when_param: "location_cluster" }],
     params: params::PARAMS,
-    functions: &[],
+    functions: functions::FUNCTIONS,
     variables: &[],
     mi: mi::COMMANDS,
     statistics: &[StatDef {

@@ -7,6 +7,7 @@ use tandem_engine::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam};
 use tandem_engine::node::Node;
 use tandem_engine::replication::Replicated;
 
+use crate::sql::Rewrite;
 use crate::state::{Table, Usrloc};
 use crate::store::{
     ALL_METHODS, Change, Contact, Edit, Local, NewContact, Outcome, Q_UNSET, Text, Why,
@@ -106,13 +107,11 @@ fn table(call: &MiCall<'_, '_>) -> Result<(Arc<Usrloc>, Arc<Table>), MiOutcome> 
 fn table_and_aor(call: &MiCall<'_, '_>) -> Result<Found, MiOutcome> {
     let (usrloc, table) = table(call)?;
     let aor = call.text("aor").unwrap_or_default();
-    let aor = match (aor.rsplit_once('@'), usrloc.params.use_domain) {
-        (Some((user, domain)), true) => format!("{user}@{}", domain.to_ascii_lowercase()),
-        (None, true) => return Err(MiOutcome::failed(400, "Domain missing in AOR")),
-        (Some((user, _)), false) => user.to_owned(),
-        (None, false) => aor,
-    };
-    Ok((usrloc, table, aor.into_bytes()))
+    if usrloc.params.use_domain && !aor.contains('@') {
+        return Err(MiOutcome::failed(400, "Domain missing in AOR"));
+    }
+    let aor = usrloc.key_of(aor.as_bytes());
+    Ok((usrloc, table, aor))
 }
 
 fn rm(call: &mut MiCall<'_, '_>) -> MiOutcome {
@@ -152,24 +151,23 @@ fn dump(call: &mut MiCall<'_, '_>) -> MiOutcome {
     let node = Arc::clone(call.cx.node);
     let now_s = call.cx.now.unix_s();
     let list = |table: &Arc<Table>| {
-        let mut aors: Vec<(Arc<[u8]>, Vec<Json>)> = Vec::new();
+        let mut aors: Vec<Json> = Vec::new();
         for shard in 0..table.domain.shard_count() {
-            for (aor, contact, local) in table.domain.shard_contacts(shard) {
-                if aors.last().is_none_or(|(last, _)| *last != aor) {
-                    aors.push((aor, Vec::new()));
-                }
-                if let (Some((_, contacts)), false) = (aors.last_mut(), brief) {
-                    contacts.push(contact_json(&usrloc, &node, &contact, &local, now_s));
-                }
+            let all = table.domain.shard_contacts(shard);
+            for of_aor in all.chunk_by(|(a, _), (b, _)| a.aor() == b.aor()) {
+                let aor = of_aor.first().map(|(c, _)| lossy(c.aor()));
+                let shown = |(contact, local): &(Arc<Contact>, Local)| {
+                    contact_json(&usrloc, &node, contact, local, now_s)
+                };
+                aors.push(match brief {
+                    true => json!({ "AOR": aor }),
+                    false => {
+                        let contacts: Vec<Json> = of_aor.iter().map(shown).collect();
+                        json!({ "AOR": aor, "Contacts": contacts })
+                    }
+                });
             }
         }
-        let aors: Vec<Json> = aors
-            .into_iter()
-            .map(|(aor, contacts)| match brief {
-                true => json!({ "AOR": lossy(&aor) }),
-                false => json!({ "AOR": lossy(&aor), "Contacts": contacts }),
-            })
-            .collect();
         json!({ "name": table.name(), "hash_size": table.domain.shard_count(), "AORs": aors })
     };
     let domains: Vec<Json> = usrloc.tables().iter().map(list).collect();
@@ -217,7 +215,7 @@ fn contact_json(
     );
     put(
         "Q",
-        match contact.q {
+        match contact.q() {
             Q_UNSET => "".into(),
             q => (f64::from(q) / 1000.0).to_string().into(),
         },
@@ -231,20 +229,20 @@ fn contact_json(
         }
     }
     put("State", local.db.name().into());
-    put("Flags", contact.flags.into());
+    put("Flags", contact.flags().into());
     put("Cflags", text(Text::BranchFlags));
     let socket = usrloc.socket_of(node, contact).and_then(|id| node.sockets.get(id));
     if let Some(socket) = socket {
         put("Socket", socket.text().into());
     }
-    put("Methods", contact.methods.into());
+    put("Methods", contact.methods().into());
     for (name, of) in [("Attr", Text::Attr), ("SIP_instance", Text::Instance)] {
         if !contact.text(of).is_empty() {
             put(name, text(of));
         }
     }
-    if local.ping.latency_us != 0 {
-        put("Ping-Latency", local.ping.latency_us.into());
+    if local.ping().latency_us != 0 {
+        put("Ping-Latency", local.ping().latency_us.into());
     }
     if usrloc.params.dump_key_values {
         put("KV-Store", text(Text::KeyValues));
@@ -307,7 +305,7 @@ fn flush(call: &mut MiCall<'_, '_>) -> MiOutcome {
         Err(outcome) => return outcome,
     };
     if let Some(sql) = &usrloc.sql {
-        sql.flush(call.cx, &usrloc.tables(), usrloc.params.use_domain);
+        sql.flush(call.cx, &usrloc.tables());
     }
     MiOutcome::ok()
 }
@@ -331,7 +329,8 @@ fn sync(call: &mut MiCall<'_, '_>) -> MiOutcome {
     let Some(sql) = &usrloc.sql else {
         return MiOutcome::failed(200, "Contacts already synced");
     };
-    sql.rewrite(call.cx, &table, aor.as_deref(), usrloc.params.use_domain);
+    let of = Rewrite { table: &table, aor: aor.as_deref() };
+    sql.rewrite(call.cx, &usrloc.tables(), &of);
     MiOutcome::ok()
 }
 

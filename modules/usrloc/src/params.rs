@@ -6,17 +6,24 @@ use tandem_script::sig::{ParamKind, ParamSig};
 
 use crate::store::Matching;
 
-/// What the module does with its contacts besides keeping them.
+/// When contacts are written to SQL (`sql_write_mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// `single-instance-no-db`
-    Memory,
-    /// `single-instance-sql-write-through`
-    WriteThrough,
-    /// `single-instance-sql-write-back`
-    WriteBack,
-    /// `full-sharing-cluster`
-    FullSharing,
+pub enum Writes {
+    None,
+    /// Before the reply.
+    Through,
+    /// By timer.
+    Back,
+}
+
+/// Where contacts live, as a preset or the three single parameters say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mode {
+    /// `cluster_mode` full-sharing.
+    is_shared: bool,
+    loads_from_sql: bool,
+    syncs_from_cluster: bool,
+    writes: Writes,
 }
 
 /// `pinging_mode`.
@@ -54,7 +61,19 @@ pub(crate) struct Columns {
 /// The parameters of the module.
 #[derive(Clone, Debug)]
 pub struct Params {
-    pub mode: Mode,
+    /// All nodes of a cluster have all contacts.
+    pub is_shared: bool,
+    pub(crate) loads_from_sql: bool,
+    pub(crate) syncs_from_cluster: bool,
+    pub writes: Writes,
+    /// `skip_replicated_db_ops`: what peers changed, they write.
+    pub(crate) skips_replicated: bool,
+    /// `regen_broken_contactid`.
+    pub(crate) regenerates_ids: bool,
+    /// `contact_refresh_timer`: push contacts are woken before they end.
+    pub(crate) wakes: bool,
+    /// Parameters that have another spelling by now, and that spelling.
+    pub(crate) outdated: Vec<String>,
     pub use_domain: bool,
     pub matching: Matching,
     /// Seconds; 0: off.
@@ -105,12 +124,41 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         param(
             "working_mode_preset",
             ParamKind::Str,
-            Some("single-instance-no-db"),
-            "Where contacts live: single-instance-no-db, single-instance-sql-write-through, \
-             single-instance-sql-write-back, full-sharing-cluster.",
+            None,
+            "Where contacts live: single-instance-no-db (as if unset), \
+             single-instance-sql-write-through, single-instance-sql-write-back, \
+             full-sharing-cluster. It wins over the three parameters behind it.",
         ),
         check_preset,
     ),
+    checked(
+        param("cluster_mode", ParamKind::Str, Some("none"), "none or full-sharing."),
+        check_cluster_mode,
+    ),
+    checked(
+        param(
+            "restart_persistency",
+            ParamKind::Str,
+            Some("none"),
+            "Where contacts come from at start: none, load-from-sql, sync-from-cluster.",
+        ),
+        check_persistency,
+    ),
+    checked(
+        param(
+            "sql_write_mode",
+            ParamKind::Str,
+            None,
+            "none, write-through (before the reply) or write-back (by timer, as if unset with \
+             load-from-sql).",
+        ),
+        check_write_mode,
+    ),
+    checked(
+        param("db_mode", ParamKind::Int, None, "Until 3.6: 0 to 2 for the first three presets."),
+        check_db_mode,
+    ),
+    param("shared_pinging", ParamKind::Int, None, "Until 3.6: 1 for pinging_mode cooperation."),
     param("db_url", ParamKind::Str, None, "Database of the SQL modes; else db_default_url."),
     int("timer_interval", "60", "Seconds between writes of changed contacts to SQL."),
     int("use_domain", "1", "1: the key of an AoR is user@domain, 0: user."),
@@ -135,6 +183,9 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     ),
     int("location_cluster", "0", "Cluster id of full-sharing-cluster."),
     int("max_contact_delete", "10", "Rows deleted in one query."),
+    int("skip_replicated_db_ops", "0", "1: what peers changed is not written to SQL."),
+    int("regen_broken_contactid", "0", "1: rows whose contact id is none of their AoR are taken."),
+    int("contact_refresh_timer", "0", "1: E_UL_CONTACT_REFRESH before push contacts end."),
     int("mi_dump_kv_store", "0", "1: listings show the key/values of contacts."),
     int("latency_event_min_us", "0", "Lowest latency that E_UL_LATENCY_UPDATE reports."),
     int("latency_event_min_us_delta", "0", "Lowest change that E_UL_LATENCY_UPDATE reports."),
@@ -166,22 +217,87 @@ const LATER: [&str; 4] = [
     "full-sharing-cachedb-cluster",
 ];
 
-fn preset(text: &str) -> Option<Mode> {
-    Some(match text {
-        "single-instance-no-db" => Mode::Memory,
-        "single-instance-sql-write-through" => Mode::WriteThrough,
-        "single-instance-sql-write-back" => Mode::WriteBack,
-        "full-sharing-cluster" => Mode::FullSharing,
+impl Mode {
+    const MEMORY: Self = Self {
+        is_shared: false,
+        loads_from_sql: false,
+        syncs_from_cluster: false,
+        writes: Writes::None,
+    };
+
+    fn preset(text: &str) -> Option<Self> {
+        let sql = |writes| Self { loads_from_sql: true, writes, ..Self::MEMORY };
+        Some(match text {
+            "single-instance-no-db" => Self::MEMORY,
+            "single-instance-sql-write-through" => sql(Writes::Through),
+            "single-instance-sql-write-back" => sql(Writes::Back),
+            "full-sharing-cluster" => {
+                Self { is_shared: true, syncs_from_cluster: true, ..Self::MEMORY }
+            }
+            _ => return None,
+        })
+    }
+
+    /// Of the single parameters.
+    fn of_parts(cluster: &str, persistency: &str, writes: Option<&str>) -> Self {
+        let loads_from_sql = persistency == "load-from-sql";
+        Self {
+            is_shared: cluster == "full-sharing",
+            loads_from_sql,
+            syncs_from_cluster: persistency == "sync-from-cluster",
+            writes: match writes {
+                Some("write-through") => Writes::Through,
+                Some("write-back") => Writes::Back,
+                None if loads_from_sql => Writes::Back,
+                _ => Writes::None,
+            },
+        }
+    }
+}
+
+/// `db_mode` of old as a preset.
+fn of_db_mode(number: &str) -> Option<&'static str> {
+    Some(match number {
+        "0" => "single-instance-no-db",
+        "1" => "single-instance-sql-write-through",
+        "2" => "single-instance-sql-write-back",
+        "3" => "sql-only",
         _ => return None,
     })
 }
 
 fn check_preset(text: &str) -> Result<(), String> {
-    match preset(text) {
+    match Mode::preset(text) {
         Some(_) => Ok(()),
         None if LATER.contains(&text) => Err(format!("working mode `{text}` is not in Tandem yet")),
         None => Err(format!("`{text}` is no working mode")),
     }
+}
+
+fn one_of(text: &str, here: &[&str], later: &[&str]) -> Result<(), String> {
+    if later.contains(&text) {
+        return Err(format!("`{text}` is not in Tandem yet"));
+    }
+    let is_here = here.contains(&text);
+    is_here.then_some(()).ok_or_else(|| format!("one of these is wanted: {}", here.join(", ")))
+}
+
+fn check_cluster_mode(text: &str) -> Result<(), String> {
+    let later = ["federation", "federation-cachedb", "full-sharing-cachedb", "sql-only"];
+    one_of(text, &["none", "full-sharing"], &later)
+}
+
+fn check_persistency(text: &str) -> Result<(), String> {
+    one_of(text, &["none", "load-from-sql", "sync-from-cluster"], &[])
+}
+
+fn check_write_mode(text: &str) -> Result<(), String> {
+    one_of(text, &["none", "write-through", "write-back"], &[])
+}
+
+fn check_db_mode(text: &str) -> Result<(), String> {
+    let preset = of_db_mode(text).ok_or_else(|| "the database mode is from 0 to 3".to_owned())?;
+    check_preset(preset)
 }
 
 fn check_matching(text: &str) -> Result<(), String> {
@@ -205,22 +321,26 @@ fn check_pinging(text: &str) -> Result<(), String> {
 
 impl Params {
     pub(crate) fn read(build: &mut Build<'_>) -> Result<Self, BuildError> {
-        let mode = preset(build.text("working_mode_preset").unwrap_or_default());
-        let mode = mode.ok_or_else(|| BuildError::new("working_mode_preset", "no such mode"))?;
+        let (mode, outdated) = mode(build)?;
         let cluster = build.int("location_cluster").and_then(|n| u32::try_from(n).ok());
         let cluster = cluster.unwrap_or(0);
         check_cluster(mode, cluster)?;
-        let database = match mode {
-            Mode::WriteThrough | Mode::WriteBack => Some(database(build)?),
-            Mode::Memory | Mode::FullSharing => None,
-        };
+        let needs_database = mode.loads_from_sql || mode.writes != Writes::None;
+        let database = if needs_database { Some(database(build)?) } else { None };
         let positive = |name: &str, default: u64| {
             build.int(name).and_then(|n| u64::try_from(n).ok()).unwrap_or(default)
         };
         let is_on = |name: &str| build.int(name).unwrap_or(0) != 0;
         let micros = |name: &str| u32::try_from(positive(name, 0)).unwrap_or(u32::MAX);
         Ok(Self {
-            mode,
+            is_shared: mode.is_shared,
+            loads_from_sql: mode.loads_from_sql,
+            syncs_from_cluster: mode.syncs_from_cluster,
+            writes: mode.writes,
+            skips_replicated: is_on("skip_replicated_db_ops"),
+            regenerates_ids: is_on("regen_broken_contactid"),
+            wakes: is_on("contact_refresh_timer"),
+            outdated,
             use_domain: is_on("use_domain"),
             matching: match build.int("matching_mode") {
                 Some(1) => Matching::UriCallId,
@@ -229,9 +349,10 @@ impl Params {
             cseq_delay_s: positive("cseq_delay", 20),
             nat_flag: build.text("nat_bflag").unwrap_or_default().to_owned(),
             nat_flag_mask: build.branch_flag("nat_bflag"),
-            pinging: match build.text("pinging_mode") {
-                Some("ownership") => Pinging::Ownership,
-                Some("cooperation") => Pinging::Cooperation,
+            pinging: match (build.text("pinging_mode"), build.int("shared_pinging")) {
+                (Some("ownership"), _) => Pinging::Ownership,
+                (Some("cooperation"), _) => Pinging::Cooperation,
+                (_, Some(n)) if n != 0 => Pinging::Cooperation,
                 _ => Pinging::Unset,
             },
             cluster,
@@ -248,14 +369,42 @@ impl Params {
     }
 }
 
+/// The mode, and what is to be said of its spelling.
+fn mode(build: &Build<'_>) -> Result<(Mode, Vec<String>), BuildError> {
+    let mut outdated = Vec::new();
+    if let Some(n) = build.int("shared_pinging") {
+        let now = if n == 0 { "ownership" } else { "cooperation" };
+        outdated.push(format!("shared_pinging is pinging_mode \"{now}\" since 4.0"));
+    }
+    if let Some(text) = build.text("working_mode_preset") {
+        let mode = Mode::preset(text);
+        let mode = mode.ok_or_else(|| BuildError::new("working_mode_preset", "no such mode"))?;
+        return Ok((mode, outdated));
+    }
+    if let Some(n) = build.int("db_mode") {
+        let preset = of_db_mode(&n.to_string());
+        let mode = preset.and_then(Mode::preset);
+        let mode = mode.ok_or_else(|| BuildError::new("db_mode", "no such mode"))?;
+        let preset = preset.unwrap_or_default();
+        outdated.push(format!("db_mode {n} is working_mode_preset \"{preset}\" since 4.0"));
+        return Ok((mode, outdated));
+    }
+    let text = |name: &str| build.text(name).unwrap_or("none").to_owned();
+    let (cluster, persistency) = (text("cluster_mode"), text("restart_persistency"));
+    Ok((Mode::of_parts(&cluster, &persistency, build.text("sql_write_mode")), outdated))
+}
+
 fn check_cluster(mode: Mode, cluster: u32) -> Result<(), BuildError> {
-    match (mode, cluster) {
-        (Mode::FullSharing, 0) => {
-            Err(BuildError::new("working_mode_preset", "full-sharing-cluster needs a cluster")
-                .help("set `location_cluster` to the cluster's id"))
+    let name = "location_cluster";
+    match (mode.is_shared, cluster) {
+        (true, 0) => Err(BuildError::new(name, "full-sharing needs a cluster")
+            .help("set `location_cluster` to the cluster's id")),
+        (false, _) if mode.syncs_from_cluster => {
+            Err(BuildError::new("restart_persistency", "there is no cluster to sync from")
+                .help("set `cluster_mode` to \"full-sharing\""))
         }
-        (Mode::FullSharing, _) | (_, 0) => Ok(()),
-        _ => Err(BuildError::new("location_cluster", "this working mode does not use a cluster")
+        (true, _) | (_, 0) => Ok(()),
+        _ => Err(BuildError::new(name, "this working mode does not use a cluster")
             .help("set `working_mode_preset` to \"full-sharing-cluster\"")),
     }
 }
@@ -317,9 +466,28 @@ mod tests {
 
     #[test]
     fn a_cluster_is_wanted_by_one_mode_only() {
-        assert!(check_cluster(Mode::FullSharing, 1).is_ok());
-        assert!(check_cluster(Mode::FullSharing, 0).is_err());
-        assert!(check_cluster(Mode::Memory, 0).is_ok());
-        assert!(check_cluster(Mode::WriteBack, 1).is_err());
+        let shared = Mode::preset("full-sharing-cluster").unwrap();
+        let back = Mode::preset("single-instance-sql-write-back").unwrap();
+        assert!(check_cluster(shared, 1).is_ok());
+        assert!(check_cluster(shared, 0).is_err());
+        assert!(check_cluster(Mode::MEMORY, 0).is_ok());
+        assert!(check_cluster(back, 1).is_err());
+        assert!(check_cluster(Mode::of_parts("none", "sync-from-cluster", None), 0).is_err());
+    }
+
+    #[test]
+    fn single_parameters_make_the_presets_and_more() {
+        let of = Mode::of_parts;
+        let preset = |text| Mode::preset(text).unwrap();
+        assert_eq!(of("none", "none", None), preset("single-instance-no-db"));
+        assert_eq!(of("none", "load-from-sql", None), preset("single-instance-sql-write-back"));
+        let through = of("none", "load-from-sql", Some("write-through"));
+        assert_eq!(through, preset("single-instance-sql-write-through"));
+        let shared = of("full-sharing", "sync-from-cluster", None);
+        assert_eq!(shared, preset("full-sharing-cluster"));
+        assert!(check_cluster_mode("sql-only").unwrap_err().contains("not in Tandem yet"));
+        assert!(check_db_mode("3").unwrap_err().contains("not in Tandem yet"));
+        assert!(check_db_mode("4").is_err() && check_db_mode("1").is_ok());
+        assert!(check_write_mode("write").is_err() && check_persistency("sql").is_err());
     }
 }

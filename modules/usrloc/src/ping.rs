@@ -7,9 +7,10 @@ use tandem_cluster::{Duty, TagTable};
 use tandem_engine::module::Cx;
 use tandem_sip::sip_hash;
 
-use crate::params::{Mode, Pinging};
+use crate::events;
+use crate::params::Pinging;
 use crate::state::{Table, Usrloc};
-use crate::store::Contact;
+use crate::store::{Contact, Local};
 
 /// Leave to act on a contact on one's own initiative.
 #[derive(Debug)]
@@ -28,12 +29,11 @@ impl Usrloc {
         part: usize,
         of: usize,
         now: Now,
-    ) -> impl Iterator<Item = (Arc<[u8]>, Arc<Contact>)> {
+    ) -> impl Iterator<Item = (Arc<Contact>, Local)> {
         let (of, now_s) = (of.max(1), now.unix_s());
         let shards = (part..table.domain.shard_count()).step_by(of);
         let contacts = shards.flat_map(|shard| table.domain.shard_contacts(shard));
-        let live = contacts.filter(move |(_, contact, _)| !contact.is_expired(now_s));
-        live.map(|(aor, contact, _)| (aor, contact))
+        contacts.filter(move |(contact, _)| !contact.is_expired(now_s))
     }
 
     /// Whether this node may ping a contact (`pinging_mode`). `tags` is the node's table.
@@ -43,16 +43,17 @@ impl Usrloc {
     pub fn leave_to_ping<'t>(
         &self,
         tags: Option<&'t TagTable>,
-        aor: &[u8],
         contact: &Contact,
     ) -> Option<Leave<'t>> {
-        let Some(tags) = tags.filter(|_| self.params.mode == Mode::FullSharing) else {
+        let Some(tags) = tags.filter(|_| self.params.is_shared) else {
             return Some(Leave::Alone);
         };
         let cluster = self.params.cluster;
         let by_tag = || contact.sharing_tag().map(|tag| tags.duty(&tag, cluster));
-        let by_share =
-            || tags.duty_by_share(cluster, "usrloc-contact-repl", u64::from(sip_hash(aor)));
+        let by_share = || {
+            let hash = u64::from(sip_hash(contact.aor()));
+            tags.duty_by_share(cluster, "usrloc-contact-repl", hash)
+        };
         let duty = match self.params.pinging {
             Pinging::Ownership => by_tag().unwrap_or_else(|| Some(tags.sole())),
             Pinging::Unset => by_tag().unwrap_or_else(by_share),
@@ -65,7 +66,7 @@ impl Usrloc {
     /// not answered within `lost_after_s`.
     pub fn ping_sent(&self, table: &Table, id: u64, now: Now, lost_after_s: u64) -> Option<u16> {
         table.domain.with_local(id, |_, local| {
-            let ping = &mut local.ping;
+            let ping = local.ping_mut();
             let limit_ns = lost_after_s.saturating_mul(tandem_clock::SEC);
             if ping.sent_ns == 0 {
                 ping.sent_ns = now.mono_ns.max(1);
@@ -82,7 +83,7 @@ impl Usrloc {
     pub fn ping_answered(&self, cx: &mut Cx<'_>, table: &Table, id: u64) -> bool {
         let (now, params) = (cx.now, &self.params);
         let found = table.domain.with_local(id, |contact, local| {
-            let ping = &mut local.ping;
+            let ping = local.ping_mut();
             ping.lost = 0;
             if ping.sent_ns == 0 {
                 return (Arc::clone(contact), *ping, false);
@@ -98,8 +99,8 @@ impl Usrloc {
             (Arc::clone(contact), *ping, is_due)
         });
         let Some((contact, ping, is_due)) = found else { return false };
-        if is_due && let Some(aor) = table.domain.aor_of(id) {
-            self.listeners.tell_latency(cx, table.name(), &aor, &contact, &ping);
+        if is_due {
+            events::tell_latency(cx, table.name(), &contact, &ping);
         }
         true
     }

@@ -69,8 +69,8 @@ fn wire_delete(
     wire::ContactDelete {
         table,
         aor: Bytes::copy_from_slice(aor),
-        uri: Bytes::copy_from_slice(&tombstone.uri),
-        call_id: Bytes::copy_from_slice(&tombstone.call_id),
+        uri: Bytes::copy_from_slice(tombstone.uri()),
+        call_id: Bytes::copy_from_slice(tombstone.call_id()),
         cseq: tombstone.cseq as i32,
         match_mode: match_mode(key_mode(tombstone.keyed_by_call_id), default),
     }
@@ -93,14 +93,14 @@ fn wire_contact(
         attr: c.bytes(Text::Attr),
         received: c.bytes(Text::Received),
         instance: c.bytes(Text::Instance),
-        expires_unix_s: i64::try_from(c.expires_s).unwrap_or(i64::MAX),
-        q: i32::from(c.q),
+        expires_unix_s: c.expires_s() as i64,
+        q: i32::from(c.q()),
         socket: c.bytes(Text::Socket),
         cseq: c.cseq as i32,
-        flags: c.flags,
+        flags: c.flags(),
         branch_flags: wire::BranchFlags::Names(c.bytes(Text::BranchFlags)),
-        methods: c.methods,
-        last_modified_unix_s: i64::try_from(c.last_modified_s).unwrap_or(i64::MAX),
+        methods: c.methods(),
+        last_modified_unix_s: c.last_modified_s() as i64,
         key_values: c.bytes(Text::KeyValues),
         match_mode,
     }
@@ -251,19 +251,19 @@ impl Usrloc {
         let mut records = Vec::new();
         for table in self.tables() {
             for shard in 0..table.domain.shard_count() {
-                let mut last: Option<Arc<[u8]>> = None;
-                for (aor, contact, _) in table.domain.shard_contacts(shard) {
+                let mut last: Option<Arc<Contact>> = None;
+                for (contact, _) in table.domain.shard_contacts(shard) {
                     if contact.is_expired(now_s) {
                         continue;
                     }
-                    if last.as_ref() != Some(&aor) {
-                        records.extend(stock_aor(&table, &aor));
-                        last = Some(Arc::clone(&aor));
+                    if last.is_none_or(|last| last.aor() != contact.aor()) {
+                        records.extend(stock_aor(&table, contact.aor()));
                     }
                     let name = Bytes::copy_from_slice(table.name().as_bytes());
                     let mode = wire::MatchMode::UriAndCallId;
-                    let contact = Box::new(wire_contact(name, &aor, &contact, mode));
-                    records.extend(wire::SyncRecord::Contact(contact).encode());
+                    let record = Box::new(wire_contact(name, contact.aor(), &contact, mode));
+                    records.extend(wire::SyncRecord::Contact(record).encode());
+                    last = Some(contact);
                 }
             }
         }
@@ -306,7 +306,7 @@ impl Replicated for Usrloc {
     }
 
     fn startup_sync(&self) -> bool {
-        true
+        self.params.syncs_from_cluster
     }
 
     fn apply(&self, cx: &mut Cx<'_>, change: Incoming) {
@@ -364,12 +364,10 @@ impl Replicated for Usrloc {
                 for record in table.domain.snapshot(bucket as u8, now_s) {
                     let name = Bytes::copy_from_slice(table.name().as_bytes());
                     let found = match record {
-                        store::Record::Contact { aor, contact }
-                            if contact.last_modified_s >= since_s =>
-                        {
-                            let matching = key_mode(contact.keyed_by_call_id);
-                            let contact = &contact;
-                            let update = Replica::ContactUpdate { aor: &aor, contact, matching };
+                        store::Record::Contact(contact) if contact.last_modified_s() >= since_s => {
+                            let matching = key_mode(contact.keyed_by_call_id());
+                            let (aor, contact) = (contact.aor(), &contact);
+                            let update = Replica::ContactUpdate { aor, contact, matching };
                             packet(name, &update, default)
                         }
                         store::Record::Tombstone { aor, tombstone }

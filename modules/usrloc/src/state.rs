@@ -1,10 +1,11 @@
 //! The running module: its tables, and what follows from a change of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use tandem_clock::{Chance, Mono, Now};
+use tandem_clock::{Chance, Now};
+use tandem_engine::effect::Send;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
 use tandem_engine::node::Node;
@@ -12,23 +13,15 @@ use tandem_engine::outbox::Outbox;
 use tandem_engine::replication::Replicated;
 use tandem_engine::sockets::SocketId;
 
-use crate::events::Listeners;
-use crate::params::{Mode, Params};
+use crate::params::{Params, Writes};
 use crate::sql::Sql;
 use crate::store::{
-    Change, Contact, Contacts, Domain, Done, Edit, Event, Origin, Outcome, Replica, Sink, Stamp,
-    Text,
+    Change, Contact, Contacts, Domain, Done, Edit, Event, Origin, Replica, Sink, Stamp, Text,
 };
-use crate::{replication, sql};
+use crate::{events, replication, timer};
 
 /// Location tables of a node, at most.
 pub const TABLES_MAX: usize = 16;
-
-/// A timer of kind [`timer::FLUSH`], or of `EXPIRE` plus the place of a table.
-mod timer {
-    pub(super) const FLUSH: u32 = 0;
-    pub(super) const EXPIRE: u32 = 1;
-}
 
 /// A location table with what is counted about it.
 #[derive(Debug)]
@@ -36,6 +29,8 @@ pub struct Table {
     pub domain: Domain,
     pub(crate) at: usize,
     pub(crate) expired: AtomicU64,
+    /// The value of `expired` at its last reset.
+    expired_before: AtomicU64,
 }
 
 impl Table {
@@ -49,24 +44,24 @@ pub struct Usrloc {
     pub params: Params,
     tables: RwLock<Vec<Arc<Table>>>,
     chance: Mutex<Chance>,
-    pub(crate) listeners: Listeners,
     pub(crate) sql: Option<Sql>,
     branch_flags: Vec<String>,
     /// Seconds before the end of a push contact at which E_UL_CONTACT_REFRESH is raised.
     refresh_before_s: AtomicU32,
+    pub(crate) is_sweeping: AtomicBool,
     slot: u16,
 }
 
 impl Usrloc {
     pub(crate) fn build(build: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
         let params = Params::read(build)?;
-        let sql = params.database.map(|database| Sql::new(database, &params));
+        let sql = Sql::new(&params);
         let usrloc = Self {
             tables: RwLock::default(),
             chance: Mutex::new(build.chance.fork()),
-            listeners: Listeners::of(build.program),
             branch_flags: build.program.branch_flags.clone(),
             refresh_before_s: AtomicU32::new(0),
+            is_sweeping: AtomicBool::new(false),
             slot: build.slot,
             sql,
             params,
@@ -78,7 +73,10 @@ impl Usrloc {
     /// Has E_UL_CONTACT_REFRESH raised this long before push contacts end
     /// (`pn_trigger_interval` of the registrar).
     pub fn refresh_before(&self, seconds: u32) {
-        self.refresh_before_s.store(seconds, Ordering::Relaxed);
+        if self.params.wakes {
+            self.refresh_before_s.store(seconds, Ordering::Relaxed);
+            self.tables.read().iter().for_each(|t| t.domain.wake_before(seconds));
+        }
     }
 
     /// The table with this name; `None` if there is none yet.
@@ -110,7 +108,9 @@ impl Usrloc {
         }
         let Params { hash_size, newest_first, .. } = self.params;
         let domain = Domain::new(name, hash_size, newest_first, &mut self.chance.lock());
-        let table = Arc::new(Table { domain, at: tables.len(), expired: AtomicU64::new(0) });
+        domain.wake_before(self.refresh_before_s.load(Ordering::Relaxed));
+        let (expired, expired_before) = Default::default();
+        let table = Arc::new(Table { domain, at: tables.len(), expired, expired_before });
         tables.push(Arc::clone(&table));
         Some(table)
     }
@@ -122,7 +122,7 @@ impl Usrloc {
 
     /// Whether changes go to peers, so that a reply has something to wait for.
     pub fn is_replicated(&self) -> bool {
-        self.params.mode == Mode::FullSharing
+        self.params.is_shared
     }
 
     /// The contacts of an AoR that have not expired, the best one first.
@@ -145,8 +145,8 @@ impl Usrloc {
 
     /// Deletes one contact, e.g. one that no longer answers pings.
     pub fn delete(&self, cx: &mut Cx<'_>, table: &Table, id: u64) -> bool {
-        let Some(aor) = table.domain.aor_of(id) else { return false };
-        self.edit(cx, table, &aor, |edit| edit.apply(Change::Delete { id })).1
+        let Some(contact) = table.domain.by_id(id) else { return false };
+        self.edit(cx, table, contact.aor(), |edit| edit.apply(Change::Delete { id })).1
     }
 
     /// The socket of this node that a contact is reached from.
@@ -193,15 +193,15 @@ impl Usrloc {
         };
         let (result, done) = table.domain.edit(aor, cx.now, origin, &log, change);
         let changed = !done.events.is_empty();
-        self.follow_up(cx, table, done);
+        if changed {
+            self.follow_up(cx, table, aor, done);
+        }
         (result, changed)
     }
 
     /// What follows from a change, with no lock held.
-    fn follow_up(&self, cx: &mut Cx<'_>, table: &Table, done: Done) {
-        for (id, due) in &done.arm {
-            arm(cx, table, *id, *due);
-        }
+    fn follow_up(&self, cx: &mut Cx<'_>, table: &Table, aor: &[u8], done: Done) {
+        self.start_sweeping(cx);
         if done.origin == Origin::Database {
             return;
         }
@@ -209,19 +209,54 @@ impl Usrloc {
             if let Event::ContactDeleted { is_expiry: true, .. } = event {
                 table.expired.fetch_add(1, Ordering::Relaxed);
             }
-            self.listeners.tell(cx, table.name(), &done.aor, event);
-            if let Some(sql) = &self.sql {
-                sql.note(cx, table, &done.aor, event, self.params.use_domain);
+            events::tell(cx, table.name(), aor, event);
+        }
+        let Some(sql) = &self.sql else { return };
+        for event in &done.events {
+            if self.is_mine_to_write(cx, done.origin, event) {
+                sql.note(table, event);
             }
+        }
+        sql.step_ended(cx, &self.tables());
+    }
+
+    /// With `skip_replicated_db_ops` nodes share rows: what a client caused is written by the
+    /// node that received it, what time caused by the one whose duty it is.
+    fn is_mine_to_write(&self, cx: &Cx<'_>, origin: Origin, event: &Event) -> bool {
+        if !self.params.skips_replicated {
+            return true;
+        }
+        match event {
+            Event::ContactDeleted { contact, is_expiry: true } => {
+                let tags = cx.node.membership().tags().map(|tags| &**tags);
+                self.leave_to_ping(tags, contact).is_some()
+            }
+            _ => origin == Origin::Local,
         }
     }
 
-    fn expire(&self, cx: &mut Cx<'_>, table: &Table, id: u64) {
-        let Some(aor) = table.domain.aor_of(id) else { return };
-        let expire = |edit: &mut Edit<'_>| edit.apply(Change::Expire { id });
-        let (outcome, _) = self.change(cx, table, &aor, Origin::Local, expire);
-        if let Outcome::Rearm(due) = outcome {
-            arm(cx, table, id, due);
+    /// Sends the reply to a request when what it changed is saved, as the mode wants it, and
+    /// when a peer has it, if it is gated.
+    pub fn send_when_saved(&self, cx: &mut Cx<'_>, send: Send, gated: bool) {
+        match &self.sql {
+            Some(sql) if self.params.writes == Writes::Through => {
+                cx.for_slot(self.slot, |cx| sql.send_when_saved(cx, send, gated));
+            }
+            _ if gated => cx.out.send_gated(send),
+            _ => cx.out.send(send),
+        }
+    }
+
+    /// The key of an AoR as operators and scripts write it: `user`, `user@domain`, or a URI.
+    pub(crate) fn key_of(&self, aor: &[u8]) -> Vec<u8> {
+        let aor = aor.strip_prefix(b"sip:").unwrap_or(aor);
+        match aor.iter().rposition(|b| *b == b'@') {
+            Some(at) if self.params.use_domain => {
+                let (user, domain) = aor.split_at(at);
+                [user, &domain.to_ascii_lowercase()[..]].concat()
+            }
+            Some(at) => aor.get(..at).unwrap_or_default().to_vec(),
+            None => aor.to_vec(),
         }
     }
 
@@ -231,67 +266,39 @@ impl Usrloc {
     }
 }
 
-/// Timers run on the monotonic clock, lifetimes on the wall clock: when the two have drifted
-/// apart by the time the timer fires, it is armed again.
-fn arm(cx: &mut Cx<'_>, table: &Table, id: u64, due: Mono) {
-    cx.set_timer(due, Timer { kind: timer::EXPIRE + table.at as u32, id });
-}
-
 impl Module for Usrloc {
     fn start(&self, cx: &mut Cx<'_>) {
+        for text in &self.params.outdated {
+            cx.log(Level::Notice, format!("usrloc: {text}"));
+        }
         let Some(sql) = &self.sql else { return };
         for table in self.tables() {
-            cx.begin_startup();
             sql.load(cx, &table, true);
         }
         self.set_flush_timer(cx);
     }
 
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
-        if timer.kind == timer::FLUSH {
-            if let Some(sql) = &self.sql {
-                sql.flush(cx, &self.tables(), self.params.use_domain);
-            }
-            self.set_flush_timer(cx);
+        if timer.kind == timer::SWEEP {
+            self.sweep(cx, timer.id);
             return;
         }
-        let at = (timer.kind - timer::EXPIRE) as usize;
-        let table = self.tables.read().get(at).cloned();
-        if let Some(table) = table {
-            self.expire(cx, &table, timer.id);
+        let Some(sql) = &self.sql else { return };
+        match timer.kind {
+            timer::FLUSH => {
+                sql.flush(cx, &self.tables());
+                self.set_flush_timer(cx);
+            }
+            timer::RETRY => sql.retry(cx, &self.tables()),
+            timer::HELD => sql.release(cx, true),
+            timer::RELOAD => self.sql_reload(cx, sql, timer.id),
+            _ => {}
         }
     }
 
     fn db(&self, cx: &mut Cx<'_>, token: u64, result: Result<tandem_db::Rows, tandem_db::DbError>) {
-        let Some(sql) = &self.sql else { return };
-        match sql.answered(token) {
-            sql::Answered::Load { table, at_start } => {
-                let table = self.tables.read().get(table).cloned();
-                match (table, result) {
-                    (Some(table), Ok(rows)) => self.restore(cx, &table, &rows),
-                    (Some(table), Err(e)) => {
-                        let text = format!("the table {} cannot be loaded: {e}", table.name());
-                        cx.log(Level::Error, text);
-                    }
-                    (None, _) => {}
-                }
-                if at_start {
-                    cx.end_startup();
-                }
-            }
-            sql::Answered::Write { contacts } => {
-                if let Err(e) = result {
-                    cx.log(Level::Error, format!("contacts cannot be written to SQL: {e}"));
-                    sql.failed(&self.tables(), contacts);
-                }
-            }
-            sql::Answered::Delete { ids } => {
-                if let Err(e) = result {
-                    cx.log(Level::Error, format!("contacts cannot be deleted from SQL: {e}"));
-                    sql.retry_deletes(ids);
-                }
-            }
-            sql::Answered::Nothing => {}
+        if let Some(sql) = &self.sql {
+            self.sql_answered(cx, sql, token, result);
         }
     }
 
@@ -305,10 +312,31 @@ impl Module for Usrloc {
             [
                 (format!("{name}-users"), domain.aor_count() as u64),
                 (format!("{name}-contacts"), domain.contact_count() as u64),
-                (format!("{name}-expires"), table.expired.load(Ordering::Relaxed)),
             ]
         };
         self.tables().iter().flat_map(of).collect()
+    }
+
+    fn own_counters(&self, _now: Now) -> Vec<(String, u64)> {
+        let of = |table: &Arc<Table>| {
+            let before = table.expired_before.load(Ordering::Relaxed);
+            let since = table.expired.load(Ordering::Relaxed).saturating_sub(before);
+            (format!("{}-expires", table.name()), since)
+        };
+        self.tables().iter().map(of).collect()
+    }
+
+    fn reset_own_counter(&self, name: Option<&str>) -> bool {
+        let mut found = false;
+        for table in self.tables() {
+            let is_it = name.is_none_or(|n| n.strip_suffix("-expires") == Some(table.name()));
+            if is_it {
+                let now = table.expired.load(Ordering::Relaxed);
+                table.expired_before.store(now, Ordering::Relaxed);
+            }
+            found |= is_it;
+        }
+        found
     }
 
     fn replicated(&self) -> Option<&dyn Replicated> {
@@ -325,12 +353,17 @@ impl Module for Usrloc {
                 "replicated": table.domain.digests(now.unix_s()).count,
             })
         };
-        Some(serde_json::json!({ "tables": self.tables().iter().map(of).collect::<Vec<_>>() }))
+        let tables: Vec<_> = self.tables().iter().map(of).collect();
+        let mut status = serde_json::json!({ "tables": tables });
+        if let Some(sql) = &self.sql {
+            status["unsaved"] = sql.waiting().into();
+        }
+        Some(status)
     }
 
     fn shutdown(&self, cx: &mut Cx<'_>) {
         if let Some(sql) = &self.sql {
-            sql.flush(cx, &self.tables(), self.params.use_domain);
+            sql.flush(cx, &self.tables());
         }
     }
 }

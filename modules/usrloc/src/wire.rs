@@ -37,14 +37,8 @@ pub(crate) struct Fields<'a> {
 
 impl Fields<'_> {
     pub(crate) fn tombstone(&self, until_s: u64) -> Tombstone {
-        Tombstone {
-            uri: self.contact.uri.into(),
-            call_id: self.contact.call_id.into(),
-            keyed_by_call_id: self.keyed_by_call_id,
-            cseq: self.contact.cseq,
-            stamp: self.stamp,
-            until_s,
-        }
+        let NewContact { uri, call_id, cseq, .. } = self.contact;
+        Tombstone::new(uri, call_id, self.keyed_by_call_id, cseq, self.stamp, until_s)
     }
 }
 
@@ -53,19 +47,19 @@ impl<'a> TableRecord<'a> {
         let mut out = Vec::with_capacity(512);
         text(&mut out, 1, table.as_bytes());
         match record {
-            Record::Contact { aor, contact } => {
-                text(&mut out, 2, aor);
+            Record::Contact(contact) => {
+                text(&mut out, 2, contact.aor());
                 encode_contact(&mut out, &contact.as_new());
                 number(&mut out, 21, contact.id);
-                encode_version(&mut out, contact.stamp, contact.keyed_by_call_id);
+                encode_version(&mut out, contact.stamp(), contact.keyed_by_call_id());
             }
             Record::Tombstone { aor, tombstone } => {
                 text(&mut out, 2, aor);
-                text(&mut out, 3, &tombstone.uri);
-                text(&mut out, 4, &tombstone.call_id);
+                text(&mut out, 3, tombstone.uri());
+                text(&mut out, 4, tombstone.call_id());
                 number(&mut out, 17, u64::from(tombstone.cseq));
                 encode_version(&mut out, tombstone.stamp, tombstone.keyed_by_call_id);
-                number(&mut out, 23, tombstone.until_s);
+                number(&mut out, 23, u64::from(tombstone.until_s));
             }
         }
         Bytes::from(out)
@@ -188,8 +182,6 @@ fn take(bytes: &[u8]) -> Option<Option<(Field<'_>, &[u8])>> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -198,16 +190,16 @@ mod tests {
     proptest! {
         #[test]
         fn a_contact_comes_back_as_it_was(
-            uri in "[ -~]{1,60}", kv in "[ -~]{0,60}", expires_s: u64, cseq: u32, q in -1..=1000i16,
-            methods: u32, keyed: bool, time_us in 1..u64::MAX, node: u32,
+            uri in "[ -~]{1,60}", kv in "[ -~]{0,60}", expires_s: u32, cseq: u32,
+            q in -1..=1000i16, methods: u32, keyed: bool, time_us in 1..u64::MAX, node: u32,
         ) {
             let new = NewContact {
-                uri: uri.as_bytes(), key_values: kv.as_bytes(), expires_s, cseq, q, methods,
+                uri: uri.as_bytes(), key_values: kv.as_bytes(), cseq, q,
+                expires_s: expires_s.into(), methods,
                 flags: 4, ..NewContact::default()
             };
             let stamp = stamp_at(time_us, node);
-            let contact = Arc::new(test_contact(&new, keyed, stamp));
-            let record = Record::Contact { aor: (*b"a@b").into(), contact };
+            let record = Record::Contact(test_contact(b"a@b", &new, keyed, stamp));
             let bytes = TableRecord::encode("location", &record);
             let read = TableRecord::decode(&bytes).unwrap();
             prop_assert_eq!(read.table, b"location");
@@ -219,12 +211,10 @@ mod tests {
 
         #[test]
         fn a_delete_comes_back_as_it_was(
-            uri in "[ -~]{1,60}", call_id in "[ -~]{1,60}", cseq: u32, keyed: bool, until_s: u64,
+            uri in "[ -~]{1,60}", call_id in "[ -~]{1,60}", cseq: u32, keyed: bool, until_s: u32,
         ) {
-            let tombstone = Tombstone {
-                uri: uri.into_bytes().into(), call_id: call_id.into_bytes().into(), cseq, until_s,
-                keyed_by_call_id: keyed, stamp: stamp_at(7, 2),
-            };
+            let (uri, call_id, until_s) = (uri.as_bytes(), call_id.as_bytes(), until_s.into());
+            let tombstone = Tombstone::new(uri, call_id, keyed, cseq, stamp_at(7, 2), until_s);
             let record = Record::Tombstone { aor: (*b"a@b").into(), tombstone: tombstone.clone() };
             let bytes = TableRecord::encode("location", &record);
             let read = TableRecord::decode(&bytes).unwrap();
@@ -242,14 +232,7 @@ mod tests {
     fn fields_of_a_later_version_are_skipped_and_cut_ones_refused() {
         let record = Record::Tombstone {
             aor: (*b"a").into(),
-            tombstone: Tombstone {
-                uri: (*b"u").into(),
-                call_id: (*b"c").into(),
-                keyed_by_call_id: false,
-                cseq: 1,
-                stamp: stamp_at(1, 1),
-                until_s: 5,
-            },
+            tombstone: Tombstone::new(b"u", b"c", false, 1, stamp_at(1, 1), 5),
         };
         let mut bytes = TableRecord::encode("location", &record).to_vec();
         assert!(TableRecord::decode(&bytes[..bytes.len() - 1]).is_none());

@@ -11,7 +11,7 @@ use tandem_engine::core::CORE;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Call, Module, ModuleDef};
 use tandem_engine::table::function;
-use tandem_engine::testing::TestNode;
+use tandem_engine::testing::{DbState, TestNode, cover};
 use tandem_script::host::Called;
 use tandem_script::sig::Routes;
 use tandem_usrloc::{MODULE, Table, Usrloc};
@@ -95,6 +95,73 @@ fn rows(node: &mut TestNode) -> Vec<(String, String)> {
 fn error(answer: &Json) -> (i64, &str) {
     (answer["error"]["code"].as_i64().unwrap(), answer["error"]["message"].as_str().unwrap())
 }
+
+#[test]
+fn every_entry_has_a_check() {
+    let columns = MODULE.params.iter().map(|p| p.name).filter(|n| n.ends_with("_column"));
+    // A check runs once for all columns: it goes through them itself.
+    let columns = columns.enumerate().map(|(n, name)| {
+        let name: &'static str = format!("param {name}").leak();
+        (name, if n == 0 { column_names_follow_their_parameters } else { nothing } as fn())
+    });
+    let checks: [(&str, fn()); 42] = [
+        ("param working_mode_preset", write_through_writes_at_once_and_deletes_at_once),
+        ("param cluster_mode", single_parameters_say_what_a_preset_does),
+        ("param restart_persistency", single_parameters_say_what_a_preset_does),
+        ("param sql_write_mode", single_parameters_say_what_a_preset_does),
+        ("param db_mode", single_parameters_say_what_a_preset_does),
+        ("param shared_pinging", older_spellings_are_taken_with_a_note),
+        ("param db_url", parameters_that_do_not_fit_are_refused_at_load),
+        ("param timer_interval", write_back_writes_by_timer_and_on_command),
+        ("param use_domain", use_domain_0_keys_by_user),
+        ("param desc_time_order", contacts_are_listed_newest_first_if_wanted),
+        ("param matching_mode", hash_size_order_matching_and_key_values_follow_their_parameters),
+        ("param cseq_delay", hash_size_order_matching_and_key_values_follow_their_parameters),
+        ("param hash_size", hash_size_order_matching_and_key_values_follow_their_parameters),
+        ("param nat_bflag", add_show_dump_and_remove_over_management),
+        ("param pinging_mode", parameters_that_do_not_fit_are_refused_at_load),
+        ("param location_cluster", parameters_that_do_not_fit_are_refused_at_load),
+        ("param max_contact_delete", deletes_go_in_groups),
+        ("param skip_replicated_db_ops", nothing),
+        ("param regen_broken_contactid", rows_of_another_id_are_taken_if_wanted),
+        ("param contact_refresh_timer", nothing),
+        ("param mi_dump_kv_store", attributes_of_an_aor_are_set_read_and_deleted),
+        (
+            "param latency_event_min_us",
+            a_latency_is_shown_and_reported_within_the_limits_of_the_parameters,
+        ),
+        (
+            "param latency_event_min_us_delta",
+            a_latency_is_shown_and_reported_within_the_limits_of_the_parameters,
+        ),
+        ("function ul_add_key", attributes_of_an_aor_are_set_read_and_deleted),
+        ("function ul_get_key", attributes_of_an_aor_are_set_read_and_deleted),
+        ("function ul_del_key", attributes_of_an_aor_are_set_read_and_deleted),
+        ("mi usrloc:rm", add_show_dump_and_remove_over_management),
+        ("mi usrloc:rm_contact", add_show_dump_and_remove_over_management),
+        ("mi usrloc:dump", add_show_dump_and_remove_over_management),
+        ("mi usrloc:flush", write_back_writes_by_timer_and_on_command),
+        ("mi usrloc:add", add_show_dump_and_remove_over_management),
+        ("mi usrloc:show_contact", add_show_dump_and_remove_over_management),
+        ("mi usrloc:sync", sync_makes_the_rows_equal_to_memory),
+        ("mi usrloc:cluster_sync", commands_refuse_with_the_codes_of_the_field),
+        ("statistic registered_users", statistics_are_sizes_and_ended_contacts),
+        ("event E_UL_AOR_INSERT", events_tell_what_happens_to_contacts),
+        ("event E_UL_AOR_DELETE", events_tell_what_happens_to_contacts),
+        ("event E_UL_CONTACT_INSERT", events_tell_what_happens_to_contacts),
+        ("event E_UL_CONTACT_DELETE", events_tell_what_happens_to_contacts),
+        ("event E_UL_CONTACT_UPDATE", events_tell_what_happens_to_contacts),
+        (
+            "event E_UL_LATENCY_UPDATE",
+            a_latency_is_shown_and_reported_within_the_limits_of_the_parameters,
+        ),
+        ("event E_UL_CONTACT_REFRESH", nothing),
+    ];
+    cover(&MODULE, &checks.into_iter().chain(columns).collect::<Vec<_>>());
+}
+
+/// Checked elsewhere, on more than one node: `persistence.rs`, `nodes.rs`, and in registrar.
+fn nothing() {}
 
 #[test]
 fn add_show_dump_and_remove_over_management() {
@@ -347,4 +414,166 @@ fn a_latency_is_shown_and_reported_within_the_limits_of_the_parameters() {
         let shown = node.mi("usrloc:show_contact", json!(["location", "alice@example.org"]));
         assert_eq!(shown["result"]["Contacts"][0]["Ping-Latency"], 150_000);
     }
+}
+
+#[test]
+fn single_parameters_say_what_a_preset_does() {
+    let db = "modparam(\"usrloc\", \"db_url\", \"sqlite:///x.db\")\n";
+    let load = "modparam(\"usrloc\", \"restart_persistency\", \"load-from-sql\")\n";
+    let through = "modparam(\"usrloc\", \"sql_write_mode\", \"write-through\")\n";
+    let preset = "modparam(\"usrloc\", \"working_mode_preset\", \"single-instance-no-db\")\n";
+    for (setup, at_once, after_timer) in [
+        (format!("{db}{load}{through}"), 1, 1),
+        (format!("{db}{load}"), 0, 1),
+        (format!("{db}{load}{through}{preset}"), 0, 0),
+        (format!("{db}modparam(\"usrloc\", \"db_mode\", 1)\n"), 1, 1),
+        (format!("{db}modparam(\"usrloc\", \"db_mode\", 2)\n"), 0, 1),
+        ("modparam(\"usrloc\", \"db_mode\", 0)\n".to_owned(), 0, 0),
+    ] {
+        let mut node = node(&setup);
+        add(&mut node, "alice@example.org", "sip:a@10.0.0.9", 600);
+        assert_eq!(rows(&mut node).len(), at_once, "{setup}");
+        node.advance_ms(61_000);
+        assert_eq!(rows(&mut node).len(), after_timer, "{setup}");
+    }
+    for (setup, expected) in [
+        ("modparam(\"usrloc\", \"db_mode\", 3)", "not in Tandem yet"),
+        ("modparam(\"usrloc\", \"cluster_mode\", \"federation-cachedb\")", "not in Tandem yet"),
+        ("modparam(\"usrloc\", \"cluster_mode\", \"full-sharing\")", "location_cluster"),
+        ("modparam(\"usrloc\", \"restart_persistency\", \"sync-from-cluster\")", "no cluster"),
+        ("modparam(\"usrloc\", \"sql_write_mode\", \"now\")", "write-through"),
+    ] {
+        let errors = TestNode::try_new(&script(setup), MODULES).err().expect(setup);
+        assert!(errors.contains(expected), "{setup}:\n{errors}");
+    }
+}
+
+#[test]
+fn older_spellings_are_taken_with_a_note() {
+    let mut node =
+        node("modparam(\"usrloc\", \"shared_pinging\", 1)\nmodparam(\"usrloc\", \"db_mode\", 0)");
+    let logs = format!("{:?}", node.logs());
+    assert!(logs.contains("pinging_mode \\\"cooperation\\\""), "{logs}");
+    assert!(logs.contains("working_mode_preset \\\"single-instance-no-db\\\""), "{logs}");
+}
+
+#[test]
+fn contacts_are_listed_newest_first_if_wanted() {
+    for (setup, expected) in [
+        ("", ["sip:a@h", "sip:b@h"]),
+        ("modparam(\"usrloc\", \"desc_time_order\", 1)", ["sip:b@h", "sip:a@h"]),
+    ] {
+        let mut node = node(setup);
+        for uri in ["sip:a@h", "sip:b@h"] {
+            add(&mut node, "alice@example.org", uri, 600);
+            node.advance_ms(1500);
+        }
+        let shown = node.mi("usrloc:show_contact", json!(["location", "alice@example.org"]));
+        let shown = shown["result"]["Contacts"].as_array().unwrap().clone();
+        let uris: Vec<_> = shown.iter().map(|c| c["Contact"].as_str().unwrap()).collect();
+        assert_eq!(uris, expected, "{setup}");
+    }
+}
+
+#[test]
+fn deletes_go_in_groups() {
+    let setup = format!("{BACK}modparam(\"usrloc\", \"max_contact_delete\", 3)\n");
+    let mut node = node(&setup);
+    for n in 0..7 {
+        add(&mut node, &format!("u{n}@example.org"), "sip:a@h", 600);
+    }
+    node.mi("usrloc:flush", Json::Null);
+    for n in 0..7 {
+        node.mi("usrloc:rm", json!(["location", format!("u{n}@example.org")]));
+    }
+    node.db_state = DbState::Slow;
+    node.mi("usrloc:flush", Json::Null);
+    let answered: Vec<usize> = (0..2).map(|_| node.answer_queries()).collect();
+    assert_eq!(answered, [3, 0], "seven deletes in groups of three");
+    assert!(rows(&mut node).is_empty());
+}
+
+#[test]
+fn rows_of_another_id_are_taken_if_wanted() {
+    let id = |hash: u64| ((hash & 0xffff) << 46 | 5 << 14 | 7) as i64;
+    let good = id(u64::from(tandem_sip::sip_hash(b"alice@example.org")));
+    for (setup, id, loaded) in
+        [("", good, 1), ("", good ^ (1 << 50), 0), ("1", good ^ (1 << 50), 1)]
+    {
+        let setup = match setup {
+            "" => THROUGH.to_owned(),
+            n => format!("{THROUGH}modparam(\"usrloc\", \"regen_broken_contactid\", {n})\n"),
+        };
+        let mut node = TestNode::with_database(&script(&setup), MODULES, |db| {
+            db.execute(&row(id, "alice", 1_900_000_000)).unwrap();
+        })
+        .unwrap();
+        let users = node.mi("get_statistics", json!({"statistics": ["registered_users"]}));
+        assert_eq!(users["result"]["usrloc:registered_users"], json!(loaded), "{setup} {id}");
+        let ids = ids(&mut node);
+        assert_eq!(ids, [if loaded == 1 { good } else { id }], "the row has the id of the contact");
+    }
+}
+
+fn row(id: i64, user: &str, expires_s: i64) -> Query {
+    let text = |t: &str| Value::Str(t.to_owned());
+    Query::Insert {
+        table: "location".into(),
+        row: vec![
+            ("contact_id".into(), Value::Int(id)),
+            ("username".into(), text(user)),
+            ("domain".into(), text("example.org")),
+            ("contact".into(), text("sip:a@10.0.0.9")),
+            ("expires".into(), Value::Int(expires_s)),
+            ("q".into(), Value::Float(-1.0)),
+            ("callid".into(), text("c")),
+            ("cseq".into(), Value::Int(1)),
+            ("last_modified".into(), Value::Time(1_799_999_000)),
+        ],
+    }
+}
+
+fn ids(node: &mut TestNode) -> Vec<i64> {
+    let columns = vec!["contact_id".into()];
+    let select = Select { table: "location".into(), columns, ..Select::default() };
+    let rows = node.db.execute(&Query::Select(select)).unwrap().rows;
+    rows.iter().filter_map(|row| row[0].as_int()).collect()
+}
+
+#[test]
+fn attributes_of_an_aor_are_set_read_and_deleted() {
+    let route = "route { if (!ul_add_key(\"location\", \"nobody@example.org\", \"k\", \"v\")) \
+        xlog(\"no aor\\n\"); \
+        ul_add_key(\"location\", \"alice@example.org\", \"k\", \"v1\"); \
+        ul_add_key(\"location\", \"alice@example.org\", \"l\", \"v2\"); \
+        ul_get_key(\"location\", \"sip:alice@EXAMPLE.org\", \"k\", $var(a)); \
+        ul_del_key(\"location\", \"alice@example.org\", \"k\"); \
+        if (!ul_get_key(\"location\", \"alice@example.org\", \"k\", $var(b))) \
+        xlog(\"a=$var(a) gone\\n\"); }\n";
+    let setup = "modparam(\"usrloc\", \"mi_dump_kv_store\", 1)\n";
+    let script = script(setup);
+    let (head, _) = script.split_once("route {").unwrap();
+    let mut node = TestNode::new(&format!("{head}{route}"), MODULES);
+    add(&mut node, "alice@example.org", "sip:a@10.0.0.9", 600);
+    node.udp("10.0.0.9:5060", &request("OPTIONS"));
+    let logs = format!("{:?}", node.logs());
+    assert!(logs.contains("no aor") && logs.contains("a=v1 gone"), "{logs}");
+    add(&mut node, "alice@example.org", "sip:a@10.0.0.9", 900);
+    let shown = node.mi("usrloc:show_contact", json!(["location", "alice@example.org"]));
+    let kv = &shown["result"]["Contacts"][0]["KV-Store"];
+    assert_eq!(kv, r#"{"_urec_kvs":"{\"l\":\"v2\"}"}"#, "they live through a refresh");
+}
+
+#[test]
+fn a_statistic_of_ended_contacts_is_reset() {
+    let mut node = node("");
+    add(&mut node, "alice@example.org", "sip:a@10.0.0.9", 60);
+    node.advance_ms(62_000);
+    let count = |node: &mut TestNode| {
+        let answer = node.mi("statistics:get", json!({"statistics": ["location-expires"]}));
+        answer["result"]["usrloc:location-expires"].as_u64()
+    };
+    assert_eq!(count(&mut node), Some(1));
+    node.mi("statistics:reset", json!({"statistics": ["location-expires"]}));
+    assert_eq!(count(&mut node), Some(0));
 }

@@ -459,8 +459,8 @@ fn pinged(world: &World) -> Vec<Vec<String>> {
         let tags = node.membership().tags().map(|t| &**t);
         let mut mine: Vec<String> = (0..3)
             .flat_map(|part| usrloc.part(&table, part, 3, world.now))
-            .filter(|(aor, contact)| usrloc.leave_to_ping(tags, aor, contact).is_some())
-            .map(|(aor, _)| String::from_utf8_lossy(&aor).into_owned())
+            .filter(|(contact, _)| usrloc.leave_to_ping(tags, contact).is_some())
+            .map(|(contact, _)| String::from_utf8_lossy(contact.aor()).into_owned())
             .collect();
         mine.sort();
         mine

@@ -194,6 +194,12 @@ impl Node {
 }
 
 impl Cx<'_> {
+    /// Whether anybody may listen to an event: what it says need not be put together otherwise.
+    pub fn is_wanted(&self, event: &str) -> bool {
+        self.node.event_route(event).is_some()
+            || self.node.events.subscribed.load(Ordering::Relaxed) != 0
+    }
+
     /// Raises an event: event routes run after this step, outside subscribers are told.
     pub fn raise(&mut self, event: &'static str, params: Vec<(&'static str, Value)>) {
         let route = self.node.event_route(event);

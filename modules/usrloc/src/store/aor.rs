@@ -1,12 +1,14 @@
-//! The record of one AoR, and the rules by which changes of it win or lose.
+//! The rules by which changes of one AoR win or lose, and the deletes that are remembered.
 
 use std::cmp::Ordering;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use ahash::RandomState;
 use smallvec::SmallVec;
 
 use super::change::{Stamp, Tombstone};
-use super::contact::{Contact, Slot};
+use super::contact::Contact;
 
 /// Contacts of one AoR, at most.
 pub const CONTACTS_MAX: usize = 512;
@@ -15,41 +17,17 @@ pub const TOMBSTONES_MAX: usize = 64;
 /// Contact labels have 14 bits.
 pub(super) const LABELS: u16 = 1 << 14;
 
-/// One AoR with its contacts, oldest first, and what was deleted from it.
-#[derive(Debug, Default)]
-pub(super) struct Aor {
-    pub(super) record_label: u32,
-    /// Contact label given out next, 0..16383.
-    pub(super) next_label: u16,
-    pub(super) contacts: SmallVec<[Slot; 1]>,
-}
-
-impl Aor {
-    pub(super) fn position(&self, id: u64) -> Option<usize> {
-        self.contacts.iter().position(|s| s.contact.id == id)
-    }
-
-    /// The contact with this name, as Tandem nodes name contacts between them: exactly.
-    pub(super) fn named(&self, uri: &[u8], call_id: Option<&[u8]>) -> Option<usize> {
-        self.contacts.iter().position(|s| {
-            s.contact.uri() == uri
-                && s.contact.keyed_by_call_id == call_id.is_some()
-                && call_id.is_none_or(|c| c == s.contact.call_id())
-        })
-    }
-}
-
 /// Which of two states of one contact is the later one (decisions: "Contacts that conflict").
 /// Equal stamps with different contents are parted by their digest, so that every node keeps
 /// the same one.
 pub(super) fn compare(a: &Contact, b: &Contact) -> Ordering {
     let by_cseq = if a.call_id() == b.call_id() { a.cseq.cmp(&b.cseq) } else { Ordering::Equal };
-    by_cseq.then(a.stamp.cmp(&b.stamp)).then(a.digest.cmp(&b.digest))
+    by_cseq.then(a.stamp().cmp(&b.stamp())).then(a.digest.cmp(&b.digest))
 }
 
 /// The deletes of one AoR that are remembered.
 #[derive(Debug, Default)]
-pub(super) struct Graves(Vec<Tombstone>);
+pub(super) struct Graves(SmallVec<[Tombstone; 1]>);
 
 impl Graves {
     /// The stamp of the delete of the contact with this name.
@@ -58,9 +36,9 @@ impl Graves {
     }
 
     /// Remembers a delete; the later one of the same name stays.
-    pub(super) fn add(&mut self, tombstone: Tombstone) {
-        let call_id = tombstone.keyed_by_call_id.then_some(&*tombstone.call_id);
-        if let Some(old) = self.0.iter_mut().find(|t| is_named(t, &tombstone.uri, call_id)) {
+    fn add(&mut self, tombstone: Tombstone) {
+        let call_id = tombstone.keyed_by_call_id.then_some(tombstone.call_id());
+        if let Some(old) = self.0.iter_mut().find(|t| is_named(t, tombstone.uri(), call_id)) {
             if order(old) < order(&tombstone) {
                 *old = tombstone;
             }
@@ -73,36 +51,79 @@ impl Graves {
         self.0.push(tombstone);
     }
 
-    /// Forgets the delete of a contact that was written again later.
-    pub(super) fn remove(&mut self, uri: &[u8], call_id: Option<&[u8]>) {
-        self.0.retain(|t| !is_named(t, uri, call_id));
-    }
-
-    pub(super) fn forget(&mut self, now_s: u64) {
-        self.0.retain(|t| t.until_s > now_s);
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = &Tombstone> {
         self.0.iter()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
     }
 }
 
 fn is_named(t: &Tombstone, uri: &[u8], call_id: Option<&[u8]>) -> bool {
-    *t.uri == *uri
+    t.uri() == uri
         && t.keyed_by_call_id == call_id.is_some()
-        && call_id.is_none_or(|c| c == &*t.call_id)
+        && call_id.is_none_or(|c| c == t.call_id())
 }
 
-fn order(t: &Tombstone) -> (Stamp, u64, u32, &[u8]) {
-    (t.stamp, t.until_s, t.cseq, &t.call_id)
+fn order(t: &Tombstone) -> (Stamp, u32, u32, &[u8]) {
+    (t.stamp, t.until_s, t.cseq, t.call_id())
+}
+
+/// The deletes of one shard that are remembered, bounded in number and time.
+#[derive(Debug)]
+pub(super) struct Graveyard {
+    pub(super) graves: HashMap<Arc<[u8]>, Graves, RandomState>,
+    /// AoRs in the order in which something was deleted from them.
+    buried: VecDeque<(u32, Arc<[u8]>)>,
+    max: usize,
+}
+
+impl Graveyard {
+    pub(super) fn new(hasher: RandomState, max: usize) -> Self {
+        Self { graves: HashMap::with_hasher(hasher), buried: VecDeque::new(), max }
+    }
+
+    pub(super) fn of(&self, aor: &[u8]) -> Option<&Graves> {
+        // Most tables remember nothing most of the time.
+        if self.graves.is_empty() { None } else { self.graves.get(aor) }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.graves.values().map(|g| g.0.len()).sum()
+    }
+
+    /// Remembers a delete.
+    pub(super) fn bury(&mut self, aor: &[u8], tombstone: Tombstone, now_s: u64) {
+        let key = self.graves.get_key_value(aor).map(|(key, _)| Arc::clone(key));
+        let key = key.unwrap_or_else(|| aor.into());
+        self.buried.push_back((tombstone.until_s, Arc::clone(&key)));
+        self.graves.entry(key).or_default().add(tombstone);
+        self.forget(now_s);
+    }
+
+    /// Forgets what is over, or too much; the first one buried first.
+    pub(super) fn forget(&mut self, now_s: u64) {
+        loop {
+            let is_full = self.buried.len() > self.max;
+            let is_over = |(until_s, _): &mut (u32, _)| is_full || u64::from(*until_s) <= now_s;
+            let Some((_, aor)) = self.buried.pop_front_if(is_over) else { break };
+            let Some(graves) = self.graves.get_mut(&aor) else { continue };
+            graves.0.retain(|t| !is_full && u64::from(t.until_s) > now_s);
+            if graves.0.is_empty() {
+                self.graves.remove(&aor);
+            }
+        }
+    }
+
+    /// Forgets the delete of a contact that was written again.
+    pub(super) fn exhume(&mut self, aor: &[u8], uri: &[u8], call_id: Option<&[u8]>) {
+        if self.graves.is_empty() {
+            return;
+        }
+        if let Some(graves) = self.graves.get_mut(aor) {
+            graves.0.retain(|t| !is_named(t, uri, call_id));
+            if graves.0.is_empty() {
+                self.graves.remove(aor);
+            }
+        }
+    }
 }
 
 /// A contact as an AoR gives it out.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tandem_clock::Mono;
 
 use super::contact::{Contact, NewContact};
 use super::matching::Matching;
@@ -34,7 +33,8 @@ pub enum Origin {
 pub enum Change<'a> {
     /// Insert a contact or replace the one it means.
     Put { contact: NewContact<'a>, matching: &'a Matching },
-    /// As [`Change::Put`] of a stock peer's update packet, where an equal CSeq is accepted.
+    /// As [`Change::Put`] of a stock peer's update packet, where an equal CSeq is accepted. Of
+    /// this node: exactly this state, key/values and all.
     Update { contact: NewContact<'a>, matching: &'a Matching },
     /// Remove the contact with this id.
     Delete { id: u64 },
@@ -51,14 +51,43 @@ pub enum Change<'a> {
 /// A delete that is remembered, so that a late packet does not undo it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tombstone {
-    pub uri: Box<[u8]>,
-    pub call_id: Box<[u8]>,
-    /// URI and Call-ID together name what was deleted; else the URI alone.
-    pub keyed_by_call_id: bool,
+    /// URI and Call-ID, one behind the other.
+    names: Box<[u8]>,
+    uri_len: u32,
     pub cseq: u32,
     pub stamp: Stamp,
     /// Unix seconds after which it is forgotten.
-    pub until_s: u64,
+    pub until_s: u32,
+    /// URI and Call-ID together name what was deleted; else the URI alone.
+    pub keyed_by_call_id: bool,
+}
+
+impl Tombstone {
+    pub fn new(
+        uri: &[u8],
+        call_id: &[u8],
+        keyed_by_call_id: bool,
+        cseq: u32,
+        stamp: Stamp,
+        until_s: u64,
+    ) -> Self {
+        Self {
+            names: [uri, call_id].concat().into(),
+            uri_len: uri.len() as u32,
+            cseq,
+            stamp,
+            until_s: u32::try_from(until_s).unwrap_or(u32::MAX),
+            keyed_by_call_id,
+        }
+    }
+
+    pub fn uri(&self) -> &[u8] {
+        self.names.get(..self.uri_len as usize).unwrap_or_default()
+    }
+
+    pub fn call_id(&self) -> &[u8] {
+        self.names.get(self.uri_len as usize..).unwrap_or_default()
+    }
 }
 
 /// What one change came to.
@@ -71,8 +100,6 @@ pub enum Outcome {
     /// Only the lifetime changed.
     Refreshed(u64),
     Deleted,
-    /// The contact lives: its timer has to fire again then.
-    Rearm(Mono),
     Ignored(Why),
 }
 
@@ -113,19 +140,16 @@ pub enum Event {
 /// What an edit of an AoR came to.
 #[derive(Clone, Debug)]
 pub struct Done {
-    pub aor: Arc<[u8]>,
     pub origin: Origin,
     pub events: SmallVec<[Event; 2]>,
-    /// Timers to arm: contact id, and when it fires.
-    pub arm: SmallVec<[(u64, Mono); 2]>,
 }
 
 /// A change on its way to the peers, lent while the shard is locked.
 #[derive(Clone, Copy, Debug)]
 pub enum Replica<'a> {
     AorInsert { aor: &'a [u8], record_label: u32, next_label: u16 },
-    ContactInsert { aor: &'a [u8], contact: &'a Contact, matching: &'a Matching },
-    ContactUpdate { aor: &'a [u8], contact: &'a Contact, matching: &'a Matching },
+    ContactInsert { aor: &'a [u8], contact: &'a Arc<Contact>, matching: &'a Matching },
+    ContactUpdate { aor: &'a [u8], contact: &'a Arc<Contact>, matching: &'a Matching },
     ContactDelete { aor: &'a [u8], tombstone: &'a Tombstone },
     AorDelete { aor: &'a [u8], stamp: Stamp },
 }
@@ -136,7 +160,7 @@ impl Replica<'_> {
         match self {
             Self::AorInsert { .. } => None,
             Self::ContactInsert { contact, .. } | Self::ContactUpdate { contact, .. } => {
-                Some(contact.stamp)
+                Some(contact.stamp())
             }
             Self::ContactDelete { tombstone, .. } => Some(tombstone.stamp),
             Self::AorDelete { stamp, .. } => Some(*stamp),

@@ -1,18 +1,21 @@
 //! A table of AoRs.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Ordering as Compared;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use ahash::RandomState;
 use parking_lot::Mutex;
 use tandem_clock::{Chance, Now};
 use tandem_sip::sip_hash;
 
-use super::aor::{Aor, Contacts, Graves};
+use super::aor::{Contacts, Graveyard};
 use super::change::{Done, Origin, Sink, Tombstone};
-use super::contact::{Contact, Local};
+use super::contact::Contact;
 use super::digest::Digester;
-use super::edit::Edit;
+use super::edit::{At, Edit};
+use super::local::Local;
+use super::shared::Pool;
+use super::slots::{Clock, Due, Slots};
 
 /// Buckets of a digest: the low 8 bits of the wire hash.
 pub const BUCKETS: usize = 256;
@@ -31,7 +34,7 @@ pub struct Digests {
 /// A record of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    Contact { aor: Arc<[u8]>, contact: Arc<Contact> },
+    Contact(Arc<Contact>),
     Tombstone { aor: Arc<[u8]>, tombstone: Tombstone },
 }
 
@@ -40,19 +43,16 @@ pub enum Record {
 pub struct Domain {
     name: String,
     shards: Vec<Mutex<Shard>>,
+    pool: Pool,
     newest_first: bool,
+    wake_before_s: AtomicU32,
 }
 
 #[derive(Debug)]
 pub(super) struct Shard {
-    pub(super) aors: HashMap<Arc<[u8]>, Aor, RandomState>,
-    /// Where a contact id lives. Its size is the number of contacts.
-    pub(super) ids: HashMap<u64, Arc<[u8]>, RandomState>,
-    pub(super) graves: HashMap<Arc<[u8]>, Graves, RandomState>,
-    /// AoRs in the order in which something was deleted from them.
-    buried: VecDeque<(u64, Arc<[u8]>)>,
+    pub(super) slots: Slots,
+    pub(super) graves: Graveyard,
     pub(super) next_label: u32,
-    graves_max: usize,
 }
 
 impl Domain {
@@ -60,22 +60,31 @@ impl Domain {
     pub fn new(name: &str, hash_size: u32, newest_first: bool, chance: &mut Chance) -> Self {
         let count = 1usize << hash_size.min(16);
         let state = chance.hash_key().state();
+        let graves_max = (GRAVES_MAX / count).max(TOMBSTONES_A_SHARD_MIN);
         let mut shard = || {
             Mutex::new(Shard {
-                aors: HashMap::with_hasher(state.clone()),
-                ids: HashMap::with_hasher(state.clone()),
-                graves: HashMap::with_hasher(state.clone()),
-                buried: VecDeque::new(),
+                slots: Slots::new(state.clone(), count),
+                graves: Graveyard::new(state.clone(), graves_max),
                 next_label: chance.u32(),
-                graves_max: (GRAVES_MAX / count).max(TOMBSTONES_A_SHARD_MIN),
             })
         };
         let shards = (0..count).map(|_| shard()).collect();
-        Self { name: name.into(), shards, newest_first }
+        let pool = Pool::new(state.clone());
+        Self { name: name.into(), shards, pool, newest_first, wake_before_s: AtomicU32::new(0) }
     }
 
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Has push contacts come due this long before they end; 0: never. For contacts that are
+    /// written from now on.
+    pub fn wake_before(&self, seconds: u32) {
+        self.wake_before_s.store(seconds, Ordering::Relaxed);
+    }
+
+    fn clock(&self, now_s: u64) -> Clock {
+        Clock { now_s, wake_before_s: self.wake_before_s.load(Ordering::Relaxed) }
     }
 
     /// Shards; management shows it as `hash_size`.
@@ -98,13 +107,14 @@ impl Domain {
         sink: &dyn Sink,
         change: impl FnOnce(&mut Edit<'_>) -> R,
     ) -> (R, Done) {
-        let (at, hash) = self.shard_of(aor);
+        let (shard_at, hash) = self.shard_of(aor);
         let mut scope = Digester::default();
         scope.text(self.name.as_bytes());
         scope.text(aor);
-        let mut shard = self.shards[at].lock();
-        let key = shard.aors.get_key_value(aor).map_or_else(|| aor.into(), |(k, _)| Arc::clone(k));
-        let mut edit = Edit::new(&mut shard, at, hash, key, scope, now, origin, sink);
+        let clock = self.clock(now.unix_s());
+        let at = At { aor, hash, shard_at, scope, clock, pool: &self.pool };
+        let mut shard = self.shards[shard_at].lock();
+        let mut edit = Edit::new(&mut shard, at, origin, sink);
         let result = change(&mut edit);
         (result, edit.finish())
     }
@@ -112,30 +122,44 @@ impl Domain {
     /// The contacts of an AoR that have not expired, by q (or newest first).
     pub fn lookup(&self, aor: &[u8], now_s: u64) -> Contacts {
         let shard = self.shards[self.shard_of(aor).0].lock();
-        let Some(record) = shard.aors.get(aor) else { return Contacts::new() };
-        let live = record.contacts.iter().filter(|s| !s.contact.is_expired(now_s));
-        let mut found: Contacts = live.map(|s| Arc::clone(&s.contact)).collect();
+        let live = shard.slots.of(aor).filter(|(_, s)| !s.contact.is_expired(now_s));
+        let mut found: Contacts = live.map(|(_, s)| Arc::clone(&s.contact)).collect();
         drop(shard);
-        sort(&mut found, self.newest_first);
+        self.sort(&mut found);
         found
     }
 
     /// Puts contacts into the order in which they are shown and tried.
     pub fn sort(&self, contacts: &mut Contacts) {
-        sort(contacts, self.newest_first);
+        if contacts.len() > 1 {
+            contacts.sort_by(|a, b| self.order(a, b));
+        }
     }
 
-    /// The contacts of an AoR as they are, with their local state.
+    /// Higher q first, contacts of equal q in the order in which they came; or newest first.
+    fn order(&self, a: &Contact, b: &Contact) -> Compared {
+        if self.newest_first {
+            let age = |c: &Contact| (c.last_modified_s(), c.stamp());
+            age(b).cmp(&age(a))
+        } else {
+            b.q().cmp(&a.q())
+        }
+    }
+
+    /// The contacts of an AoR as they are, with their local state, in their order.
     pub fn all_of(&self, aor: &[u8]) -> Vec<(Arc<Contact>, Local)> {
         let shard = self.shards[self.shard_of(aor).0].lock();
-        let slots = shard.aors.get(aor).map(|record| record.contacts.iter());
-        let slots = slots.into_iter().flatten();
-        slots.map(|s| (Arc::clone(&s.contact), s.local.clone())).collect()
+        let slots = shard.slots.of(aor);
+        let mut all: Vec<_> =
+            slots.map(|(_, s)| (Arc::clone(&s.contact), s.local.clone())).collect();
+        drop(shard);
+        all.sort_by(|(a, _), (b, _)| self.order(a, b));
+        all
     }
 
-    /// The AoR of a contact id, if the contact is still there.
-    pub fn aor_of(&self, id: u64) -> Option<Arc<[u8]>> {
-        self.shards[self.shard_of_id(id)].lock().ids.get(&id).cloned()
+    /// The contact with an id, if it is still there.
+    pub fn by_id(&self, id: u64) -> Option<Arc<Contact>> {
+        self.with_local(id, |contact, _| Arc::clone(contact))
     }
 
     /// Works on the local state of a contact.
@@ -145,10 +169,8 @@ impl Domain {
         work: impl FnOnce(&Arc<Contact>, &mut Local) -> R,
     ) -> Option<R> {
         let mut shard = self.shards[self.shard_of_id(id)].lock();
-        let aor = shard.ids.get(&id).cloned()?;
-        let record = shard.aors.get_mut(&aor)?;
-        let at = record.position(id)?;
-        let slot = record.contacts.get_mut(at)?;
+        let at = shard.slots.place_of(id)?;
+        let slot = shard.slots.slot_mut(at)?;
         Some(work(&slot.contact, &mut slot.local))
     }
 
@@ -159,52 +181,62 @@ impl Domain {
 
     /// AoRs with a contact.
     pub fn aor_count(&self) -> usize {
-        self.shards.iter().map(|s| s.lock().aors.len()).sum()
+        self.shards.iter().map(|s| s.lock().slots.aor_count()).sum()
     }
 
     pub fn contact_count(&self) -> usize {
-        self.shards.iter().map(|s| s.lock().ids.len()).sum()
+        self.shards.iter().map(|s| s.lock().slots.len()).sum()
     }
 
     /// Deletes that are remembered.
     pub fn tombstone_count(&self) -> usize {
-        let of = |s: &Mutex<Shard>| s.lock().graves.values().map(Graves::len).sum::<usize>();
-        self.shards.iter().map(of).sum()
+        self.shards.iter().map(|s| s.lock().graves.len()).sum()
     }
 
     /// The contacts of one shard, in order of AoR: the unit of walks such as pinging and
-    /// flushing, which must not hold one lock for long.
-    pub fn shard_contacts(&self, shard: usize) -> Vec<(Arc<[u8]>, Arc<Contact>, Local)> {
+    /// listing, which must not hold one lock for long.
+    pub fn shard_contacts(&self, shard: usize) -> Vec<(Arc<Contact>, Local)> {
         let Some(shard) = self.shards.get(shard) else { return Vec::new() };
         let shard = shard.lock();
-        let mut all: Vec<_> = shard
-            .aors
-            .iter()
-            .flat_map(|(aor, record)| record.contacts.iter().map(move |slot| (aor, slot)))
-            .map(|(aor, s)| (Arc::clone(aor), Arc::clone(&s.contact), s.local.clone()))
-            .collect();
+        let slots = shard.slots.iter();
+        let mut all: Vec<_> = slots.map(|s| (Arc::clone(&s.contact), s.local.clone())).collect();
         drop(shard);
-        all.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.id.cmp(&b.1.id)));
+        all.sort_by(|(a, _), (b, _)| {
+            a.aor().cmp(b.aor()).then_with(|| self.order(a, b)).then(a.id.cmp(&b.id))
+        });
         all
+    }
+
+    /// Takes up to `max` contacts of a shard that have come due into `due`. True: there are more.
+    pub fn pop_due(&self, shard: usize, now_s: u64, max: usize, due: &mut Due) -> bool {
+        let Some(shard) = self.shards.get(shard) else { return false };
+        let mut shard = shard.lock();
+        shard.graves.forget(now_s);
+        shard.slots.pop_due(self.clock(now_s), max, due)
     }
 
     /// The record label and the next contact label of an AoR.
     pub fn labels(&self, aor: &[u8]) -> Option<(u32, u16)> {
         let shard = self.shards[self.shard_of(aor).0].lock();
-        shard.aors.get(aor).map(|a| (a.record_label, a.next_label))
+        shard.slots.next_label(aor).map(|(id, next)| ((id >> 14) as u32, next))
     }
 
-    /// Count and sums over everything that is replicated and lives at least 10 s more.
+    /// Count and sums over everything that is replicated and lives at least 10 s more. The sums
+    /// are kept up to date by each change, so this costs a look at each shard, and at what is
+    /// about to end.
     pub fn digests(&self, now_s: u64) -> Digests {
         let mut digests = Digests { count: 0, buckets: [0; BUCKETS] };
-        for shard in &self.shards {
-            for slot in shard.lock().aors.values().flat_map(|a| &a.contacts) {
-                let contact = &slot.contact;
-                if !contact.is_expired(now_s + DIGEST_MARGIN_S) {
-                    let sum = &mut digests.buckets[(contact.id >> 46) as usize % BUCKETS];
-                    *sum = sum.wrapping_add(contact.digest);
-                    digests.count += 1;
-                }
+        for (at, shard) in self.shards.iter().enumerate() {
+            let shard = shard.lock();
+            digests.count += shard.slots.len() as u64;
+            for (bucket, sum) in shard.slots.sums(at) {
+                let total = &mut digests.buckets[bucket % BUCKETS];
+                *total = total.wrapping_add(sum);
+            }
+            for contact in shard.slots.ending(now_s + DIGEST_MARGIN_S) {
+                let total = &mut digests.buckets[(contact.id >> 46) as usize % BUCKETS];
+                *total = total.wrapping_sub(contact.digest);
+                digests.count -= 1;
             }
         }
         digests
@@ -218,16 +250,13 @@ impl Domain {
         let mut records = Vec::new();
         for shard in self.shards.iter().skip(bucket % step).step_by(step) {
             let shard = shard.lock();
+            let is_here = |id: u64| (id >> 46) as usize % BUCKETS == bucket;
+            let contacts = shard.slots.iter().map(|s| &s.contact);
+            let live = contacts.filter(|c| is_here(c.id) && !c.is_expired(now_s));
+            records.extend(live.map(|c| Record::Contact(Arc::clone(c))));
             let is_here = |aor: &&Arc<[u8]>| sip_hash(aor) as usize % BUCKETS == bucket;
-            for (aor, record) in shard.aors.iter().filter(|(aor, _)| is_here(aor)) {
-                let live = record.contacts.iter().filter(|s| !s.contact.is_expired(now_s));
-                records.extend(live.map(|s| Record::Contact {
-                    aor: Arc::clone(aor),
-                    contact: Arc::clone(&s.contact),
-                }));
-            }
-            for (aor, graves) in shard.graves.iter().filter(|(aor, _)| is_here(aor)) {
-                let live = graves.iter().filter(|t| t.until_s > now_s).cloned();
+            for (aor, graves) in shard.graves.graves.iter().filter(|(aor, _)| is_here(aor)) {
+                let live = graves.iter().filter(|t| u64::from(t.until_s) > now_s).cloned();
                 records.extend(
                     live.map(|tombstone| Record::Tombstone { aor: Arc::clone(aor), tombstone }),
                 );
@@ -241,56 +270,9 @@ impl Domain {
 /// So that a domain of many shards still remembers a burst in one of them.
 const TOMBSTONES_A_SHARD_MIN: usize = 1024;
 
-impl Shard {
-    /// Remembers a delete, bounded in number and time.
-    pub(super) fn bury(&mut self, aor: &Arc<[u8]>, tombstone: Tombstone, now_s: u64) {
-        self.buried.push_back((tombstone.until_s, Arc::clone(aor)));
-        self.graves.entry(Arc::clone(aor)).or_default().add(tombstone);
-        loop {
-            let is_full = self.buried.len() > self.graves_max;
-            let Some((_, aor)) =
-                self.buried.pop_front_if(|(until_s, _)| is_full || *until_s <= now_s)
-            else {
-                break;
-            };
-            self.forget(&aor, now_s, is_full);
-        }
-    }
-
-    fn forget(&mut self, aor: &Arc<[u8]>, now_s: u64, all: bool) {
-        let Some(graves) = self.graves.get_mut(aor) else { return };
-        graves.forget(if all { u64::MAX } else { now_s });
-        if graves.is_empty() {
-            self.graves.remove(aor);
-        }
-    }
-
-    /// Forgets the delete of a contact that was written again.
-    pub(super) fn exhume(&mut self, aor: &[u8], uri: &[u8], call_id: Option<&[u8]>) {
-        if let Some(graves) = self.graves.get_mut(aor) {
-            graves.remove(uri, call_id);
-            if graves.is_empty() {
-                self.graves.remove(aor);
-            }
-        }
-    }
-}
-
-/// Higher q first, contacts of equal q in the order in which they came; or newest first.
-fn sort(contacts: &mut Contacts, newest_first: bool) {
-    if contacts.len() < 2 {
-        return;
-    }
-    if newest_first {
-        contacts.sort_by_key(|c| std::cmp::Reverse((c.last_modified_s, c.stamp)));
-    } else {
-        contacts.sort_by_key(|c| std::cmp::Reverse(c.q));
-    }
-}
-
 fn record_order(record: &Record) -> (&[u8], u8, &[u8], &[u8]) {
     match record {
-        Record::Contact { aor, contact } => (aor, 0, contact.uri(), contact.call_id()),
-        Record::Tombstone { aor, tombstone } => (aor, 1, &tombstone.uri, &tombstone.call_id),
+        Record::Contact(contact) => (contact.aor(), 0, contact.uri(), contact.call_id()),
+        Record::Tombstone { aor, tombstone } => (aor, 1, tombstone.uri(), tombstone.call_id()),
     }
 }

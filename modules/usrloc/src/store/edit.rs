@@ -1,68 +1,100 @@
 //! The one way in: an edit of an AoR under the lock of its shard.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use tandem_clock::{Mono, Now};
 
-use super::aor::{Aor, CONTACTS_MAX, LABELS, compare};
+use super::aor::{CONTACTS_MAX, compare};
 use super::change::{
     Change, Done, Event, NotStored, Origin, Outcome, Replica, Sink, Stamp, Tombstone, Why, stamp_at,
 };
-use super::contact::{Contact, DbState, Local, NewContact, Slot};
+use super::contact::{Contact, NewContact};
 use super::digest::Digester;
 use super::domain::Shard;
+use super::ids::Labels;
+use super::keys;
+use super::local::{DbState, Local};
 use super::matching::Matching;
+use super::shared::Pool;
+use super::slots::{Clock, NONE, Slot};
 
 /// How long a delete is remembered when nobody can say how long the contact would have lived.
 const TOMBSTONE_S: u64 = 24 * 3600;
 
+/// Where and when an edit happens.
+#[derive(Clone, Copy)]
+pub(super) struct At<'a> {
+    pub(super) aor: &'a [u8],
+    /// The wire's hash of the AoR.
+    pub(super) hash: u32,
+    pub(super) shard_at: usize,
+    /// Table and AoR, at the start of every digest.
+    pub(super) scope: Digester,
+    pub(super) clock: Clock,
+    pub(super) pool: &'a Pool,
+}
+
 /// One AoR, locked.
 pub struct Edit<'a> {
-    shard: &'a mut Shard,
-    shard_at: usize,
-    hash: u32,
-    scope: Digester,
-    now: Now,
+    pub(super) shard: &'a mut Shard,
+    pub(super) at: At<'a>,
     now_s: u64,
     sink: &'a dyn Sink,
+    /// The AoR had a contact before.
+    existed: bool,
+    pub(super) labels: Option<Labels>,
     done: Done,
 }
 
 impl<'a> Edit<'a> {
-    #[expect(clippy::too_many_arguments, reason = "called in one place")]
     pub(super) fn new(
         shard: &'a mut Shard,
-        shard_at: usize,
-        hash: u32,
-        aor: Arc<[u8]>,
-        scope: Digester,
-        now: Now,
+        at: At<'a>,
         origin: Origin,
         sink: &'a dyn Sink,
     ) -> Self {
-        let done = Done { aor, origin, events: SmallVec::new(), arm: SmallVec::new() };
-        Self { shard, shard_at, hash, scope, now, now_s: now.unix_s(), sink, done }
+        let labels = Labels::of(&shard.slots, at.aor);
+        let done = Done { origin, events: SmallVec::new() };
+        let (existed, now_s) = (labels.is_some(), at.clock.now_s);
+        Self { shard, at, now_s, sink, existed, labels, done }
     }
 
     /// The contacts as they are, expired ones that were not dropped yet included; oldest first.
-    pub fn contacts(&self) -> impl DoubleEndedIterator<Item = &Arc<Contact>> {
-        let slots = self.shard.aors.get(&self.done.aor).map(|a| a.contacts.iter());
-        slots.into_iter().flatten().map(|s| &s.contact)
+    pub fn contacts(&self) -> impl Iterator<Item = &Arc<Contact>> {
+        self.shard.slots.of(self.at.aor).map(|(_, s)| &s.contact)
     }
 
     /// The contact that a request means: an exact match before a loose one, and one that lives
     /// before one that does not.
     pub fn find(&self, matching: &Matching, uri: &[u8], call_id: &[u8]) -> Option<&Arc<Contact>> {
-        let fits = self.contacts().filter(|c| matching.matches(c, uri, call_id));
-        fits.min_by_key(|c| (c.is_expired(self.now_s), c.uri() != uri))
+        self.found(matching, uri, call_id).map(|(_, slot)| &slot.contact)
+    }
+
+    fn found(&self, matching: &Matching, uri: &[u8], call_id: &[u8]) -> Option<(u32, &Slot)> {
+        let all = self.shard.slots.of(self.at.aor);
+        let fits = all.filter(|(_, s)| matching.matches(&s.contact, uri, call_id));
+        fits.min_by_key(|(_, s)| (s.contact.is_expired(self.now_s), s.contact.uri() != uri))
+    }
+
+    /// The contact with this name, as Tandem nodes name contacts between them: exactly.
+    fn named(&self, uri: &[u8], call_id: Option<&[u8]>) -> Option<(u32, Arc<Contact>)> {
+        let mut all = self.shard.slots.of(self.at.aor);
+        let found = all.find(|(_, s)| {
+            s.contact.uri() == uri
+                && s.contact.keyed_by_call_id() == call_id.is_some()
+                && call_id.is_none_or(|c| c == s.contact.call_id())
+        });
+        found.map(|(at, s)| (at, Arc::clone(&s.contact)))
     }
 
     /// Carries out one change. Every write of the store comes through here.
     pub fn apply(&mut self, change: Change<'_>) -> Outcome {
         match (change, self.done.origin) {
-            (Change::Put { contact, matching }, Origin::Local) => self.put(&contact, matching),
+            (Change::Put { contact, matching }, Origin::Local) => {
+                self.put_client(contact, matching)
+            }
             (
                 Change::Put { contact, matching } | Change::Update { contact, matching },
                 Origin::Tandem { stamp },
@@ -80,10 +112,9 @@ impl<'a> Edit<'a> {
             (Change::Update { contact, matching }, _) => self.put(&contact, matching),
             (Change::Delete { id }, _) => self.delete(id),
             (Change::DeleteNamed { uri, call_id, cseq, matching }, Origin::Tandem { stamp }) => {
-                let keyed_by_call_id = matching.is_keyed_by_call_id();
+                let keyed = matching.is_keyed_by_call_id();
                 let until_s = self.now_s + TOMBSTONE_S;
-                let (uri, call_id) = (uri.into(), call_id.into());
-                self.bury(Tombstone { uri, call_id, keyed_by_call_id, cseq, stamp, until_s }, true)
+                self.bury(Tombstone::new(uri, call_id, keyed, cseq, stamp, until_s), true)
             }
             (Change::DeleteNamed { uri, call_id, cseq, matching }, _) => {
                 self.delete_stock(uri, call_id, cseq, matching)
@@ -96,15 +127,13 @@ impl<'a> Edit<'a> {
     }
 
     pub(super) fn finish(mut self) -> Done {
-        let Some(record) = self.shard.aors.get(&self.done.aor) else { return self.done };
-        if !record.contacts.is_empty() {
+        let had_one = self.existed || !self.done.events.is_empty();
+        if !had_one || self.shard.slots.first(self.at.aor) != NONE {
             return self.done;
         }
-        self.shard.aors.remove(&self.done.aor);
         if self.done.origin == Origin::Local && !self.is_expiry_only() {
             let stamp = self.sink.stamp();
-            let aor = &*self.done.aor;
-            self.sink.replicate(self.shard_at, Replica::AorDelete { aor, stamp });
+            self.replicate(Replica::AorDelete { aor: self.at.aor, stamp });
         }
         self.done.events.push(Event::AorDeleted);
         self.done
@@ -114,27 +143,55 @@ impl<'a> Edit<'a> {
         self.done.events.iter().all(|e| matches!(e, Event::ContactDeleted { is_expiry: true, .. }))
     }
 
+    fn replicate(&self, change: Replica<'_>) {
+        self.sink.replicate(self.at.shard_at, change);
+    }
+
+    fn make(
+        &self,
+        new: &NewContact<'_>,
+        keyed: bool,
+        stamp: Stamp,
+        old: Option<&Contact>,
+    ) -> Result<Arc<Contact>, Outcome> {
+        let made = Contact::new(self.at.aor, new, keyed, stamp, self.at.scope, self.at.pool, old);
+        made.map_err(|error| Outcome::Ignored(Why::NotStored(error)))
+    }
+
+    /// A client's contact: what others stored with the contact or the AoR stays.
+    fn put_client(&mut self, new: NewContact<'_>, matching: &Matching) -> Outcome {
+        let found = self.found(matching, new.uri, new.call_id).map(|(_, s)| &s.contact);
+        let of_aor = || self.contacts().find_map(|c| aor_keys(c));
+        let kept = match found {
+            Some(old) => keys::kept(old.text(super::Text::KeyValues), new.key_values),
+            None => of_aor().map(|json| keys::with(new.key_values, keys::OF_AOR, Some(&json))),
+        };
+        let key_values = kept.map_or(Cow::Borrowed(new.key_values), Cow::Owned);
+        self.put(&NewContact { key_values: &key_values, ..new }, matching)
+    }
+
     /// A client's or operator's contact. It always wins: CSeq rules towards clients are the
     /// registrar's, except that a lower CSeq never replaces a higher one.
     fn put(&mut self, new: &NewContact<'_>, matching: &Matching) -> Outcome {
-        let found = self.find(matching, new.uri, new.call_id).cloned();
-        let rival = found.as_ref().filter(|old| !old.is_expired(self.now_s));
+        let found = self.found(matching, new.uri, new.call_id);
+        let found = found.map(|(at, slot)| (at, Arc::clone(&slot.contact)));
+        let old = found.as_ref().map(|(_, old)| old);
+        let rival = old.filter(|old| !old.is_expired(self.now_s));
         if rival.is_some_and(|old| old.call_id() == new.call_id && old.cseq > new.cseq) {
             return Outcome::Ignored(Why::OldCseq);
         }
         let keyed = matching.is_keyed_by_call_id();
-        self.delete_other_matches(matching, new, found.as_ref().map(|c| c.id));
-        if let Some(old) = &found
-            && (old.uri() != new.uri || old.keyed_by_call_id != keyed)
+        let made = match self.make(new, keyed, self.sink.stamp(), old.map(|c| &**c)) {
+            Ok(made) => made,
+            Err(outcome) => return outcome,
+        };
+        self.delete_other_matches(matching, new, old.map(|c| c.id));
+        if let Some(old) = old
+            && (old.uri() != new.uri || old.keyed_by_call_id() != keyed)
         {
             self.tell_renamed(old);
         }
-        let stamp = self.sink.stamp();
-        let made = match Contact::new(new, keyed, stamp, self.scope) {
-            Ok(made) => made,
-            Err(error) => return Outcome::Ignored(Why::NotStored(error)),
-        };
-        self.store(made, found.map(|c| c.id), new.id, matching)
+        self.store(made, found.map(|(at, _)| at), new.id, matching)
     }
 
     /// A loose matching mode may mean several contacts: the new one replaces them all.
@@ -155,10 +212,12 @@ impl<'a> Edit<'a> {
     /// Peers are told that the old name is gone; here the contact goes on under the new one.
     fn tell_renamed(&mut self, old: &Arc<Contact>) {
         let tombstone = self.tombstone_of(old, self.sink.stamp());
-        let aor = &*self.done.aor;
-        let replica = Replica::ContactDelete { aor, tombstone: &tombstone };
-        self.sink.replicate(self.shard_at, replica);
-        self.shard.bury(&self.done.aor, tombstone, self.now_s);
+        self.replicate(Replica::ContactDelete { aor: self.at.aor, tombstone: &tombstone });
+        self.shard.graves.bury(self.at.aor, tombstone, self.now_s);
+    }
+
+    fn dead(&self, uri: &[u8], call_id: Option<&[u8]>) -> Option<Stamp> {
+        self.shard.graves.of(self.at.aor).and_then(|g| g.stamp_of(uri, call_id))
     }
 
     /// A stamped contact from a Tandem peer or from SQL: the later state wins, in any order.
@@ -170,19 +229,17 @@ impl<'a> Edit<'a> {
         matching: &Matching,
     ) -> Outcome {
         let call_id = keyed.then_some(new.call_id);
-        let graves = self.shard.graves.get(&self.done.aor);
-        if graves.and_then(|g| g.stamp_of(new.uri, call_id)).is_some_and(|dead| dead >= stamp) {
+        if self.dead(new.uri, call_id).is_some_and(|dead| dead >= stamp) {
             return Outcome::Ignored(Why::Older);
         }
-        let made = match Contact::new(new, keyed, stamp, self.scope) {
+        let found = self.named(new.uri, call_id);
+        let old = found.as_ref().map(|(_, old)| old);
+        let made = match self.make(new, keyed, stamp, old.map(|c| &**c)) {
             Ok(made) => made,
-            Err(error) => return Outcome::Ignored(Why::NotStored(error)),
+            Err(outcome) => return outcome,
         };
-        let record = self.shard.aors.get(&self.done.aor);
-        let found = record.and_then(|r| r.contacts.get(r.named(new.uri, call_id)?));
-        let found = found.map(|slot| Arc::clone(&slot.contact));
         // What has expired is as good as gone, although nobody dropped it yet.
-        let rival = found.as_ref().filter(|old| !old.is_expired(self.now_s));
+        let rival = old.filter(|old| !old.is_expired(self.now_s));
         match rival.map(|old| compare(&made, old)) {
             Some(Ordering::Equal) => return Outcome::Ignored(Why::Known),
             Some(Ordering::Less) => return Outcome::Ignored(Why::Older),
@@ -190,7 +247,7 @@ impl<'a> Edit<'a> {
             None if made.is_expired(self.now_s) => return Outcome::Ignored(Why::Expired),
             None => {}
         }
-        self.store(made, found.map(|c| c.id), new.id, matching)
+        self.store(made, found.map(|(at, _)| at), new.id, matching)
     }
 
     /// The receiver rules of a stock node, with stamps that both ends of a Tandem pair compute
@@ -203,18 +260,18 @@ impl<'a> Edit<'a> {
         node: u32,
         equal_cseq: bool,
     ) -> Outcome {
-        let found = self.find(matching, new.uri, new.call_id).cloned();
+        let found = self.found(matching, new.uri, new.call_id);
+        let found = found.map(|(at, slot)| (at, Arc::clone(&slot.contact)));
+        let old = found.as_ref().map(|(_, old)| old);
         let mut stamp = stamp_at(new.last_modified_s.saturating_mul(1_000_000), node);
         let call_id = matching.is_keyed_by_call_id().then_some(new.call_id);
-        let graves = self.shard.graves.get(&self.done.aor);
-        let dead = graves.and_then(|g| g.stamp_of(new.uri, call_id));
-        if let Some(old) = found.as_ref().filter(|old| !old.is_expired(self.now_s)) {
+        if let Some(old) = old.filter(|old| !old.is_expired(self.now_s)) {
             let is_ordered = call_id.is_some() || old.call_id() == new.call_id;
             if is_ordered && (new.cseq < old.cseq || (new.cseq == old.cseq && !equal_cseq)) {
                 return Outcome::Ignored(Why::OldCseq);
             }
         }
-        for earlier in dead.into_iter().chain(found.as_ref().map(|c| c.stamp)) {
+        for earlier in self.dead(new.uri, call_id).into_iter().chain(old.map(|c| c.stamp())) {
             if earlier.time_us / 1_000_000 > new.last_modified_s {
                 return Outcome::Ignored(Why::Older);
             }
@@ -222,119 +279,86 @@ impl<'a> Edit<'a> {
                 stamp = stamp_at(earlier.time_us.saturating_add(1), node);
             }
         }
-        let made = match Contact::new(new, call_id.is_some(), stamp, self.scope) {
+        let made = match self.make(new, call_id.is_some(), stamp, old.map(|c| &**c)) {
             Ok(made) => made,
-            Err(error) => return Outcome::Ignored(Why::NotStored(error)),
+            Err(outcome) => return outcome,
         };
         if found.is_none() && made.is_expired(self.now_s) {
             return Outcome::Ignored(Why::Expired);
         }
-        self.store(made, found.map(|c| c.id), new.id, matching)
+        self.store(made, found.map(|(at, _)| at), new.id, matching)
     }
 
     /// Puts a contact that has won into the place of `old`, or beside the others.
     fn store(
         &mut self,
-        mut made: Contact,
-        old: Option<u64>,
+        mut made: Arc<Contact>,
+        old: Option<u32>,
         given: Option<u64>,
         matching: &Matching,
     ) -> Outcome {
-        let call_id = made.keyed_by_call_id.then(|| made.call_id());
-        self.shard.exhume(&self.done.aor, made.uri(), call_id);
+        let call_id = made.keyed_by_call_id().then(|| made.call_id());
+        self.shard.graves.exhume(self.at.aor, made.uri(), call_id);
+        if old.is_none() && self.contacts().count() >= CONTACTS_MAX {
+            return Outcome::Ignored(Why::NotStored(NotStored::TooMany));
+        }
+        let old_id = old.and_then(|at| self.shard.slots.slot(at)).map(|s| s.contact.id);
+        let id = match old_id {
+            Some(old_id) => self.free_id(given).unwrap_or(old_id),
+            None => self.new_id(given),
+        };
+        // It has not been given to anybody yet.
+        if let Some(made) = Arc::get_mut(&mut made) {
+            made.id = id;
+        }
         match old {
-            Some(old) => self.replace(made, old, given, matching),
-            None => {
-                let full = self.contacts().count() >= CONTACTS_MAX;
-                if full {
-                    return Outcome::Ignored(Why::NotStored(NotStored::TooMany));
-                }
-                made.id = self.new_id(given);
-                self.insert(made, matching)
-            }
+            Some(old) => self.replace(made, old, matching),
+            None => self.insert(made, matching),
         }
     }
 
-    fn insert(&mut self, made: Contact, matching: &Matching) -> Outcome {
-        let is_local = self.done.origin == Origin::Local;
-        let (id, aor) = (made.id, Arc::clone(&self.done.aor));
-        let Some(record) = self.shard.aors.get_mut(&aor) else {
-            return Outcome::Ignored(Why::NotFound);
-        };
-        let contact = Arc::new(made);
-        if record.contacts.is_empty() {
+    fn insert(&mut self, contact: Arc<Contact>, matching: &Matching) -> Outcome {
+        let (id, aor) = (contact.id, self.at.aor);
+        let is_first = self.shard.slots.first(aor) == NONE;
+        if is_first && !self.existed {
             self.done.events.push(Event::AorInserted);
         }
-        if is_local {
-            let (record_label, next_label) = (record.record_label, record.next_label);
-            if record.contacts.is_empty() {
-                let replica = Replica::AorInsert { aor: &aor, record_label, next_label };
-                self.sink.replicate(self.shard_at, replica);
+        let labels = self.labels.unwrap_or_default();
+        if self.done.origin == Origin::Local {
+            if is_first && !self.existed {
+                let Labels { record: record_label, next: next_label } = labels;
+                self.replicate(Replica::AorInsert { aor, record_label, next_label });
             }
-            let replica = Replica::ContactInsert { aor: &aor, contact: &contact, matching };
-            self.sink.replicate(self.shard_at, replica);
+            self.replicate(Replica::ContactInsert { aor, contact: &contact, matching });
         }
         let mut local = Local::default();
         if self.done.origin == Origin::Database {
             local.db = DbState::Sync;
         }
-        record.contacts.push(Slot { contact: Arc::clone(&contact), local });
-        self.shard.ids.insert(id, aor);
+        self.shard.slots.insert(Arc::clone(&contact), local, self.at.clock);
+        self.shard.slots.set_next_label(aor, labels.next);
         self.done.events.push(Event::ContactInserted(contact));
-        self.arm(id);
         Outcome::Inserted(id)
     }
 
-    fn replace(
-        &mut self,
-        mut made: Contact,
-        old_id: u64,
-        given: Option<u64>,
-        matching: &Matching,
-    ) -> Outcome {
-        let adopted = self.adopted_id(given).filter(|id| !self.shard.ids.contains_key(id));
-        let id = adopted.unwrap_or(old_id);
-        made.id = id;
-        let aor = Arc::clone(&self.done.aor);
-        let Some(record) = self.shard.aors.get_mut(&aor) else {
+    fn replace(&mut self, contact: Arc<Contact>, at: u32, matching: &Matching) -> Outcome {
+        let id = contact.id;
+        let Some(old) = self.shard.slots.replace(at, Arc::clone(&contact), self.at.clock) else {
             return Outcome::Ignored(Why::NotFound);
         };
-        let Some(slot) = record.position(old_id).and_then(|at| record.contacts.get_mut(at)) else {
-            return Outcome::Ignored(Why::NotFound);
-        };
-        let contact = Arc::new(made);
-        let old = std::mem::replace(&mut slot.contact, Arc::clone(&contact));
-        slot.local.db = match slot.local.db {
-            DbState::Sync if self.done.origin != Origin::Database => DbState::Dirty,
-            other => other,
-        };
-        if id != old_id {
-            // Timers carry the id: the new one needs its own.
-            slot.local.armed = None;
-            self.shard.ids.remove(&old_id);
-            self.shard.ids.insert(id, Arc::clone(&aor));
+        if let Some(slot) = self.shard.slots.slot_mut(at)
+            && slot.local.db == DbState::Sync
+            && self.done.origin != Origin::Database
+        {
+            slot.local.db = DbState::Dirty;
         }
         if self.done.origin == Origin::Local {
-            let replica = Replica::ContactUpdate { aor: &aor, contact: &contact, matching };
-            self.sink.replicate(self.shard_at, replica);
+            let aor = self.at.aor;
+            self.replicate(Replica::ContactUpdate { aor, contact: &contact, matching });
         }
         let refreshes = contact.only_refreshes(&old);
         self.done.events.push(Event::ContactUpdated { contact, old });
-        self.arm(id);
         if refreshes { Outcome::Refreshed(id) } else { Outcome::Updated(id) }
-    }
-
-    /// One timer a contact: a new one only if none is armed, or the armed one comes too late.
-    fn arm(&mut self, id: u64) {
-        let Some(record) = self.shard.aors.get_mut(&self.done.aor) else { return };
-        let Some(slot) = record.position(id).and_then(|at| record.contacts.get_mut(at)) else {
-            return;
-        };
-        let Some(due) = due(&slot.contact, self.now) else { return };
-        if slot.local.armed.is_none_or(|armed| due < armed) {
-            slot.local.armed = Some(due);
-            self.done.arm.push((id, due));
-        }
     }
 
     /// A delete of a client, an operator, or a lost ping.
@@ -346,11 +370,9 @@ impl<'a> Edit<'a> {
         };
         let tombstone = self.tombstone_of(&contact, stamp);
         if self.done.origin == Origin::Local {
-            let aor = &*self.done.aor;
-            let replica = Replica::ContactDelete { aor, tombstone: &tombstone };
-            self.sink.replicate(self.shard_at, replica);
+            self.replicate(Replica::ContactDelete { aor: self.at.aor, tombstone: &tombstone });
         }
-        self.shard.bury(&self.done.aor, tombstone, self.now_s);
+        self.shard.graves.bury(self.at.aor, tombstone, self.now_s);
         self.done.events.push(Event::ContactDeleted { contact, is_expiry: false });
         Outcome::Deleted
     }
@@ -384,24 +406,23 @@ impl<'a> Edit<'a> {
     /// A stamped delete from a Tandem peer. It is kept although the contact is not here: the
     /// contact may still come.
     fn bury(&mut self, mut tombstone: Tombstone, until_is_guess: bool) -> Outcome {
-        let call_id = tombstone.keyed_by_call_id.then_some(&*tombstone.call_id);
-        let graves = self.shard.graves.get(&self.done.aor);
-        let dead = graves.and_then(|g| g.stamp_of(&tombstone.uri, call_id));
-        let record = self.shard.aors.get(&self.done.aor);
-        let found = record.and_then(|r| r.contacts.get(r.named(&tombstone.uri, call_id)?));
-        let found = found.map(|slot| Arc::clone(&slot.contact));
-        if found.as_ref().is_some_and(|c| c.stamp > tombstone.stamp) {
+        let call_id = tombstone.keyed_by_call_id.then_some(tombstone.call_id());
+        let dead = self.dead(tombstone.uri(), call_id);
+        let found = self.named(tombstone.uri(), call_id).map(|(_, contact)| contact);
+        if found.as_ref().is_some_and(|c| c.stamp() > tombstone.stamp) {
             return Outcome::Ignored(Why::Older);
         }
         if dead.is_some_and(|dead| dead > tombstone.stamp) {
             return Outcome::Ignored(Why::Older);
         }
         if let Some(contact) = found.as_ref().filter(|_| until_is_guess) {
-            tombstone.until_s = tombstone_until_s(contact, self.now_s);
+            let until_s = tombstone_until_s(contact, self.now_s);
+            tombstone.until_s = u32::try_from(until_s).unwrap_or(u32::MAX);
         }
         let is_known = dead == Some(tombstone.stamp);
-        if tombstone.until_s > self.now_s && !(is_known && until_is_guess) {
-            self.shard.bury(&self.done.aor, tombstone, self.now_s);
+        let is_due = u64::from(tombstone.until_s) > self.now_s;
+        if is_due && !(is_known && until_is_guess) {
+            self.shard.graves.bury(self.at.aor, tombstone, self.now_s);
         }
         let Some(contact) = found.and_then(|c| self.take(c.id)) else {
             return Outcome::Ignored(if is_known { Why::Known } else { Why::NotFound });
@@ -412,19 +433,11 @@ impl<'a> Edit<'a> {
 
     fn expire(&mut self, id: u64) -> Outcome {
         let now_s = self.now_s;
-        let Some(record) = self.shard.aors.get_mut(&self.done.aor) else {
-            return Outcome::Ignored(Why::NotFound);
-        };
-        let Some(slot) = record.position(id).and_then(|at| record.contacts.get_mut(at)) else {
-            return Outcome::Ignored(Why::NotFound);
-        };
-        if !slot.contact.is_expired(now_s) {
-            // An earlier timer than the one that is armed last: that one is still to come.
-            if slot.local.armed.is_some_and(|armed| armed > self.now.mono_ns) {
-                return Outcome::Ignored(Why::Known);
-            }
-            slot.local.armed = due(&slot.contact, self.now);
-            return slot.local.armed.map_or(Outcome::Ignored(Why::Known), Outcome::Rearm);
+        let found = self.contacts().find(|c| c.id == id);
+        match found.map(|c| c.is_expired(now_s)) {
+            None => return Outcome::Ignored(Why::NotFound),
+            Some(false) => return Outcome::Ignored(Why::Known),
+            Some(true) => {}
         }
         let Some(contact) = self.take(id) else { return Outcome::Ignored(Why::NotFound) };
         self.done.events.push(Event::ContactDeleted { contact, is_expiry: true });
@@ -432,77 +445,26 @@ impl<'a> Edit<'a> {
     }
 
     fn take(&mut self, id: u64) -> Option<Arc<Contact>> {
-        let record = self.shard.aors.get_mut(&self.done.aor)?;
-        let at = record.position(id)?;
-        self.shard.ids.remove(&id);
-        // The order of the others is the order in which they came.
-        Some(record.contacts.remove(at).contact)
+        let at = self.shard.slots.place_of(id)?;
+        Some(self.shard.slots.remove(at)?.contact)
     }
 
-    fn tombstone_of(&self, contact: &Contact, stamp: Stamp) -> Tombstone {
-        Tombstone {
-            uri: contact.uri().into(),
-            call_id: contact.call_id().into(),
-            keyed_by_call_id: contact.keyed_by_call_id,
-            cseq: contact.cseq,
-            stamp,
-            until_s: tombstone_until_s(contact, self.now_s),
-        }
-    }
-
-    /// The id of a new contact: the labels a peer gave, if they are free here, else fresh ones.
-    fn new_id(&mut self, given: Option<u64>) -> u64 {
-        let given = self.adopted_id(given).filter(|id| !self.shard.ids.contains_key(id));
-        if !self.shard.aors.contains_key(&self.done.aor) {
-            let label = given.map_or(self.shard.next_label, |id| (id >> 14) as u32);
-            if given.is_none() {
-                self.shard.next_label = self.shard.next_label.wrapping_add(1);
-            }
-            // As a stock node does: contact labels begin anywhere.
-            let first = (label ^ self.hash).wrapping_mul(0x9e37_79b1) >> 18;
-            let aor = Aor { record_label: label, next_label: first as u16, ..Aor::default() };
-            self.shard.aors.insert(Arc::clone(&self.done.aor), aor);
-        }
-        given.unwrap_or_else(|| self.fresh_id())
-    }
-
-    fn fresh_id(&mut self) -> u64 {
-        let hash = self.hash;
-        let ids = &self.shard.ids;
-        let Some(record) = self.shard.aors.get_mut(&self.done.aor) else { return 0 };
-        // Far fewer contacts than labels: one is always free.
-        loop {
-            let label = record.next_label;
-            record.next_label = (label + 1) % LABELS;
-            let id = contact_id(hash, record.record_label, label);
-            if !ids.contains_key(&id) {
-                return id;
-            }
-            if label == LABELS - 1 {
-                record.record_label = record.record_label.wrapping_add(1);
-            }
-        }
-    }
-
-    /// A peer's id with our own computation of the hash part.
-    fn adopted_id(&self, given: Option<u64>) -> Option<u64> {
-        given.map(|id| contact_id(self.hash, (id >> 14) as u32, id as u16 % LABELS))
+    fn tombstone_of(&self, c: &Contact, stamp: Stamp) -> Tombstone {
+        let until_s = tombstone_until_s(c, self.now_s);
+        Tombstone::new(c.uri(), c.call_id(), c.keyed_by_call_id(), c.cseq, stamp, until_s)
     }
 }
 
-/// Bits 0-13 contact label, 14-45 record label, 46-61 low 16 bits of the hash.
-fn contact_id(hash: u32, record_label: u32, label: u16) -> u64 {
-    u64::from(hash & 0xffff) << 46 | u64::from(record_label) << 14 | u64::from(label)
-}
-
-/// When a contact ends, on the monotonic clock; `None`: never.
-fn due(contact: &Contact, now: Now) -> Option<Mono> {
-    let due_ms = contact.expires_s.checked_mul(1000).filter(|ms| *ms != 0)?;
-    Some(now.after_ms(due_ms.saturating_sub(now.unix_ms).max(1)))
+/// The key/values of the AoR as a contact carries them.
+fn aor_keys(contact: &Contact) -> Option<String> {
+    let json = contact.text(super::Text::KeyValues);
+    // Most contacts have a tag at the most, and need no parsing.
+    let needle = keys::OF_AOR.as_bytes();
+    json.windows(needle.len()).any(|w| w == needle).then(|| keys::get(json, keys::OF_AOR))?
 }
 
 fn tombstone_until_s(contact: &Contact, now_s: u64) -> u64 {
-    match contact.expires_s {
+    match contact.expires_s() {
         0 => now_s + TOMBSTONE_S,
         expires_s => expires_s,
     }

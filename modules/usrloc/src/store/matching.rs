@@ -76,11 +76,13 @@ fn uri_param<'a>(uri: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{NewContact, digest::Digester, stamp_at};
+    use std::sync::Arc;
 
-    fn stored(uri: &[u8], call_id: &[u8]) -> Contact {
+    use crate::store::{NewContact, stamp_at, test_contact};
+
+    fn stored(uri: &[u8], call_id: &[u8]) -> Arc<Contact> {
         let new = NewContact { uri, call_id, ..NewContact::default() };
-        Contact::new(&new, false, stamp_at(1, 1), Digester::default()).unwrap()
+        test_contact(b"a@h", &new, false, stamp_at(1, 1))
     }
 
     #[test]

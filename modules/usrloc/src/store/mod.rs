@@ -16,7 +16,12 @@ mod contact;
 mod digest;
 mod domain;
 mod edit;
+mod ids;
+pub mod keys;
+mod local;
 mod matching;
+mod shared;
+mod slots;
 #[cfg(test)]
 mod tests;
 
@@ -24,15 +29,25 @@ pub use aor::{CONTACTS_MAX, Contacts, TOMBSTONES_MAX};
 pub use change::{Change, Done, Event, NotStored, Origin, Outcome, Replica, Sink};
 pub use change::{Stamp, Tombstone, Why};
 pub use contact::{ALL_METHODS, FLAG_EXTRA_HOP, FLAG_MEMORY_ONLY, FLAG_PUSH, Q_UNSET};
-pub use contact::{Contact, DbState, Local, NewContact, PingState, Text};
+pub use contact::{Contact, NewContact, Text};
 pub use domain::{BUCKETS, Digests, Domain, Record};
 pub use edit::Edit;
+pub use local::{DbState, Local, PingState};
 pub use matching::{MATCH_PARAMS_MAX, Matching};
+pub use slots::Due;
 
 pub(crate) use change::stamp_at;
+pub(crate) use ids::is_id_of;
 
 /// A contact outside of any table.
 #[cfg(test)]
-pub(crate) fn test_contact(new: &NewContact<'_>, by_call_id: bool, stamp: Stamp) -> Contact {
-    Contact::new(new, by_call_id, stamp, digest::Digester::default()).unwrap()
+pub(crate) fn test_contact(
+    aor: &[u8],
+    new: &NewContact<'_>,
+    by_call_id: bool,
+    stamp: Stamp,
+) -> std::sync::Arc<Contact> {
+    let pool = shared::Pool::new(ahash::RandomState::with_seed(1));
+    let scope = digest::Digester::default();
+    Contact::new(aor, new, by_call_id, stamp, scope, &pool, None).unwrap()
 }

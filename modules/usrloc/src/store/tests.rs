@@ -18,7 +18,7 @@ const AOR: &[u8] = b"alice@example.org";
 #[derive(Clone, Debug)]
 enum Sent {
     Aor,
-    Put { aor: Vec<u8>, contact: Contact },
+    Put { contact: Arc<Contact> },
     Delete { aor: Vec<u8>, tombstone: Tombstone },
     AorDelete,
 }
@@ -52,11 +52,11 @@ impl<'a> Node<'a> {
 
     fn receive(&self, sent: &Sent) {
         match sent {
-            Sent::Put { aor, contact } => {
-                let matching = mode_of(contact.keyed_by_call_id);
+            Sent::Put { contact } => {
+                let matching = mode_of(contact.keyed_by_call_id());
                 let new = NewContact { id: Some(contact.id), ..contact.as_new() };
-                let origin = Origin::Tandem { stamp: contact.stamp };
-                self.apply(aor, origin, Change::Put { contact: new, matching });
+                let origin = Origin::Tandem { stamp: contact.stamp() };
+                self.apply(contact.aor(), origin, Change::Put { contact: new, matching });
             }
             Sent::Delete { aor, tombstone } => {
                 let origin = Origin::Tandem { stamp: tombstone.stamp };
@@ -67,20 +67,25 @@ impl<'a> Node<'a> {
     }
 
     /// Everything replicated, without what is local.
-    fn dump(&self) -> Vec<(Vec<u8>, Contact)> {
-        let mut all = Vec::new();
-        for shard in 0..self.domain.shard_count() {
-            for (aor, contact, _) in self.domain.shard_contacts(shard) {
-                let mut contact = Contact::clone(&contact);
-                contact.id = 0;
-                all.push((aor.to_vec(), contact));
-            }
-        }
-        all.sort_by(|a, b| {
-            let key = |c: &Contact| (c.uri().to_vec(), c.call_id().to_vec(), c.keyed_by_call_id);
-            (&a.0, key(&a.1)).cmp(&(&b.0, key(&b.1)))
-        });
+    fn dump(&self) -> Vec<State> {
+        let shards = 0..self.domain.shard_count();
+        let all = shards.flat_map(|shard| self.domain.shard_contacts(shard));
+        let mut all: Vec<_> = all.map(|(contact, _)| State(contact)).collect();
+        let key = |c: &Contact| {
+            (c.aor().to_vec(), c.uri().to_vec(), c.call_id().to_vec(), c.keyed_by_call_id())
+        };
+        all.sort_by_key(|state| key(&state.0));
         all
+    }
+}
+
+/// A contact without what is local.
+#[derive(Debug)]
+struct State(Arc<Contact>);
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.aor() == other.0.aor() && self.0.is_same_state(&other.0)
     }
 }
 
@@ -93,9 +98,8 @@ impl Sink for Node<'_> {
     fn replicate(&self, _shard: usize, change: Replica<'_>) {
         self.sent.borrow_mut().push(match change {
             Replica::AorInsert { .. } => Sent::Aor,
-            Replica::ContactInsert { aor, contact, .. }
-            | Replica::ContactUpdate { aor, contact, .. } => {
-                Sent::Put { aor: aor.into(), contact: contact.clone() }
+            Replica::ContactInsert { contact, .. } | Replica::ContactUpdate { contact, .. } => {
+                Sent::Put { contact: Arc::clone(contact) }
             }
             Replica::ContactDelete { aor, tombstone } => {
                 Sent::Delete { aor: aor.into(), tombstone: tombstone.clone() }
@@ -135,7 +139,6 @@ fn a_first_contact_makes_the_aor_and_the_last_delete_removes_it() {
     );
     let Outcome::Inserted(id) = outcome else { panic!("{outcome:?}") };
     assert!(matches!(done.events[..], [Event::AorInserted, Event::ContactInserted(_)]));
-    assert_eq!(done.arm[..], [(id, (NOW_S + 3600) * SEC)]);
     let (outcome, done) = node.apply(AOR, Origin::Local, Change::Delete { id });
     assert_eq!(outcome, Outcome::Deleted);
     assert!(matches!(done.events[..], [Event::ContactDeleted { .. }, Event::AorDeleted]));
@@ -147,53 +150,93 @@ fn a_first_contact_makes_the_aor_and_the_last_delete_removes_it() {
     assert_eq!((node.domain.aor_count(), node.domain.contact_count()), (0, 0));
 }
 
+/// What comes due up to a second, without removing it.
+fn due(node: &Node<'_>, now_s: u64) -> (usize, usize) {
+    let mut due = Due::default();
+    for shard in 0..node.domain.shard_count() {
+        while node.domain.pop_due(shard, now_s, 2, &mut due) {}
+    }
+    (due.ended.len(), due.to_wake.len())
+}
+
+fn expire(node: &Node<'_>, id: u64, now_s: u64) -> Outcome {
+    let change = |edit: &mut Edit<'_>| edit.apply(Change::Expire { id });
+    node.domain.edit(AOR, at_s(now_s), Origin::Local, node, change).0
+}
+
 #[test]
-fn a_refresh_keeps_the_id_and_arms_no_second_timer() {
+fn a_refresh_keeps_the_id_and_ends_later() {
     let clock = clock();
     let node = Node::new(1, &clock);
     let Outcome::Inserted(id) = node.put(contact("sip:a@h", "c", 1), &Matching::Uri) else {
         panic!()
     };
     let later = NewContact { expires_s: NOW_S + 7200, ..contact("sip:a@h", "c", 2) };
-    let change = Change::Put { contact: later, matching: &Matching::Uri };
-    let (outcome, done) = node.apply(AOR, Origin::Local, change);
-    assert_eq!((outcome, done.arm.len()), (Outcome::Refreshed(id), 0));
-    let expire = |now_s| {
-        let now = at_s(now_s);
-        node.domain.edit(AOR, now, Origin::Local, &node, |e| e.apply(Change::Expire { id })).0
-    };
-    assert_eq!(expire(NOW_S + 3600), Outcome::Rearm((NOW_S + 7200) * SEC));
-    assert_eq!(expire(NOW_S + 7200), Outcome::Deleted);
-    assert_eq!(expire(NOW_S + 7200), Outcome::Ignored(Why::NotFound));
+    assert_eq!(node.put(later, &Matching::Uri), Outcome::Refreshed(id));
+    assert_eq!(due(&node, NOW_S + 3700), (0, 0));
+    assert_eq!(expire(&node, id, NOW_S + 3600), Outcome::Ignored(Why::Known));
+    assert_eq!(due(&node, NOW_S + 7300), (1, 0));
+    assert_eq!(due(&node, NOW_S + 7300), (1, 0), "due until it is removed");
+    assert_eq!(expire(&node, id, NOW_S + 7300), Outcome::Deleted);
+    assert_eq!(expire(&node, id, NOW_S + 7300), Outcome::Ignored(Why::NotFound));
+    assert_eq!(due(&node, NOW_S + 9999), (0, 0));
     assert_eq!(node.sent.borrow().len(), 3, "an expiry is never on the wire");
 }
 
 #[test]
-fn a_shorter_lifetime_arms_an_earlier_timer() {
+fn a_shorter_lifetime_ends_earlier() {
     let clock = clock();
     let node = Node::new(1, &clock);
     node.put(contact("sip:a@h", "c", 1), &Matching::Uri);
     let sooner = NewContact { expires_s: NOW_S + 60, ..contact("sip:a@h", "c", 2) };
-    let change = Change::Put { contact: sooner, matching: &Matching::Uri };
-    let (_, done) = node.apply(AOR, Origin::Local, change);
-    assert_eq!(done.arm.len(), 1);
+    node.put(sooner, &Matching::Uri);
     assert!(node.domain.lookup(AOR, NOW_S + 60).is_empty(), "lookup never sees the expired");
+    assert_eq!((due(&node, NOW_S + 59), due(&node, NOW_S + 60)), ((0, 0), (1, 0)));
 }
 
 #[test]
-fn a_wall_clock_that_jumps_back_loses_no_timer() {
+fn a_wall_clock_that_jumps_back_loses_no_end() {
     let clock = clock();
     let node = Node::new(1, &clock);
-    let Outcome::Inserted(id) = node.put(contact("sip:a@h", "c", 1), &Matching::Uri) else {
-        panic!()
+    node.put(NewContact { expires_s: NOW_S + 60, ..contact("sip:a@h", "c", 1) }, &Matching::Uri);
+    assert_eq!(due(&node, NOW_S + 60), (1, 0));
+    assert_eq!(due(&node, NOW_S - 100), (0, 0));
+    assert_eq!(due(&node, NOW_S + 61), (1, 0));
+}
+
+#[test]
+fn a_push_contact_comes_due_once_before_it_ends() {
+    let clock = clock();
+    let node = Node::new(1, &clock);
+    node.domain.wake_before(20);
+    let push =
+        |uri, flags, cseq| NewContact { flags, expires_s: NOW_S + 100, ..contact(uri, "c", cseq) };
+    node.put(push("sip:a@h", FLAG_PUSH, 1), &Matching::Uri);
+    node.put(push("sip:b@h", 0, 1), &Matching::Uri);
+    assert_eq!((due(&node, NOW_S + 79), due(&node, NOW_S + 80)), ((0, 0), (0, 1)));
+    assert_eq!((due(&node, NOW_S + 99), due(&node, NOW_S + 100)), ((0, 0), (2, 0)));
+    node.put(push("sip:a@h", FLAG_PUSH, 2), &Matching::Uri);
+    assert_eq!(due(&node, NOW_S + 80), (0, 1), "a refresh has it woken again");
+}
+
+#[test]
+fn key_values_of_the_aor_and_of_others_live_through_refreshes() {
+    let clock = clock();
+    let node = Node::new(1, &clock);
+    let tagged =
+        |uri, cseq| NewContact { key_values: br#"{"_st":"t"}"#, ..contact(uri, "c", cseq) };
+    node.put(tagged("sip:a@h", 1), &Matching::Uri);
+    let keys = br#"{"_st":"t","_urec_kvs":"{\"k\":\"v\"}","mid":1}"#;
+    let change = Change::Update {
+        contact: NewContact { key_values: keys, ..contact("sip:a@h", "c", 1) },
+        matching: &Matching::Uri,
     };
-    let expire = |now: Now| {
-        node.domain.edit(AOR, now, Origin::Local, &node, |e| e.apply(Change::Expire { id })).0
-    };
-    let fires = at_s(NOW_S + 3600);
-    let jumped = Now { unix_ms: fires.unix_ms - 100_000, ..fires };
-    assert_eq!(expire(jumped), Outcome::Rearm((NOW_S + 3700) * SEC));
-    assert_eq!(expire(jumped.plus_ns(100 * SEC)), Outcome::Deleted);
+    node.apply(AOR, Origin::Local, change);
+    node.put(tagged("sip:a@h", 2), &Matching::Uri);
+    node.put(contact("sip:b@h", "c", 1), &Matching::Uri);
+    let all = node.domain.all_of(AOR);
+    assert_eq!(all[0].0.text(Text::KeyValues), keys);
+    assert_eq!(all[1].0.text(Text::KeyValues), br#"{"_urec_kvs":"{\"k\":\"v\"}"}"#);
 }
 
 #[test]
@@ -454,9 +497,7 @@ proptest! {
             for bucket in 0..=255 {
                 for record in nodes[from].domain.snapshot(bucket, NOW_S) {
                     nodes[to].receive(&match record {
-                        Record::Contact { aor, contact } => {
-                            Sent::Put { aor: aor.to_vec(), contact: Contact::clone(&contact) }
-                        }
+                        Record::Contact(contact) => Sent::Put { contact },
                         Record::Tombstone { aor, tombstone } => {
                             Sent::Delete { aor: aor.to_vec(), tombstone }
                         }
@@ -478,8 +519,9 @@ proptest! {
         let domain = &nodes[0].domain;
         let mut ids = Vec::new();
         for shard in 0..domain.shard_count() {
-            for (aor, contact, _) in domain.shard_contacts(shard) {
-                prop_assert_eq!(domain.aor_of(contact.id), Some(Arc::clone(&aor)));
+            for (contact, _) in domain.shard_contacts(shard) {
+                let found = domain.by_id(contact.id);
+                prop_assert_eq!(found.as_ref(), Some(&contact));
                 ids.push(contact.id);
             }
         }
@@ -488,5 +530,13 @@ proptest! {
         ids.dedup();
         prop_assert_eq!(ids.len(), count);
         prop_assert_eq!(domain.contact_count(), count);
+        let mut sums = [0u64; BUCKETS];
+        for shard in 0..domain.shard_count() {
+            for (contact, _) in domain.shard_contacts(shard) {
+                let sum = &mut sums[(contact.id >> 46) as usize % BUCKETS];
+                *sum = sum.wrapping_add(contact.digest);
+            }
+        }
+        prop_assert_eq!(domain.digests(NOW_S).buckets, sums);
     }
 }

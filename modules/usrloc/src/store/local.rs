@@ -1,0 +1,72 @@
+//! What this node knows of a contact and nobody else: never replicated, not in a digest.
+
+/// The local state of a contact.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Local {
+    /// Kept apart, since most contacts are never pinged.
+    ping: Option<Box<PingState>>,
+    pub db: DbState,
+    /// E_UL_CONTACT_REFRESH was raised for this lifetime.
+    pub(super) is_woken: bool,
+    /// Its row waits to be written.
+    is_queued: bool,
+    /// In the first contact of an AoR: the contact label given out next. It is here because
+    /// there is room.
+    pub(super) next_label: u16,
+}
+
+impl Local {
+    pub(crate) fn is_queued(&self) -> bool {
+        self.is_queued
+    }
+
+    pub(crate) fn set_queued(&mut self, is_queued: bool) {
+        self.is_queued = is_queued;
+    }
+
+    /// The state of its pings.
+    pub fn ping(&self) -> PingState {
+        self.ping.as_deref().copied().unwrap_or_default()
+    }
+
+    /// The state of its pings, to be changed.
+    pub fn ping_mut(&mut self) -> &mut PingState {
+        self.ping.get_or_insert_default()
+    }
+}
+
+/// How a contact stands to its row in SQL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DbState {
+    /// No row yet.
+    #[default]
+    New,
+    /// The row is equal.
+    Sync,
+    /// The row is older.
+    Dirty,
+}
+
+impl DbState {
+    /// The name that management shows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::New => "CS_NEW",
+            Self::Sync => "CS_SYNC",
+            Self::Dirty => "CS_DIRTY",
+        }
+    }
+}
+
+/// The state of the pings of a contact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PingState {
+    /// Monotonic nanoseconds of the ping that is not answered; 0: none is out.
+    pub sent_ns: u64,
+    /// Latency of the last answer in microseconds; 0: none was measured.
+    pub latency_us: u32,
+    /// Latency that the last E_UL_LATENCY_UPDATE reported.
+    pub reported_us: u32,
+    /// Pings lost in a row.
+    pub lost: u16,
+}

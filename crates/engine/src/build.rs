@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI8, AtomicU64};
+use std::sync::atomic::{AtomicI8, AtomicU32, AtomicU64};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -89,6 +89,7 @@ impl Node {
             settings: settings(&program, &globals),
             log_level: AtomicI8::new(log_level(&globals)),
             xlog_level: AtomicI8::new(level(&globals, "xlog_level")),
+            pid: AtomicU32::new(0),
             gate_mode: membership.gate_mode(),
             outbox: Outbox::new(node_id),
             membership,

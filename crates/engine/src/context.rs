@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tandem_script::sig::Routes;
+use tandem_script::value::Value;
 use tandem_sip::{Edits, Message, Span};
 
 use crate::avp::Avps;
@@ -15,6 +16,9 @@ use crate::sockets::SocketId;
 
 /// Message branches beside the Request-URI (the field's MAX_BRANCHES).
 pub const BRANCHES_MAX: usize = 12;
+
+/// Attributes of one branch.
+const ATTRS_MAX: usize = 64;
 
 /// Where a message came from.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +43,30 @@ pub struct Branch {
     pub socket: Option<SocketId>,
     /// Branch flags.
     pub flags: u32,
+    /// What a script keeps with the branch: `$msg.branch.attr(name)`.
+    pub attrs: Vec<(Bytes, Value)>,
+}
+
+impl Branch {
+    pub fn attr(&self, name: &[u8]) -> Option<&Value> {
+        self.attrs.iter().find(|(n, _)| n == name).map(|(_, value)| value)
+    }
+
+    /// Sets a value of the script's own; null removes it.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn set_attr(&mut self, name: Bytes, value: Value) -> Result<(), String> {
+        self.attrs.retain(|(n, _)| *n != name);
+        if value.is_null() {
+            return Ok(());
+        }
+        if self.attrs.len() >= ATTRS_MAX {
+            return Err(format!("more than {ATTRS_MAX} attributes of one branch"));
+        }
+        self.attrs.push((name, value));
+        Ok(())
+    }
 }
 
 /// What `record_route()` asks for. The header is written when the request leaves, because only
@@ -66,6 +94,8 @@ pub struct ScriptError {
 /// A script run's view of one message.
 pub struct Ctx {
     pub msg: Message,
+    /// Number of the message within its worker; 0: it came from nowhere.
+    pub id: u32,
     pub edits: Edits,
     pub source: Source,
     /// The target in `$ru`, `$du` and friends.
@@ -92,7 +122,7 @@ pub struct Ctx {
     /// Value of the Authorization or Proxy-Authorization header that was found right.
     pub authorized: Option<Span>,
     /// `$param(name)` of an event route.
-    pub params: Vec<(Bytes, tandem_script::value::Value)>,
+    pub params: Vec<(Bytes, Value)>,
     sections: SmallVec<[(u16, Box<dyn Any + Send>); 2]>,
 }
 
@@ -100,6 +130,7 @@ impl Ctx {
     pub fn new(msg: Message, source: Source, block: Routes) -> Self {
         Self {
             msg,
+            id: 0,
             edits: Edits::default(),
             source,
             target: Branch::default(),

@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI8, AtomicU32, AtomicU64, Ordering};
 
 use ahash::RandomState;
 use bytes::Bytes;
@@ -69,6 +69,7 @@ pub struct Node {
     pub(crate) script: Present,
     pub(crate) log_level: AtomicI8,
     pub(crate) xlog_level: AtomicI8,
+    pub(crate) pid: AtomicU32,
     pub(crate) dummy: Message,
     pub(crate) mi_waiting: Mutex<BTreeMap<u64, Json>>,
     pub(crate) settings: Settings,
@@ -190,6 +191,16 @@ impl Node {
         self.settings.stderr
     }
 
+    /// The id of the process; 0: nobody has said.
+    pub fn pid(&self) -> u32 {
+        self.pid.load(Ordering::Relaxed)
+    }
+
+    /// Says which process this is.
+    pub fn set_pid(&self, pid: u32) {
+        self.pid.store(pid, Ordering::Relaxed);
+    }
+
     /// Whether start-up is over.
     pub fn is_ready(&self) -> bool {
         self.startup.is_over()
@@ -253,6 +264,8 @@ pub struct WorkerState {
     pub(crate) jobs_dropped: u64,
     /// Depth of routes that functions started inside themselves.
     pub(crate) nested: u32,
+    /// Messages received so far.
+    pub(crate) messages: u32,
 }
 
 impl WorkerState {
@@ -268,6 +281,7 @@ impl WorkerState {
             suspending: None,
             jobs_dropped: 0,
             nested: 0,
+            messages: 0,
         }
     }
 

@@ -267,6 +267,7 @@ fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
     }
     let problem = msg.validate().err();
     let mut ctx = Box::new(Ctx::new(msg, source, Routes::REQUEST));
+    ctx.id = next_message(cx);
     if let Some(problem) = problem {
         cx.count(stat::BAD_MSG_HDR, 1);
         ctx.error.code = problem.status();
@@ -289,6 +290,11 @@ fn unreadable(cx: &mut Cx<'_>, payload: &[u8], source: Source, error: ParseError
     }
 }
 
+fn next_message(cx: &mut Cx<'_>) -> u32 {
+    cx.worker.messages = cx.worker.messages.wrapping_add(1);
+    cx.worker.messages
+}
+
 fn absorbed(cx: &mut Cx<'_>, ack: &Message) -> bool {
     let node = Arc::clone(cx.node);
     node.loaded().any(|(slot, _, module)| cx.for_slot(slot, |cx| module.absorbs(cx, ack)))
@@ -300,7 +306,8 @@ fn reply(cx: &mut Cx<'_>, msg: Message, source: Source) {
         cx.count(stat::ERR_REPLIES, 1);
         return;
     }
-    let ctx = Box::new(Ctx::new(msg, source, Routes::ONREPLY));
+    let mut ctx = Box::new(Ctx::new(msg, source, Routes::ONREPLY));
+    ctx.id = next_message(cx);
     // The core's onreply route runs before any transaction is looked for.
     if let Some(ctx) = run::core_onreply(cx, ctx) {
         after_onreply(cx, ctx);

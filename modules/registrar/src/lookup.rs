@@ -155,6 +155,7 @@ fn branch_of(call: &Call<'_, '_, '_>, registrar: &Registrar, contact: &Contact) 
         q: u16::try_from(contact.q()).ok(),
         socket: registrar.usrloc.socket_of(call.cx.node, contact),
         flags: registrar.usrloc.flag_mask(contact.text(Text::BranchFlags)),
+        ..Branch::default()
     }
 }
 

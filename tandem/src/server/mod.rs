@@ -60,6 +60,7 @@ fn start(file: &Path, state_dir: Option<PathBuf>) -> Result<(), String> {
         eprintln!("{findings}");
     }
     let node = node.ok_or_else(|| format!("tandem: {} was not started", file.display()))?;
+    node.set_pid(std::process::id());
     let state = files::StateDir::choose(&node, state_dir);
     let sockets = udp::SocketTable::open(&node, workers)?;
     let shared = Arc::new(Shared { node, script: file.to_path_buf(), clock, sockets });

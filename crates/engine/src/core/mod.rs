@@ -2,7 +2,6 @@
 //!
 //! Its parameters are the globals of a script.
 
-mod auth_vars;
 mod events;
 mod flags;
 mod globals;
@@ -35,7 +34,7 @@ pub static CORE: ModuleDef = ModuleDef {
     dependencies: &[],
     params: &globals::ALL,
     functions: FUNCTIONS,
-    variables: variables::VARIABLES,
+    variables: &variables::VARIABLES,
     mi: &mi::COMMANDS,
     statistics: &[
         counter("rcv_requests", "Requests received."),

@@ -202,7 +202,7 @@ impl Cx<'_> {
 
     /// Raises an event: event routes run after this step, outside subscribers are told.
     pub fn raise(&mut self, event: &'static str, params: Vec<(&'static str, Value)>) {
-        let route = self.node.event_route(event);
+        let route = self.worker.script.event_routes.get(event).copied();
         if route.is_none() && self.node.events.subscribed.load(Ordering::Relaxed) == 0 {
             return;
         }
@@ -220,7 +220,7 @@ impl Cx<'_> {
                 self.out.push(Effect::Notify { to, payload: payload.clone() });
             }
         }
-        if let Some(route) = self.node.event_route(event) {
+        if let Some(route) = self.worker.script.event_routes.get(event).copied() {
             self.worker.add_job(Job::Event { route, params });
         }
     }

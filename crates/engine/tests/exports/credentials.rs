@@ -21,14 +21,20 @@ pub(super) const CHECKS: &[Check] = &[
     ("variable auth.opaque", || is("$auth.opaque", "o1")),
     ("variable auth.alg", || is("$auth.alg", "MD5")),
     ("variable auth.qop", || is("$auth.qop", "auth")),
+    ("variable Au", || either("$Au", "bob", "al")),
     ("variable auth.nc", || is("$auth.nc", "00000001")),
 ];
 
 /// With credentials the variable has this value, without any it is null.
 fn is(variable: &str, expected: &str) {
+    either(variable, expected, "<null>");
+}
+
+/// With credentials the variable has one value, without any another.
+fn either(variable: &str, with: &str, without: &str) {
     let mut node = node("", &format!("xlog(\"L_NOTICE\", \"{variable}\");"));
     node.udp(PHONE, &REQUEST.replace("User-Agent:", &format!("{HEADER}User-Agent:")));
     node.udp(PHONE, REQUEST);
     let lines: Vec<_> = node.logs().into_iter().map(|(_, line)| line).collect();
-    assert_eq!(lines, [expected, "<null>"], "{variable}");
+    assert_eq!(lines, [with, without], "{variable}");
 }

@@ -192,9 +192,11 @@ impl Lower<'_> {
         spec: &Spec<'_>,
         depth: usize,
     ) -> Option<VarId> {
-        let name = String::from_utf8_lossy(spec.name.text).into_owned();
+        let written = String::from_utf8_lossy(spec.name.text).into_owned();
         let span = origin.span(at, spec.name.at + spec.name.text.len() - at);
-        let (mut target, sig) = self.target(&name, spec.inner.is_some(), span)?;
+        let (name, field) = self.modern(written, span);
+        let named = spec.inner.is_some() || field.is_some();
+        let (mut target, sig) = self.target(&name, named, span)?;
         let inner_name = match spec.inner {
             Some(_) if !sig.takes_name => {
                 let text = format!("${name} takes no name in parentheses");
@@ -205,6 +207,7 @@ impl Lower<'_> {
                 Some(format) => Name::Format(format),
                 None => Name::Text(Bytes::copy_from_slice(inner.text)),
             },
+            None if field.is_some() => Name::Text(field.unwrap_or_default()),
             None if sig.takes_name && !self.bare_row(&name) => {
                 let text = format!("${name} needs a name: ${name}(...)");
                 self.error("E0245", span, text);
@@ -229,6 +232,30 @@ impl Lower<'_> {
         let var = VarRef { target, name: inner_name, index, context, transforms, text };
         self.program.vars.push(var);
         Some(VarId(self.program.vars.len() as u32 - 1))
+    }
+
+    /// The name of a variable that goes by another one today, with what stands in parentheses
+    /// then: `$pr` is `$socket_in(proto)`.
+    fn modern(&mut self, name: String, span: Span) -> (String, Option<Bytes>) {
+        let known = self.catalogue.known;
+        let Some(new) = known.old(OldKind::Variable, &name).and_then(|o| o.replaced_by) else {
+            return (name, None);
+        };
+        let loaded = |name: &str| {
+            let rows = self.loaded.iter().filter_map(|m| self.module(*m)).flat_map(|m| m.variables);
+            rows.chain(vm::VARIABLES).any(|v| v.name == name)
+        };
+        let (head, field) = match new.trim_start_matches('$').trim_end_matches(')').split_once('(')
+        {
+            Some((head, field)) => (head, Some(Bytes::from_static(field.as_bytes()))),
+            None => (new.trim_start_matches('$'), None),
+        };
+        if loaded(&name) || !loaded(head) {
+            return (name, None);
+        }
+        self.note("N0220", span, format!("${name} is an older name")).help =
+            Some(format!("write {new}"));
+        (head.to_owned(), field)
     }
 
     fn slot(&mut self, name: &Bytes) -> u32 {

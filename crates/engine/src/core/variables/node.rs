@@ -1,0 +1,59 @@
+//! The time, the process, and the last error.
+
+use tandem_script::value::Value;
+
+use super::{named, read, text};
+use crate::date;
+use crate::module::{VarCall, VariableDef};
+
+/// Class of an error in a message, and its severity, as error_route sees them.
+const PARSE_ERROR: i32 = 1;
+const MEDIUM: i32 = 3;
+
+pub(super) const VARIABLES: &[VariableDef] = &[
+    read("Ts", "Unix seconds.", |c| Value::Int(c.cx.now.unix_s() as i32)),
+    read("Tsm", "Microseconds within the second.", |c| {
+        Value::Int((c.cx.now.unix_ms % 1000 * 1000) as i32)
+    }),
+    read("Tf", "Date and time as text.", |c| text(date::ctime(c.cx.now.unix_s()))),
+    read("TS", "Unix seconds of the start.", |c| Value::Int(c.cx.node.started.unix_s() as i32)),
+    named(read("time", "Date and time by a format of strftime(3), in UTC.", |c| {
+        text(date::format(c.cx.now.unix_s(), &String::from_utf8_lossy(c.access.name)))
+    })),
+    read("pp", "Id of the process.", |c| Value::Int(c.cx.node.pid() as i32)),
+    named(read("C", "A colour for terminals: foreground and background.", colour)),
+    read("err.class", "Class of the last error: 1, a message that cannot be read.", |c| {
+        if_error(c, Value::Int(PARSE_ERROR))
+    }),
+    read("err.level", "Severity of the last error.", |c| if_error(c, Value::Int(MEDIUM))),
+    read("err.info", "What is wrong with the message.", |c| text(c.ctx.error.reason.clone())),
+    read("err.rcode", "Reply code for the last error.", |c| {
+        if_error(c, Value::Int(i32::from(c.ctx.error.code)))
+    }),
+    read("err.rreason", "Reply reason for the last error.", |c| text(c.ctx.error.reason.clone())),
+];
+
+fn if_error(call: &VarCall<'_, '_>, value: Value) -> Value {
+    if call.ctx.error.code == 0 { Value::Null } else { value }
+}
+
+/// `$C(fb)`: a letter each, `x` for the terminal's own; upper case is bright.
+fn colour(call: &mut VarCall<'_, '_>) -> Value {
+    use tandem_script::program::Setting;
+    let wanted = matches!(
+        call.cx.worker.script.program.global("xlog_force_color"),
+        Some(Setting::Int(n)) if *n != 0
+    );
+    let [foreground, background, ..] = call.access.name else { return text("") };
+    if !wanted {
+        return text("");
+    }
+    let number = |letter: u8| b"srgybpcw".iter().position(|c| *c == letter.to_ascii_lowercase());
+    let mut codes = vec!["0".to_owned()];
+    if foreground.is_ascii_uppercase() {
+        codes.push("1".to_owned());
+    }
+    codes.extend(number(*foreground).map(|n| format!("3{n}")));
+    codes.extend(number(*background).map(|n| format!("4{n}")));
+    text(format!("\x1b[{}m", codes.join(";")))
+}

@@ -1,8 +1,11 @@
 //! The server: the list of modules, and everything that owns sockets, threads, files and clocks.
 
+pub mod build_info;
 pub mod cli;
 pub mod docs;
+mod hosts;
 pub mod pair;
+mod preprocess;
 pub mod script;
 pub mod server;
 pub mod tables;

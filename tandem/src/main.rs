@@ -1,4 +1,5 @@
-//! `tandem`, and under the names `tandemctl` and `opensipsctl` the command line of a running node.
+//! `tandem`; under the name `opensips` with the ways of the server it replaces, and under the names
+//! `tandemctl` and `opensipsctl` the command line of a running node.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,5 +14,5 @@ fn main() -> ExitCode {
     if matches!(name.as_str(), "tandemctl" | "opensipsctl") {
         return tandemctl::run(std::env::args_os());
     }
-    tandem::cli::main()
+    tandem::cli::main(name == "opensips")
 }

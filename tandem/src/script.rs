@@ -44,11 +44,32 @@ pub struct Script {
     pub map: SourceMap,
 }
 
-/// Reads and compiles a script against the modules of this build.
-pub fn load(file: &Path) -> Script {
+/// What a preprocessor made of the script on disk; it has no includes any more.
+struct Preprocessed<'a> {
+    command: &'a str,
+}
+
+impl Loader for Preprocessed<'_> {
+    fn load(&mut self, path: &str, from: Option<&str>) -> Result<Loaded, String> {
+        match from {
+            None => {
+                let text = crate::preprocess::run(&mut Disk, path, self.command)?;
+                Ok(Loaded { name: path.to_owned(), text })
+            }
+            Some(_) => Disk.load(path, from),
+        }
+    }
+}
+
+/// Reads and compiles a script against the modules of this build; `preprocessor` is the command
+/// of `-p`.
+pub fn load(file: &Path, preprocessor: Option<&str>) -> Script {
     let name = file.to_string_lossy();
     let tables = Tables::new(crate::modules());
-    let (program, diags, map) = tables.with(|c| tandem_script::compile(&mut Disk, &name, c));
+    let (program, diags, map) = tables.with(|c| match preprocessor {
+        Some(command) => tandem_script::compile(&mut Preprocessed { command }, &name, c),
+        None => tandem_script::compile(&mut Disk, &name, c),
+    });
     Script { program, diags, map }
 }
 
@@ -56,12 +77,38 @@ pub fn load(file: &Path) -> Script {
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn reload(file: &Path, running: &Program) -> Result<Box<Program>, String> {
-    let name = file.to_string_lossy();
+pub fn reload(origin: &Origin, running: &Program) -> Result<Box<Program>, String> {
+    let name = origin.file.to_string_lossy();
     let tables = Tables::new(crate::modules());
-    let (program, diags, map) =
-        tables.with(|c| tandem_script::compile_after(&mut Disk, &name, c, Some(running)));
-    program.map(Box::new).ok_or_else(|| render_all(&diags, &map))
+    let (program, diags, map) = tables.with(|c| match origin.preprocessor.as_deref() {
+        Some(command) => {
+            let mut files = Preprocessed { command };
+            tandem_script::compile_after(&mut files, &name, c, Some(running))
+        }
+        None => tandem_script::compile_after(&mut Disk, &name, c, Some(running)),
+    });
+    let mut program = program.ok_or_else(|| render_all(&diags, &map))?;
+    for socket in &origin.listen {
+        program.sockets.push(command_line_socket(socket)?);
+    }
+    crate::hosts::resolve(&mut program);
+    Ok(Box::new(program))
+}
+
+/// Where the script of a node comes from, to read it again.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    pub file: PathBuf,
+    /// The command of `-p`.
+    pub preprocessor: Option<String>,
+    /// The sockets of `-l`.
+    pub listen: Vec<String>,
+}
+
+fn command_line_socket(text: &str) -> Result<tandem_script::program::Socket, String> {
+    tandem_script::parse_socket(text)
+        .or_else(|e| tandem_script::parse_socket(&format!("udp:{text}")).map_err(|_| e))
+        .map_err(|e| format!("tandem: -l {text}: {e}"))
 }
 
 impl Script {
@@ -74,9 +121,21 @@ impl Script {
         self.diags.iter().filter(|d| d.severity == severity).count()
     }
 
+    /// Adds a socket of the command line: `[PROTO:]ADDRESS[:PORT]`.
+    ///
+    /// # Errors
+    /// What is wrong with its text.
+    pub fn listen(&mut self, text: &str) -> Result<(), String> {
+        let Some(program) = &mut self.program else { return Ok(()) };
+        program.sockets.push(command_line_socket(text)?);
+        Ok(())
+    }
+
     /// Builds the node; what only that finds is added to the list. Opens nothing.
     pub fn build(&mut self, options: NodeOptions) -> Option<Arc<Node>> {
-        match Node::build(self.program.take()?, crate::modules(), options) {
+        let mut program = self.program.take()?;
+        crate::hosts::resolve(&mut program);
+        match Node::build(program, crate::modules(), options) {
             Ok(node) => Some(node),
             Err(faults) => {
                 self.diags.extend(faults);
@@ -86,9 +145,9 @@ impl Script {
     }
 }
 
-/// `tandem check FILE`.
-pub fn check(file: &Path, strict: bool) -> ExitCode {
-    let mut script = load(file);
+/// `tandem check FILE`, and `-c`, `-C`.
+pub fn check(file: &Path, preprocessor: Option<&str>, strict: bool) -> ExitCode {
+    let mut script = load(file, preprocessor);
     // Building opens nothing; it finds wrong values that only a module can judge. No key made
     // here protects anything.
     let options = NodeOptions {

@@ -14,8 +14,9 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::Interval;
 
 use crate::fifo_parse::Cutter;
 pub use crate::fifo_parse::FifoRequest;
@@ -78,6 +79,7 @@ pub struct Fifo {
     replies: mpsc::Sender<FifoReply>,
     tasks: [JoinHandle<()>; 2],
     counters: Arc<Counters>,
+    look: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -100,10 +102,16 @@ impl Fifo {
         let counters = Arc::new(Counters::default());
         let (requests, received) = mpsc::channel(REQUESTS_MAX);
         let (replies, to_send) = mpsc::channel(REPLIES_MAX);
+        let look = Arc::new(Notify::new());
         let answering = answer(options.clone(), to_send, counters.clone());
-        let serving = serve(options, pipe, requests, counters.clone());
+        let serving = serve(options, pipe, requests, counters.clone(), look.clone());
         let tasks = [runtime.spawn(serving), runtime.spawn(answering)];
-        Ok((Self { path, replies, tasks, counters }, received))
+        Ok((Self { path, replies, tasks, counters, look }, received))
+    }
+
+    /// Looks now whether the FIFO was deleted, without waiting for the next regular check.
+    pub fn check_now(&self) {
+        self.look.notify_one();
     }
 
     /// Sends an answer without waiting, to a plain file name below the reply directory. When too many clients do not read theirs it is dropped
@@ -148,6 +156,7 @@ async fn serve(
     mut pipe: pipe::Receiver,
     requests: mpsc::Sender<FifoRequest>,
     counters: Arc<Counters>,
+    look: Arc<Notify>,
 ) {
     let mut cutter = Cutter::default();
     let mut buffer = vec![0; 64 * 1024];
@@ -172,7 +181,7 @@ async fn serve(
                 cutter.reset();
                 counters.skipped.store(cutter.skipped, Ordering::Relaxed);
             }
-            _ = check.tick() => {
+            () = due(&mut check, &look) => {
                 // What cannot be made now is tried again at the next check.
                 if !same_file(&options.path, &pipe) && let Ok(again) = create(&options) {
                     pipe = again;
@@ -181,6 +190,14 @@ async fn serve(
                 }
             }
         }
+    }
+}
+
+/// Waits for the next regular check, or for somebody who asks for one.
+async fn due(check: &mut Interval, look: &Notify) {
+    tokio::select! {
+        _ = check.tick() => {}
+        () = look.notified() => {}
     }
 }
 
@@ -251,14 +268,14 @@ fn create(options: &FifoOptions) -> Result<pipe::Receiver, FifoError> {
     Ok(pipe)
 }
 
-fn user_id(name: &str) -> Result<u32, FifoError> {
+pub(crate) fn user_id(name: &str) -> Result<u32, FifoError> {
     let found = name.parse().ok().map(Uid::from_raw);
     let by_name = || User::from_name(name).ok().flatten().map(|user| user.uid);
     let unknown = || FifoError::Unknown { kind: "user", name: name.to_owned() };
     found.or_else(by_name).map(Uid::as_raw).ok_or_else(unknown)
 }
 
-fn group_id(name: &str) -> Result<u32, FifoError> {
+pub(crate) fn group_id(name: &str) -> Result<u32, FifoError> {
     let found = name.parse().ok().map(Gid::from_raw);
     let by_name = || Group::from_name(name).ok().flatten().map(|group| group.gid);
     let unknown = || FifoError::Unknown { kind: "group", name: name.to_owned() };

@@ -1,11 +1,15 @@
-//! What answers an effect that is not a packet: SQLite, the MI FIFO, state files, notifications of
-//! events, the clock.
+//! What answers an effect that is not a packet: SQLite, management over FIFO, datagrams and HTTP,
+//! state files, notifications of events, the clock.
 
 pub mod clock;
 pub mod fifo;
 mod fifo_parse;
 pub mod files;
+pub mod hosts;
+pub mod http;
+pub mod mi_datagram;
 pub mod notify;
+pub mod privileges;
 pub mod sqlite;
 mod sqlite_conn;
 

@@ -10,6 +10,7 @@ use tandem_cluster::ConnId;
 use tandem_db::{DbError, Query, Rows};
 use tandem_script::program::Program;
 
+use crate::endpoint::{HttpAnswer, HttpAsk};
 use crate::events::Destination;
 use crate::log::Level;
 use crate::sockets::SocketId;
@@ -31,6 +32,8 @@ pub enum Input {
     FileWritten { token: u64, result: Result<(), String> },
     /// A file was read; a missing file is `Ok(None)`.
     FileRead { token: u64, result: Result<Option<Bytes>, String> },
+    /// Somebody asks for a page of the module in `slot`; the answer carries the same number.
+    Http { request: u64, slot: u16, ask: HttpAsk },
     /// Which of the listening addresses this host holds now.
     Addresses(Vec<(IpAddr, bool)>),
     /// The script was read again for [`Effect::LoadScript`], or why it cannot be used.
@@ -89,6 +92,10 @@ pub enum Effect {
     MiReply {
         request: u64,
         text: Bytes,
+    },
+    HttpReply {
+        request: u64,
+        answer: HttpAnswer,
     },
     Db {
         query: u64,

@@ -1,6 +1,9 @@
 //! What a module wants the binary to open for it.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+
+use bytes::Bytes;
 
 /// An outside connection of a node. The binary opens it and exchanges bytes with the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +12,92 @@ pub enum Endpoint {
     Fifo(FifoOptions),
     /// How files of `sqlite://` urls are opened.
     Sqlite(SqliteOptions),
+    /// A listener for HTTP.
+    Http(HttpOptions),
+    /// A datagram socket for management commands.
+    MiDatagram(MiDatagramOptions),
+}
+
+/// A listener for HTTP and the pages that modules hung on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpOptions {
+    /// `None`: every address.
+    pub ip: Option<IpAddr>,
+    pub port: u16,
+    /// Basic authentication that every page asks for.
+    pub auth: Option<HttpAuth>,
+    /// Longer bodies are answered with 413.
+    pub body_bytes_max: usize,
+    /// Longer answers are not sent: the request is answered with 500.
+    pub answer_bytes_max: usize,
+    /// Seconds after which a connection without a request is closed; 0: never.
+    pub idle_s: u32,
+    pub pages: Vec<HttpPage>,
+}
+
+/// Basic authentication (RFC 7617).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpAuth {
+    pub realm: String,
+    pub username: String,
+    pub password: String,
+}
+
+/// A page and everything below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpPage {
+    /// First part of the path, without slashes: `mi`.
+    pub root: String,
+    /// The module that hung it there.
+    pub module: &'static str,
+    pub serves: HttpServes,
+}
+
+/// Who answers a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpServes {
+    /// Management commands in the bodies of POST requests.
+    Mi { pretty: bool },
+    /// [`crate::module::Module::http`] of the module in this slot.
+    Module { slot: u16 },
+}
+
+/// A request for a page of a module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpAsk {
+    pub method: String,
+    /// The whole path, with the page's root.
+    pub path: String,
+    /// What follows `?`; empty if nothing does.
+    pub query: String,
+    pub body: Bytes,
+}
+
+/// The answer to a request for a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpAnswer {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: Bytes,
+}
+
+/// A datagram socket for management commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MiDatagramOptions {
+    pub socket: MiSocket,
+    /// The longest request and the longest answer.
+    pub bytes_max: usize,
+    /// How long an answer may wait for room in the client's socket.
+    pub send_timeout_ms: u32,
+    /// Indent answers.
+    pub pretty: bool,
+}
+
+/// Where datagrams come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MiSocket {
+    Udp(SocketAddr),
+    Unix { path: PathBuf, mode: u32, user: Option<Owner>, group: Option<Owner> },
 }
 
 /// A named pipe.

@@ -17,7 +17,7 @@ use tandem_sip::Message;
 
 use crate::context::Ctx;
 use crate::effect::{DatabaseId, Effect, Out, Send};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, HttpAnswer, HttpAsk};
 use crate::gate::GateMode;
 use crate::log::Level;
 use crate::mi::{MiDef, RpcError};
@@ -234,6 +234,13 @@ pub trait Module: Any + std::marker::Send + Sync {
         Vec::new()
     }
 
+    /// Somebody asks for a page that this module hung on the HTTP listener. It answers with
+    /// [`Cx::http_reply`], now or later; the default page is not found.
+    fn http(&self, cx: &mut Cx<'_>, request: u64, _ask: HttpAsk) {
+        let body = Bytes::from_static(b"Not found\n");
+        cx.http_reply(request, HttpAnswer { status: 404, content_type: "text/plain", body });
+    }
+
     /// Whether an ACK is for this module alone and no script is to see it.
     fn absorbs(&self, _cx: &mut Cx<'_>, _ack: &Message) -> bool {
         false
@@ -408,6 +415,11 @@ impl Cx<'_> {
         if let Some(text) = self.node.finish_mi(request, result) {
             self.out.push(Effect::MiReply { request, text: Bytes::from(text) });
         }
+    }
+
+    /// Answers a request for a page.
+    pub fn http_reply(&mut self, request: u64, answer: HttpAnswer) {
+        self.out.push(Effect::HttpReply { request, answer });
     }
 
     /// Runs a script block on a context after this step; it comes back to

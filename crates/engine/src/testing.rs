@@ -18,6 +18,7 @@ use tandem_script::source::{Loaded, Loader};
 use crate::build::NodeOptions;
 use crate::catalogue::{Modules, Tables};
 use crate::effect::{Effect, Input, Out};
+use crate::endpoint::{HttpAnswer, HttpAsk};
 use crate::events::Destination;
 use crate::log::Level;
 use crate::node::Node;
@@ -67,6 +68,7 @@ pub struct TestNode {
     db_waiting: Vec<(u64, tandem_db::Query)>,
     mi_answers: BTreeMap<u64, Json>,
     next_mi: u64,
+    http_answers: Vec<HttpAnswer>,
     fatal: Option<String>,
 }
 
@@ -143,6 +145,7 @@ impl TestNode {
             db_waiting: Vec::new(),
             mi_answers: BTreeMap::new(),
             next_mi: 0,
+            http_answers: Vec::new(),
             fatal: None,
         };
         fill(&mut test.db);
@@ -256,6 +259,12 @@ impl TestNode {
         self.mi_answers.remove(&request).unwrap_or(Json::Null)
     }
 
+    /// Asks a module for a page; `None`: it has not answered yet.
+    pub fn http(&mut self, slot: u16, ask: HttpAsk) -> Option<HttpAnswer> {
+        self.step(Input::Http { request: 1, slot, ask });
+        self.http_answers.pop()
+    }
+
     /// Feeds any input and carries the effects out.
     pub fn step(&mut self, input: Input) {
         let mut out = Out::default();
@@ -287,6 +296,7 @@ impl TestNode {
                     let json = serde_json::from_slice(&text).unwrap_or(Json::Null);
                     self.mi_answers.insert(request, json);
                 }
+                Effect::HttpReply { answer, .. } => self.http_answers.push(answer),
                 Effect::Db { query, ask, .. } => match self.db_state {
                     DbState::Up => {
                         inputs.push(Input::Db { query, result: self.db.execute(&ask) });

@@ -94,6 +94,10 @@ impl Worker {
                     module.file_read(cx, id, result)
                 });
             }
+            Input::Http { request, slot, ask } => {
+                let number = crate::module::with_slot(slot, request);
+                self.tell_module(now, number, out, |module, cx, id| module.http(cx, id, ask));
+            }
             Input::Addresses(addresses) => {
                 self.node.sockets.set_held(&addresses);
                 let node = Arc::clone(&self.node);

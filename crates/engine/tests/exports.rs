@@ -104,6 +104,10 @@ const PARAMS: &[Check] = &[
     }),
     ("param mpath", || accepted("mpath=\"modules/\"", "mpath")),
     ("param syslog_enabled", || accepted("syslog_enabled=no", "syslog_enabled")),
+    ("param syslog_facility", || accepted("syslog_facility=LOG_LOCAL0", "syslog_facility")),
+    ("param syslog_name", || accepted("syslog_name=\"sip\"", "syslog_name")),
+    ("param wdir", || accepted("wdir=\"/tmp\"", "wdir")),
+    ("param chroot", || accepted("chroot=\"/srv\"", "chroot")),
 ];
 
 /// A global that the server reads, or that is taken without a meaning, arrives in the program.

@@ -63,3 +63,11 @@ pub fn compile_after(
     let failed = diags.iter().any(|d| d.severity == Severity::Error);
     (if failed { None } else { Some(program) }, diags, map)
 }
+
+/// Reads a socket as `socket =` takes it, for those that the command line adds.
+///
+/// # Errors
+/// What is wrong with it, in plain words.
+pub fn parse_socket(text: &str) -> Result<program::Socket, String> {
+    socket::socket(text, Span::default(), program::Place::default()).map_err(|e| e.message)
+}

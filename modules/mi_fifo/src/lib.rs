@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tandem_engine::endpoint::{Endpoint, FifoOptions, Owner};
 use tandem_engine::module::{Build, BuildError, Module, ModuleDef, ParamValue};
-use tandem_engine::table::param;
+use tandem_engine::table::{moot, param};
 use tandem_script::sig::ParamKind;
 
 /// The table of `mi_fifo`.
@@ -20,6 +20,8 @@ pub static MODULE: ModuleDef = ModuleDef {
         param("fifo_group", ParamKind::IntOrStr, None, "Group of the pipe."),
         param("fifo_user", ParamKind::IntOrStr, None, "Owner of the pipe."),
         param("reply_dir", ParamKind::Str, Some("/tmp/"), "Folder of the pipes for answers."),
+        moot("trace_destination", ParamKind::Str, "there is no tracing of commands"),
+        moot("trace_bwlist", ParamKind::Str, "there is no tracing of commands"),
         param("pretty_printing", ParamKind::Int, Some("0"), "Indents answers."),
     ],
     functions: &[],

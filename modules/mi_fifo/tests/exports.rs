@@ -31,6 +31,13 @@ fn options(param: &str, value: &str) -> FifoOptions {
     }
 }
 
+/// Accepted, and nothing comes of it.
+fn moot(name: &str, value: &str) {
+    assert_eq!(options(name, value), options("", ""));
+    let row = tandem_mi_fifo::MODULE.params.iter().find(|p| p.name == name);
+    assert!(row.unwrap().moot.is_some(), "{name}");
+}
+
 #[test]
 fn every_entry_has_a_check() {
     cover(
@@ -55,6 +62,8 @@ fn every_entry_has_a_check() {
             ("param reply_dir", || {
                 assert_eq!(options("reply_dir", "\"/run/r\"").reply_dir, Path::new("/run/r"));
             }),
+            ("param trace_destination", || moot("trace_destination", "\"h\"")),
+            ("param trace_bwlist", || moot("trace_bwlist", "\"b: ps\"")),
             ("param pretty_printing", || {
                 assert!(!options("", "").pretty && options("pretty_printing", "1").pretty);
             }),

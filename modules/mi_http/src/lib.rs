@@ -1,15 +1,24 @@
-//! `mi_http`: Management commands over HTTP.
+//! `mi_http`: management commands over HTTP: JSON-RPC in the bodies of POST requests.
 
 use std::sync::Arc;
 
+use tandem_engine::endpoint::{HttpPage, HttpServes};
 use tandem_engine::module::{Build, BuildError, Module, ModuleDef};
+use tandem_engine::table::{moot, needs, param};
+use tandem_httpd::Httpd;
+use tandem_script::sig::ParamKind;
 
 /// The table of `mi_http`.
 pub static MODULE: ModuleDef = ModuleDef {
     name: "mi_http",
     help: "Management commands over HTTP.",
-    dependencies: &[],
-    params: &[],
+    dependencies: &[needs("httpd")],
+    params: &[
+        param("root", ParamKind::Str, Some("mi"), "First part of the path."),
+        moot("trace_destination", ParamKind::Str, "there is no tracing of commands"),
+        moot("trace_bwlist", ParamKind::Str, "there is no tracing of commands"),
+        param("pretty_printing", ParamKind::Int, Some("0"), "Indents answers."),
+    ],
     functions: &[],
     variables: &[],
     mi: &[],
@@ -18,10 +27,20 @@ pub static MODULE: ModuleDef = ModuleDef {
     build,
 };
 
+/// Its page is the listener's; nothing is left to hold here.
 struct MiHttp;
 
 impl Module for MiHttp {}
 
-fn build(_from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
+fn build(from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
+    let httpd = from
+        .module::<Httpd>()
+        .ok_or_else(|| BuildError::new("", "mi_http needs the module httpd"))?;
+    let page = HttpPage {
+        root: from.text("root").unwrap_or("mi").trim_matches('/').to_owned(),
+        module: "mi_http",
+        serves: HttpServes::Mi { pretty: from.int("pretty_printing").unwrap_or(0) != 0 },
+    };
+    httpd.add_page(page).map_err(|e| BuildError::new("root", e))?;
     Ok(Arc::new(MiHttp))
 }

@@ -62,6 +62,8 @@ impl World {
                 self.say(Who::Node(of.node), || format!("tells {to:?} of an event"));
             }
             Effect::Log { level, text } => self.logged(of, level, text),
+            // Nobody in this world speaks HTTP.
+            Effect::HttpReply { .. } => {}
             Effect::Wake => self.wake(of, 0, self.now + 10_000),
             Effect::Ready => self.say(Who::Node(of.node), || "is ready".into()),
             Effect::Fatal { text } => {

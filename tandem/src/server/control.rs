@@ -1,6 +1,5 @@
 //! The control thread: worker 0, and everything that is not a UDP socket.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tandem_clock::{Chance, MS, Now};
 use tandem_cluster::ConnId;
-use tandem_drivers::fifo::{Fifo, FifoOptions, FifoReply, FifoRequest};
 use tandem_drivers::notify::{self, Notifier};
 use tandem_drivers::sqlite::{Completion, Sqlite, SqliteOptions};
 use tandem_engine::effect::{BinInput, DatabaseId, Effect, Input, Out};
-use tandem_engine::endpoint::{self, Endpoint, Owner};
+use tandem_engine::endpoint::Endpoint;
 use tandem_engine::events::Destination;
 use tandem_engine::log::Level;
 use tandem_engine::sockets::Proto;
@@ -23,6 +21,7 @@ use tandem_net::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::management::{Asked, Management};
 use super::udp::{UdpWorker, part, step};
 use super::{Shared, files::StateDir, log};
 
@@ -51,6 +50,10 @@ pub(super) fn run(
         let (to_control, from_workers) = mpsc::channel(BATCHES_MAX);
         let worker = Worker::new(Arc::clone(&shared.node), 0, chance.fork(), begun);
         let mut control = Control::open(shared, worker, state, from_workers).await?;
+        shared
+            .identity
+            .assume()
+            .map_err(|e| format!("tandem: cannot change user or group: {e}"))?;
         control.begin();
         let mut udp = Vec::new();
         for id in 1..=workers {
@@ -69,11 +72,8 @@ struct Control<'a> {
     state: &'a StateDir,
     bin: BinHandle,
     databases: Vec<Sqlite>,
-    fifo: Option<(Fifo, bool)>,
+    management: Management,
     inputs: Inputs,
-    /// Who waits for the answer to a management request.
-    asking: BTreeMap<u64, String>,
-    requests: u64,
     /// Inputs that effects caused at once: a file that was written, a query that was refused.
     ready: Vec<Input>,
     notifier: Option<Notifier>,
@@ -88,7 +88,6 @@ struct Inputs {
     workers: mpsc::Receiver<Vec<Effect>>,
     bin: mpsc::Receiver<BinEvent>,
     db: mpsc::Receiver<Completion>,
-    fifo: mpsc::Receiver<FifoRequest>,
     addresses: mpsc::Receiver<()>,
 }
 
@@ -97,9 +96,10 @@ enum Woken {
     Worker(Vec<Effect>),
     Bin(BinEvent),
     Db(Completion),
-    Fifo(FifoRequest),
+    Asked(Asked),
     Addresses,
     Time,
+    Hangup,
     Signal,
 }
 
@@ -121,19 +121,17 @@ impl<'a> Control<'a> {
         let endpoints: Vec<Endpoint> =
             shared.node.loaded().flat_map(|(_, _, m)| m.endpoints()).collect();
         let databases = open_databases(shared, &endpoints, &completions).await?;
-        let (fifo, requests) = open_fifo(&endpoints)?;
+        let management = Management::open(&endpoints, &shared.identity)?;
         let addresses = watch_addresses(shared);
-        let inputs = Inputs { workers, bin: bin_in, db, fifo: requests, addresses };
+        let inputs = Inputs { workers, bin: bin_in, db, addresses };
         Ok(Self {
             shared,
             worker,
             state,
             bin,
             databases,
-            fifo,
+            management,
             inputs,
-            asking: BTreeMap::new(),
-            requests: 0,
             ready: Vec::new(),
             notifier: None,
             events_lost: false,
@@ -155,6 +153,7 @@ impl<'a> Control<'a> {
         let cannot = |e: std::io::Error| format!("tandem: no signals: {e}");
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(cannot)?;
         let mut announced = false;
         loop {
             if let Some(text) = self.fatal.take() {
@@ -164,7 +163,7 @@ impl<'a> Control<'a> {
                 announced = true;
                 self.announce(begun);
             }
-            let woken = self.woken(&mut terminate, &mut interrupt).await;
+            let woken = self.woken(&mut terminate, &mut interrupt, &mut hangup).await;
             let mut out = Out::default();
             if self.take(woken, &mut out) {
                 self.step(Input::Shutdown, &mut out);
@@ -183,26 +182,32 @@ impl<'a> Control<'a> {
         let who = if id == 0 { String::new() } else { format!("node {id}, ") };
         let text = format!("ready ({who}pid {}, after {took_ms} ms)", std::process::id());
         log::line(now, Level::Notice, &text);
+        if super::daemon::is_child() {
+            super::daemon::report_serving(log::to_stderr());
+        }
+        super::daemon::notify_manager();
     }
 
     async fn woken(
         &mut self,
         terminate: &mut tokio::signal::unix::Signal,
         interrupt: &mut tokio::signal::unix::Signal,
+        hangup: &mut tokio::signal::unix::Signal,
     ) -> Woken {
         let now = self.shared.clock.now();
         let wait_ns = self.worker.next_deadline().map(|at| at.saturating_sub(now.mono_ns));
         let timer = tokio::time::sleep(Duration::from_nanos(wait_ns.unwrap_or(60_000 * MS)));
-        let inputs = &mut self.inputs;
+        let (inputs, management) = (&mut self.inputs, &mut self.management);
         tokio::select! {
             Some(effects) = inputs.workers.recv() => Woken::Worker(effects),
             Some(event) = inputs.bin.recv() => Woken::Bin(event),
             Some(done) = inputs.db.recv() => Woken::Db(done),
-            Some(request) = inputs.fifo.recv() => Woken::Fifo(request),
+            asked = management.next() => Woken::Asked(asked),
             Some(()) = inputs.addresses.recv() => Woken::Addresses,
             () = timer => Woken::Time,
             _ = terminate.recv() => Woken::Signal,
             _ = interrupt.recv() => Woken::Signal,
+            _ = hangup.recv() => Woken::Hangup,
         }
     }
 
@@ -214,15 +219,15 @@ impl<'a> Control<'a> {
             Woken::Db(done) => {
                 self.step(Input::Db { query: done.id, result: done.result }, out);
             }
-            Woken::Fifo(request) => {
-                self.requests += 1;
-                if let Some(reply) = request.reply {
-                    self.asking.insert(self.requests, reply);
+            Woken::Asked(asked) => {
+                if let Some(input) = self.management.take(asked) {
+                    self.step(input, out);
                 }
-                self.step(Input::Mi { request: self.requests, text: request.body }, out);
             }
             Woken::Addresses => self.step(Input::Addresses(self.held()), out),
             Woken::Time => {}
+            // A terminal that closed, or an operator whose FIFO was deleted.
+            Woken::Hangup => self.management.check_now(),
             Woken::Signal => return true,
         }
         false
@@ -281,7 +286,10 @@ impl<'a> Control<'a> {
                 self.bin.command(Command::Write { conn: wire_id(conn), bytes });
             }
             Effect::BinClose { conn } => self.bin.command(Command::Close { conn: wire_id(conn) }),
-            Effect::MiReply { request, text } => self.answer(request, text),
+            Effect::MiReply { request, text } => self.management.answer(request, text),
+            Effect::HttpReply { request, answer } => {
+                self.management.answer_http(request, answer);
+            }
             Effect::Db { query, database: DatabaseId(database), ask } => {
                 let Some(db) = self.databases.get(usize::from(database)) else { return };
                 if let Err(e) = db.submit(query, ask) {
@@ -302,11 +310,7 @@ impl<'a> Control<'a> {
                 self.ready.push(Input::FileWritten { token, result });
             }
             Effect::Notify { to, payload } => self.notify(to, payload),
-            Effect::Log { level, text } => {
-                if self.shared.node.writes_stderr() {
-                    log::line(now, level, &text);
-                }
-            }
+            Effect::Log { level, text } => log::line(now, level, &text),
             Effect::Wake | Effect::Send(_) => {}
             Effect::Ready => self.serving = true,
             Effect::Fatal { text } => self.fatal = Some(text),
@@ -329,14 +333,6 @@ impl<'a> Control<'a> {
         }
     }
 
-    fn answer(&mut self, request: u64, text: Bytes) {
-        let (Some(to), Some((fifo, pretty))) = (self.asking.remove(&request), &self.fifo) else {
-            return;
-        };
-        let body = if *pretty { indented(&text).unwrap_or(text) } else { text };
-        fifo.reply(FifoReply { to, body });
-    }
-
     /// Which of the listening addresses this host holds.
     fn held(&self) -> Vec<(std::net::IpAddr, bool)> {
         let ips = self.shared.node.sockets.iter().map(|(_, s)| s.addr.ip());
@@ -347,9 +343,7 @@ impl<'a> Control<'a> {
     }
 
     async fn close(self) {
-        if let Some((fifo, _)) = self.fifo {
-            fifo.close().await;
-        }
+        self.management.close().await;
         for db in self.databases {
             db.close().await;
         }
@@ -393,7 +387,7 @@ async fn open_databases(
 ) -> Result<Vec<Sqlite>, String> {
     let options = endpoints.iter().find_map(|e| match e {
         Endpoint::Sqlite(options) => Some(options.clone()),
-        Endpoint::Fifo(_) => None,
+        _ => None,
     });
     let mut databases = Vec::new();
     for url in &shared.node.databases {
@@ -410,41 +404,6 @@ async fn open_databases(
         databases.push(Sqlite::spawn(&runtime, open, completions.clone()));
     }
     Ok(databases)
-}
-
-type OpenFifo = (Option<(Fifo, bool)>, mpsc::Receiver<FifoRequest>);
-
-fn open_fifo(endpoints: &[Endpoint]) -> Result<OpenFifo, String> {
-    let Some(options) = endpoints.iter().find_map(|e| match e {
-        Endpoint::Fifo(options) => Some(options),
-        Endpoint::Sqlite(_) => None,
-    }) else {
-        return Ok((None, mpsc::channel(1).1));
-    };
-    let endpoint::FifoOptions { path, mode, user, group, reply_dir, pretty } = options.clone();
-    let open = FifoOptions {
-        path,
-        mode,
-        user: user.map(owner),
-        group: group.map(owner),
-        reply_dir,
-        ..FifoOptions::default()
-    };
-    let (fifo, requests) = Fifo::open(&tokio::runtime::Handle::current(), open)
-        .map_err(|e| format!("tandem: mi_fifo: {e}"))?;
-    Ok((Some((fifo, pretty)), requests))
-}
-
-fn owner(owner: Owner) -> String {
-    match owner {
-        Owner::Id(id) => id.to_string(),
-        Owner::Name(name) => name,
-    }
-}
-
-fn indented(text: &[u8]) -> Option<Bytes> {
-    let json: serde_json::Value = serde_json::from_slice(text).ok()?;
-    Some(Bytes::from(format!("{json:#}")))
 }
 
 /// The number spaces of the two sides: accepted connections have the highest bit set in `net`.

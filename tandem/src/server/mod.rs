@@ -6,8 +6,10 @@
 //! over a channel.
 
 mod control;
+mod daemon;
 mod files;
 mod log;
+mod management;
 mod udp;
 
 use std::path::{Path, PathBuf};
@@ -16,23 +18,54 @@ use std::sync::Arc;
 
 use tandem_clock::Chance;
 use tandem_drivers::Clock;
+use tandem_drivers::privileges::{self, Identity};
 use tandem_engine::build::NodeOptions;
+use tandem_engine::log::Level;
 use tandem_engine::node::Node;
 
 use crate::script;
 
+/// What the command line asks of a server.
+#[derive(Debug, Default)]
+pub struct Options {
+    pub file: PathBuf,
+    /// `-p`: the script goes through this command.
+    pub preprocessor: Option<String>,
+    pub state_dir: Option<PathBuf>,
+    /// `-l`: more sockets.
+    pub listen: Vec<String>,
+    /// `-n`.
+    pub udp_workers: Option<usize>,
+    /// `-E`: standard error, whatever the script says.
+    pub stderr: bool,
+    /// `-D`: every line is logged.
+    pub debug: bool,
+    /// `-d`: so many levels more.
+    pub louder: u8,
+    pub pid_file: Option<PathBuf>,
+    pub group_file: Option<PathBuf>,
+    pub chroot: Option<PathBuf>,
+    pub working_dir: Option<PathBuf>,
+    pub user: Option<String>,
+    pub group: Option<String>,
+}
+
 /// What every thread of the server has.
 struct Shared {
     node: Arc<Node>,
-    /// The script's main file.
-    script: PathBuf,
+    script: script::Origin,
     clock: Clock,
     sockets: udp::SocketTable,
+    /// Assumed when everything is open.
+    identity: Identity,
 }
 
-/// Runs a node until it is told to stop.
-pub fn run(file: &Path, state_dir: Option<PathBuf>) -> ExitCode {
-    match start(file, state_dir) {
+/// Runs a node until it is told to stop. In the background, the command ends when it serves.
+pub fn run(options: Options, background: bool) -> ExitCode {
+    if background && !daemon::is_child() {
+        return daemon::start_in_background();
+    }
+    match start(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             eprintln!("{text}");
@@ -41,39 +74,96 @@ pub fn run(file: &Path, state_dir: Option<PathBuf>) -> ExitCode {
     }
 }
 
-fn start(file: &Path, state_dir: Option<PathBuf>) -> Result<(), String> {
+fn start(options: &Options) -> Result<(), String> {
     let clock = Clock::new();
     let begun = clock.now();
-    let mut script = script::load(file);
-    let workers = script.program.as_ref().map_or(1, udp_workers);
+    if daemon::is_child() {
+        daemon::leave_terminal()?;
+    }
+    // The working folder may change below.
+    let origin = script::Origin {
+        file: absolute(&options.file),
+        preprocessor: options.preprocessor.clone(),
+        listen: options.listen.clone(),
+    };
+    let mut script = script::load(&options.file, options.preprocessor.as_deref());
+    for socket in &options.listen {
+        script.listen(socket)?;
+    }
+    let identity = Identity::find(options.user.as_deref(), options.group.as_deref())
+        .map_err(|e| format!("tandem: {e}"))?;
+    let workers = script.program.as_ref().map_or(1, |p| udp_workers(p, options));
     let seed = tandem_drivers::os_seed().map_err(|e| format!("no random numbers: {e}"))?;
     let mut chance = Chance::from_seed(seed);
-    let options = NodeOptions {
+    let node = script.build(NodeOptions {
         chance: chance.fork(),
         now: begun,
         workers: workers + 1,
         command_line: std::env::args().collect(),
-    };
-    let node = script.build(options);
+    });
     let findings = script.rendered();
     if !findings.is_empty() {
         eprintln!("{findings}");
     }
-    let node = node.ok_or_else(|| format!("tandem: {} was not started", file.display()))?;
+    let node = node.ok_or_else(|| format!("tandem: {} was not started", options.file.display()))?;
     node.set_pid(std::process::id());
+    set_up_log(&node, options)?;
+    let state_dir = options.state_dir.as_deref().map(absolute);
+    let _files = settle_in(&node, options)?;
     let state = files::StateDir::choose(&node, state_dir);
     let sockets = udp::SocketTable::open(&node, workers)?;
-    let shared = Arc::new(Shared { node, script: file.to_path_buf(), clock, sockets });
+    let script = origin;
+    let shared = Arc::new(Shared { node, script, clock, sockets, identity });
     control::run(&shared, workers, chance, &state, begun)
 }
 
-/// `udp_workers` of the script, else one for each processor.
-fn udp_workers(program: &tandem_script::Program) -> usize {
-    let given = match program.global("udp_workers") {
+fn set_up_log(node: &Node, options: &Options) -> Result<(), String> {
+    if options.debug {
+        node.set_log_level(Level::Debug);
+    } else if options.louder > 0 {
+        let level = i32::from(node.log_level()) + i32::from(options.louder);
+        node.set_log_level(Level::from_number(level));
+    }
+    log::open(node, options.stderr)
+}
+
+/// Working folder, root folder and the files with the numbers of the process, which go away with
+/// what is returned.
+fn settle_in(node: &Node, options: &Options) -> Result<Vec<daemon::PidFile>, String> {
+    let mut files = Vec::new();
+    if let Some(path) = &options.pid_file {
+        files.push(daemon::PidFile::write(path, std::process::id())?);
+    }
+    if let Some(path) = &options.group_file {
+        files.push(daemon::PidFile::write(path, daemon::process_group())?);
+    }
+    let global = |name: &str| match node.program.global(name) {
+        Some(tandem_script::program::Setting::Str(dir)) => Some(PathBuf::from(dir)),
+        _ => None,
+    };
+    if let Some(dir) = options.chroot.clone().or_else(|| global("chroot")) {
+        privileges::change_root(&dir)
+            .map_err(|e| format!("tandem: cannot make {} the root: {e}", dir.display()))?;
+    }
+    let dir = options.working_dir.clone().or_else(|| global("wdir"));
+    if let Some(dir) = dir.or_else(|| daemon::is_child().then(|| PathBuf::from("/"))) {
+        std::env::set_current_dir(&dir)
+            .map_err(|e| format!("tandem: cannot go to {}: {e}", dir.display()))?;
+    }
+    Ok(files)
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// `-n`, else `udp_workers` of the script, else one for each processor.
+fn udp_workers(program: &tandem_script::Program, options: &Options) -> usize {
+    let of_script = || match program.global("udp_workers") {
         Some(tandem_script::program::Setting::Int(n)) => usize::try_from(*n).ok(),
         _ => None,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // More workers than processors only cost cache: a worker never waits for anything.
-    given.unwrap_or(cores).clamp(1, cores)
+    options.udp_workers.or_else(of_script).unwrap_or(cores).clamp(1, cores)
 }

@@ -6,7 +6,7 @@ mod script;
 
 use tandem_script::sig::{ParamKind, ParamSig};
 
-use crate::table::{count, join, moot};
+use crate::table::{count, join};
 
 const fn global(
     name: &'static str,
@@ -75,5 +75,21 @@ const GLOBALS: &[ParamSig] = &[
         &[],
         "Folder of modules; they are built in, so that nothing is searched.",
     ),
-    moot("syslog_enabled", ParamKind::Int, "lines go to standard error"),
+    global(
+        "syslog_enabled",
+        ParamKind::Int,
+        None,
+        &[],
+        "Whether log lines go to syslog; default: when they do not go to standard error.",
+    ),
+    global(
+        "syslog_facility",
+        ParamKind::Str,
+        None,
+        &["log_facility"],
+        "Facility in syslog; default: LOG_DAEMON.",
+    ),
+    global("syslog_name", ParamKind::Str, None, &["log_name"], "Name in syslog."),
+    global("wdir", ParamKind::Str, None, &["workdir"], "Working folder."),
+    global("chroot", ParamKind::Str, None, &[], "Root folder."),
 ];

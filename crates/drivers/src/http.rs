@@ -1,0 +1,238 @@
+//! The HTTP listener: requests out of connections, answers back into them.
+//!
+//! What a page is and who answers it is not known here. Every limit is: connections, bytes of a
+//! request, idle time, and how long an answer may take.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// Where to listen, and the limits.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    pub addr: SocketAddr,
+    /// Realm, user and password of Basic authentication (RFC 7617).
+    pub auth: Option<(String, String, String)>,
+    /// A longer body is answered with 413.
+    pub body_bytes_max: usize,
+    /// How long a connection may be without a request; zero: no limit.
+    pub idle: Duration,
+    /// How long a body may take to arrive, and the node to answer.
+    pub patience: Duration,
+    /// Further connections wait in the kernel until one ends.
+    pub connections_max: usize,
+}
+
+impl HttpOptions {
+    pub fn new(addr: SocketAddr) -> Self {
+        Self {
+            addr,
+            auth: None,
+            body_bytes_max: 64 << 10,
+            idle: Duration::from_secs(30),
+            patience: Duration::from_secs(60),
+            connections_max: 256,
+        }
+    }
+}
+
+/// A request. Dropping it without an answer answers 503.
+#[derive(Debug)]
+pub struct HttpRequest {
+    pub method: String,
+    pub path: String,
+    /// What follows `?`.
+    pub query: String,
+    pub body: Bytes,
+    pub reply: oneshot::Sender<HttpReply>,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpReply {
+    pub status: u16,
+    pub content_type: &'static str,
+    /// For 405: the methods that would do.
+    pub allow: Option<&'static str>,
+    pub body: Bytes,
+}
+
+impl HttpReply {
+    /// A line of text with a status.
+    pub fn text(status: u16, text: &str) -> Self {
+        let body = Bytes::from(format!("{text}\n"));
+        Self { status, content_type: "text/plain", allow: None, body }
+    }
+}
+
+/// An open listener. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Http {
+    local: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Http {
+    /// Listens on this runtime. Requests come out of the receiver, which holds a few; a consumer
+    /// that does not take them makes the clients wait.
+    ///
+    /// # Errors
+    /// What the system says about the address.
+    pub fn open(
+        runtime: &Handle,
+        options: HttpOptions,
+    ) -> io::Result<(Self, mpsc::Receiver<HttpRequest>)> {
+        let _inside = runtime.enter();
+        let socket = std::net::TcpListener::bind(options.addr)?;
+        socket.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(socket)?;
+        let local = listener.local_addr()?;
+        let (requests, received) = mpsc::channel(REQUESTS_MAX);
+        let task = runtime.spawn(accept(listener, Arc::new(Site::new(options, requests))));
+        Ok((Self { local, task }, received))
+    }
+
+    /// The bound address.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What every connection shares.
+struct Site {
+    options: HttpOptions,
+    /// The only value of the Authorization header that opens the door.
+    key: Option<String>,
+    requests: mpsc::Sender<HttpRequest>,
+}
+
+impl Site {
+    fn new(options: HttpOptions, requests: mpsc::Sender<HttpRequest>) -> Self {
+        let key = options.auth.as_ref().map(|(_, user, password)| {
+            format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+        });
+        Self { options, key, requests }
+    }
+
+    /// Whether a request may pass.
+    fn admits(&self, request: &Request<Incoming>) -> bool {
+        let Some(key) = &self.key else { return true };
+        let given = request.headers().get(AUTHORIZATION).map_or(&[][..], HeaderValue::as_bytes);
+        // The name of the scheme may be in any case; the time taken says nothing of the key.
+        let same_scheme = given.get(..6).is_some_and(|s| s.eq_ignore_ascii_case(b"Basic "));
+        let (given, key) = (given.get(6..).unwrap_or_default(), key.as_bytes());
+        let key = key.get(6..).unwrap_or_default();
+        let differs = given.iter().zip(key).fold(0, |d, (a, b)| d | (a ^ b));
+        same_scheme && given.len() == key.len() && differs == 0
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> HttpReply {
+        let method = request.method().as_str().to_owned();
+        let path = request.uri().path().to_owned();
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let body = Limited::new(request.into_body(), self.options.body_bytes_max);
+        let body = match tokio::time::timeout(self.options.patience, body.collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => {
+                let max = self.options.body_bytes_max;
+                let text = format!("the body is longer than {max} bytes (post_buf_size)");
+                return HttpReply::text(413, &text);
+            }
+            Ok(Err(_)) => return HttpReply::text(400, "the body cannot be read"),
+            Err(_) => return HttpReply::text(408, "the body took too long"),
+        };
+        let (reply, answered) = oneshot::channel();
+        let ask = async {
+            let request = HttpRequest { method, path, query, body, reply };
+            self.requests.send(request).await.ok()?;
+            answered.await.ok()
+        };
+        match tokio::time::timeout(self.options.patience, ask).await {
+            Ok(Some(reply)) => reply,
+            Ok(None) => HttpReply::text(503, "the node does not answer"),
+            Err(_) => HttpReply::text(504, "the answer took too long"),
+        }
+    }
+
+    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if !self.admits(&request) {
+            let mut response = written(HttpReply::text(401, "authentication is required"));
+            let realm = self.options.auth.as_ref().map_or("", |a| a.0.as_str());
+            let challenge = format!("Basic realm=\"{}\"", realm.replace(['"', '\\'], ""));
+            if let Ok(value) = HeaderValue::from_str(&challenge) {
+                response.headers_mut().insert(WWW_AUTHENTICATE, value);
+            }
+            return response;
+        }
+        written(self.answer(request).await)
+    }
+}
+
+fn written(reply: HttpReply) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let has_body = status != StatusCode::NO_CONTENT;
+    let mut response = Response::new(Full::new(reply.body));
+    *response.status_mut() = status;
+    if has_body {
+        let kind = HeaderValue::from_static(reply.content_type);
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+    }
+    if let Some(methods) = reply.allow {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    }
+    response
+}
+
+async fn accept(listener: TcpListener, site: Arc<Site>) {
+    let room = Arc::new(Semaphore::new(site.options.connections_max));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(serve(stream, site.clone(), permit))),
+            // Out of descriptors, or a peer that gave up: neither ends the listener.
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, site: Arc<Site>, _permit: OwnedSemaphorePermit) {
+    let _ = stream.set_nodelay(true);
+    let idle = Some(site.options.idle).filter(|idle| !idle.is_zero());
+    let service = service_fn(|request| {
+        let site = site.clone();
+        async move { Ok::<_, Infallible>(site.respond(request).await) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(HEAD_BYTES_MAX);
+    // A connection that breaks off concerns its client alone.
+    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// Requests that may wait for the node.
+const REQUESTS_MAX: usize = 64;
+/// Bytes of the request line and the headers.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -106,6 +106,8 @@ pub struct Ctx {
     pub avps: Avps,
     /// Header lines that go into a locally generated reply.
     pub reply_headers: Vec<u8>,
+    /// Body of a locally generated reply; its type is one of `reply_headers`.
+    pub reply_body: Vec<u8>,
     /// Answer to the source port although the top Via has no rport.
     pub force_rport: bool,
     /// The Route headers of the message were dealt with (`loose_route`): they no longer choose
@@ -138,6 +140,7 @@ impl Ctx {
             flags: 0,
             avps: Avps::default(),
             reply_headers: Vec::new(),
+            reply_body: Vec::new(),
             force_rport: false,
             routes_taken: false,
             record_route: None,

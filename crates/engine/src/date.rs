@@ -43,6 +43,16 @@ pub fn ctime(unix_s: u64) -> String {
     format!("{weekday} {name} {day:2} {:02}:{:02}:{:02} {year}", s / 3600, s / 60 % 60, s % 60)
 }
 
+/// `Mon, 23 Nov 2026 08:20:46 GMT`: the Date header (RFC 3261 20.17).
+pub fn rfc1123(unix_s: u64) -> String {
+    let (year, month, day) = civil(unix_s / 86_400);
+    let weekday = DAYS[(unix_s / 86_400 % 7) as usize];
+    let name = MONTHS[(month - 1) as usize % 12];
+    let s = unix_s % 86_400;
+    let (h, m, s) = (s / 3600, s / 60 % 60, s % 60);
+    format!("{weekday}, {day:02} {name} {year} {h:02}:{m:02}:{s:02} GMT")
+}
+
 /// `2026-11-23 08:20:46`.
 pub fn iso(unix_s: u64) -> String {
     let (year, month, day) = civil(unix_s / 86_400);

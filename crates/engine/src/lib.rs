@@ -40,4 +40,4 @@ pub mod testing;
 pub mod transport;
 pub mod worker;
 
-mod uri_edit;
+pub mod uri_edit;

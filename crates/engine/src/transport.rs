@@ -229,6 +229,7 @@ pub fn own_reply(node: &Node, ctx: &Ctx, code: u16, reason: &[u8], extra: &[u8])
     let options = ReplyOptions {
         to_tag: Some(tag.as_bytes()),
         extra_headers: &headers,
+        body: (!ctx.reply_body.is_empty()).then_some((b"", &ctx.reply_body[..])),
         received: Some(received(&ctx.source, ctx.force_rport)),
         ..ReplyOptions::default()
     };

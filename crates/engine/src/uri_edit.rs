@@ -5,7 +5,7 @@ use tandem_sip::Uri;
 
 /// A part of a SIP URI that a script can change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub enum Part {
     User,
     Host,
     Port,
@@ -15,7 +15,8 @@ pub(crate) enum Part {
 
 /// The URI with one part replaced; an empty user or port is dropped. `None` when the URI cannot
 /// be read or the result would not be one.
-pub(crate) fn with_part(uri: &[u8], part: Part, value: &[u8]) -> Option<Bytes> {
+#[must_use]
+pub fn with_part(uri: &[u8], part: Part, value: &[u8]) -> Option<Bytes> {
     let parsed = Uri::parse(uri).ok()?;
     // The bytes between the scheme and the parameters are what all parts live in.
     let mut out = Vec::with_capacity(uri.len() + value.len());

@@ -12,6 +12,7 @@ use crate::host::{Assign, Context};
 use crate::sig::Routes;
 use crate::source::Span;
 use crate::transform::TransformCall;
+pub use crate::transform::subst::Subst;
 
 /// Index of a variable reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +38,7 @@ pub struct Place {
 #[derive(Clone, Debug)]
 pub enum Ready {
     Regex(Arc<Regex>),
+    Subst(Arc<Subst>),
     Flags(Arc<FlagSet>),
     /// Bit of a message flag, an index in [`Program::message_flags`].
     MessageFlag(u8),

@@ -38,6 +38,8 @@ pub enum ArgKind {
     Var,
     /// A POSIX extended expression; a literal one is compiled at load.
     Regex,
+    /// `/expression/replacement/flags`, with variables in the replacement; a literal only.
+    Subst,
     /// Comma separated names, `name` or `name=value`; each must be in the list.
     Flags(&'static [FlagSig]),
     /// Name of a message flag (32 distinct names a script).

@@ -143,6 +143,19 @@ impl Edits {
         self.body.as_ref().map(|b| &b.bytes)
     }
 
+    /// The Content-Type of the body that was set, if one was.
+    #[must_use]
+    pub fn body_type(&self) -> Option<&Bytes> {
+        self.body.as_ref().map(|b| &b.content_type)
+    }
+
+    /// `true` if something changes in the body, or it was set.
+    #[must_use]
+    pub fn touches_body(&self, msg: &Message) -> bool {
+        let start = msg.body_span().start;
+        self.body.is_some() || self.list.iter().any(|e| e.span.end >= start)
+    }
+
     pub(crate) fn list(&self) -> &[Edit] {
         &self.list
     }

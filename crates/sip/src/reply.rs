@@ -21,7 +21,7 @@ pub struct ReplyOptions<'a> {
     pub to_tag: Option<&'a [u8]>,
     /// Header lines, each with its line end.
     pub extra_headers: &'a [u8],
-    /// Content-Type and body.
+    /// Content-Type and body; an empty type: `extra_headers` has it.
     pub body: Option<(&'a [u8], &'a [u8])>,
     /// The value of the Server header.
     pub server: Option<&'a [u8]>,
@@ -61,7 +61,7 @@ pub fn build_reply(req: &Message, code: u16, reason: &[u8], opts: &ReplyOptions<
         push_field(b"Server", server, &mut out);
     }
     push_lines(opts.extra_headers, &mut out);
-    if opts.body.is_some() {
+    if opts.body.is_some() && !content_type.is_empty() {
         push_field(b"Content-Type", content_type, &mut out);
     }
     push_end(body, &mut out);

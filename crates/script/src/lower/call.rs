@@ -285,6 +285,9 @@ impl Lower<'_> {
             ArgKind::MessageFlag | ArgKind::BranchFlag => {
                 return self.word(&literal, text.span, row);
             }
+            ArgKind::Subst => {
+                return self.subst_text(text).map(|subst| Arg::Ready(Ready::Subst(subst)));
+            }
             _ => {}
         }
         let has_variable = if matches!(row.kind, ArgKind::Regex) {

@@ -423,6 +423,23 @@ impl Lower<'_> {
 
     /// `/expression/replacement/flags`, with variables in the replacement.
     fn subst(&mut self, origin: Origin<'_>, part: Piece<'_>, depth: usize) -> Option<TransformArg> {
+        self.substitution(origin, part, depth).map(TransformArg::Subst)
+    }
+
+    /// The same as an argument of a function.
+    pub(super) fn subst_text(&mut self, text: &Text) -> Option<Arc<Subst>> {
+        let map = self.map;
+        let literal = Some((map.text(text.span), text.raw));
+        let origin = Origin { text: &text.value, base: text.span.lo, literal };
+        self.substitution(origin, Piece { text: &text.value, at: 0 }, 0)
+    }
+
+    fn substitution(
+        &mut self,
+        origin: Origin<'_>,
+        part: Piece<'_>,
+        depth: usize,
+    ) -> Option<Arc<Subst>> {
         let span = origin.span(part.at, part.text.len());
         let compiled = subst::split(part.text)
             .map_err(str::to_owned)
@@ -430,7 +447,7 @@ impl Lower<'_> {
         let (mut subst, parts) = match compiled {
             Ok(compiled) => compiled,
             Err(why) => {
-                self.error("E0255", span, format!("{{re.subst}}: {why}"));
+                self.error("E0255", span, format!("substitution: {why}"));
                 return None;
             }
         };
@@ -448,7 +465,7 @@ impl Lower<'_> {
                 }
             }
         }
-        Some(TransformArg::Subst(Arc::new(subst)))
+        Some(Arc::new(subst))
     }
 
     /// What texts may name at run time.

@@ -15,7 +15,7 @@ const RESULT_BYTES_MAX: usize = 256 << 10;
 
 /// An expression, what replaces it, and how often.
 #[derive(Clone, Debug)]
-pub(crate) struct Subst {
+pub struct Subst {
     regex: Regex,
     all: bool,
     pub(crate) replacement: Vec<Piece>,
@@ -119,16 +119,35 @@ impl Subst {
         }
     }
 
+    pub fn regex(&self) -> &Regex {
+        &self.regex
+    }
+
+    /// How many matches are replaced, at most.
+    pub fn times(&self) -> usize {
+        if self.all { usize::MAX } else { 1 }
+    }
+
+    /// The values of the variables in the replacement, for [`Subst::replaced`].
+    pub fn values(&self, mut value: impl FnMut(VarId) -> Bytes) -> Vec<Bytes> {
+        let value = |p: &Piece| if let Piece::Var(var) = p { value(*var) } else { Bytes::new() };
+        self.replacement.iter().map(value).collect()
+    }
+
+    /// What a match becomes.
+    pub fn replaced(&self, found: &Captures<'_>, values: &[Bytes]) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.replace(found, values, &mut out);
+        out.truncate(RESULT_BYTES_MAX);
+        out
+    }
+
     /// The text with its matches replaced; `value` gives the values of variables.
-    pub(crate) fn apply(&self, text: &[u8], mut value: impl FnMut(VarId) -> Bytes) -> Vec<u8> {
-        let values: Vec<Bytes> = self
-            .replacement
-            .iter()
-            .map(|p| if let Piece::Var(var) = p { value(*var) } else { Bytes::new() })
-            .collect();
+    pub(crate) fn apply(&self, text: &[u8], value: impl FnMut(VarId) -> Bytes) -> Vec<u8> {
+        let values = self.values(value);
         let mut out = Vec::with_capacity(text.len());
         let mut at = 0;
-        for found in self.regex.captures_iter(text).take(if self.all { usize::MAX } else { 1 }) {
+        for found in self.regex.captures_iter(text).take(self.times()) {
             let Some(whole) = found.get(0) else { break };
             out.extend_from_slice(text.get(at..whole.start()).unwrap_or_default());
             self.replace(&found, &values, &mut out);

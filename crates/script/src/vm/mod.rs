@@ -13,7 +13,8 @@ use smallvec::SmallVec;
 pub(crate) use access::kind_name;
 pub use access::{assign_var, eval_var};
 pub use eval::expand;
-pub(crate) use ops::{compile_posix, compile_regex};
+pub use ops::compile_posix;
+pub(crate) use ops::compile_regex;
 pub use vars::Vars;
 
 use crate::host::{Assign, Host};

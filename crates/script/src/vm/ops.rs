@@ -19,11 +19,10 @@ pub(crate) fn compile_regex(pattern: &[u8]) -> Result<Regex, String> {
 }
 
 /// Compiles a POSIX extended expression. `by_line`: a line end bounds `.`, `^` and `$`.
-pub(crate) fn compile_posix(
-    pattern: &[u8],
-    ignore_case: bool,
-    by_line: bool,
-) -> Result<Regex, String> {
+///
+/// # Errors
+/// What is wrong with the expression, in plain words.
+pub fn compile_posix(pattern: &[u8], ignore_case: bool, by_line: bool) -> Result<Regex, String> {
     let text = std::str::from_utf8(pattern).map_err(|_| "not UTF-8".to_owned())?;
     let built = RegexBuilder::new(&from_posix(text))
         .case_insensitive(ignore_case)

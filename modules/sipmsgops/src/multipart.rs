@@ -1,0 +1,126 @@
+//! Bodies of several parts (RFC 2046 5.1).
+
+use std::ops::Range;
+
+/// Parts that are looked at, at most.
+const PARTS_MAX: usize = 64;
+
+/// One part of a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// From its delimiter to the next one.
+    pub(crate) whole: Range<usize>,
+    pub(crate) content: Range<usize>,
+    /// Type and subtype, without parameters.
+    pub(crate) mime: Vec<u8>,
+}
+
+/// The type of a Content-Type without its parameters.
+pub(crate) fn mime_of(content_type: &[u8]) -> &[u8] {
+    content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii()
+}
+
+/// The boundary, if a Content-Type is that of several parts.
+pub(crate) fn boundary_of(content_type: &[u8]) -> Option<Vec<u8>> {
+    let mime = mime_of(content_type);
+    mime.get(..10).filter(|start| start.eq_ignore_ascii_case(b"multipart/"))?;
+    let params = content_type.get(content_type.iter().position(|b| *b == b';')?..)?;
+    let value = tandem_sip::Params::new(params).value(b"boundary")?;
+    Some(tandem_sip::unquote(value).into_owned()).filter(|boundary| !boundary.is_empty())
+}
+
+/// The parts of a body.
+pub(crate) fn parts(body: &[u8], boundary: &[u8]) -> Vec<Part> {
+    let marks = delimiters(body, boundary);
+    let mut parts = Vec::new();
+    for pair in marks.windows(2).take(PARTS_MAX) {
+        let [(start, after), (end, _)] = pair else { continue };
+        let inner = body.get(*after..*end).unwrap_or_default();
+        let (head, content_at) = head(inner);
+        // The line end before a delimiter belongs to the delimiter.
+        let content = inner.get(content_at..).unwrap_or_default();
+        let cut =
+            content.strip_suffix(b"\n").map_or(content, |c| c.strip_suffix(b"\r").unwrap_or(c));
+        parts.push(Part {
+            whole: *start..*end,
+            content: after + content_at..after + content_at + cut.len(),
+            mime: part_type(head),
+        });
+    }
+    parts
+}
+
+/// Where the delimiter lines start, and where they end; the closing one is the last.
+fn delimiters(body: &[u8], boundary: &[u8]) -> Vec<(usize, usize)> {
+    let mark = [b"--", boundary].concat();
+    let mut found = Vec::new();
+    let mut at = 0;
+    for line in body.split_inclusive(|b| *b == b'\n') {
+        let text = line.trim_ascii_end();
+        if let Some(rest) = text.strip_prefix(&mark[..]) {
+            if rest.is_empty() || rest == b"--" {
+                found.push((at, at + line.len()));
+            }
+            if rest == b"--" {
+                break;
+            }
+        }
+        at += line.len();
+    }
+    found
+}
+
+/// The headers of a part, and where its content starts.
+fn head(inner: &[u8]) -> (&[u8], usize) {
+    let mut at = 0;
+    for line in inner.split_inclusive(|b| *b == b'\n') {
+        let start = at;
+        at += line.len();
+        if line.trim_ascii().is_empty() {
+            return (inner.get(..start).unwrap_or_default(), at);
+        }
+    }
+    (inner, inner.len())
+}
+
+fn part_type(head: &[u8]) -> Vec<u8> {
+    let value = head.split(|b| *b == b'\n').find_map(|line| {
+        let colon = line.iter().position(|b| *b == b':')?;
+        let (name, value) = line.split_at(colon);
+        name.trim_ascii().eq_ignore_ascii_case(b"Content-Type").then(|| value.get(1..))?
+    });
+    // RFC 2046 5.1: a part that does not say is plain text.
+    value.map_or(b"text/plain".to_vec(), |value| mime_of(value).to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_found_with_their_types() {
+        let body =
+            b"preamble\r\n--x\r\nContent-Type: application/sdp;a=b\r\n\r\nv=0\r\n\r\n--x\r\n\
+            \r\nplain\r\n--x--\r\nepilogue";
+        let found = parts(body, b"x");
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].mime, b"application/sdp");
+        assert_eq!(&body[found[0].content.clone()], b"v=0\r\n");
+        assert_eq!(
+            (&found[1].mime[..], &body[found[1].content.clone()]),
+            (&b"text/plain"[..], &b"plain"[..])
+        );
+        assert!(body[found[1].whole.clone()].starts_with(b"--x\r\n\r\nplain"));
+        assert_eq!(boundary_of(b"Multipart/Mixed; boundary=\"x\"").as_deref(), Some(&b"x"[..]));
+        assert_eq!(boundary_of(b"application/sdp;boundary=x"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_body_is_taken(body in "[-x\\r\\n: a]{0,200}") {
+            for part in parts(body.as_bytes(), b"x") {
+                proptest::prop_assert!(body.as_bytes().get(part.content).is_some());
+            }
+        }
+    }
+}

@@ -3,20 +3,27 @@
 //!
 //! Pinging is the first user of [`tandem_cluster::Duty`]: a ping leaves only with leave to act,
 //! which the table of sharing tags gives to the holder alone.
+//!
+//! Where to look: `detect` is nat_uac_test(); `fix` rewrites addresses in headers, `sdp` those in
+//! bodies; `ping` walks the contacts, `sip_ping` writes requests and knows their replies.
 
 mod detect;
 mod fix;
+mod params;
 mod ping;
+mod sdp;
+mod sip_ping;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use serde_json::json;
+use tandem_engine::context::Ctx;
+use tandem_engine::log::Level;
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome};
 use tandem_engine::module::{Build, BuildError, Cx, Module, ModuleDef, Timer};
-use tandem_engine::table::{arg, function, mi_int, optional, param};
-use tandem_script::sig::{ArgKind, ParamKind, ParamSig, Routes};
+use tandem_engine::table::{arg, function, mi_int, optional};
+use tandem_script::sig::{ArgKind, Routes};
 use tandem_usrloc::Usrloc;
 
 const WHERE: Routes =
@@ -30,16 +37,7 @@ pub static MODULE: ModuleDef = ModuleDef {
         module: "usrloc",
         when_param: "natping_interval",
     }],
-    params: &[
-        param("natping_interval", ParamKind::Int, Some("0"), "Seconds between pings; 0: none."),
-        param("ping_nated_only", ParamKind::Int, Some("0"), "Ping only contacts behind NAT."),
-        ParamSig {
-            check: Some(fix::check_avp),
-            ..param("received_avp", ParamKind::Str, None, "AVP for the source of a REGISTER.")
-        },
-        param("cluster_id", ParamKind::Int, Some("0"), "Cluster of cluster_sharing_tag."),
-        param("cluster_sharing_tag", ParamKind::Str, None, "Ping only while this tag is held."),
-    ],
+    params: params::PARAMS,
     functions: &[
         function(
             "nat_uac_test",
@@ -57,10 +55,31 @@ pub static MODULE: ModuleDef = ModuleDef {
         ),
         function(
             "fix_nated_contact",
-            &[optional("uri_params", ArgKind::Str)],
+            &[
+                optional("uri_params", ArgKind::Str),
+                optional("flags", ArgKind::Flags(fix::CONTACT_FLAGS)),
+            ],
             Routes::REQUEST.or(Routes::ONREPLY).or(Routes::BRANCH).or(Routes::LOCAL),
             "Puts the source address into the Contact URIs.",
             fix::fix_nated_contact,
+        ),
+        function(
+            "restore_nated_ruri",
+            &[],
+            Routes::REQUEST.or(Routes::BRANCH).or(Routes::LOCAL),
+            "Undoes in the R-URI what fix_nated_contact() with preserve-uri did.",
+            fix::restore_nated_ruri,
+        ),
+        function(
+            "fix_nated_sdp",
+            &[
+                arg("flags", ArgKind::Flags(sdp::FLAGS)),
+                optional("ip", ArgKind::Str),
+                optional("sdp_fields", ArgKind::Str),
+            ],
+            WHERE,
+            "Puts the source address, or another one, into the SDP body.",
+            sdp::fix_nated_sdp,
         ),
         function(
             "add_rcv_param",
@@ -73,7 +92,7 @@ pub static MODULE: ModuleDef = ModuleDef {
     variables: &[],
     mi: &[MiDef {
         name: "nathelper:enable_ping",
-        old_names: &["enable_ping", "nh_enable_ping"],
+        old_names: &["enable_ping"],
         param_sets: &[&[], &[mi_int("status")]],
         help: "Reads or sets whether contacts are pinged.",
         run: enable_ping,
@@ -85,49 +104,46 @@ pub static MODULE: ModuleDef = ModuleDef {
 
 /// The module's state.
 pub struct Nathelper {
-    interval_s: u64,
-    nated_only: bool,
-    /// Cluster and name of the tag that switches the pinger.
-    tag: Option<(u32, String)>,
-    received_avp: Option<Bytes>,
+    params: params::Params,
     enabled: AtomicBool,
     usrloc: Option<Arc<Usrloc>>,
+    pings: ping::Pings,
 }
 
 fn build(from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
-    let interval_s = from
-        .int("natping_interval")
-        .and_then(|n| u64::try_from(n).ok())
-        .ok_or_else(|| BuildError::new("natping_interval", "not a number of seconds"))?;
-    let cluster = from.int("cluster_id").and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-    let tag = from.text("cluster_sharing_tag").map(|name| (cluster, name.to_owned()));
-    if tag.is_some() && cluster == 0 {
-        let message = "cluster_sharing_tag needs cluster_id";
-        return Err(BuildError::new("cluster_sharing_tag", message)
-            .help("add modparam(\"nathelper\", \"cluster_id\", 1)"));
-    }
     Ok(Arc::new(Nathelper {
-        interval_s,
-        nated_only: from.int("ping_nated_only") == Some(1),
-        tag,
-        received_avp: from.avp("received_avp"),
+        params: params::Params::read(from)?,
         enabled: AtomicBool::new(true),
         usrloc: from.module::<Usrloc>(),
+        pings: ping::Pings::default(),
     }))
 }
 
 impl Module for Nathelper {
     fn start(&self, cx: &mut Cx<'_>) {
-        if self.interval_s > 0 {
+        if let Some(text) = &self.params.foreign_socket {
+            let text = format!(
+                "natping_socket {text} is no socket of this node: pings leave from the socket of \
+                 their contact"
+            );
+            cx.log(Level::Warning, text);
+        }
+        if self.params.interval_s > 0 {
             cx.set_timer(cx.now.after_s(1), Timer { kind: ping::TICK, id: 0 });
         }
     }
 
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
-        cx.set_timer(cx.now.after_s(1), Timer { id: timer.id.wrapping_add(1), ..timer });
+        let next = cx.now.after_ms(1_000 / self.params.partitions);
+        cx.set_timer(next, Timer { id: timer.id.wrapping_add(1), ..timer });
         if self.enabled.load(Ordering::Relaxed) {
+            self.count_lost(cx);
             self.ping_slice(cx, timer.id);
         }
+    }
+
+    fn reply(&self, cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
+        if self.take_reply(cx, &ctx.msg) { None } else { Some(ctx) }
     }
 }
 
@@ -135,7 +151,7 @@ fn enable_ping(call: &mut MiCall<'_, '_>) -> MiOutcome {
     let Some(module) = call.cx.node.module::<Nathelper>(call.cx.slot) else {
         return MiOutcome::failed(500, "Internal error");
     };
-    if module.interval_s == 0 {
+    if module.params.interval_s == 0 {
         return MiOutcome::failed(400, "NATping disabled from script");
     }
     match call.int("status") {

@@ -1,15 +1,21 @@
 //! Keeping the hole in the NAT open.
 //!
-//! Every second one slice of the location tables is walked, so that each contact is pinged once
-//! in an interval and never in a burst.
+//! Every second, or several times a second, one slice of the location tables is walked, so that
+//! each contact is pinged once in an interval and never in a burst.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tandem_clock::Mono;
 use tandem_cluster::TagTable;
 use tandem_engine::effect::Send;
+use tandem_engine::log::Level;
 use tandem_engine::module::Cx;
 use tandem_engine::transport::uri_target;
 use tandem_usrloc::store::Contact;
-use tandem_usrloc::{Leave, Usrloc};
+use tandem_usrloc::{Leave, Table, Usrloc};
 
 use crate::Nathelper;
 
@@ -19,23 +25,42 @@ pub(crate) const TICK: u32 = 0;
 /// What goes out: four zero bytes, which a phone ignores and a NAT does not.
 const PING: &[u8] = &[0; 4];
 
+/// Pings whose answers are waited for, at most: a contact more is not watched this time.
+const WATCHED_MAX: usize = 1_000_000;
+
+/// Pings that may get lost.
+#[derive(Debug, Default)]
+pub(crate) struct Pings {
+    watched: Mutex<VecDeque<Watched>>,
+}
+
+/// A ping to a contact that is removed when it does not answer.
+#[derive(Debug)]
+struct Watched {
+    due: Mono,
+    sent_ns: u64,
+    table: Arc<Table>,
+    id: u64,
+}
+
 impl Nathelper {
     /// Pings the contacts of one slice that this node may ping.
     pub(crate) fn ping_slice(&self, cx: &mut Cx<'_>, tick: u64) {
         let Some(usrloc) = &self.usrloc else { return };
-        let node = std::sync::Arc::clone(cx.node);
+        let node = Arc::clone(cx.node);
         let tags = node.membership().tags().map(|t| &**t);
         if !self.may_ping(tags) {
             return;
         }
-        let (part, of) = ((tick % self.interval_s) as usize, self.interval_s as usize);
+        let of = self.params.interval_s.saturating_mul(self.params.partitions);
+        let (part, of) = ((tick % of) as usize, of as usize);
         for table in usrloc.tables() {
             for (contact, _) in usrloc.part(&table, part, of, cx.now) {
-                if self.nated_only && !contact.has_branch_flag(&usrloc.params.nat_flag) {
+                if self.params.nated_only && !contact.has_branch_flag(&usrloc.params.nat_flag) {
                     continue;
                 }
                 if let Some(leave) = usrloc.leave_to_ping(tags, &contact) {
-                    ping(cx, usrloc, &contact, &leave);
+                    self.ping(cx, usrloc, &table, &contact, &leave);
                 }
             }
         }
@@ -43,19 +68,95 @@ impl Nathelper {
 
     /// The switch of cluster_sharing_tag; without one the contacts decide.
     fn may_ping(&self, tags: Option<&TagTable>) -> bool {
-        match &self.tag {
+        match &self.params.tag {
             None => true,
             Some((cluster, name)) => tags.is_some_and(|t| t.duty(name, *cluster).is_some()),
         }
     }
+
+    /// Sends one ping; `leave` is the proof that this node is to.
+    fn ping(
+        &self,
+        cx: &mut Cx<'_>,
+        usrloc: &Usrloc,
+        table: &Arc<Table>,
+        contact: &Contact,
+        leave: &Leave<'_>,
+    ) {
+        match &self.params.from {
+            Some(from) if has(contact, self.params.sip_flag.as_ref()) => {
+                let Some(send) = self.sip_ping(cx, usrloc, (table, contact), from, leave) else {
+                    return;
+                };
+                cx.send(send, 0);
+                usrloc.ping_sent(table, contact.id, cx.now);
+                self.watch(cx, table, contact);
+            }
+            _ => self.plain_ping(cx, usrloc, contact, leave),
+        }
+    }
+
+    fn plain_ping(&self, cx: &mut Cx<'_>, usrloc: &Usrloc, contact: &Contact, _: &Leave<'_>) {
+        let uri = if contact.received().is_empty() { contact.uri() } else { contact.received() };
+        let Ok(to) = uri_target(uri) else { return };
+        let preferred = self.params.plain_socket.or_else(|| self.socket(cx, usrloc, contact));
+        let Some(socket) = cx.node.sockets.toward(to, preferred) else { return };
+        cx.send(Send { socket, to, payload: Bytes::from_static(PING), ticket: 0 }, 0);
+    }
+
+    /// The socket that a contact registered at, else force_socket.
+    pub(crate) fn socket(
+        &self,
+        cx: &Cx<'_>,
+        usrloc: &Usrloc,
+        contact: &Contact,
+    ) -> Option<tandem_engine::sockets::SocketId> {
+        usrloc.socket_of(cx.node, contact).or(self.params.force_socket)
+    }
+
+    fn watch(&self, cx: &Cx<'_>, table: &Arc<Table>, contact: &Contact) {
+        if !has(contact, self.params.remove_flag.as_ref()) {
+            return;
+        }
+        let mut watched = self.pings.watched.lock();
+        if watched.len() < WATCHED_MAX {
+            watched.push_back(Watched {
+                due: cx.now.after_s(self.params.threshold_s),
+                sent_ns: cx.now.mono_ns.max(1),
+                table: Arc::clone(table),
+                id: contact.id,
+            });
+        }
+    }
+
+    /// Counts what was not answered in time, and removes contacts that did not answer too often,
+    /// where this node still is the one to do so.
+    pub(crate) fn count_lost(&self, cx: &mut Cx<'_>) {
+        let Some(usrloc) = &self.usrloc else { return };
+        let node = Arc::clone(cx.node);
+        let tags = node.membership().tags().map(|t| &**t);
+        let now = cx.now.mono_ns;
+        loop {
+            let Some(ping) = self.pings.watched.lock().pop_front_if(|p| p.due <= now) else {
+                break;
+            };
+            let lost = usrloc.ping_lost(&ping.table, ping.id, ping.sent_ns);
+            if lost.is_none_or(|lost| lost < self.params.lost_max) || !self.may_ping(tags) {
+                continue;
+            }
+            let Some(contact) = ping.table.domain.by_id(ping.id) else { continue };
+            if usrloc.leave_to_ping(tags, &contact).is_some() {
+                let aor = String::from_utf8_lossy(contact.aor()).into_owned();
+                let lost = lost.unwrap_or_default();
+                let text = format!("a contact of {aor} is removed: {lost} pings were lost");
+                cx.log(Level::Info, text);
+                usrloc.delete(cx, &ping.table, ping.id);
+            }
+        }
+    }
 }
 
-/// Sends one ping; `_leave` is the proof that this node is to.
-fn ping(cx: &mut Cx<'_>, usrloc: &Usrloc, contact: &Contact, _leave: &Leave<'_>) {
-    let uri = if contact.received().is_empty() { contact.uri() } else { contact.received() };
-    let Ok(to) = uri_target(uri) else { return };
-    let preferred = usrloc.socket_of(cx.node, contact);
-    let Some(socket) = cx.node.sockets.toward(to, preferred) else { return };
-    let payload = Bytes::from_static(PING);
-    cx.send(Send { socket, to, payload, ticket: 0 }, 0);
+/// Whether a contact has the branch flag of a parameter.
+pub(crate) fn has(contact: &Contact, flag: Option<&String>) -> bool {
+    flag.is_some_and(|name| !name.is_empty() && contact.has_branch_flag(name))
 }

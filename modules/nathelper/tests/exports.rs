@@ -57,11 +57,26 @@ fn every_entry_has_a_check() {
             ("param natping_interval", the_interval_decides_how_often),
             ("param ping_nated_only", only_phones_behind_nat_are_pinged_if_wanted),
             ("param received_avp", the_source_is_stored),
+            ("param nortpproxy_str", bodies_are_rewritten),
+            ("param force_socket", sockets_of_pings_are_chosen),
+            ("param sipping_ignore_rpl_codes", replies_that_do_not_count_do_not_save_a_contact),
+            ("param sipping_from", phones_get_requests_as_pings),
+            ("param sipping_method", phones_get_requests_as_pings),
+            ("param sipping_bflag", phones_get_requests_as_pings),
+            ("param sipping_latency_flag", latency_is_measured_where_it_is_wanted),
+            ("param remove_on_timeout_bflag", contacts_that_do_not_answer_are_removed),
+            ("param natping_partitions", a_second_is_cut_into_slices),
+            ("param natping_socket", sockets_of_pings_are_chosen),
+            ("param oldip_skip", bodies_are_rewritten),
+            ("param ping_threshold", contacts_that_do_not_answer_are_removed),
+            ("param max_pings_lost", contacts_that_do_not_answer_are_removed),
             ("param cluster_id", a_tag_needs_its_cluster),
             ("param cluster_sharing_tag", without_the_tag_nothing_is_pinged),
             ("function nat_uac_test", the_tests_of_nat),
             ("function fix_nated_register", the_source_is_stored),
             ("function fix_nated_contact", contacts_are_rewritten),
+            ("function restore_nated_ruri", a_preserved_uri_is_restored),
+            ("function fix_nated_sdp", bodies_are_rewritten),
             ("function add_rcv_param", received_is_added),
             ("mi nathelper:enable_ping", pinging_is_switched),
         ],
@@ -157,11 +172,218 @@ fn received_is_added() {
     assert!(text.contains("<sip:a@10.0.0.5:5060;received=sip:203.0.113.7:4000>"), "{text}");
 }
 
+fn sip_pings(extra: &str) -> String {
+    format!(
+        "{}\nmodparam(\"nathelper\", \"sipping_from\", \"sip:pinger@example.org\")\n\
+         modparam(\"nathelper\", \"sipping_bflag\", \"SIP_PING\")\n{extra}",
+        interval(10)
+    )
+}
+
+const SAVE_SIP: &str = "fix_nated_register(); setbflag(\"SIP_PING\"); setbflag(\"RM\"); \
+    setbflag(\"LATENCY\"); save(\"location\");";
+
+/// Lets time pass second by second; gives the requests that were sent, each answered with
+/// `code` after `delay_ms`, unless that is 0.
+fn answering(node: &mut TestNode, seconds: u64, code: u16, delay_ms: u64) -> Vec<String> {
+    let mut requests = Vec::new();
+    node.advance_ms(delay_ms);
+    for _ in 0..seconds {
+        node.advance_ms(1000 - delay_ms);
+        let sent = node.sent();
+        node.advance_ms(delay_ms);
+        for (_, text) in sent.into_iter().filter(|(_, t)| t.contains(" SIP/2.0\r\n")) {
+            if code != 0 {
+                node.udp(PHONE, &reply(&text, code));
+            }
+            requests.push(text);
+        }
+    }
+    requests
+}
+
+/// The phone's reply to a request.
+fn reply(request: &str, code: u16) -> String {
+    let head = request.split("\r\n\r\n").next().unwrap_or_default();
+    let kept = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
+    let lines = head.lines().filter(|l| kept.iter().any(|k| l.starts_with(k)));
+    let lines: Vec<&str> = lines.collect();
+    format!("SIP/2.0 {code} X\r\n{}\r\nContent-Length: 0\r\n\r\n", lines.join("\r\n"))
+}
+
+fn contact(node: &mut TestNode) -> Json {
+    let answer = node.mi("usrloc:show_contact", json!(["location", "a@127.0.0.1"]));
+    answer["result"]["Contacts"][0].clone()
+}
+
+fn registered(settings: &str, route: &str, extra: &str) -> TestNode {
+    let mut node = node(settings, route);
+    node.udp(PHONE, &request("REGISTER", extra));
+    node.sent();
+    node
+}
+
+fn phones_get_requests_as_pings() {
+    let mut node = registered(&sip_pings(""), SAVE_SIP, "");
+    let pings = answering(&mut node, 20, 200, 10);
+    assert_eq!(pings.len(), 2, "{pings:?}");
+    let ping = &pings[0];
+    assert!(ping.starts_with("OPTIONS sip:a@10.0.0.5:5060 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1"));
+    assert!(ping.contains("From: <sip:pinger@example.org>;tag="), "{ping}");
+    assert!(ping.contains("To: <sip:a@10.0.0.5:5060>\r\n"), "{ping}");
+    assert_ne!(pings[0], pings[1], "each has an identity of its own");
+    let settings = sip_pings("modparam(\"nathelper\", \"sipping_method\", \"NOTIFY\")");
+    let mut notify = registered(&settings, SAVE_SIP, "");
+    assert!(answering(&mut notify, 11, 200, 10)[0].starts_with("NOTIFY sip:a@"));
+    assert_eq!(self::pings(&sip_pings(""), SAVE, 20), 2, "without the flag they stay plain");
+    let path = "Path: <sip:203.0.113.9;lr>\n";
+    let route = SAVE_SIP.replace("save(\"location\")", "save(\"location\", \"path-lazy\")");
+    let mut behind = self::node(&sip_pings(""), &route);
+    behind.udp(PHONE, &request("REGISTER", path));
+    behind.sent();
+    behind.advance_ms(11_000);
+    let (to, text) = behind.sent().remove(0);
+    assert_eq!(to.to_string(), "203.0.113.9:5060");
+    assert!(text.contains("Route: <sip:203.0.113.9;lr>\r\n"), "{text}");
+}
+
+fn contacts_that_do_not_answer_are_removed() {
+    let remove = "modparam(\"nathelper\", \"remove_on_timeout_bflag\", \"RM\")\n";
+    let one = format!("{remove}modparam(\"nathelper\", \"max_pings_lost\", 1)\n");
+    let patient = format!("{one}modparam(\"nathelper\", \"ping_threshold\", 8)");
+    for (setup, code, after_s, stays) in [
+        // Three pings, 10 s apart, and 3 s for the last one.
+        (remove, 0, 22, true),
+        (remove, 0, 25, false),
+        (remove, 200, 60, true),
+        ("", 0, 60, true),
+        (&one, 0, 2, true),
+        (&one, 0, 4, false),
+        (&patient, 0, 7, true),
+        (&patient, 0, 9, false),
+    ] {
+        let mut node = registered(&sip_pings(setup), SAVE_SIP, "");
+        while answering(&mut node, 1, code, 10).is_empty() {}
+        answering(&mut node, after_s, code, 10);
+        assert_eq!(!contact(&mut node).is_null(), stays, "{setup} {code} after {after_s} s");
+    }
+}
+
+fn replies_that_do_not_count_do_not_save_a_contact() {
+    let setup = "modparam(\"nathelper\", \"remove_on_timeout_bflag\", \"RM\")\n\
+                 modparam(\"nathelper\", \"sipping_ignore_rpl_codes\", \"404, 480\")\n";
+    for (code, stays) in [(404, false), (405, true)] {
+        let mut node = registered(&sip_pings(setup), SAVE_SIP, "");
+        answering(&mut node, 45, code, 10);
+        assert_eq!(!contact(&mut node).is_null(), stays, "{code}");
+    }
+}
+
+fn latency_is_measured_where_it_is_wanted() {
+    let setup = "modparam(\"nathelper\", \"sipping_latency_flag\", \"LATENCY\")\n";
+    let mut node = registered(&sip_pings(setup), SAVE_SIP, "");
+    answering(&mut node, 12, 200, 40);
+    assert_eq!(contact(&mut node)["Ping-Latency"], json!(40_000));
+    let mut without = registered(&sip_pings(""), SAVE_SIP, "");
+    answering(&mut without, 12, 200, 40);
+    assert_eq!(contact(&mut without).get("Ping-Latency"), None);
+}
+
+fn a_second_is_cut_into_slices() {
+    let setup = format!("{}modparam(\"nathelper\", \"natping_partitions\", 4)\n", interval(2));
+    let mut node = node(&format!("{setup}\n"), SAVE);
+    for n in 0..40 {
+        let text =
+            request("REGISTER", "").replace("sip:a@127.0.0.1", &format!("sip:a{n}@127.0.0.1"));
+        node.udp(PHONE, &text.replace("Call-ID: c", &format!("Call-ID: c{n}")));
+    }
+    node.sent();
+    node.advance_ms(1000);
+    node.sent();
+    let mut slices = Vec::new();
+    for _ in 0..16 {
+        node.advance_ms(250);
+        slices.push(node.sent().len());
+    }
+    assert_eq!(slices.iter().sum::<usize>(), 80, "each twice in four seconds: {slices:?}");
+    assert!(slices.iter().filter(|n| **n > 0).count() > 8, "{slices:?}");
+}
+
+fn sockets_of_pings_are_chosen() {
+    let socket = |name: &str, value: &str| {
+        format!(
+            "socket=udp:127.0.0.2:5070\n{}\nmodparam(\"nathelper\", \"{name}\", \"{value}\")",
+            interval(10)
+        )
+    };
+    assert_eq!(pings(&socket("natping_socket", "127.0.0.2:5070"), SAVE, 20), 2);
+    let mut foreign = node(&socket("natping_socket", "192.0.2.1:5060"), SAVE);
+    assert!(foreign.logs().iter().any(|(_, l)| l.contains("is no socket of this node")));
+    assert_eq!(pings(&socket("force_socket", "udp:127.0.0.2:5070"), SAVE, 20), 2);
+    let script =
+        format!("{HEAD}{}\nroute {{ exit; }}", socket("force_socket", "udp:192.0.2.1:5060"));
+    let errors = TestNode::try_new(&script, MODULES).err().unwrap();
+    assert!(errors.contains("is no socket of this node"), "{errors}");
+}
+
+const SDP: &str = "v=0\r\no=- 1 1 IN IP4 10.0.0.5\r\ns=-\r\nc=IN IP4 10.0.0.5\r\nt=0 0\r\n\
+    m=audio 4000 RTP/AVP 0\r\nc=IN IP4 0.0.0.0\r\n";
+
+/// The body that leaves after a script function.
+fn body(settings: &str, function: &str) -> String {
+    let mut node = node(settings, &format!("{function} $du = \"sip:127.0.0.8\"; t_relay();"));
+    let head = request("INVITE", "Content-Type: application/sdp\n");
+    let head = head.replace("Content-Length: 0", &format!("Content-Length: {}", SDP.len()));
+    node.udp(PHONE, &format!("{}{SDP}", head.replace('\n', "\r\n")));
+    let relayed = node.sent().into_iter().find(|(to, _)| to.to_string() == "127.0.0.8:5060");
+    let relayed = relayed.unwrap().1;
+    let (head, body) = relayed.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+    body.to_owned()
+}
+
+fn bodies_are_rewritten() {
+    let media = body("", "fix_nated_sdp(\"rewrite-media-ip\");");
+    assert!(media.contains("c=IN IP4 203.0.113.7\r\n") && media.contains("c=IN IP4 0.0.0.0"));
+    assert!(media.contains("o=- 1 1 IN IP4 10.0.0.5") && media.contains("a=oldcip:10.0.0.5\r\n"));
+    let origin = body("", "fix_nated_sdp(\"rewrite-origin-ip\", \"192.0.2.9\");");
+    assert!(origin.contains("o=- 1 1 IN IP4 192.0.2.9\r\n"), "{origin}");
+    assert!(origin.contains("a=oldoip:10.0.0.5\r\n"), "{origin}");
+    let six = body("", "fix_nated_sdp(\"rewrite-media-ip\", \"2001:db8::1\");");
+    assert!(six.contains("c=IN IP6 2001:db8::1\r\n"), "{six}");
+    let null = body("", "fix_nated_sdp(\"rewrite-media-ip,rewrite-null-ips\");");
+    assert!(!null.contains("c=IN IP4 0.0.0.0"), "{null}");
+    let lines = body("", "fix_nated_sdp(\"add-dir-active,add-no-rtpproxy\", , \"a=x:1\");");
+    assert!(lines.ends_with("a=direction:active\r\na=nortpproxy:yes\r\na=x:1\r\n"), "{lines}");
+    assert_eq!(
+        body("", "fix_nated_sdp(\"3\");"),
+        body("", "fix_nated_sdp(\"add-dir-active,rewrite-media-ip\");")
+    );
+    let skip = "modparam(\"nathelper\", \"oldip_skip\", \"oc\")\n\
+                modparam(\"nathelper\", \"nortpproxy_str\", \"\")";
+    let skipped =
+        body(skip, "fix_nated_sdp(\"rewrite-media-ip,rewrite-origin-ip,add-no-rtpproxy\");");
+    assert!(!skipped.contains("a=old") && !skipped.contains("nortpproxy"), "{skipped}");
+}
+
+fn a_preserved_uri_is_restored() {
+    let text = relayed("fix_nated_contact(\";nat=yes\", \"preserve-uri\");");
+    let kept = "Contact: <sip:a@203.0.113.7:4000;nat=yes;org=10.0.0.5:5060>\r\n";
+    assert!(text.contains(kept), "{text}");
+    let text = relayed(
+        "$ru = \"sip:a@203.0.113.7:4000;nat=yes;org=10.0.0.5:5060\"; \
+         if (!restore_nated_ruri()) exit;",
+    );
+    assert!(text.starts_with("OPTIONS sip:a@10.0.0.5:5060;nat=yes SIP/2.0\r\n"), "{text}");
+}
+
 fn pinging_is_switched() {
     let mut node = node(&interval(5), SAVE);
     node.udp(PHONE, &request("REGISTER", ""));
     let status = |node: &mut TestNode, params: Json| node.mi("nathelper:enable_ping", params);
     assert_eq!(status(&mut node, Json::Null)["result"], json!({"Status": 1}));
+    let old = node.mi("nh_enable_ping", Json::Null);
+    assert_eq!(old["error"]["code"], json!(-32601), "a name of before 4.0");
     assert_eq!(status(&mut node, json!([0]))["result"], "OK");
     node.sent();
     node.advance_ms(20_000);

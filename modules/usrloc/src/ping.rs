@@ -21,8 +21,8 @@ pub enum Leave<'t> {
 }
 
 impl Usrloc {
-    /// Contacts of one of `of` equal parts of a table that have not ended, in a fixed order. A
-    /// contact stays in its part, so walking all parts in turn meets every contact once.
+    /// Contacts of one of `of` about equal parts of a table that have not ended, in a fixed
+    /// order. A contact stays in its part, so walking all parts in turn meets every contact once.
     pub fn part(
         &self,
         table: &Table,
@@ -30,10 +30,15 @@ impl Usrloc {
         of: usize,
         now: Now,
     ) -> impl Iterator<Item = (Arc<Contact>, Local)> {
-        let (of, now_s) = (of.max(1), now.unix_s());
-        let shards = (part..table.domain.shard_count()).step_by(of);
+        let (of, now_s, all) = (of.max(1), now.unix_s(), table.domain.shard_count());
+        let shards = (part..all).step_by(of).chain((part >= all).then_some(part % all));
+        // With more parts than shards, the contacts of a shard are dealt out to its parts.
+        let dealt = (of - part % all).div_ceil(all).max(1) as u64;
+        let mine = (part / all) as u64;
         let contacts = shards.flat_map(|shard| table.domain.shard_contacts(shard));
-        contacts.filter(move |(contact, _)| !contact.is_expired(now_s))
+        contacts.filter(move |(contact, _)| {
+            !contact.is_expired(now_s) && (of <= all || (contact.id >> 14) % dealt == mine)
+        })
     }
 
     /// Whether this node may ping a contact (`pinging_mode`). `tags` is the node's table.
@@ -62,25 +67,35 @@ impl Usrloc {
         duty.map(Leave::Duty)
     }
 
-    /// A ping has left. Gives how many were lost in a row, the one before included if it was
-    /// not answered within `lost_after_s`.
-    pub fn ping_sent(&self, table: &Table, id: u64, now: Now, lost_after_s: u64) -> Option<u16> {
-        table.domain.with_local(id, |_, local| {
-            let ping = local.ping_mut();
-            let limit_ns = lost_after_s.saturating_mul(tandem_clock::SEC);
-            if ping.sent_ns == 0 {
-                ping.sent_ns = now.mono_ns.max(1);
-            } else if now.mono_ns.saturating_sub(ping.sent_ns) >= limit_ns {
-                ping.lost = ping.lost.saturating_add(1);
-                ping.sent_ns = now.mono_ns.max(1);
-            }
-            ping.lost
-        })
+    /// A ping has left.
+    pub fn ping_sent(&self, table: &Table, id: u64, now: Now) {
+        table.domain.with_local(id, |_, local| local.ping_mut().sent_ns = now.mono_ns.max(1));
     }
 
-    /// A ping was answered: measures the latency and raises E_UL_LATENCY_UPDATE where the
-    /// limits of the parameters want it. False: the contact is gone.
-    pub fn ping_answered(&self, cx: &mut Cx<'_>, table: &Table, id: u64) -> bool {
+    /// Nobody may have answered the ping sent at `sent_ns`. Gives how many were lost in a row;
+    /// `None`: it was answered, or the contact is gone.
+    pub fn ping_lost(&self, table: &Table, id: u64, sent_ns: u64) -> Option<u16> {
+        table.domain.with_local(id, |_, local| {
+            let ping = local.ping_mut();
+            if ping.sent_ns != sent_ns {
+                return None;
+            }
+            ping.sent_ns = 0;
+            ping.lost = ping.lost.saturating_add(1);
+            Some(ping.lost)
+        })?
+    }
+
+    /// A ping was answered. If `measures` says so for the contact, its latency is kept, and
+    /// E_UL_LATENCY_UPDATE raised where the limits of the parameters want it. False: the contact
+    /// is gone.
+    pub fn ping_answered(
+        &self,
+        cx: &mut Cx<'_>,
+        table: &Table,
+        id: u64,
+        measures: impl FnOnce(&Contact) -> bool,
+    ) -> bool {
         let (now, params) = (cx.now, &self.params);
         let found = table.domain.with_local(id, |contact, local| {
             let ping = local.ping_mut();
@@ -90,6 +105,9 @@ impl Usrloc {
             }
             let micros = now.mono_ns.saturating_sub(ping.sent_ns) / 1000;
             ping.sent_ns = 0;
+            if !measures(contact) {
+                return (Arc::clone(contact), *ping, false);
+            }
             ping.latency_us = u32::try_from(micros).unwrap_or(u32::MAX).max(1);
             let is_due = ping.latency_us >= params.latency_min_us
                 && ping.latency_us.abs_diff(ping.reported_us) >= params.latency_min_delta_us;

@@ -1,0 +1,158 @@
+//! `fix_nated_sdp()`: the address of the source, or another one, in the SDP body.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use tandem_engine::log::Level;
+use tandem_engine::module::Call;
+use tandem_script::host::Called;
+use tandem_script::program::Ready;
+use tandem_script::sig::FlagSig;
+use tandem_sip::HeaderName;
+
+use crate::Nathelper;
+use crate::params::Params;
+
+const fn flag(name: &'static str, old: &'static str, help: &'static str) -> FlagSig {
+    FlagSig { name, takes_value: false, old, help }
+}
+
+/// The flags, in the order of their old numbers.
+pub(crate) const FLAGS: &[FlagSig] = &[
+    flag("add-dir-active", "1", "Adds a=direction:active."),
+    flag("rewrite-media-ip", "2", "Rewrites the addresses of c= lines."),
+    flag("add-no-rtpproxy", "4", "Adds the line nortpproxy_str."),
+    flag("rewrite-origin-ip", "8", "Rewrites the address of the o= line."),
+    flag("rewrite-null-ips", "16", "Rewrites 0.0.0.0 too, which means hold."),
+];
+
+/// What is to be done to a body.
+struct Work<'a> {
+    adds_direction: bool,
+    rewrites_media: bool,
+    adds_no_rtpproxy: bool,
+    rewrites_origin: bool,
+    rewrites_null: bool,
+    ip: IpAddr,
+    /// Lines to add, as the script gives them.
+    fields: &'a [u8],
+}
+
+pub(crate) fn fix_nated_sdp(call: &mut Call<'_, '_, '_>) -> Called {
+    let flags = match call.ready(0) {
+        Some(Ready::Flags(flags)) => (**flags).clone(),
+        _ => {
+            let text = call.text(0);
+            match tandem_script::flags::parse(FLAGS, &String::from_utf8_lossy(&text)) {
+                Ok(parsed) => parsed.flags,
+                Err(e) => return call.complain(Level::Error, e),
+            }
+        }
+    };
+    let ip = match call.given(1).then(|| call.text(1)) {
+        None => call.ctx.source.addr.ip(),
+        Some(text) => match std::str::from_utf8(&text).ok().and_then(|t| t.parse().ok()) {
+            Some(ip) => ip,
+            None => return call.complain(Level::Error, "that is no IP address"),
+        },
+    };
+    let fields = call.text(2);
+    let Some(module) = call.state::<Nathelper>() else { return Called::Returned(-1) };
+    let ctx = &mut *call.ctx;
+    let body = ctx.edits.body().map_or_else(|| ctx.msg.body().to_vec(), |body| body.to_vec());
+    let kind = ctx.msg.header(HeaderName::ContentType).map(|h| h.value().to_vec());
+    let kind = kind.unwrap_or_else(|| b"application/sdp".to_vec());
+    if body.is_empty() || !is_sdp(&kind) {
+        return Called::Returned(-1);
+    }
+    let work = Work {
+        adds_direction: flags.has(0),
+        rewrites_media: flags.has(1),
+        adds_no_rtpproxy: flags.has(2),
+        rewrites_origin: flags.has(3),
+        rewrites_null: flags.has(4),
+        ip,
+        fields: &fields,
+    };
+    ctx.edits.set_body(Bytes::from(kind), work.fixed(&body, &module.params));
+    Called::Returned(1)
+}
+
+fn is_sdp(kind: &[u8]) -> bool {
+    let name = kind.split(|b| *b == b';').next().unwrap_or_default();
+    name.trim_ascii().eq_ignore_ascii_case(b"application/sdp")
+}
+
+impl Work<'_> {
+    fn fixed(&self, body: &[u8], params: &Params) -> Vec<u8> {
+        let mut out = Vec::with_capacity(body.len() + 128);
+        let mut old = Vec::new();
+        for line in body.split_inclusive(|b| *b == b'\n') {
+            let text = line.trim_ascii_end();
+            let (media, origin) = (text.starts_with(b"c="), text.starts_with(b"o="));
+            let fixed = match (media && self.rewrites_media, origin && self.rewrites_origin) {
+                (true, _) => self.rewritten(text, 2),
+                (_, true) => self.rewritten(text, 5),
+                _ => None,
+            };
+            match fixed {
+                Some((fixed, was)) => {
+                    out.extend_from_slice(&fixed);
+                    out.extend_from_slice(b"\r\n");
+                    let (name, skips) = match media {
+                        true => ("oldcip", params.skips_oldcip),
+                        false => ("oldoip", params.skips_oldoip),
+                    };
+                    if !skips {
+                        old.push([b"a=", name.as_bytes(), b":", was, b"\r\n"].concat());
+                    }
+                }
+                None => out.extend_from_slice(line),
+            }
+        }
+        if !out.ends_with(b"\n") {
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend(old.into_iter().flatten());
+        self.add_lines(&mut out, params);
+        out
+    }
+
+    /// The line with the new address, and the old one. `at` is the place of the address among
+    /// the words of the line: `c=IN IP4 10.0.0.1`, `o=- 1 1 IN IP4 10.0.0.1`.
+    fn rewritten<'l>(&self, line: &'l [u8], at: usize) -> Option<(Vec<u8>, &'l [u8])> {
+        let words: Vec<&[u8]> = line.split(|b| *b == b' ').filter(|w| !w.is_empty()).collect();
+        let word = *words.get(at)?;
+        let end = word.iter().position(|b| *b == b'/').unwrap_or(word.len());
+        let (was, behind) = word.split_at(end);
+        let is_null = std::str::from_utf8(was).ok()?.parse::<IpAddr>().ok()?.is_unspecified();
+        if is_null && !self.rewrites_null {
+            return None;
+        }
+        let family: &[u8] = if self.ip.is_ipv4() { b"IP4" } else { b"IP6" };
+        let ip = self.ip.to_string();
+        let address = [ip.as_bytes(), behind].concat();
+        let mut words = words;
+        *words.get_mut(at.checked_sub(1)?)? = family;
+        *words.get_mut(at)? = &address;
+        Some((words.join(&b' '), was))
+    }
+
+    fn add_lines(&self, out: &mut Vec<u8>, params: &Params) {
+        let mut add = |line: &[u8]| {
+            out.extend_from_slice(line);
+            if !line.ends_with(b"\n") {
+                out.extend_from_slice(b"\r\n");
+            }
+        };
+        if self.adds_direction {
+            add(b"a=direction:active");
+        }
+        if self.adds_no_rtpproxy && !params.nortpproxy.is_empty() {
+            add(params.nortpproxy.as_bytes());
+        }
+        if !self.fields.is_empty() {
+            add(self.fields);
+        }
+    }
+}

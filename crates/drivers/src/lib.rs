@@ -7,6 +7,7 @@ mod fifo_parse;
 pub mod files;
 pub mod hosts;
 pub mod http;
+pub mod memory;
 pub mod mi_datagram;
 pub mod notify;
 pub mod privileges;

@@ -56,6 +56,11 @@ impl Avps {
         Ok(())
     }
 
+    /// Every name with every value, the newest first.
+    pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Value)> {
+        self.0.iter().rev().map(|(name, value)| (name, value))
+    }
+
     /// Puts a value on top (or, with `oldest`, underneath all others).
     pub fn insert(&mut self, name: &[u8], value: Value, oldest: bool) -> Result<(), String> {
         if self.0.len() >= AVPS_MAX {

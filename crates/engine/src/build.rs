@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI8, AtomicU32, AtomicU64};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tandem_clock::{Chance, Now};
 use tandem_db::DbUrl;
 use tandem_script::program::{Place, Program, Setting};
@@ -17,6 +17,7 @@ use tandem_sip::Message;
 use crate::catalogue::Modules;
 use crate::core::SLOT as CORE;
 use crate::events::Events;
+use crate::load::{Load, Memory};
 use crate::membership::Membership;
 use crate::mi::Registry;
 use crate::module::{Build, BuildError, Module, ModuleDef, ParamValue};
@@ -90,6 +91,10 @@ impl Node {
             log_level: AtomicI8::new(log_level(&globals)),
             xlog_level: AtomicI8::new(level(&globals, "xlog_level")),
             pid: AtomicU32::new(0),
+            folder: Mutex::default(),
+            advertised: RwLock::default(),
+            load: Load::new(options.workers, options.now.mono_ns),
+            memory: Memory::default(),
             gate_mode: membership.gate_mode(),
             outbox: Outbox::new(node_id),
             membership,

@@ -83,6 +83,16 @@ pub struct RecordRoute {
     pub double: bool,
 }
 
+/// How our Via of one request differs from that of its socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnVia {
+    /// Instead of the host of the socket, in Record-Route too.
+    pub host: Option<Bytes>,
+    pub port: Option<u16>,
+    /// With an empty `rport`.
+    pub rport: bool,
+}
+
 /// The last parse or script error, for error_route and `sl_reply_error`.
 #[derive(Clone, Debug, Default)]
 pub struct ScriptError {
@@ -114,6 +124,8 @@ pub struct Ctx {
     /// the next hop.
     pub routes_taken: bool,
     pub record_route: Option<RecordRoute>,
+    /// What the script wants of our Via.
+    pub own_via: OwnVia,
     /// The kind of block that runs.
     pub block: Routes,
     /// The reply that a failure route looks at through `$(<reply>...)`.
@@ -144,6 +156,7 @@ impl Ctx {
             force_rport: false,
             routes_taken: false,
             record_route: None,
+            own_via: OwnVia::default(),
             block,
             reply: None,
             request: None,

@@ -126,6 +126,10 @@ pub enum Effect {
         level: Level,
         text: String,
     },
+    /// End the process in order; with `failed` its status says that something went wrong.
+    Stop {
+        failed: bool,
+    },
     /// Worker 0 has output waiting: step it.
     Wake,
     /// Start-up is over: the node serves.

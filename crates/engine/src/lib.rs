@@ -21,6 +21,7 @@ pub mod effect;
 pub mod endpoint;
 pub mod events;
 pub mod gate;
+pub mod load;
 pub mod log;
 pub mod membership;
 pub mod mi;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI8, AtomicU32, AtomicU64, Ordering};
 
 use ahash::RandomState;
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value as Json;
 use tandem_clock::{Chance, Mono, Now, Wheel};
 use tandem_db::DbUrl;
@@ -19,9 +19,10 @@ use tandem_script::value::Value;
 use tandem_script::vm::Vars;
 use tandem_sip::Message;
 
-use crate::context::Ctx;
+use crate::context::{Ctx, OwnVia};
 use crate::events::Events;
 use crate::gate::{GateMode, GateTable};
+use crate::load::{Load, Memory};
 use crate::log::Level;
 use crate::membership::Membership;
 use crate::mi::{MiDef, Registry, RpcError, reply_error, reply_result};
@@ -38,6 +39,8 @@ use crate::stats::Stats;
 pub const SUSPENDED_MAX: usize = 100_000;
 /// Routes that wait to be run by one worker, at most; further ones are dropped and counted.
 const JOBS_MAX: usize = 100_000;
+/// Hosts and ports that scripts advertise.
+const ADVERTISED_MAX: usize = 1_000;
 /// Management requests that wait for a later answer, at most.
 const MI_WAITING_MAX: usize = 1_000;
 
@@ -54,6 +57,10 @@ pub struct Node {
     pub command_line: Vec<String>,
     pub gate_mode: GateMode,
     pub outbox: Outbox,
+    /// How busy the workers are.
+    pub load: Load,
+    /// Memory of the process.
+    pub memory: Memory,
     /// Who listens to what.
     pub events: Events,
     /// How ready each part of the node is.
@@ -70,6 +77,9 @@ pub struct Node {
     pub(crate) log_level: AtomicI8,
     pub(crate) xlog_level: AtomicI8,
     pub(crate) pid: AtomicU32,
+    pub(crate) folder: Mutex<String>,
+    /// Hosts and ports that scripts advertised, so that replies to them are known as ours.
+    pub(crate) advertised: RwLock<Vec<OwnVia>>,
     pub(crate) dummy: Message,
     pub(crate) mi_waiting: Mutex<BTreeMap<u64, Json>>,
     pub(crate) settings: Settings,
@@ -191,9 +201,31 @@ impl Node {
         self.settings.stderr
     }
 
+    /// Remembers what a script advertises in a Via.
+    pub(crate) fn advertise(&self, via: &OwnVia) {
+        let via = OwnVia { rport: false, ..via.clone() };
+        if self.advertised.read().contains(&via) {
+            return;
+        }
+        let mut known = self.advertised.write();
+        if known.len() < ADVERTISED_MAX {
+            known.push(via);
+        }
+    }
+
     /// The id of the process; 0: nobody has said.
     pub fn pid(&self) -> u32 {
         self.pid.load(Ordering::Relaxed)
+    }
+
+    /// The folder the process runs in.
+    pub fn folder(&self) -> String {
+        self.folder.lock().clone()
+    }
+
+    /// Says which folder the process runs in.
+    pub fn set_folder(&self, folder: impl Into<String>) {
+        *self.folder.lock() = folder.into();
     }
 
     /// Says which process this is.

@@ -10,6 +10,7 @@ use tandem_script::value::Value;
 use tandem_script::vm::{self, End, RunState, Running, Step};
 
 use crate::context::{Ctx, Source};
+use crate::core::stat;
 use crate::effect::Effect;
 use crate::log::Level;
 use crate::module::{Call, Cx, RouteEnd, Timer, VarCall};
@@ -373,10 +374,17 @@ fn end_of(how: End) -> RouteEnd {
 
 fn finish(cx: &mut Cx<'_>, mut ctx: Box<Ctx>, after: After, end: RouteEnd) {
     match after {
-        After::Nothing => request_ended(cx, &mut ctx),
+        After::Nothing => {
+            if end.dropped && ctx.block == Routes::REQUEST {
+                cx.count(stat::DROP_REQUESTS, 1);
+            }
+            request_ended(cx, &mut ctx);
+        }
         After::Reply => {
             // `drop` vetoes provisional replies only (script-language: "Control flow").
-            if !(end.dropped && ctx.msg.status() < 200) {
+            if end.dropped && ctx.msg.status() < 200 {
+                cx.count(stat::DROP_REPLIES, 1);
+            } else {
                 after_onreply(cx, ctx);
             }
         }

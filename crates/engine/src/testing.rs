@@ -70,6 +70,7 @@ pub struct TestNode {
     next_mi: u64,
     http_answers: Vec<HttpAnswer>,
     fatal: Option<String>,
+    stopped: Option<bool>,
 }
 
 impl TestNode {
@@ -147,6 +148,7 @@ impl TestNode {
             next_mi: 0,
             http_answers: Vec::new(),
             fatal: None,
+            stopped: None,
         };
         fill(&mut test.db);
         let mut out = Out::default();
@@ -217,6 +219,11 @@ impl TestNode {
     /// Takes what outside subscribers were told since the last call.
     pub fn notified(&mut self) -> Vec<(Destination, String)> {
         std::mem::take(&mut self.notified)
+    }
+
+    /// Whether the node asked to end, and if so whether something had failed.
+    pub fn stopped(&self) -> Option<bool> {
+        self.stopped
     }
 
     /// The ticket of the last datagram that had one, for [`Input::SendFailed`]; 0: none had.
@@ -322,6 +329,7 @@ impl TestNode {
                     inputs.push(Input::ScriptLoaded { request, result });
                 }
                 Effect::Log { level, text } => self.logs.push((level, text)),
+                Effect::Stop { failed } => self.stopped = Some(failed),
                 Effect::Fatal { text } => self.fatal = Some(text),
                 Effect::BinConnect { conn, .. } => {
                     inputs.push(Input::Bin(crate::effect::BinInput::ConnectFailed { conn }));

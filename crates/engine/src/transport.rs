@@ -1,5 +1,6 @@
 //! Where messages go: next hops, replies of our own, replies that only pass through.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use tandem_sip::{
     add_via, build_reply, mark_received, remove_top_via, write,
 };
 
-use crate::context::{Branch, Ctx, RecordRoute, Source};
+use crate::context::{Branch, Ctx, OwnVia, RecordRoute, Source};
 use crate::core::stat;
 use crate::effect::Send;
 use crate::log::Level;
@@ -48,7 +49,18 @@ pub(crate) fn is_our_reply(node: &Node, msg: &Message) -> bool {
         let own = ip == Some(socket.addr.ip()) && port == socket.addr.port();
         own || advertised
             .is_some_and(|(host, p)| *p == port && host.as_bytes().eq_ignore_ascii_case(via.host))
+    }) || node.advertised.read().iter().any(|own| {
+        let host = own.host.as_ref().is_none_or(|h| h.eq_ignore_ascii_case(via.host));
+        host && own.port.is_none_or(|p| p == port)
     })
+}
+
+/// The branch of a request that is forwarded without a transaction: the same for every
+/// retransmission, and for an ACK or CANCEL that belongs to it (RFC 3261 16.11).
+pub(crate) fn stateless_branch(node: &Node, msg: &Message) -> String {
+    let below = msg.top_via().ok().map(|via| via.branch.unwrap_or_default());
+    let key = (below, msg.call_id(), msg.cseq().map(|c| c.number).ok());
+    format!("z9hG4bK{:016x}.0", node.tag_key.hash_one(key))
 }
 
 /// Where the reply to a request goes (RFC 3261 18.2.2, RFC 3581 4).
@@ -150,22 +162,24 @@ pub fn prepare_request(
         edits.prepend_header(&ctx.msg, line);
     }
     if let Some(route) = ctx.record_route.as_ref().filter(|route| route.wanted) {
-        let lines = record_route_lines(node, route, ctx.source.socket, socket);
+        let lines = record_route_lines(node, ctx, route, socket);
         edits.prepend_header(&ctx.msg, lines);
     }
     // A Via that cannot be read was refused before the script ran.
     let _ = mark_received(&ctx.msg, &mut edits, &received(&ctx.source, ctx.force_rport));
-    add_via(&ctx.msg, &mut edits, via_line(node, socket, via_branch));
+    let own = via_line_as(node, socket, via_branch, &ctx.own_via);
+    add_via(&ctx.msg, &mut edits, own);
     Ok(Prepared { bytes: written(&ctx.msg, &edits), to, socket })
 }
 
-/// The Record-Route headers of a request that came to socket `from` and leaves from `to`: one, or
-/// two with the nearer to the next hop first (RFC 5658 3).
-fn record_route_lines(node: &Node, route: &RecordRoute, from: SocketId, to: SocketId) -> Vec<u8> {
+/// The Record-Route headers of a request that leaves from socket `to`: one, or two with the
+/// nearer to the next hop first (RFC 5658 3).
+fn record_route_lines(node: &Node, ctx: &Ctx, route: &RecordRoute, to: SocketId) -> Vec<u8> {
+    let from = ctx.source.socket;
     let two = route.double && from != to;
     let mut lines = Vec::with_capacity(192);
     for socket in [to, from].into_iter().skip(usize::from(!two)) {
-        let sent_by = node.sockets.get(socket).map(|s| s.sent_by()).unwrap_or_default();
+        let sent_by = sent_by(node, socket, &ctx.own_via);
         lines.extend_from_slice(b"Record-Route: <sip:");
         if !route.user.is_empty() {
             lines.extend_from_slice(&route.user);
@@ -181,15 +195,34 @@ fn record_route_lines(node: &Node, route: &RecordRoute, from: SocketId, to: Sock
 
 /// Our Via header for a socket, the whole line.
 pub fn via_line(node: &Node, socket: SocketId, via_branch: &[u8]) -> Vec<u8> {
-    let sent_by = node.sockets.get(socket).map(|s| s.sent_by()).unwrap_or_default();
+    via_line_as(node, socket, via_branch, &OwnVia::default())
+}
+
+/// The same, as the script wants it.
+fn via_line_as(node: &Node, socket: SocketId, via_branch: &[u8], own: &OwnVia) -> Vec<u8> {
     ViaLine {
         transport: Transport::Udp,
-        host: sent_by.as_bytes(),
+        host: sent_by(node, socket, own).as_bytes(),
         port: None,
         branch: via_branch,
-        params: b"",
+        params: if own.rport { b";rport" } else { b"" },
     }
     .to_bytes()
+}
+
+/// Host and port of a socket as others are to see them.
+fn sent_by<'a>(node: &'a Node, socket: SocketId, own: &OwnVia) -> Cow<'a, str> {
+    let Some(socket) = node.sockets.get(socket) else { return Cow::Borrowed("") };
+    if own.host.is_none() && own.port.is_none() {
+        return Cow::Borrowed(socket.sent_by());
+    }
+    let (host, port) = match &socket.advertised {
+        Some((host, port)) => (host.clone(), *port),
+        None if socket.addr.is_ipv6() => (format!("[{}]", socket.addr.ip()), socket.addr.port()),
+        None => (socket.addr.ip().to_string(), socket.addr.port()),
+    };
+    let host = own.host.as_ref().map_or(host, |h| String::from_utf8_lossy(h).into_owned());
+    Cow::Owned(format!("{host}:{}", own.port.unwrap_or(port)))
 }
 
 /// The bytes of a message with its edits.

@@ -7,6 +7,7 @@ use tandem_sip::Uri;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     User,
+    Password,
     Host,
     Port,
     /// Host and port together.
@@ -25,7 +26,11 @@ pub fn with_part(uri: &[u8], part: Part, value: &[u8]) -> Option<Bytes> {
     let user = if part == Part::User { value } else { parsed.user.unwrap_or_default() };
     if !user.is_empty() {
         out.extend_from_slice(user);
-        if let Some(password) = parsed.password {
+        let password = match part {
+            Part::Password => Some(value).filter(|p| !p.is_empty()),
+            _ => parsed.password,
+        };
+        if let Some(password) = password {
             out.push(b':');
             out.extend_from_slice(password);
         }
@@ -77,6 +82,7 @@ mod tests {
         is(Part::User, "al", "sip:al@example.org:5070;transport=udp?x=1");
         is(Part::User, "", "sip:example.org:5070;transport=udp?x=1");
         is(Part::Host, "[::1]", "sip:bob@[::1]:5070;transport=udp?x=1");
+        is(Part::Password, "pw", "sip:bob:pw@example.org:5070;transport=udp?x=1");
         is(Part::Port, "", "sip:bob@example.org;transport=udp?x=1");
         is(Part::HostPort, "a.b:1", "sip:bob@a.b:1;transport=udp?x=1");
         assert_eq!(edit(uri, Part::Host, ""), None);

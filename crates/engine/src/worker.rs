@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tandem_clock::{Chance, MS, Mono, Now};
 use tandem_script::sig::Routes;
-use tandem_sip::{Message, Method, ParseError};
+use tandem_sip::{Invalid, Message, Method, ParseError};
 
 use crate::context::{Ctx, Source};
 use crate::core::stat;
@@ -273,7 +273,12 @@ fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
     let mut ctx = Box::new(Ctx::new(msg, source, Routes::REQUEST));
     ctx.id = next_message(cx);
     if let Some(problem) = problem {
-        cx.count(stat::BAD_MSG_HDR, 1);
+        let place = match problem {
+            Invalid::RequestUri(_) => stat::BAD_URIS,
+            _ => stat::BAD_MSG_HDR,
+        };
+        cx.count(place, 1);
+        cx.count(stat::ERR_REQUESTS, 1);
         ctx.error.code = problem.status();
         ctx.error.reason = problem.to_string();
         run::error_route(cx, ctx);
@@ -285,6 +290,9 @@ fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
 /// Answers a request that cannot be read, if enough of it can.
 fn unreadable(cx: &mut Cx<'_>, payload: &[u8], source: Source, error: ParseError) {
     cx.count(stat::BAD_MSG_HDR, 1);
+    if !payload.starts_with(b"SIP/") {
+        cx.count(stat::ERR_REQUESTS, 1);
+    }
     cx.log(Level::Info, format!("unreadable message from {}: {error}", source.addr));
     if let Some(msg) = Message::salvage(payload) {
         let mut ctx = Box::new(Ctx::new(msg, source, Routes::REQUEST));

@@ -57,6 +57,9 @@ impl World {
                 self.deliver(of, 0, Input::ScriptLoaded { request, result });
             }
             Effect::WriteFile { token, name, bytes } => self.write_file(of, token, name, bytes),
+            Effect::Stop { failed } => {
+                self.violate("world", format!("node {} stops (failed: {failed})", of.node));
+            }
             Effect::Notify { to, payload } => {
                 self.trace.feed(self.now, b'n', &payload);
                 self.say(Who::Node(of.node), || format!("tells {to:?} of an event"));

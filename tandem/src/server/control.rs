@@ -76,6 +76,10 @@ struct Control<'a> {
     inputs: Inputs,
     /// Inputs that effects caused at once: a file that was written, a query that was refused.
     ready: Vec<Input>,
+    /// The node wants to end; whether something failed.
+    stop: Option<bool>,
+    /// When the memory is measured next.
+    measure_at: tandem_clock::Mono,
     notifier: Option<Notifier>,
     /// Said once.
     events_lost: bool,
@@ -133,6 +137,8 @@ impl<'a> Control<'a> {
             management,
             inputs,
             ready: Vec::new(),
+            stop: None,
+            measure_at: 0,
             notifier: None,
             events_lost: false,
             serving: false,
@@ -164,14 +170,37 @@ impl<'a> Control<'a> {
                 self.announce(begun);
             }
             let woken = self.woken(&mut terminate, &mut interrupt, &mut hangup).await;
+            let woke = self.shared.clock.now();
+            self.measure(woke);
             let mut out = Out::default();
-            if self.take(woken, &mut out) {
+            let mut ends = self.take(woken, &mut out);
+            if !ends {
+                self.drain(&mut out);
+                self.settle(std::mem::take(&mut out));
+                ends = self.stop.is_some();
+            }
+            if ends {
                 self.step(Input::Shutdown, &mut out);
                 self.settle(out);
-                return Ok(());
+                let failed = self.stop == Some(true);
+                return if failed {
+                    Err("tandem: the script called abort()".into())
+                } else {
+                    Ok(())
+                };
             }
-            self.drain(&mut out);
-            self.settle(out);
+            let now = self.shared.clock.now().mono_ns;
+            self.shared.node.load.busy(0, now, now.saturating_sub(woke.mono_ns));
+        }
+    }
+
+    /// Tells the node how much memory the process uses, once a second at most.
+    fn measure(&mut self, now: Now) {
+        if now.mono_ns >= self.measure_at {
+            self.measure_at = now.after_s(1);
+            if let Some(bytes) = tandem_drivers::memory::resident() {
+                self.shared.node.memory.set_used(bytes);
+            }
         }
     }
 
@@ -313,6 +342,7 @@ impl<'a> Control<'a> {
             Effect::Log { level, text } => log::line(now, level, &text),
             Effect::Wake | Effect::Send(_) => {}
             Effect::Ready => self.serving = true,
+            Effect::Stop { failed } => self.stop = Some(failed),
             Effect::Fatal { text } => self.fatal = Some(text),
         }
     }

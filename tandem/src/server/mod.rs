@@ -107,9 +107,13 @@ fn start(options: &Options) -> Result<(), String> {
     }
     let node = node.ok_or_else(|| format!("tandem: {} was not started", options.file.display()))?;
     node.set_pid(std::process::id());
+    node.memory.set_total(tandem_drivers::memory::installed().unwrap_or(0));
     set_up_log(&node, options)?;
     let state_dir = options.state_dir.as_deref().map(absolute);
     let _files = settle_in(&node, options)?;
+    if let Ok(folder) = std::env::current_dir() {
+        node.set_folder(folder.display().to_string());
+    }
     let state = files::StateDir::choose(&node, state_dir);
     let sockets = udp::SocketTable::open(&node, workers)?;
     let script = origin;

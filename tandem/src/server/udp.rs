@@ -131,13 +131,18 @@ fn serve(
     }
     let mut ready: Vec<Ready> = Vec::new();
     let mut batch = RecvBatch::new();
+    let mut woke = None;
     while !stop.load(Ordering::Acquire) {
         let now = shared.clock.now();
+        if let Some(woke) = woke {
+            shared.node.load.busy(id, now.mono_ns, now.mono_ns.saturating_sub(woke));
+        }
         let timeout = worker.next_deadline().map(|at| at.saturating_sub(now.mono_ns));
         ready.clear();
         if let Err(e) = poller.wait(&mut ready, timeout) {
             super::log::line(now, Level::Error, &format!("epoll: {e}"));
         }
+        woke = Some(shared.clock.now().mono_ns);
         if ready.is_empty() {
             finish(shared, id, &mut worker, Out::default(), control);
         }

@@ -2,30 +2,30 @@
 //!
 //! Its parameters are the globals of a script.
 
+mod branches;
 mod events;
 mod flags;
 mod globals;
 mod mi;
+mod routing;
+mod stats;
 mod status;
 mod target;
+mod text;
 mod variables;
 
 use std::sync::Arc;
 
-use crate::module::{EventDef, Module, ModuleDef};
-use crate::table::counter;
+use tandem_clock::Now;
+
+use crate::module::{EventDef, FunctionDef, Module, ModuleDef};
+use crate::node::Node;
+use crate::table::{count, join};
 
 /// The slot of `core`.
 pub(crate) const SLOT: u16 = 0;
 
-/// Places of the core's counters in its table.
-pub(crate) mod stat {
-    pub(crate) const RCV_REQUESTS: usize = 0;
-    pub(crate) const RCV_REPLIES: usize = 1;
-    pub(crate) const FWD_REPLIES: usize = 2;
-    pub(crate) const ERR_REPLIES: usize = 3;
-    pub(crate) const BAD_MSG_HDR: usize = 4;
-}
+pub(crate) use stats::stat;
 
 /// The table of `core`.
 pub static CORE: ModuleDef = ModuleDef {
@@ -33,16 +33,10 @@ pub static CORE: ModuleDef = ModuleDef {
     help: "What a script has without loading anything.",
     dependencies: &[],
     params: &globals::ALL,
-    functions: FUNCTIONS,
+    functions: &FUNCTIONS,
     variables: &variables::VARIABLES,
     mi: &mi::COMMANDS,
-    statistics: &[
-        counter("rcv_requests", "Requests received."),
-        counter("rcv_replies", "Replies received."),
-        counter("fwd_replies", "Replies forwarded without a transaction."),
-        counter("err_replies", "Replies that are not ours or could not be forwarded."),
-        counter("bad_msg_hdr", "Messages with a missing or malformed header."),
-    ],
+    statistics: stats::STATISTICS,
     events: &[EventDef {
         name: crate::reports::STATUS_CHANGED,
         params: &["group", "identifier", "status", "details", "old_status"],
@@ -51,7 +45,7 @@ pub static CORE: ModuleDef = ModuleDef {
     build: |_| Ok(Arc::new(Core)),
 };
 
-const FUNCTIONS: &[crate::module::FunctionDef] = &[
+const SINGLE: &[FunctionDef] = &[
     flags::SETFLAG,
     flags::RESETFLAG,
     flags::ISFLAGSET,
@@ -61,6 +55,7 @@ const FUNCTIONS: &[crate::module::FunctionDef] = &[
     target::SETHOST,
     target::SETHOSTPORT,
     target::SETUSER,
+    target::SETUSERPASS,
     target::SETPORT,
     target::SETURI,
     target::PREFIX,
@@ -70,7 +65,6 @@ const FUNCTIONS: &[crate::module::FunctionDef] = &[
     target::SETDSTURI,
     target::RESETDSTURI,
     target::ISDSTURISET,
-    target::APPEND_MSG_BRANCH,
     target::FORCE_RPORT,
     target::FORCE_SEND_SOCKET,
     target::IS_MYSELF,
@@ -79,7 +73,20 @@ const FUNCTIONS: &[crate::module::FunctionDef] = &[
     events::SR_CHECK_STATUS,
 ];
 
+const PARTS: &[&[FunctionDef]] =
+    &[SINGLE, branches::FUNCTIONS, routing::FUNCTIONS, text::FUNCTIONS];
+
+static FUNCTIONS: [FunctionDef; count(PARTS)] = join(PARTS);
+
 /// The core has no state of its own: it is the node.
 struct Core;
 
-impl Module for Core {}
+impl Module for Core {
+    fn statistic(&self, node: &Node, now: Now, index: usize) -> u64 {
+        stats::value(node, now, index)
+    }
+
+    fn dynamic_statistics(&self, node: &Node, now: Now) -> Vec<(String, u64)> {
+        stats::of_workers(node, now)
+    }
+}

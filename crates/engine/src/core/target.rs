@@ -5,7 +5,6 @@ use tandem_script::host::Called;
 use tandem_script::sig::{ArgKind, ArgSig, Routes};
 use tandem_sip::Uri;
 
-use crate::context::{BRANCHES_MAX, Branch};
 use crate::module::{Call, FunctionDef};
 use crate::table::{arg, function, optional};
 use crate::uri_edit::{Part, with_part};
@@ -18,8 +17,6 @@ const URI: &[ArgSig] = &[arg("uri", ArgKind::Str)];
 const TEXT: &[ArgSig] = &[arg("text", ArgKind::Str)];
 const COUNT: &[ArgSig] = &[arg("n", ArgKind::Int)];
 const SOCKET: &[ArgSig] = &[arg("socket", ArgKind::Str)];
-const BRANCH: &[ArgSig] =
-    &[arg("uri", ArgKind::Str), optional("qvalue", ArgKind::Str), optional("flags", ArgKind::Str)];
 const MYSELF: &[ArgSig] = &[arg("host", ArgKind::Str), optional("port", ArgKind::Int)];
 
 const OK: Called = Called::Returned(1);
@@ -42,6 +39,14 @@ pub(super) const SETUSER: FunctionDef =
     function("setuser", USER, Routes::ANY, "Replaces the user of the R-URI.", |call| {
         edit(call, Part::User)
     });
+
+pub(super) const SETUSERPASS: FunctionDef = function(
+    "setuserpass",
+    &[arg("pass", ArgKind::Str)],
+    Routes::ANY,
+    "Replaces the password of the R-URI.",
+    |call| edit(call, Part::Password),
+);
 
 pub(super) const SETPORT: FunctionDef =
     function("setport", PORT, Routes::ANY, "Replaces the port of the R-URI.", |call| {
@@ -112,28 +117,6 @@ pub(super) const ISDSTURISET: FunctionDef =
     function("isdsturiset", &[], Routes::ANY, "Tests whether $du is set.", |call| {
         if call.ctx.target.dst_uri.is_some() { OK } else { FAILED }
     });
-
-pub(super) const APPEND_MSG_BRANCH: FunctionDef = function(
-    "append_msg_branch",
-    BRANCH,
-    Routes::ANY,
-    "Adds a branch; flag \"inherite\" copies $du, q, path, socket and flags from the R-URI's.",
-    |call| {
-        let uri = call.text(0);
-        if Uri::parse(&uri).is_err() || call.ctx.branches.len() >= BRANCHES_MAX - 1 {
-            return FAILED;
-        }
-        let inherit = call.text(2).as_ref() == b"inherite";
-        let mut branch = if inherit { call.ctx.target.clone() } else { Branch::default() };
-        branch.uri = Some(uri);
-        if call.given(1) {
-            let Some(q) = parse_q(&call.text(1)) else { return FAILED };
-            branch.q = Some(q);
-        }
-        call.ctx.branches.push(branch);
-        OK
-    },
-);
 
 pub(super) const FORCE_RPORT: FunctionDef = function(
     "force_rport",

@@ -36,6 +36,11 @@ impl RpcError {
         Self { code: -32602, message: "Invalid params".into(), data: Some(data.into()) }
     }
 
+    /// The command itself failed in a way that its own codes do not say.
+    pub fn server_error(data: impl Into<String>) -> Self {
+        Self { code: -32000, message: "Server error".into(), data: Some(data.into()) }
+    }
+
     pub fn method_not_found() -> Self {
         Self { code: -32601, message: "Method not found".into(), data: None }
     }

@@ -34,6 +34,8 @@ pub(super) const CHECKS: &[Check] = &[
     ("mi core:version", || {
         let version = ask(&mut node("", "exit;"), "version", Json::Null);
         assert!(version["Server"].as_str().unwrap().starts_with("Tandem ("));
+        let built = ask(&mut node("", "exit;"), "version", json!(["revision"]));
+        assert!(built["git"].is_string() && built["Server"] == version["Server"]);
     }),
     ("mi core:arg", || assert_eq!(ask(&mut node("", "exit;"), "arg", Json::Null), json!([]))),
     ("mi core:which", || {
@@ -55,9 +57,69 @@ pub(super) const CHECKS: &[Check] = &[
         assert_eq!(help["Exported by"], "core");
     }),
     ("mi core:log_level", || {
+        let mut node = node("log_level=3", "exit;");
+        node.node().set_pid(77);
+        let all = ask(&mut node, "log_level", Json::Null);
+        let row = json!({"PID": 77, "Log level": 3, "Type": "attendant"});
+        assert_eq!(all["Processes"][0], row);
+        let set = ask(&mut node, "log_level", json!([4]));
+        assert_eq!(set, json!({"New global log level": 4}));
+        assert_eq!(ask(&mut node, "log_level", json!([1, 77])), json!({"Log level": 1}));
+        assert_eq!(ask(&mut node, "log_level", json!([1, 78]))["code"], -32602);
+        assert_eq!(node.node().log_level(), 1);
+    }),
+    ("mi core:xlog_level", || {
+        let mut node = node("xlog_level=3", "xlog(\"L_INFO\", \"x\");");
+        assert_eq!(ask(&mut node, "xlog_level", Json::Null), json!({"xLog Level": 3}));
+        let set = ask(&mut node, "core:xlog_level", json!([2]));
+        assert_eq!(set, json!({"New xLog level": 2}));
+        node.udp(PHONE, REQUEST);
+        assert!(node.logs().is_empty());
+    }),
+    ("mi core:pwd", || {
         let mut node = node("", "exit;");
-        assert_eq!(ask(&mut node, "log_level", json!([4])), json!({"Log level": 4}));
-        assert_eq!(ask(&mut node, "log_level", Json::Null), json!({"Log level": 4}));
+        node.node().set_folder("/run/x");
+        assert_eq!(ask(&mut node, "pwd", Json::Null), json!({"WD": "/run/x"}));
+    }),
+    ("mi core:ps", || {
+        let mut node = node("", "exit;");
+        node.node().set_pid(77);
+        let row = json!({"ID": 0, "PID": 77, "Type": "attendant"});
+        assert_eq!(ask(&mut node, "ps", Json::Null), json!({"Processes": [row]}));
+    }),
+    ("mi core:kill", || {
+        let mut node = node("", "exit;");
+        assert_eq!(node.stopped(), None);
+        assert_eq!(ask(&mut node, "kill", Json::Null), "OK");
+        assert_eq!(node.stopped(), Some(false));
+    }),
+    ("mi mem:shm_check", || {
+        let error = ask(&mut node("", "exit;"), "mem_shm_check", Json::Null);
+        let data = "Command handler returned null";
+        assert_eq!(error, json!({"code": -32000, "message": "Server error", "data": data}));
+    }),
+    ("mi mem:pkg_dump", || {
+        let mut node = node("", "exit;");
+        node.node().set_pid(77);
+        assert_eq!(ask(&mut node, "mem_pkg_dump", json!([77, 1])), "OK");
+        assert!(node.logs()[0].1.starts_with("memory: 0 bytes in use"));
+        assert_eq!(ask(&mut node, "mem_pkg_dump", json!([78]))["message"], "Process not found");
+    }),
+    ("mi mem:shm_dump", || {
+        let mut node = node("", "exit;");
+        node.node().memory.set_used(5);
+        assert_eq!(ask(&mut node, "mem_shm_dump", json!([1])), "OK");
+        assert!(node.logs()[0].1.starts_with("memory: 5 bytes in use"));
+    }),
+    ("mi blacklists:list", || {
+        let mut node = node("", "exit;");
+        assert_eq!(ask(&mut node, "list_blacklists", Json::Null), json!({"Lists": []}));
+        assert_eq!(ask(&mut node, "list_blacklists", json!(["x"]))["message"], "Unknown name");
+    }),
+    ("mi blacklists:check_all", || {
+        let mut node = node("", "exit;");
+        assert_eq!(ask(&mut node, "check_blacklists", json!(["10.0.0.1"])), json!([]));
+        assert_eq!(ask(&mut node, "check_blacklists", json!(["udp", "x"]))["code"], 400);
     }),
     ("mi status_report:get", || {
         let mut node = node("", "exit;");

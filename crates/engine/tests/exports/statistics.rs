@@ -13,13 +13,68 @@ pub(super) fn count(node: &mut TestNode, name: &str) -> u64 {
 pub(super) const CHECKS: &[Check] = &[
     ("statistic rcv_requests", counters),
     ("statistic rcv_replies", counters),
+    ("statistic fwd_requests", counters),
     ("statistic fwd_replies", counters),
+    ("statistic drop_requests", counters),
+    ("statistic drop_replies", counters),
+    ("statistic err_requests", counters),
     ("statistic err_replies", counters),
+    ("statistic bad_URIs_rcvd", counters),
     ("statistic bad_msg_hdr", counters),
+    ("statistic timestamp", || {
+        let mut node = node("", "exit;");
+        node.advance_ms(7_000);
+        assert_eq!(count(&mut node, "timestamp"), 7);
+    }),
+    ("statistic shmem:total_size", memory),
+    ("statistic shmem:max_used_size", memory),
+    ("statistic shmem:free_size", memory),
+    ("statistic shmem:used_size", memory),
+    ("statistic shmem:real_used_size", memory),
+    ("statistic load:load", load),
+    ("statistic load:load1m", load),
+    ("statistic load:load10m", load),
+    ("statistic load:load-all", load),
+    ("statistic load:load1m-all", load),
+    ("statistic load:load10m-all", load),
+    ("statistic load:processes_number", load),
 ];
 
+fn memory() {
+    let mut node = node("", "exit;");
+    node.node().memory.set_total(100);
+    node.node().memory.set_used(70);
+    node.node().memory.set_used(60);
+    let all = ask(&mut node, "get_statistics", json!([["shmem:"]]));
+    let expected = json!({
+        "shmem:total_size": 100,
+        "shmem:max_used_size": 70,
+        "shmem:free_size": 40,
+        "shmem:used_size": 60,
+        "shmem:real_used_size": 60,
+    });
+    assert_eq!(all, expected);
+}
+
+fn load() {
+    let mut node = node("", "exit;");
+    node.advance_ms(10_000);
+    let now = node.now().mono_ns;
+    node.node().load.busy(0, now, 500_000_000);
+    node.advance_ms(1_000);
+    let all = ask(&mut node, "get_statistics", json!([["load:"]]));
+    // A test node has worker 0 alone, which takes no datagrams in a server.
+    let sip = ["load:load", "load:load1m", "load:load10m"].map(|n| all[n].as_u64());
+    assert_eq!(sip, [Some(0); 3]);
+    let whole = ["load:load-all", "load:load1m-all", "load:load10m-all", "load:load-proc-0"];
+    assert_eq!(whole.map(|n| all[n].as_u64()), [Some(50), Some(4), Some(4), Some(50)]);
+    assert_eq!(all["load:processes_number"], 1);
+}
+
 pub(super) fn counters() {
-    let mut node = node("disable_stateless_fwd=no", "exit;");
+    let route = "if ($fU == \"drop\") drop; $du = \"sip:127.0.0.8\"; forward(); }
+        onreply_route { if ($rs == \"180\") drop;";
+    let mut node = node("disable_stateless_fwd=no", route);
     let reply = |vias: &str| {
         format!(
             "SIP/2.0 200 OK\n{vias}From: <sip:a@a>;tag=f\nTo: <sip:b@b>;tag=t\nCall-ID: c\n\
@@ -29,14 +84,28 @@ pub(super) fn counters() {
     let ours = "Via: SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bKo\n";
     let below = "Via: SIP/2.0/UDP 127.0.0.8:5068;branch=z9hG4bKp\n";
     node.udp(PHONE, REQUEST);
+    node.udp(PHONE, &REQUEST.replace("sip:al@", "sip:drop@"));
+    node.sent();
     node.udp(PHONE, &reply(&format!("{ours}{below}")));
     let sent = node.sent();
     assert_eq!(sent[0].0.to_string(), "127.0.0.8:5068", "forwarded by its second Via");
     assert!(!sent[0].1.contains("z9hG4bKo"), "without our Via");
     node.udp(PHONE, &reply(below));
+    node.udp(PHONE, &reply(&format!("{ours}{below}")).replace("200 OK", "180 Ringing"));
+    node.udp(PHONE, &REQUEST.replace("sip:bob@example.org:5070", "sip:bob@example.org:x"));
     node.udp(PHONE, "this is no SIP message at all, whatever it is");
-    for name in ["rcv_requests", "fwd_replies", "err_replies", "bad_msg_hdr"] {
-        assert_eq!(count(&mut node, name), 1, "{name}");
+    for (name, expected) in [
+        ("rcv_requests", 3),
+        ("rcv_replies", 3),
+        ("fwd_requests", 1),
+        ("fwd_replies", 1),
+        ("drop_requests", 1),
+        ("drop_replies", 1),
+        ("err_requests", 2),
+        ("err_replies", 1),
+        ("bad_URIs_rcvd", 1),
+        ("bad_msg_hdr", 1),
+    ] {
+        assert_eq!(count(&mut node, name), expected, "{name}");
     }
-    assert_eq!(count(&mut node, "rcv_replies"), 2);
 }

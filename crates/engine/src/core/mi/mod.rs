@@ -1,6 +1,8 @@
 //! Commands that every node has.
 
+mod blacklists;
 mod evi;
+mod memory;
 mod process;
 mod statistics;
 mod status_report;
@@ -27,7 +29,14 @@ const TANDEM: &[MiDef] = &[command(
 )];
 
 /// In the order in which `which` lists them.
-const PARTS: &[&[MiDef]] =
-    &[statistics::COMMANDS, process::COMMANDS, status_report::COMMANDS, evi::COMMANDS, TANDEM];
+const PARTS: &[&[MiDef]] = &[
+    statistics::COMMANDS,
+    process::COMMANDS,
+    memory::COMMANDS,
+    status_report::COMMANDS,
+    evi::COMMANDS,
+    blacklists::COMMANDS,
+    TANDEM,
+];
 
 pub(super) static COMMANDS: [MiDef; count(PARTS)] = join(PARTS);

@@ -3,16 +3,29 @@
 use serde_json::{Value as Json, json};
 
 use super::command;
+use crate::effect::Effect;
 use crate::log::Level;
-use crate::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam};
+use crate::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam, RpcError};
+use crate::node::Node;
+use crate::sockets::Proto;
+use crate::table::{mi_int, mi_text};
 
 const COMMAND: &[MiParam] = &[MiParam { name: "command", kind: MiKind::Str }];
 const MI_CMD: &[MiParam] = &[MiParam { name: "mi_cmd", kind: MiKind::Str }];
-const LEVEL: &[MiParam] = &[MiParam { name: "level", kind: MiKind::Int }];
+const LEVEL: &[MiParam] = &[mi_int("level")];
+const LEVEL_PID: &[MiParam] = &[mi_int("level"), mi_int("pid")];
+const REVISION: &[MiParam] = &[mi_text("revision")];
 
 pub(super) const COMMANDS: &[MiDef] = &[
     command("core:uptime", &["uptime"], &[&[]], "How long the node has been running.", uptime),
-    command("core:version", &["version"], &[&[]], "The version of the node.", version),
+    command(
+        "core:version",
+        &["version"],
+        &[&[], REVISION],
+        "The version of the node, and the revision it was built from.",
+        version,
+    ),
+    command("core:pwd", &["pwd"], &[&[]], "The folder the server runs in.", pwd),
     command("core:arg", &["arg"], &[&[]], "The command line.", arg),
     command("core:which", &["which"], &[&[], COMMAND], "The commands the node knows.", which),
     command(
@@ -23,14 +36,59 @@ pub(super) const COMMANDS: &[MiDef] = &[
         crate::script::reload_routes,
     ),
     command("core:help", &["help"], &[&[], MI_CMD], "What a command does.", help),
-    command("core:log_level", &["log_level"], &[&[], LEVEL], "Reads or sets log_level.", log_level),
+    command("core:ps", &["ps"], &[&[]], "The workers of the server.", ps),
+    command("core:kill", &["kill"], &[&[]], "Ends the server in order.", kill),
+    command(
+        "core:log_level",
+        &["log_level"],
+        &[&[], LEVEL, LEVEL_PID],
+        "Reads or sets log_level.",
+        log_level,
+    ),
+    command(
+        "core:xlog_level",
+        &["xlog_level"],
+        &[&[], LEVEL],
+        "Reads or sets xlog_level.",
+        xlog_level,
+    ),
 ];
 
-fn version(_: &mut MiCall<'_, '_>) -> MiOutcome {
+fn version(call: &mut MiCall<'_, '_>) -> MiOutcome {
     let platform = format!("{}/{}", std::env::consts::ARCH, std::env::consts::OS);
-    MiOutcome::Done(json!({
-        "Server": format!("Tandem ({} ({platform}))", env!("CARGO_PKG_VERSION"))
-    }))
+    let server = format!("Tandem ({} ({platform}))", env!("CARGO_PKG_VERSION"));
+    match call.text("revision") {
+        None => MiOutcome::Done(json!({"Server": server})),
+        // Whoever packages the server may say what it was built from.
+        Some(_) => {
+            let revision = option_env!("TANDEM_REVISION").unwrap_or("unknown");
+            MiOutcome::Done(json!({"Server": server, "git": revision}))
+        }
+    }
+}
+
+fn pwd(call: &mut MiCall<'_, '_>) -> MiOutcome {
+    MiOutcome::Done(json!({"WD": call.cx.node.folder()}))
+}
+
+/// The workers: one for everything but SIP, and those that take datagrams.
+fn workers(node: &Node) -> Vec<(usize, String)> {
+    let socket = node.sockets.of(Proto::Udp).next().map(|(_, s)| s.text().to_owned());
+    let receiver = format!("SIP receiver {}", socket.unwrap_or_default());
+    let name = |id: usize| if id == 0 { "attendant".to_owned() } else { receiver.clone() };
+    (0..node.load.workers()).map(|id| (id, name(id))).collect()
+}
+
+fn ps(call: &mut MiCall<'_, '_>) -> MiOutcome {
+    let node = call.cx.node;
+    let rows = workers(node).into_iter();
+    let rows = rows.map(|(id, kind)| json!({"ID": id, "PID": node.pid(), "Type": kind}));
+    MiOutcome::Done(json!({"Processes": rows.collect::<Json>()}))
+}
+
+fn kill(call: &mut MiCall<'_, '_>) -> MiOutcome {
+    call.cx.out.push(Effect::Stop { failed: false });
+    MiOutcome::ok()
 }
 
 fn uptime(call: &mut MiCall<'_, '_>) -> MiOutcome {
@@ -77,9 +135,32 @@ fn help(call: &mut MiCall<'_, '_>) -> MiOutcome {
 }
 
 fn log_level(call: &mut MiCall<'_, '_>) -> MiOutcome {
-    if let Some(level) = call.int("level") {
-        let level = Level::from_number(level.clamp(-3, 4) as i32);
-        call.cx.node.set_log_level(level);
+    let node = call.cx.node;
+    let Some(level) = call.int("level") else {
+        let row = |(_, kind): (usize, String)| json!({"PID": node.pid(), "Log level": node.log_level(), "Type": kind});
+        let rows = workers(node).into_iter().map(row).collect::<Json>();
+        return MiOutcome::Done(json!({"Processes": rows}));
+    };
+    let level = Level::from_number(level.clamp(-3, 4) as i32);
+    match call.int("pid") {
+        None => {
+            node.set_log_level(level);
+            MiOutcome::Done(json!({"New global log level": node.log_level()}))
+        }
+        // All workers are threads of one process, which has one level.
+        Some(pid) if pid == i64::from(node.pid()) => {
+            node.set_log_level(level);
+            MiOutcome::Done(json!({"Log level": node.log_level()}))
+        }
+        Some(_) => MiOutcome::Failed(RpcError::invalid_params("Bad PID")),
     }
-    MiOutcome::Done(json!({"Log level": call.cx.node.log_level()}))
+}
+
+fn xlog_level(call: &mut MiCall<'_, '_>) -> MiOutcome {
+    let node = call.cx.node;
+    let Some(level) = call.int("level") else {
+        return MiOutcome::Done(json!({"xLog Level": node.xlog_level()}));
+    };
+    node.set_xlog_level(Level::from_number(level.clamp(-3, 4) as i32));
+    MiOutcome::Done(json!({"New xLog level": node.xlog_level()}))
 }

@@ -4,6 +4,7 @@ pub mod build_info;
 pub mod cli;
 pub mod docs;
 mod hosts;
+mod meaning;
 pub mod pair;
 mod preprocess;
 pub mod script;

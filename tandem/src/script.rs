@@ -65,11 +65,20 @@ impl Loader for Preprocessed<'_> {
 /// of `-p`.
 pub fn load(file: &Path, preprocessor: Option<&str>) -> Script {
     let name = file.to_string_lossy();
+    match preprocessor {
+        Some(command) => load_from(&mut Preprocessed { command }, &name),
+        None => load_from(&mut Disk, &name),
+    }
+}
+
+/// The same from any source of files.
+pub fn load_from(files: &mut impl Loader, name: &str) -> Script {
     let tables = Tables::new(crate::modules());
-    let (program, diags, map) = tables.with(|c| match preprocessor {
-        Some(command) => tandem_script::compile(&mut Preprocessed { command }, &name, c),
-        None => tandem_script::compile(&mut Disk, &name, c),
-    });
+    let (program, mut diags, map) = tables.with(|c| tandem_script::compile(files, name, c));
+    if let Some(program) = &program {
+        diags.extend(crate::meaning::cluster(program));
+        diags.sort_by_key(|d| (d.span.lo, d.severity));
+    }
     Script { program, diags, map }
 }
 
@@ -139,6 +148,7 @@ impl Script {
             Ok(node) => Some(node),
             Err(faults) => {
                 self.diags.extend(faults);
+                self.diags.sort_by_key(|d| (d.span.lo, d.severity));
                 None
             }
         }

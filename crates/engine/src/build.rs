@@ -158,8 +158,20 @@ impl Builder<'_> {
         self.modules.get(usize::from(module)).map(|d| d.name)
     }
 
+    /// Whether a module that this one needs is loaded and could not be built: that was said.
+    fn lacks(&self, def: &ModuleDef) -> bool {
+        def.dependencies.iter().any(|d| {
+            let loaded = self.program.modules.iter().find(|m| m.name == d.module);
+            loaded
+                .is_some_and(|m| self.built.get(usize::from(m.module)).is_some_and(Option::is_none))
+        })
+    }
+
     fn build_one(&mut self, module: u16, span: Span) {
         let Some(def) = self.modules.get(usize::from(module)) else { return };
+        if self.lacks(def) {
+            return;
+        }
         let values = values(self.program, module, def);
         let loaded_names: Vec<&'static str> =
             self.program.modules.iter().filter_map(|m| self.name(m.module)).collect();

@@ -99,7 +99,7 @@ impl<L: Loader> Lexer<'_, L> {
     fn file(&mut self, file: usize, depth: usize) {
         let Some(source) = self.map.files.get(file) else { return };
         let (text, base) = (source.text.clone(), source.base);
-        let mut cursor = Cursor { text: &text, at: 0, base };
+        let mut cursor = Cursor { text: &text, at: 0, base, long_string: None };
         let mut first = true;
         loop {
             first |= cursor.blanks(self.diags);
@@ -167,6 +167,8 @@ struct Cursor<'a> {
     text: &'a [u8],
     at: usize,
     base: u32,
+    /// The first string of the file that spans lines: if one is never closed, it is likely this.
+    long_string: Option<Span>,
 }
 
 impl Cursor<'_> {
@@ -259,6 +261,7 @@ impl Cursor<'_> {
         while let Some(b) = self.peek(0) {
             self.at += 1;
             if b == b'\'' {
+                self.note_long(start);
                 let value = self.text.get(start + 1..self.at - 1).unwrap_or(&[]).to_vec();
                 return Some(Tok::Str { value, raw: true });
             }
@@ -268,8 +271,26 @@ impl Cursor<'_> {
 
     fn unclosed(&self, start: usize, diags: &mut Vec<Diag>) -> Option<Tok> {
         let lo = self.base + start as u32;
-        diags.push(Diag::error("E0008", Span { lo, hi: lo + 1 }, "this string is never closed"));
+        let diag = match self.long_string {
+            // Its end is the start of another one, and so on down to the end of the file.
+            Some(long) => {
+                Diag::error("E0008", long, "this string goes on over the end of its line")
+                    .related(Span { lo, hi: lo + 1 }, "and so this one is never closed")
+                    .help("is its closing quote missing?")
+            }
+            None => Diag::error("E0008", Span { lo, hi: lo + 1 }, "this string is never closed"),
+        };
+        diags.push(diag);
         None
+    }
+
+    /// Remembers a string that spans lines, by its opening quote.
+    fn note_long(&mut self, start: usize) {
+        let inside = self.text.get(start..self.at).unwrap_or_default();
+        if self.long_string.is_none() && inside.contains(&b'\n') {
+            let lo = self.base + start as u32;
+            self.long_string = Some(Span { lo, hi: lo + 1 });
+        }
     }
 
     fn double_quoted(&mut self, diags: &mut Vec<Diag>) -> Option<Tok> {
@@ -281,6 +302,7 @@ impl Cursor<'_> {
                 None => return self.unclosed(start, diags),
                 Some(b'"') => {
                     self.at += 1;
+                    self.note_long(start);
                     return Some(Tok::Str { value, raw: false });
                 }
                 _ => {

@@ -56,7 +56,12 @@ pub fn compile_after(
     let mut map = SourceMap::default();
     let mut diags = Vec::new();
     let tokens = lex::tokens(files, main, &mut map, &mut diags);
+    let open = diags.iter().find(|d| matches!(d.code, "E0006" | "E0008")).map(|d| d.span.lo);
     let items = parse::parse(&tokens, &map, &mut diags);
+    if let Some(open) = open {
+        // What follows an open string or comment was not read as it was meant.
+        diags.retain(|d| d.code < "E0100" || (d.span.lo < open && d.code != "E0110"));
+    }
     let program = lower::lower(&items, &map, catalogue, before, &mut diags);
     diags.sort_by_key(|d| (d.span.lo, d.severity));
     diags.dedup_by(|a, b| a.span == b.span && a.message == b.message);

@@ -391,6 +391,8 @@ pub struct Program {
     pub branch_flags: Vec<String>,
     /// Sharing tags that the script defines or uses.
     pub sharing_tags: Vec<TagName>,
+    /// Those that arguments of functions name, with their places.
+    pub tags_in_calls: Vec<(TagName, Span)>,
     pub(crate) var_names: Arc<[Bytes]>,
     /// Every variable of the loaded modules.
     pub(crate) scope: Vec<ScopeVar>,

@@ -248,6 +248,12 @@ impl Lower<'_> {
             self.note("N0291", span, text).help = Some(format!("write \"{word}\""));
             return self.word(word, span, row);
         }
+        if matches!(word, "null" | "NULL") {
+            let text = format!("null is no value for argument `{}`", row.name);
+            self.error("E0290", span, text).help =
+                Some("an argument that is left out is just empty: f(1, , 2)".to_owned());
+            return None;
+        }
         let text = format!("`{word}` must be quoted");
         self.error("E0283", span, text).help = Some(format!("write \"{word}\""));
         None
@@ -323,6 +329,7 @@ impl Lower<'_> {
             ArgKind::SharingTag => match tag_name(literal) {
                 Some(tag) => {
                     self.tags_used.push((tag.clone(), text.span));
+                    self.program.tags_in_calls.push((tag.clone(), text.span));
                     Arg::Ready(Ready::SharingTag(Arc::new(tag)))
                 }
                 None => {

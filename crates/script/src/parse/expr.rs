@@ -224,6 +224,11 @@ impl Parser<'_> {
             Tok::Var => Some(Right::Var(self.var("a variable")?)),
             Tok::Str { .. } => Some(Right::Text(self.text("a string")?)),
             _ if self.is_int() && !matching => Some(Right::Int(self.int()?.0)),
+            Tok::Ident if !matching => {
+                let span = self.dotted()?;
+                self.unquoted(span);
+                Some(Right::Null)
+            }
             _ => {
                 self.unexpected(match op {
                     CompareOp::Match | CompareOp::NoMatch => "a string or a variable",

@@ -169,8 +169,15 @@ impl Parser<'_> {
         let mut interval = None;
         if self.take("[") {
             name = Some(self.name()?);
-            if kind == Routes::TIMER {
-                self.expect(",")?;
+            if kind == Routes::TIMER && !self.is(",") {
+                let shown = name.as_ref().map_or("", |n| n.name.as_str());
+                let text = "a timer_route needs its interval in seconds";
+                let help = format!("write timer_route[{shown}, 60]");
+                let span = start.to(self.previous());
+                self.diags.push(Diag::error("E0107", span, text).help(help));
+                interval = Some((1, span));
+            } else if kind == Routes::TIMER {
+                self.advance();
                 interval = Some(self.int()?);
             } else if kind == Routes::EVENT && self.take(",") {
                 let mode = self.ident("`sync` or `async`")?;

@@ -175,10 +175,46 @@ impl Parser<'_> {
                 .or_else(|| u32::try_from(n).ok().filter(|_| hex).map(|n| n as i32))
         });
         if fits.is_none() {
-            let text = format!("`{raw}` is not a number of 32 bits");
+            let digits = raw.bytes().all(|b| b.is_ascii_digit());
+            let text = match value {
+                Some(_) => format!("`{raw}` is not a number of 32 bits"),
+                None if digits && raw.starts_with('0') => {
+                    format!("`{raw}` starts with 0 and is octal: its digits are 0 to 7")
+                }
+                None if digits || hex => format!("`{raw}` is not a number of 32 bits"),
+                None => format!("`{raw}` is no number"),
+            };
             self.diags.push(Diag::error("E0103", span, text));
         }
         fits.map(|n| (n, span))
+    }
+
+    /// Words, dots and dashes without blanks between: a host that should have been quoted.
+    fn dotted(&mut self) -> Option<Span> {
+        let start = self.span();
+        let mut ahead = 0;
+        let mut end = start;
+        while let Some(token) = self.token(ahead) {
+            let fits =
+                matches!(token.tok, Tok::Ident | Tok::Num | Tok::Punct("." | "-" | "@" | ":"));
+            if !fits || (ahead > 0 && token.span.lo != end.hi) || ahead > 60 {
+                break;
+            }
+            end = token.span;
+            ahead += 1;
+        }
+        if ahead == 0 {
+            return None;
+        }
+        self.at = (self.at + ahead).min(self.tokens.len().saturating_sub(1));
+        Some(start.to(end))
+    }
+
+    /// Says that something must be quoted.
+    fn unquoted(&mut self, span: Span) {
+        let written = String::from_utf8_lossy(self.map.text(span)).into_owned();
+        let diag = Diag::error("E0283", span, format!("`{written}` must be quoted"));
+        self.diags.push(diag.help(format!("write \"{written}\"")));
     }
 
     fn name(&mut self) -> Option<Ident> {

@@ -17,8 +17,7 @@ impl Parser<'_> {
         let mut stmts = Vec::new();
         while !self.is("}") {
             if self.at_end() || self.starts_block() {
-                let text = "this `{` is never closed";
-                self.diags.push(Diag::error("E0110", open, text));
+                self.never_closed(open);
                 return Some(stmts);
             }
             self.stmt_or_skip(&mut stmts);
@@ -33,6 +32,16 @@ impl Parser<'_> {
         first
             && self.word(0).is_some_and(|w| w == "route" || w.ends_with("_route"))
             && (self.is_ahead(1, "[") || self.is_ahead(1, "{"))
+    }
+
+    fn never_closed(&mut self, open: Span) {
+        let mut diag = Diag::error("E0110", open, "this `{` is never closed");
+        if !self.at_end() {
+            diag = diag
+                .related(self.span(), "the next block starts here")
+                .help("a `}` is missing somewhere between");
+        }
+        self.diags.push(diag);
     }
 
     fn stmt_or_skip(&mut self, stmts: &mut Vec<Stmt>) {
@@ -214,7 +223,7 @@ impl Parser<'_> {
         let mut cases: Vec<Case> = Vec::new();
         while !self.is("}") {
             if self.at_end() || self.starts_block() {
-                self.diags.push(Diag::error("E0110", open, "this `{` is never closed"));
+                self.never_closed(open);
                 return Some(cases);
             }
             let start = self.span();
@@ -230,7 +239,8 @@ impl Parser<'_> {
                 None
             } else {
                 self.unexpected("`case`, `default` or `}`");
-                return None;
+                self.stmt_or_skip(&mut Vec::new());
+                continue;
             };
             let span = start.to(self.previous());
             self.check_case(&cases, value.as_ref(), span);
@@ -383,6 +393,11 @@ impl Parser<'_> {
                 Tok::Var => ArgKind::Var(self.var("a variable")?),
                 Tok::Str { .. } => ArgKind::Text(self.text("a string")?),
                 _ if self.is_int() => ArgKind::Int(self.int()?.0),
+                Tok::Ident if self.is_host() => {
+                    let span = self.dotted()?;
+                    self.unquoted(span);
+                    ArgKind::Omitted
+                }
                 Tok::Ident => ArgKind::Word(self.ident("an argument")?.name),
                 _ => {
                     self.unexpected("an argument: a number, a string or a variable");
@@ -405,6 +420,14 @@ impl Parser<'_> {
                 return None;
             }
         }
+    }
+}
+
+impl Parser<'_> {
+    /// A word that goes on with a dot or a dash.
+    fn is_host(&self) -> bool {
+        let joined = self.token(1).is_some_and(|t| t.span.lo == self.span().hi);
+        joined && (self.is_ahead(1, ".") || self.is_ahead(1, "-"))
     }
 }
 

@@ -170,7 +170,7 @@ mod grammar {
         run(&program(text), &mut world);
         assert!(world.trace[0].starts_with("save(location, -, -, SharingTag"), "{:?}", world.trace);
         assert_eq!(world.trace[1], "save(location, -, -, -)");
-        refused("route { trace( , ); }", "needs its argument");
+        refused("route { trace(); }", "needs its argument");
     }
 
     #[test]

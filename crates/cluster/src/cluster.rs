@@ -23,6 +23,8 @@ use tandem_clock::{MS, Mono, Now, SEC};
 pub(crate) struct Shared {
     pub(crate) me: NodeId,
     pub(crate) incarnation: u64,
+    /// What peers need to judge nonces of this node.
+    pub(crate) nonce_key: Bytes,
     pub(crate) addresses: Vec<(IpAddr, bool)>,
     pub(crate) table: Arc<TagTable>,
     pub(crate) next_conn: u64,
@@ -375,6 +377,7 @@ fn hello(ctx: &Ctx<'_>, cluster: ClusterId, peer: &Peer) -> Bytes {
         clock_unix_ms: ctx.now.unix_ms,
         addresses: ctx.node.addresses.clone(),
         next_number: peer.next_number,
+        nonce_key: ctx.node.nonce_key.clone(),
     });
     let trailer = Trailer::new(cluster, ctx.node.me, peer.cfg.node);
     // At most 64 addresses: it always fits.

@@ -58,6 +58,7 @@ impl Clusterer {
         let shared = Shared {
             me,
             incarnation: config.incarnation,
+            nonce_key: Bytes::new(),
             addresses: config.addresses,
             table: Arc::new(TagTable::new(me)),
             next_conn: 0,
@@ -141,6 +142,12 @@ impl Clusterer {
 
     pub fn gate(&self) -> GateMode {
         self.gate
+    }
+
+    /// Peers are told the key of this node's nonces when they are greeted; call it before
+    /// [`Clusterer::start`].
+    pub fn set_nonce_key(&mut self, key: Bytes) {
+        self.shared.nonce_key = key;
     }
 
     pub fn start(&mut self, now: Now, out: &mut Effects) {

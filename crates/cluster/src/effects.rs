@@ -231,6 +231,11 @@ pub enum Effect {
         peer: NodeId,
         mark: u64,
     },
+    /// A Tandem peer has said how to judge its nonces.
+    NonceKey {
+        node: NodeId,
+        key: Bytes,
+    },
     /// Whether a peer's records of a capability were measured to equal ours.
     PeerInStep {
         cluster: ClusterId,

@@ -60,6 +60,9 @@ impl Cluster {
             peer.drop_log();
         }
         peer.assume_stock_at = None;
+        if !hello.nonce_key.is_empty() {
+            ctx.out.push(Effect::NonceKey { node: source, key: hello.nonce_key.clone() });
+        }
         let clock = hello.clock_unix_ms;
         peer.hello = Some(hello);
         self.measure_skew(ctx, source, clock);

@@ -8,7 +8,7 @@
 //! Types and fields, with the level that brought them:
 //!
 //! - 1 HELLO (level 1): 1 incarnation, 2 level min, 3 level max, 4 clock (unix ms), 5 address
-//!   (repeated: held u8, then 4 or 16 bytes), 6 next envelope number
+//!   (repeated: held u8, then 4 or 16 bytes), 6 next envelope number, 7 key of the sender's nonces
 //! - 2 ENVELOPE (level 1): 1 number, 2 capability, 3 type, 4 version, 5 stamp time, 6 stamp node,
 //!   7 payload
 //! - 3 ACK (level 1): 1 highest applied number, 2 envelopes found missing, 3 clock (unix ms)
@@ -33,6 +33,7 @@ pub(crate) const LEVEL_MAX: u32 = 1;
 
 const ADDRESSES_MAX: usize = 64;
 const CLAIMS_MAX: usize = 256;
+const NONCE_KEY_BYTES_MAX: usize = 64;
 /// Longest tag name that is kept.
 pub(crate) const TAG_BYTES_MAX: usize = 128;
 const TEXT_BYTES_MAX: usize = 256;
@@ -56,6 +57,8 @@ pub(crate) struct Hello {
     pub(crate) clock_unix_ms: u64,
     pub(crate) addresses: Vec<(IpAddr, bool)>,
     pub(crate) next_number: u64,
+    /// Empty: the sender has none, or it is in the configuration of both.
+    pub(crate) nonce_key: Bytes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,6 +214,9 @@ impl Hello {
             field(w, 5, &value);
         }
         number(w, 6, self.next_number);
+        if !self.nonce_key.is_empty() {
+            field(w, 7, &self.nonce_key);
+        }
     }
 
     fn read(fields: Fields) -> Result<Self, Malformed> {
@@ -221,6 +227,7 @@ impl Hello {
             clock_unix_ms: 0,
             addresses: Vec::new(),
             next_number: 0,
+            nonce_key: Bytes::new(),
         };
         for item in fields {
             match item? {
@@ -232,6 +239,7 @@ impl Hello {
                     hello.addresses.extend(to_address(&v));
                 }
                 (6, v) => hello.next_number = to_u64(v)?,
+                (7, v) if v.len() <= NONCE_KEY_BYTES_MAX => hello.nonce_key = v,
                 _ => {}
             }
         }
@@ -487,6 +495,7 @@ mod tests {
                     clock_unix_ms: n,
                     addresses: vec![(v4.into(), held), (v6.into(), !held)],
                     next_number: n,
+                    nonce_key: Bytes::copy_from_slice(&v6),
                 })
             ),
             (any::<u64>(), raw(), any::<u32>(), any::<u16>(), raw()).prop_map(

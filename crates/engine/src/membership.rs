@@ -107,6 +107,9 @@ impl Membership {
                 }
             }
         }
+        if let Some(key) = cx.node.loaded().find_map(|(_, _, module)| module.nonce_key()) {
+            machine.set_nonce_key(key);
+        }
         machine.start(cx.now, &mut inner.effects);
         inner.machine = Some(machine);
     }

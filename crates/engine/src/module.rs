@@ -257,6 +257,12 @@ pub trait Module: Any + std::marker::Send + Sync {
     /// Something happened in a cluster: a tag changed hands, a node came or went, a sync ended.
     fn cluster_news(&self, _cx: &mut Cx<'_>, _news: &tandem_cluster::Effect) {}
 
+    /// The key of this node's nonces, which its Tandem peers need; `None`: there is none, or the
+    /// configuration gives all nodes the same.
+    fn nonce_key(&self) -> Option<Bytes> {
+        None
+    }
+
     /// The node's id in its clusters and its gate mode; the clusterer's alone.
     fn identity(&self) -> Option<(u32, GateMode)> {
         None

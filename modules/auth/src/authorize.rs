@@ -1,13 +1,15 @@
 //! Judging credentials.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 use tandem_clock::Now;
 use tandem_engine::context::Ctx;
 use tandem_engine::log::Level;
-use tandem_engine::module::{Build, BuildError, Call, Module};
+use tandem_engine::module::{Build, BuildError, Call, Cx, Module};
 use tandem_engine::node::Node;
 use tandem_script::host::Called;
 use tandem_script::program::VarId;
@@ -16,6 +18,9 @@ use tandem_sip::{Algorithm, AuthRole, Credentials, Message, Method, Response, Sp
 use crate::nonce::{Key, NONCE_CHARS, Nonce};
 use crate::params::Params;
 use crate::window::Windows;
+
+/// Peers whose keys are known, at most.
+const PEERS_MAX: usize = 256;
 
 /// What the functions return.
 pub mod code {
@@ -32,6 +37,8 @@ pub struct Auth {
     pub(crate) params: Params,
     slot: u16,
     key: Key,
+    /// Keys of Tandem peers by node, which they tell when they greet us.
+    peers: RwLock<BTreeMap<u16, Key>>,
     /// Chosen anew at every start, so that numbers of another life are not taken for ours.
     issuer: u32,
     next: AtomicU32,
@@ -50,6 +57,8 @@ struct Noted {
 pub struct Claim {
     /// The value of the header.
     value: Span,
+    answer: Answer,
+    nonce: Nonce,
     pub realm: Bytes,
     pub algorithm: Algorithm,
     /// The user name as it enters the hash.
@@ -58,6 +67,17 @@ pub struct Claim {
     pub user: Bytes,
     /// The domain of the user name, else the realm.
     pub domain: Bytes,
+}
+
+/// Where in the message the parts of a response are.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    uri: Span,
+    nonce: Span,
+    response: Span,
+    qop: Span,
+    nc: Span,
+    cnonce: Span,
 }
 
 /// What is known about a user.
@@ -81,7 +101,8 @@ impl Auth {
         };
         let (slot, issuer) = (build.slot, build.chance.u32());
         let (next, windows) = (AtomicU32::new(0), Windows::default());
-        Ok(Arc::new(Self { params, slot, key, issuer, next, windows }))
+        let peers = RwLock::default();
+        Ok(Arc::new(Self { params, slot, key, peers, issuer, next, windows }))
     }
 
     pub(crate) fn new_nonce(&self, now: Now, node: &Node) -> [u8; NONCE_CHARS] {
@@ -128,66 +149,45 @@ impl Auth {
             }
         }
         let (found, algorithm) = usable.ok_or(fault)?;
-        if Nonce::read(found.nonce, &self.key).is_none() {
+        let Some(nonce) = self.read(found.nonce) else {
             // Not ours, or of another life: who asks again with a fresh one is let in.
             ctx.section_mut::<Noted>(self.slot).stale = true;
             return Err(code::STALE_NONCE);
-        }
-        self.claimed(msg, &found, algorithm, realm).ok_or(code::ERROR)
-    }
-
-    fn claimed(
-        &self,
-        msg: &Message,
-        found: &Credentials<'_>,
-        algorithm: Algorithm,
-        realm: Bytes,
-    ) -> Option<Claim> {
-        let shared = |part: &[u8]| Some(msg.bytes().slice(msg.span_of(part)?.range()));
-        let domain = match found.domain() {
-            [] => realm.clone(),
-            domain => shared(domain)?,
         };
-        Some(Claim {
-            value: msg.span_of(found.raw)?,
-            realm: shared(found.realm)?,
-            algorithm,
-            username: shared(found.username)?,
-            user: shared(found.user())?,
-            domain,
-        })
+        claimed(msg, &found, algorithm, realm, nonce).ok_or(code::ERROR)
     }
 
     /// Whether the claim is that of who knows the secret, and for the first time. Notes it in
     /// the context, and gives the code to return.
     pub fn judge(&self, now: Now, ctx: &mut Ctx, claim: &Claim, secret: Secret<'_>) -> i32 {
-        let Ok(found) = Credentials::parse(ctx.msg.slice(claim.value)) else { return code::ERROR };
+        let (msg, at) = (&ctx.msg, &claim.answer);
         let response = Response {
             algorithm: claim.algorithm,
-            method: ctx.msg.method_bytes(),
-            uri: found.uri,
-            nonce: found.nonce,
-            qop: found.qop,
-            nc: found.nc,
-            cnonce: found.cnonce,
-            body: ctx.msg.body(),
+            method: msg.method_bytes(),
+            uri: msg.slice(at.uri),
+            nonce: msg.slice(at.nonce),
+            qop: msg.slice(at.qop),
+            nc: msg.slice(at.nc),
+            cnonce: msg.slice(at.cnonce),
+            body: msg.body(),
         };
+        let given = msg.slice(at.response);
         let right = match secret {
             // Whoever has no password cannot be anyone.
             Secret::Password([]) => false,
             Secret::Password(password) => {
-                let ha1 = claim.algorithm.ha1(found.username, found.realm, password);
-                response.matches(ha1.as_bytes(), found.response)
+                let ha1 = claim.algorithm.ha1(&claim.username, &claim.realm, password);
+                response.matches(ha1.as_bytes(), given)
             }
             Secret::Ha1(ha1) => {
-                ha1.len() == claim.algorithm.hex_len() && response.matches(ha1, found.response)
+                ha1.len() == claim.algorithm.hex_len() && response.matches(ha1, given)
             }
         };
         if !right {
             return code::WRONG_PASSWORD;
         }
         // RFC 2617 3.2.1: "stale" is for who showed that the password is known.
-        if !self.is_fresh(now, found.nonce) {
+        if !self.is_fresh(now, claim.nonce) {
             ctx.section_mut::<Noted>(self.slot).stale = true;
             return code::STALE_NONCE;
         }
@@ -195,8 +195,22 @@ impl Auth {
         code::AUTHORIZED
     }
 
-    fn is_fresh(&self, now: Now, nonce: &[u8]) -> bool {
-        let Some(nonce) = Nonce::read(nonce, &self.key) else { return false };
+    /// Takes the key of a peer, as [`Module::nonce_key`] of that node gives it.
+    pub fn learn(&self, node: u16, key: &[u8]) {
+        let Ok(key) = <[u8; 32]>::try_from(key) else { return };
+        let mut peers = self.peers.write();
+        if peers.len() < PEERS_MAX || peers.contains_key(&node) {
+            peers.insert(node, Key::new(key));
+        }
+    }
+
+    /// Reads a nonce of this node, or of a peer that told its key.
+    fn read(&self, nonce: &[u8]) -> Option<Nonce> {
+        let peers = self.peers.read();
+        Nonce::read(nonce, |node| Some(peers.get(&node).unwrap_or(&self.key).clone()))
+    }
+
+    fn is_fresh(&self, now: Now, nonce: Nonce) -> bool {
         let (life_ms, now_ms) = (self.params.nonce_expire_ms, now.unix_ms);
         // The clocks of two nodes differ a little: a nonce may come from the near future.
         let fits = now_ms.abs_diff(nonce.unix_ms) <= life_ms;
@@ -205,7 +219,52 @@ impl Auth {
     }
 }
 
-impl Module for Auth {}
+fn claimed(
+    msg: &Message,
+    found: &Credentials<'_>,
+    algorithm: Algorithm,
+    realm: Bytes,
+    nonce: Nonce,
+) -> Option<Claim> {
+    let shared = |part: &[u8]| Some(msg.bytes().slice(msg.span_of(part)?.range()));
+    let place =
+        |part: &[u8]| if part.is_empty() { Some(Span::default()) } else { msg.span_of(part) };
+    let domain = match found.domain() {
+        [] => realm,
+        domain => shared(domain)?,
+    };
+    let answer = Answer {
+        uri: place(found.uri)?,
+        nonce: place(found.nonce)?,
+        response: place(found.response)?,
+        qop: place(found.qop)?,
+        nc: place(found.nc)?,
+        cnonce: place(found.cnonce)?,
+    };
+    Some(Claim {
+        value: msg.span_of(found.raw)?,
+        answer,
+        nonce,
+        realm: shared(found.realm)?,
+        algorithm,
+        username: shared(found.username)?,
+        user: shared(found.user())?,
+        domain,
+    })
+}
+
+impl Module for Auth {
+    fn nonce_key(&self) -> Option<Bytes> {
+        let own = self.params.secret.is_none();
+        own.then(|| Bytes::copy_from_slice(self.key.bytes()))
+    }
+
+    fn cluster_news(&self, _cx: &mut Cx<'_>, news: &tandem_cluster::Effect) {
+        if let tandem_cluster::Effect::NonceKey { node, key } = news {
+            self.learn(*node as u16, key);
+        }
+    }
+}
 
 /// `auth` and `auth-int` are the qops there are; none at all is RFC 2069. A session has a nonce
 /// of the client.

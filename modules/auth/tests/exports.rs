@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
+use tandem_auth::Auth;
 use tandem_engine::catalogue::Modules;
+use tandem_engine::module::Module;
 use tandem_engine::testing::{TestNode, cover};
 use tandem_sip::{Algorithm, Response};
 
@@ -132,6 +134,16 @@ fn secrets() {
     let (sent, logs) = try_both(secret, "modparam(\"auth\", \"secret\", \"another one\")\n");
     assert_eq!(logs, ["-3"]);
     assert!(sent[0].contains(", stale=true\r\n"), "a nonce that cannot be judged: {sent:?}");
+    // Without one, Tandem nodes of a cluster tell each other their keys; with one they do not.
+    let mut first = node(&format!("{SPECS}{PLAIN}"), ROUTE);
+    let asked = challenge(&mut first);
+    let mut second = node(&format!("{SPECS}{PLAIN}"), ROUTE);
+    let auth = |node: &TestNode| node.node().find::<Auth>().unwrap().1;
+    let header = answer(&asked, "Authorization", "pw", "MD5", "auth");
+    second.node().find::<Auth>().unwrap().1.learn(7, b"not a key");
+    auth(&second).learn(0, &auth(&first).nonce_key().unwrap());
+    assert_eq!(feed(&mut second, &request("REGISTER", &header)).1, ["1"]);
+    assert!(auth(&node(secret, ROUTE)).nonce_key().is_none());
     let short = format!("{HEAD}modparam(\"auth\", \"secret\", \"short\")\nroute {{ exit; }}");
     assert!(TestNode::try_new(&short, MODULES).is_err());
 }

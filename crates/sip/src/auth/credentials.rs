@@ -1,7 +1,7 @@
 //! The value of an Authorization or Proxy-Authorization header.
 
 use crate::ValueError;
-use crate::scan::{find_unquoted, is_lws, is_token, slice, tail, trim};
+use crate::scan::{is_lws, is_token, quoted_end, slice, tail, trim, trim_end, trim_start};
 
 /// Credentials, or a challenge, taken apart (RFC 3261 25.1). Values stand without their quotes
 /// and with their escapes, which is how they enter the hash (RFC 7616 3.4); a missing one is
@@ -44,43 +44,65 @@ impl<'a> Credentials<'a> {
         Ok(credentials)
     }
 
+    /// One walk over the bytes: this is on the way of every request that authenticates.
     fn read(&mut self, mut rest: &'a [u8]) -> Result<(), ValueError> {
-        while !rest.is_empty() {
-            let end = match find_unquoted(rest, b',') {
-                Some(end) => end,
-                None => rest.len(),
-            };
-            let item = trim(slice(rest, 0, end));
-            rest = tail(rest, end + 1);
-            if item.is_empty() {
-                continue;
+        loop {
+            let lead = rest.iter().take_while(|b| is_lws(**b) || **b == b',').count();
+            rest = tail(rest, lead);
+            if rest.is_empty() {
+                return Ok(());
             }
-            let equals = memchr::memchr(b'=', item).ok_or(ValueError::Trailing)?;
-            let value = without_quotes(trim(tail(item, equals + 1)))?;
-            if let Some(place) = self.place(trim(slice(item, 0, equals)))
+            let equals = rest.iter().position(|b| matches!(b, b'=' | b','));
+            let equals = equals.filter(|at| rest.get(*at) == Some(&b'='));
+            let equals = equals.ok_or(ValueError::Trailing)?;
+            let name = trim_end(slice(rest, 0, equals));
+            rest = trim_start(tail(rest, equals + 1));
+            let value = if rest.first() == Some(&b'"') {
+                let end = quoted_end(rest).ok_or(ValueError::Quote)?;
+                let value = slice(rest, 1, end - 1);
+                rest = trim_start(tail(rest, end));
+                if !matches!(rest.first(), None | Some(b',')) {
+                    return Err(ValueError::Trailing);
+                }
+                value
+            } else {
+                let end = rest.iter().position(|b| *b == b',').unwrap_or(rest.len());
+                let value = trim_end(slice(rest, 0, end));
+                rest = tail(rest, end);
+                value
+            };
+            if let Some(place) = self.place(name)
                 && place.is_empty()
             {
                 *place = value;
             }
         }
-        Ok(())
     }
 
     fn place(&mut self, name: &[u8]) -> Option<&mut &'a [u8]> {
-        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
-        Some(match name.len() {
-            8 if is(b"username") => &mut self.username,
-            8 if is(b"response") => &mut self.response,
-            5 if is(b"realm") => &mut self.realm,
-            5 if is(b"nonce") => &mut self.nonce,
-            3 if is(b"uri") => &mut self.uri,
-            3 if is(b"qop") => &mut self.qop,
-            2 if is(b"nc") => &mut self.nc,
-            6 if is(b"cnonce") => &mut self.cnonce,
-            6 if is(b"opaque") => &mut self.opaque,
-            9 if is(b"algorithm") => &mut self.algorithm,
-            _ => return None,
-        })
+        if let Some(at) = Name::of(name) {
+            return Some(self.at(at));
+        }
+        // Few senders write names in another case.
+        let mut folded = [0; 16];
+        let folded = folded.get_mut(..name.len())?;
+        folded.iter_mut().zip(name).for_each(|(to, from)| *to = from.to_ascii_lowercase());
+        Some(self.at(Name::of(folded)?))
+    }
+
+    const fn at(&mut self, name: Name) -> &mut &'a [u8] {
+        match name {
+            Name::Username => &mut self.username,
+            Name::Realm => &mut self.realm,
+            Name::Nonce => &mut self.nonce,
+            Name::Uri => &mut self.uri,
+            Name::Response => &mut self.response,
+            Name::Algorithm => &mut self.algorithm,
+            Name::Cnonce => &mut self.cnonce,
+            Name::Opaque => &mut self.opaque,
+            Name::Qop => &mut self.qop,
+            Name::Nc => &mut self.nc,
+        }
     }
 
     #[must_use]
@@ -113,11 +135,36 @@ impl<'a> Credentials<'a> {
     }
 }
 
-fn without_quotes(value: &[u8]) -> Result<&[u8], ValueError> {
-    match value {
-        [b'"', inner @ .., b'"'] => Ok(inner),
-        [b'"', ..] => Err(ValueError::Quote),
-        _ => Ok(value),
+/// The parameters that are kept.
+#[derive(Clone, Copy)]
+enum Name {
+    Username,
+    Realm,
+    Nonce,
+    Uri,
+    Response,
+    Algorithm,
+    Cnonce,
+    Opaque,
+    Qop,
+    Nc,
+}
+
+impl Name {
+    fn of(name: &[u8]) -> Option<Self> {
+        Some(match name {
+            b"username" => Self::Username,
+            b"realm" => Self::Realm,
+            b"nonce" => Self::Nonce,
+            b"uri" => Self::Uri,
+            b"response" => Self::Response,
+            b"algorithm" => Self::Algorithm,
+            b"cnonce" => Self::Cnonce,
+            b"opaque" => Self::Opaque,
+            b"qop" => Self::Qop,
+            b"nc" => Self::Nc,
+            _ => return None,
+        })
     }
 }
 

@@ -24,6 +24,9 @@ struct Args {
     /// Nodes, 2 or 3.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(2..=3))]
     nodes: u32,
+    /// How many of the nodes, the last ones, are stock nodes.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=2))]
+    stock: u32,
     /// Workers of each node.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     workers: u8,
@@ -57,15 +60,18 @@ impl Args {
     fn options(&self) -> Options {
         let base = if self.calm { Options::calm() } else { Options::hostile() };
         let workers = usize::from(self.workers);
-        Options { nodes: self.nodes, workers, seconds: self.seconds, ..base }
+        let (nodes, stock) = (self.nodes, self.stock);
+        Options { nodes, stock, workers, seconds: self.seconds, ..base }
     }
 
     /// The command that repeats one run with its lines.
     fn replay(&self, seed: u64) -> String {
         let calm = if self.calm { " --calm" } else { "" };
-        let (nodes, workers, seconds) = (self.nodes, self.workers, self.seconds);
+        let (nodes, stock) = (self.nodes, self.stock);
+        let (workers, seconds) = (self.workers, self.seconds);
         format!(
-            "cargo run -p sim -- --seed {seed} --random --nodes {nodes} --workers {workers} \
+            "cargo run -p sim -- --seed {seed} --random --nodes {nodes} --stock {stock} \
+             --workers {workers} \
              --seconds {seconds}{calm}"
         )
     }
@@ -77,7 +83,8 @@ fn one(args: &Args, seed: u64) -> ExitCode {
     } else {
         let story = Scenario::story(seed);
         let workers = usize::from(args.workers);
-        let options = Options { nodes: args.nodes, workers, ..story.options.clone() };
+        let options =
+            Options { nodes: args.nodes, stock: args.stock, workers, ..story.options.clone() };
         Scenario { options, ..story }
     };
     let outcome = run(&scenario, !args.quiet);

@@ -8,6 +8,8 @@ use tandem_clock::Chance;
 pub struct Options {
     /// 2 or 3; the scripts exist for these.
     pub nodes: u32,
+    /// How many of them, the last ones, are stock nodes; node 1 never is.
+    pub stock: u32,
     /// Workers of each node; worker 0 also drives the cluster and the commands.
     pub workers: usize,
     /// How long phones, operator and faults are at work. Healing and rest come on top.
@@ -55,6 +57,7 @@ impl Options {
     pub fn calm() -> Self {
         Self {
             nodes: 2,
+            stock: 0,
             workers: 1,
             seconds: 60,
             phones: 6,
@@ -82,6 +85,11 @@ impl Options {
             change_contact: 0.1,
             call_per_s: 0.05,
         }
+    }
+
+    /// Whether a node is a stock node.
+    pub fn is_stock(&self, node: u32) -> bool {
+        node > 1 && node + self.stock > self.nodes
     }
 
     /// Everything goes wrong now and then.

@@ -56,6 +56,18 @@ fn three_nodes_of_three_workers_keep_their_promises_too() {
 }
 
 #[test]
+fn a_node_among_stock_nodes_keeps_its_promises_too() {
+    for (nodes, stock, seeds) in [(2, 1, 20), (3, 1, 10), (3, 2, 6)] {
+        for seed in 1..=seeds {
+            let options = Options { nodes, stock, ..Options::hostile() };
+            let outcome = Scenario::new(seed, options).run(false);
+            let who = format!("{nodes} nodes, {stock} of them stock, seed {seed}");
+            assert!(outcome.violations.is_empty(), "{who}: {}", findings(&outcome));
+        }
+    }
+}
+
+#[test]
 fn a_node_whose_registrations_never_arrive_is_noticed() {
     notices(Fault::DropRecords { node: 1 }, equal::NAME);
 }

@@ -165,6 +165,7 @@ impl Cluster {
         if update.require_reply {
             self.send_caps(ctx, source, false);
             self.lost_by_stock(ctx, source, reborn);
+            self.stock_has_come_up(ctx, source);
         }
         if update.intact {
             let path = update.path.clone();

@@ -8,6 +8,7 @@ use crate::effects::{
     ActivationId, CapId, Digests, Effect, Effects, Level, Reason, Replicated, RequestId, Snapshot,
     Stamp,
 };
+use crate::peer::Kind;
 use crate::questions::{Question, Questions};
 use crate::saved;
 use crate::session::Change;
@@ -157,6 +158,10 @@ impl Clusterer {
         }
         self.each(now, out, |c, ctx| {
             c.next_tick = Some(ctx.now.mono_ns.saturating_add(c.tick_ns));
+            for peer in c.peers.values_mut() {
+                // What changes here before the first meeting has to be told at it.
+                peer.lost_at_unix_ms = Some(ctx.now.unix_ms);
+            }
             c.tags.settle_at = Some(ctx.now.mono_ns.saturating_add(SETTLE_BOOT_NS));
             let names: Vec<_> = c.tags.registers.keys().cloned().collect();
             for name in names {
@@ -196,12 +201,17 @@ impl Clusterer {
     pub fn next_deadline(&self) -> Option<Mono> {
         let of_cluster = |c: &Cluster| {
             let peers = c.peers.values().filter(|peer| peer.reachable && peer.cfg.enabled);
-            let peers = peers.flat_map(|p| [p.compare_at.map(|(at, _)| at), p.assume_stock_at]);
+            // Only what the step at that time also takes up: the rest would turn in a circle.
+            let peers = peers.filter_map(|p| match p.kind {
+                Kind::Tandem => p.compare_at.map(|(at, _)| at),
+                Kind::Unproven => p.assume_stock_at,
+                Kind::Stock => None,
+            });
             let pending = c.peers.values().any(|peer| {
                 !peer.buf.is_empty() && peer.conn.as_ref().is_some_and(|conn| conn.open)
             });
             let own = [c.next_tick, c.next_bulk, c.tags.next_deadline(), pending.then_some(0)];
-            peers.chain(own).flatten().min()
+            peers.chain(own.into_iter().flatten()).min()
         };
         self.clusters.values().filter_map(of_cluster).min()
     }
@@ -255,7 +265,7 @@ impl Clusterer {
     /// to it will be acknowledged.
     pub fn can_acknowledge(&self, cluster: ClusterId) -> bool {
         self.clusters.get(&cluster).is_some_and(|c| {
-            c.reachable(crate::peer::Kind::Tandem)
+            c.reachable(Kind::Tandem)
                 .iter()
                 .any(|id| c.peers.get(id).is_some_and(|peer| !peer.behind))
         })
@@ -340,7 +350,7 @@ impl Clusterer {
         }
         self.shared.addresses = addresses.to_vec();
         self.each(now, out, |c, ctx| {
-            for peer in c.reachable(crate::peer::Kind::Tandem) {
+            for peer in c.reachable(Kind::Tandem) {
                 c.hello_to(ctx, peer);
             }
             c.addresses_moved(ctx, None);

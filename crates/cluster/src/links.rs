@@ -4,7 +4,6 @@ use crate::cluster::{Cluster, Ctx, close};
 use crate::config::NodeConfig;
 use crate::effects::{ConnId, Effect, Level};
 use crate::link::LinkState;
-use crate::peer::Kind;
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
 use tandem_bin::NodeId;
@@ -158,10 +157,6 @@ impl Cluster {
         self.announce_link(ctx, node, true);
         self.send_full_top(ctx, node);
         self.send_caps(ctx, node, true);
-        if let Some(peer) = self.peers.get_mut(&node) {
-            // Its own HELLO counts again from the number that it names.
-            peer.answered |= peer.kind == Kind::Stock;
-        }
         let was_reachable = self.peers.get(&node).is_some_and(|peer| peer.reachable);
         self.refresh_reachable(ctx);
         if was_reachable {

@@ -223,6 +223,9 @@ impl Peer {
 
     /// The peer's records are compared at `at`; the earlier wish wins, repairing stays wanted.
     pub(crate) fn compare_soon(&mut self, at: Mono, at_once: bool) {
+        if self.kind != Kind::Tandem {
+            return;
+        }
         let (old, old_at_once) = self.compare_at.unwrap_or((at, false));
         self.compare_at = Some((old.min(at), old_at_once || at_once));
     }
@@ -235,7 +238,7 @@ pub(crate) const RECHECK_NS: u64 = SEC;
 /// How long an unproven peer behind another node may take to say HELLO.
 pub(crate) const ASSUME_STOCK_NS: u64 = SEC;
 /// How far a stock node may handle packets out of their order.
-const OUT_OF_ORDER_NS: u64 = 200 * MS;
+pub(crate) const OUT_OF_ORDER_NS: u64 = 200 * MS;
 /// How often packets of a sync are sent on.
 pub(crate) const BULK_EVERY_NS: u64 = 20 * MS;
 

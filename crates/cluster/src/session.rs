@@ -125,11 +125,14 @@ impl Cluster {
         // What was sent between the last PONG and the discovery of the loss is lost as well.
         let unsure_ns = self.times.ping_interval_ns + 2 * self.times.ping_timeout_ns;
         let since_unix_ms = lost_at_unix_ms.saturating_sub(unsure_ns / MS);
-        let caps: Vec<_> = self.caps.iter().filter(|cap| cap.ok && cap.startup_sync).collect();
-        let caps: Vec<_> = caps.iter().map(|cap| (cap.id, cap.name.clone())).collect();
-        for (cap, capability) in caps {
+        let caps = self.caps.iter().filter(|cap| cap.enabled && cap.startup_sync);
+        let caps: Vec<_> = caps.map(|cap| (cap.id, cap.name.clone(), cap.ok)).collect();
+        for (cap, capability, ok) in caps {
             let request = tandem_bin::clusterer::Extra::SyncReq { capability };
-            if let Ok(bytes) = request.encode(&self.trailer(node)) {
+            // What is not synced has asked, or will, in its own time.
+            if let Ok(bytes) = request.encode(&self.trailer(node))
+                && ok
+            {
                 self.route(ctx, node, &bytes);
             }
             let cluster = self.id;
@@ -430,7 +433,6 @@ impl Cluster {
         peer.compare_at = None;
         peer.assume_stock_at = None;
         peer.compared.clear();
-        peer.answered = true;
         let unjudged = std::mem::take(&mut peer.unjudged);
         ctx.out.log(Level::Info, format!("node {node} is a stock node"));
         self.greet(ctx, node);

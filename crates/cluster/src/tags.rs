@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, Ctx};
 use crate::effects::{ActivationId, Effect, Level, Reason};
-use crate::peer::Kind;
+use crate::peer::{Kind, OUT_OF_ORDER_NS};
 use crate::register::{Hold, Register, Verdict, Winner};
 use crate::table::TagView;
 use crate::wire::{ClaimEntry, Standing, TAG_BYTES_MAX, Tandem};
@@ -280,6 +280,7 @@ impl Cluster {
             for id in others {
                 if self.send_shtag_active(ctx, id, name) {
                     told.push(id);
+                    self.may_cross(ctx, id, name);
                 }
             }
         }
@@ -297,22 +298,24 @@ impl Cluster {
     pub(crate) fn announce_to_stock(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
         let held = self.tags.registers.iter().filter(|(_, r)| r.held().is_some());
         let names: Vec<_> = held.map(|(name, _)| name.clone()).collect();
-        let until = ctx.now.mono_ns.saturating_add(CROSSING_NS);
         for name in &names {
             self.send_shtag_active(ctx, node, name);
-            if let Some(peer) = self.peers.get_mut(&node) {
-                peer.crossing.insert(name.clone(), until);
-            }
-        }
-        if let Some(peer) = self.peers.get_mut(&node)
-            && peer.link.is_up()
-            && !names.is_empty()
-        {
-            peer.crossing_ping = Some(ctx.now.mono_ns);
-            peer.link.on_own_ping(ctx.now.mono_ns);
-            self.send_internal(ctx, node, Body::Ping { want_list: false });
+            self.may_cross(ctx, node, name);
         }
         self.settle_if_answered(ctx);
+    }
+
+    /// We have announced a tag to a stock node. What it announces before it has read that, which
+    /// the answer to a PING behind it shows, crosses ours: then both have stepped down.
+    fn may_cross(&mut self, ctx: &mut Ctx<'_>, node: NodeId, name: &str) {
+        let now = ctx.now.mono_ns;
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.crossing.insert(name.to_owned(), now.saturating_add(CROSSING_NS));
+        if peer.link.is_up() && peer.crossing_ping != Some(now) {
+            peer.crossing_ping = Some(now);
+            peer.link.on_own_ping(now);
+            self.send_internal(ctx, node, Body::Ping { want_list: false });
+        }
     }
 
     /// The holder of a higher claim than ours is gone: raise above it.
@@ -328,8 +331,22 @@ impl Cluster {
     /// Boot is over as soon as every configured peer has said what it knows.
     pub(crate) fn settle_if_answered(&mut self, ctx: &mut Ctx<'_>) {
         let waits = self.peers.values().any(|p| p.cfg.enabled && !p.learnt && !p.answered);
-        if !waits {
+        if waits {
+            return;
+        }
+        if self.peers.values().all(|p| p.kind != Kind::Stock) {
             self.settle(ctx);
+        } else if let Some(at) = &mut self.tags.settle_at {
+            // What a stock node announces may be handled after what it sent before.
+            *at = (*at).min(ctx.now.mono_ns.saturating_add(OUT_OF_ORDER_NS));
+        }
+    }
+
+    /// A stock node has brought its half of the link up: what it announces comes right behind.
+    pub(crate) fn stock_has_come_up(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&node).filter(|p| p.kind == Kind::Stock) {
+            peer.answered = true;
+            self.settle_if_answered(ctx);
         }
     }
 

@@ -58,8 +58,37 @@ pub fn differences(dumps: &[Dump]) -> Vec<String> {
     found
 }
 
+/// What a stock node has and the Tandem nodes have not, and the other way round. What expires is
+/// judged by each node's own clock, so that contacts that end soon are left out here, too.
+pub(crate) fn differences_to_stock(dumps: &[Dump], node: u32, stock: &Listed) -> Vec<String> {
+    let Some(first) = dumps.first() else { return Vec::new() };
+    let ours = listed(&first.dump);
+    let ending: BTreeSet<_> = dumps.iter().flat_map(ending).collect();
+    let keys: BTreeSet<_> = ours.keys().chain(stock.keys()).collect();
+    // What one stock node loses towards another is no fault of ours.
+    let own = format!("resident{node}");
+    let is_ours = |aor: &str| !aor.starts_with("resident") || aor.starts_with(&own);
+    let keys = keys.into_iter().filter(|key| !ending.contains(*key) && is_ours(&key.0));
+    let differ = keys.filter_map(|key| {
+        let (aor, uri) = key;
+        match (ours.get(key), stock.get(key)) {
+            (Some(a), Some(b)) if a == b => None,
+            (Some((_, a)), Some((_, b))) => Some(format!(
+                "{aor} {uri}: CSeq {a} on node {}, {b} on stock node {node}",
+                first.node
+            )),
+            (Some(_), None) => Some(format!("{aor} {uri}: missing on stock node {node}")),
+            _ => Some(format!("{aor} {uri}: missing on node {}", first.node)),
+        }
+    });
+    differ.collect()
+}
+
+/// AoR and URI of contacts, with Call-ID and CSeq.
+pub(crate) type Listed = BTreeMap<(String, String), (String, u64)>;
+
 /// AoR and URI of every contact that `ul_dump` shows, with Call-ID and CSeq.
-pub(crate) fn listed(dump: &Json) -> BTreeMap<(String, String), (String, u64)> {
+pub(crate) fn listed(dump: &Json) -> Listed {
     let mut listed = BTreeMap::new();
     each(dump, |aor, uri, contact| {
         if contact.get("Expires").and_then(Json::as_str) == Some("expired") {

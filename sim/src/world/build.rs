@@ -20,10 +20,14 @@ use crate::faults::Fault;
 use crate::options::{Dice, Options};
 use crate::plan::{Action, Plan};
 use crate::scenario::Counts;
+use crate::stock::Resident;
 use crate::trace::Trace;
 
 const NODE_1: &str = include_str!("../../../examples/hot-standby/node1.cfg");
 const NODE_2: &str = include_str!("../../../examples/hot-standby/node2.cfg");
+
+/// Phones that register with a stock node.
+const RESIDENTS: u32 = 5;
 
 /// What a world is made from.
 pub(crate) struct Blueprint<'a> {
@@ -42,7 +46,8 @@ impl World {
         let mut root = Chance::from_number(blueprint.seed);
         let hosts: Vec<Host> =
             (1..=options.nodes).map(|id| host(id, options, root.fork())).collect();
-        let nodes: Vec<SocketAddr> = hosts.iter().map(|h| h.sip).collect();
+        let tandem = hosts.iter().filter(|h| !h.is_stock);
+        let nodes: Vec<SocketAddr> = tandem.map(|h| h.sip).collect();
         let phone = |id| Phone::new(id, nodes.clone(), options, root.fork());
         let phones = (1..=options.phones).map(phone).collect();
         let skews = || hosts.iter().map(|h| h.clock.skew_ms);
@@ -91,6 +96,9 @@ fn host(id: u32, options: &Options, mut chance: Chance) -> Host {
     let skew = u64::from(options.clock_skew_ms_max);
     let skew_ms = chance.between(0, 2 * skew) as i64 - skew as i64;
     let mono_offset = chance.between(1, 1_000_000 * SEC);
+    let is_stock = options.is_stock(id);
+    let residents = if is_stock { RESIDENTS } else { 0 };
+    let residents = (1..=residents).map(|n| Resident::new(id, n, chance.fork())).collect();
     Host {
         id,
         sip: SocketAddr::from((ip, 5060)),
@@ -101,6 +109,9 @@ fn host(id: u32, options: &Options, mut chance: Chance) -> Host {
         lives: 0,
         chance,
         process: None,
+        is_stock,
+        stock: None,
+        residents,
     }
 }
 

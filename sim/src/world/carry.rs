@@ -121,7 +121,7 @@ impl World {
     }
 
     /// A line for each packet, except those that only show that a node lives.
-    fn show_packets(&mut self, of: Life, bytes: &Bytes) {
+    pub(super) fn show_packets(&mut self, of: Life, bytes: &Bytes) {
         let Self { trace, now, .. } = self;
         let mut framer = Framer::default();
         framer.push(bytes);

@@ -15,6 +15,7 @@ use tandem_engine::worker::Worker;
 use tandem_script::diag::render_all;
 
 use super::queue::Life;
+use crate::stock::{Resident, Stock};
 
 /// True time starts here.
 const EPOCH_UNIX_MS: u64 = 1_800_000_000_000;
@@ -30,12 +31,31 @@ pub(crate) struct Host {
     pub(crate) lives: u64,
     pub(crate) chance: Chance,
     pub(crate) process: Option<Process>,
+    pub(crate) is_stock: bool,
+    /// What runs in place of `process` on the host of a stock node.
+    pub(crate) stock: Option<Stock>,
+    /// Phones that register with a stock node.
+    pub(crate) residents: Vec<Resident>,
 }
 
 impl Host {
     /// Whether the node runs.
     pub(crate) fn is_up(&self) -> bool {
-        self.process.is_some()
+        self.process.is_some() || self.stock.is_some()
+    }
+
+    /// The node is gone.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+        self.stock = None;
+    }
+
+    /// Starts a stock node.
+    pub(crate) fn boot_stock(&mut self, now: Mono, nodes: &[(u32, SocketAddr)]) {
+        let dice = self.chance.fork();
+        self.lives += 1;
+        let now = self.clock.at(now);
+        self.stock = Some(Stock::new(self.id, self.id == 1, nodes, now, dice));
     }
 
     /// The running node.

@@ -70,7 +70,7 @@ impl World {
                 Some(equal::Dump { node, unix_s: host_now(self, host).unix_s(), dump })
             })
             .collect();
-        if dumps.len() != self.hosts.len() {
+        if dumps.len() != self.hosts.iter().filter(|h| !h.is_stock).count() {
             self.violate(equal::NAME, "not every node tells what it has".into());
         }
         for dump in &dumps {
@@ -82,6 +82,17 @@ impl World {
         self.say(Who::Checker, || format!("{owed} registrations are owed, compares the nodes"));
         for text in equal::differences(&dumps) {
             self.violate(equal::NAME, text);
+        }
+        let of_stock = |h: &super::host::Host| {
+            Some((h.id, h.stock.as_ref()?.listed(host_now(self, h).unix_s())))
+        };
+        let stock: Vec<_> = self.hosts.iter().filter_map(of_stock).collect();
+        for (node, listed) in stock {
+            let has = listed.len();
+            self.say(Who::Node(node), || format!("has {has} contacts, a stock node"));
+            for text in equal::differences_to_stock(&dumps, node, &listed) {
+                self.violate(equal::NAME, text);
+            }
         }
     }
 
@@ -102,13 +113,19 @@ impl World {
                 let is_active = tags.is_some_and(|t| t.is_active(TAG.0, TAG.1));
                 let status = membership.status();
                 let nodes = status.into_iter().flat_map(|s| s.clusters).flat_map(|c| c.nodes);
+                let is_known = |kind: PeerKind, node| match kind {
+                    PeerKind::Tandem { .. } => true,
+                    PeerKind::Stock => self.options.is_stock(node),
+                    PeerKind::Unproven => false,
+                };
                 let linked = nodes
-                    .filter(|n| n.link_state == "Up" && matches!(n.kind, PeerKind::Tandem { .. }))
+                    .filter(|n| n.link_state == "Up" && is_known(n.kind, n.node))
                     .map(|n| n.node)
                     .collect();
                 let has_duty = has_duty(&process.observer);
                 View { node: host.id, is_active, has_duty, linked }
             })
+            .chain(self.stock_views())
             .collect()
     }
 

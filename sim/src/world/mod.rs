@@ -6,6 +6,7 @@ mod host;
 mod look;
 mod network;
 mod queue;
+mod stock;
 mod streams;
 mod turn;
 
@@ -132,6 +133,8 @@ impl World {
             }
             Event::Act(action) => self.act(&action),
             Event::Phone { phone, timer } => self.phone(phone, |p, now| p.timer(now, timer)),
+            Event::StockTick { of } => self.stock_tick(of),
+            Event::StockPacket { of, conn, frame } => self.stock_packet(of, conn, &frame),
             Event::Look => {
                 self.look();
                 self.queue.push(self.now + LOOK_NS, Event::Look);
@@ -216,6 +219,9 @@ impl World {
         let Some(node) = wanted.or_else(|| self.hosts.iter().find(up)).map(|h| h.id) else {
             return;
         };
+        if self.activate_stock(node) {
+            return;
+        }
         self.say(Who::Operator, || {
             format!("asks node {node}: clusterer_shtag_set_active service/1")
         });
@@ -231,6 +237,9 @@ impl World {
     }
 
     fn start(&mut self, node: u32) {
+        if self.start_stock(node) {
+            return;
+        }
         let (modules, workers, now) = (self.modules, self.options.workers, self.now);
         let Some(host) = self.host(node).filter(|h| !h.is_up()) else { return };
         if let Err(text) = host.boot(now, modules, workers) {
@@ -259,7 +268,7 @@ impl World {
         let Some(host) = self.hosts.iter_mut().find(|h| h.id == node) else { return };
         let dice = &mut self.dice;
         host.disk.crash(|| dice.happens(0.5));
-        host.process = None;
+        host.kill();
         let of = host.life();
         self.asking.retain(|(life, _), _| *life != of);
         let (streams, mut wire) = self.wire();
@@ -356,6 +365,12 @@ impl World {
 
     /// Puts an input into a worker's queue and gives it the processor soon.
     fn deliver(&mut self, of: Life, worker: usize, input: Input) {
+        if self.running(of).is_some_and(|h| h.is_stock) {
+            if let Input::Bin(event) = input {
+                self.stock_input(of, event);
+            }
+            return;
+        }
         let stalls = self.dice.happens(self.options.stall);
         let stall = self.dice.between(0, u64::from(self.options.stall_ms_max) * MS);
         let soon = self.dice.between(5_000, 200_000) + if stalls { stall } else { 0 };

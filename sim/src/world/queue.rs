@@ -39,6 +39,10 @@ pub(crate) enum Event {
     Act(Action),
     /// A timer of a phone.
     Phone { phone: u32, timer: u64 },
+    /// The heartbeat of a stock node.
+    StockTick { of: Life },
+    /// A worker of a stock node takes a packet.
+    StockPacket { of: Life, conn: ConnId, frame: Bytes },
     /// The checkers look.
     Look,
 }

@@ -1,4 +1,4 @@
-//! Processor time of a server: of its process, all its threads and all its children.
+//! Processor time and memory of a server: of its process, all its threads and all its children.
 
 use std::fs;
 
@@ -8,6 +8,17 @@ use std::fs;
 /// read; where the kernel does not keep it, `/proc/PID/stat` in ticks of 10 ms.
 pub(crate) fn time_ns(pid: u32) -> u64 {
     family(pid).into_iter().map(|p| scheduled_ns(p).unwrap_or_else(|| ticks_ns(p))).sum()
+}
+
+/// Memory in bytes that the process and its descendants hold; what they share counts once.
+pub(crate) fn memory_bytes(pid: u32) -> u64 {
+    family(pid).into_iter().filter_map(proportional_bytes).sum()
+}
+
+fn proportional_bytes(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    Some(line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()? * 1024)
 }
 
 /// The process and its descendants.

@@ -1,44 +1,51 @@
-//! Side by side with its peers: processor time per OPTIONS answered and per registration
-//! refreshed, for Tandem, a pair of Tandem nodes that replicate, and Kamailio, in the same run.
+//! Side by side with its peers: what Tandem and Kamailio cost for the same work, in the same run.
 //!
-//! `cargo run --release -p bench` builds the server, starts all of them on addresses of
-//! 127.0.3.0/24, and measures them in turn, in several rounds. `--rounds N` and `--quick` make it
-//! longer or shorter. The table goes to standard output, as Markdown.
+//! `cargo run --release -p bench` builds the server, starts all contestants and measures them in
+//! turn, in several rounds; the README says what each row is. The tables go to standard output,
+//! as Markdown.
 
+mod bulk;
 mod clock;
 mod cpu;
+mod digest;
 mod load;
 mod message;
+mod network;
+mod probe;
 mod report;
+mod rounds;
 mod server;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use load::{Load, Pace};
-use message::Work;
-use report::{Row, Sample, table};
-use server::{Place, Server};
+use network::Network;
+use rounds::{Contest, PHONES, SOCKETS};
+use server::Place;
 
-/// Phones of a load, and sockets they share.
-const PHONES: usize = 4000;
-const SOCKETS: usize = 16;
-/// Requests that wait for their reply at the same time when a server is saturated.
-const WINDOW: usize = 64;
-const PER_SECOND: u32 = 1000;
-const REFERENCE: &str = "Kamailio";
+const USAGE: &str = "usage: bench [--quick] [--rounds N] [--only single|pair|bulk]";
 
 /// How much is measured.
-#[derive(Debug, Clone, Copy)]
-struct Plan {
-    rounds: usize,
-    saturated: Duration,
-    paced: Duration,
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) rounds: usize,
+    pub(crate) saturated: Duration,
+    pub(crate) paced: Duration,
+    /// Contacts of the row about creating, and of the one about syncing.
+    pub(crate) million: usize,
+    pub(crate) synced: usize,
+    only: Option<String>,
+}
+
+impl Plan {
+    fn wants(&self, part: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only == part)
+    }
 }
 
 fn main() -> ExitCode {
-    match plan(std::env::args().skip(1)).and_then(measure) {
+    match plan(std::env::args().skip(1)).and_then(|plan| measure(&plan)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             eprintln!("bench: {text}");
@@ -48,101 +55,58 @@ fn main() -> ExitCode {
 }
 
 fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
-    let (saturated, paced) = (Duration::from_secs(3), Duration::from_secs(5));
-    let mut plan = Plan { rounds: 5, saturated, paced };
+    let (saturated, paced) = (Duration::from_secs(3), Duration::from_secs(4));
+    let (million, synced) = (1_000_000, 500_000);
+    let mut plan = Plan { rounds: 5, saturated, paced, million, synced, only: None };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => {
-                plan = Plan { rounds: 1, saturated: saturated / 3, paced: paced / 5 };
+                plan.rounds = 1;
+                (plan.saturated, plan.paced) = (saturated / 3, paced / 4);
+                (plan.million, plan.synced) = (million / 10, synced / 10);
             }
             "--rounds" => {
                 let n = words.next().and_then(|n| n.parse().ok()).filter(|n| (1..=50).contains(n));
                 plan.rounds = n.ok_or("--rounds wants a number from 1 to 50")?;
             }
-            _ => return Err(format!("unknown word {word}; usage: bench [--quick] [--rounds N]")),
+            "--only" => {
+                let part =
+                    words.next().filter(|w| matches!(w.as_str(), "single" | "pair" | "bulk"));
+                plan.only = Some(part.ok_or(USAGE)?);
+            }
+            _ => return Err(format!("unknown word {word}; {USAGE}")),
         }
     }
     Ok(plan)
 }
 
-fn measure(plan: Plan) -> Result<(), String> {
+fn measure(plan: &Plan) -> Result<(), String> {
     let dir = std::env::temp_dir().join(format!("tandem-bench-{}", std::process::id()));
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let place = Place { dir: dir.clone(), tandem: tandem()?, workers };
-    let mut contestants = Vec::new();
-    match place.kamailio() {
-        Ok(server) => contestants.push(contestant(server)?),
-        Err(e) => eprintln!("bench: without Kamailio (.ci/install-packages bench): {e}"),
-    }
-    contestants.push(contestant(place.tandem()?)?);
-    contestants.push(contestant(place.tandem_pair()?)?);
-    let mut rows = empty_rows(&contestants);
-    for round in 1..=plan.rounds {
-        eprintln!("round {round} of {}", plan.rounds);
-        one_round(plan, &mut contestants, &mut rows)?;
-    }
     println!("{}", machine(workers));
-    println!("{}", table(&rows, REFERENCE));
-    drop(contestants);
-    let _ = std::fs::remove_dir_all(dir);
-    Ok(())
-}
-
-/// A server and its phones, which are registered before anything is measured.
-fn contestant(server: Server) -> Result<(Server, Load), String> {
-    let failed = |e: std::io::Error| format!("{}: {e}", server.name);
-    let mut load = Load::new(server.address, SOCKETS, PHONES).map_err(failed)?;
-    let first = load.run(Work::Register, Pace::Once { window: WINDOW }).map_err(failed)?;
-    let expected = Sample { answered: PHONES as u64, elapsed_ns: first.elapsed_ns, ..first };
-    if first != expected || first.lost + first.refused > 0 {
-        return Err(format!("{} did not register every phone: {first:?}", server.name));
+    if plan.wants("single") {
+        let mut contest = Contest::single(&place)?;
+        contest.rounds(plan)?;
+        println!("{}", contest.table());
     }
-    Ok((server, load))
-}
-
-/// The works of a round in order; each is measured for every server before the next.
-fn works(plan: Plan) -> [(&'static str, Work, Pace); 4] {
-    let saturated = Pace::Saturated { window: WINDOW, duration: plan.saturated };
-    let paced = Pace::Paced { per_second: PER_SECOND, duration: plan.paced };
-    [
-        ("OPTIONS, saturated", Work::Options, saturated),
-        ("OPTIONS, 1000/s", Work::Options, paced),
-        ("REGISTER, saturated", Work::Register, saturated),
-        ("REGISTER, 1000/s", Work::Register, paced),
-    ]
-}
-
-fn empty_rows(contestants: &[(Server, Load)]) -> Vec<Row> {
-    let plan = Plan { rounds: 0, saturated: Duration::ZERO, paced: Duration::ZERO };
-    let row = |work, server: &str| Row { work, server: server.to_owned(), samples: Vec::new() };
-    let works = works(plan).map(|(name, ..)| name);
-    works.iter().flat_map(|w| contestants.iter().map(|(s, _)| row(*w, &s.name))).collect()
-}
-
-fn one_round(
-    plan: Plan,
-    contestants: &mut [(Server, Load)],
-    rows: &mut [Row],
-) -> Result<(), String> {
-    let works = works(plan);
-    let mut rows = rows.iter_mut();
-    for (name, work, pace) in works {
-        for (server, load) in contestants.iter_mut() {
-            let before = server.cpu_ns();
-            let mut sample = load.run(work, pace).map_err(|e| format!("{}: {e}", server.name))?;
-            sample.cpu_ns = server.cpu_ns().saturating_sub(before);
-            eprintln!(
-                "  {name}, {}: {:.2} µs, {:.0}/s, {} lost",
-                server.name,
-                sample.cpu_us(),
-                sample.rate(),
-                sample.lost
-            );
-            if let Some(row) = rows.next() {
-                row.samples.push(sample);
-            }
+    let network = Network::new(4);
+    let network = network
+        .inspect_err(|e| eprintln!("bench: no pairs (they need root for network namespaces): {e}"))
+        .ok();
+    if let Some(network) = network.as_ref().filter(|_| plan.wants("pair")) {
+        let mut contest = Contest::pairs(&place, network)?;
+        contest.rounds(plan)?;
+        println!("{}", contest.table());
+        println!("{}", contest.unequal()?);
+    }
+    if plan.wants("bulk") {
+        println!("{}", bulk::million(&place, plan.million)?);
+        if let Some(network) = &network {
+            println!("{}", bulk::sync(&place, network, plan.synced)?);
         }
     }
+    let _ = std::fs::remove_dir_all(dir);
     Ok(())
 }
 

@@ -10,20 +10,24 @@ pub(crate) enum Work {
     Options,
     /// Refreshes of registrations.
     Register,
+    /// Refreshes that the server challenges: two requests each.
+    Digest,
+    /// Asks what is registered.
+    Fetch,
 }
 
 impl Work {
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn method(self) -> &'static str {
         match self {
             Self::Options => "OPTIONS",
-            Self::Register => "REGISTER",
+            Self::Register | Self::Digest | Self::Fetch => "REGISTER",
         }
     }
 }
 
 /// One request to be written.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Request {
+pub(crate) struct Request<'a> {
     pub(crate) work: Work,
     pub(crate) server: SocketAddr,
     pub(crate) client: SocketAddr,
@@ -34,36 +38,39 @@ pub(crate) struct Request {
     /// The phone it comes from.
     pub(crate) phone: usize,
     pub(crate) cseq: u32,
+    /// The Authorization header line, or nothing.
+    pub(crate) credentials: &'a str,
 }
 
-impl Request {
-    /// Writes the request into `text`.
+/// What a refresh asks for: another time each, so that a lost one shows.
+pub(crate) fn expires_of(cseq: u32) -> u32 {
+    3000 + cseq % 100 * 6
+}
+
+impl Request<'_> {
+    /// Appends the request to `text`.
     pub(crate) fn write(&self, text: &mut String) {
-        let Self { server, client, slot, turn, phone, cseq, .. } = self;
-        let (host, method) = (server.ip(), self.work.name());
-        let (user, to) = match self.work {
-            Work::Options => ("", String::new()),
-            Work::Register => ("u", phone.to_string()),
-        };
-        let at = if user.is_empty() { "" } else { "@" };
-        text.clear();
+        let Self { server, client, slot, turn, phone, cseq, credentials, .. } = self;
+        let (host, method) = (server.ip(), self.work.method());
         // Writing to a String does not fail.
         let _ = write!(
             text,
             "{method} sip:{host} SIP/2.0\r\n\
              Via: SIP/2.0/UDP {client};rport;branch=z9hG4bK-{slot:x}-{turn:x}\r\n\
              Max-Forwards: 70\r\n\
-             From: <sip:u{phone}@{host}>;tag=t{turn:x}{slot:x}\r\n\
-             To: <sip:{user}{to}{at}{host}>\r\n\
-             Call-ID: {call}-{phone}@{client}\r\n\
-             CSeq: {cseq} {method}\r\n",
-            call = method,
+             From: <sip:u{phone}@{host}>;tag=t{turn:x}{slot:x}\r\n"
         );
-        if self.work == Work::Register {
+        let _ = match self.work {
+            Work::Options => write!(text, "To: <sip:{host}>\r\n"),
+            _ => write!(text, "To: <sip:u{phone}@{host}>\r\n"),
+        };
+        let _ = write!(text, "Call-ID: {method}-{phone}@{client}\r\nCSeq: {cseq} {method}\r\n");
+        if matches!(self.work, Work::Register | Work::Digest) {
+            let expires = expires_of(*cseq);
             let _ = write!(
                 text,
-                "Contact: <sip:u{phone}@{client};transport=udp>\r\nExpires: 3600\r\n\
-                 Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY\r\n"
+                "Contact: <sip:u{phone}@{client};transport=udp>\r\nExpires: {expires}\r\n\
+                 Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY\r\n{credentials}"
             );
         }
         text.push_str("User-Agent: bench\r\nContent-Length: 0\r\n\r\n");
@@ -89,6 +96,15 @@ pub(crate) fn read_reply(datagram: &[u8]) -> Option<Reply> {
     Some(Reply { code, slot, turn: u64::from_str_radix(turn, 16).ok()? })
 }
 
+/// The remaining seconds of the contact that a reply lists.
+pub(crate) fn read_expires(datagram: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(datagram).ok()?;
+    let (_, contact) = text.split_once("\r\nContact:")?;
+    let (_, after) = contact.split_once("expires=")?;
+    let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+    after.get(..end)?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +120,7 @@ mod tests {
             turn: 255,
             phone: 7,
             cseq: 4,
+            credentials: "",
         };
         let mut text = String::new();
         request.write(&mut text);
@@ -112,5 +129,12 @@ mod tests {
         let reply = text.replace("REGISTER sip:127.0.3.1 SIP/2.0", "SIP/2.0 200 OK");
         assert_eq!(read_reply(reply.as_bytes()), Some(Reply { code: 200, slot: 31, turn: 255 }));
         assert_eq!(read_reply(text.as_bytes()), None);
+    }
+
+    #[test]
+    fn the_time_of_a_contact_is_read() {
+        let reply = b"SIP/2.0 200 OK\r\nContact: <sip:a@b;x=1>;expires=3599;q=1\r\n\r\n";
+        assert_eq!(read_expires(reply), Some(3599));
+        assert_eq!(read_expires(b"SIP/2.0 200 OK\r\nExpires: 7\r\n\r\n"), None);
     }
 }

@@ -10,10 +10,15 @@ use crate::clock::now;
 use crate::cpu;
 use crate::load::{Load, Pace};
 use crate::message::Work;
+use crate::network::{self, Network};
 
 const KAMAILIO: &str = include_str!("../configs/kamailio.cfg");
+const KAMAILIO_PAIR: &str = include_str!("../configs/kamailio-pair.cfg");
 const TANDEM: &str = include_str!("../configs/tandem.cfg");
 const TANDEM_PAIR: &str = include_str!("../configs/tandem-pair.cfg");
+
+/// Where the load of a single server sends from.
+const SINGLE_LOAD: &str = "127.0.3.100";
 
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(20);
@@ -22,7 +27,9 @@ const START: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) name: String,
-    pub(crate) address: SocketAddr,
+    addresses: Vec<SocketAddr>,
+    /// Where the load sends from.
+    pub(crate) from: SocketAddr,
     nodes: Vec<Child>,
 }
 
@@ -40,42 +47,73 @@ impl Place {
         let address = "127.0.3.1";
         let dir = self.folder("kamailio")?;
         let config = self.config(&dir, KAMAILIO, address, &[])?;
-        let (config, dir) = (config.display().to_string(), dir.display().to_string());
-        let pid_file = format!("{dir}/pid");
-        let args = ["-f", &config, "-DD", "-x", "fm", "-m", "256", "-M", "16"];
-        let more = ["-w", &dir, "-Y", &dir, "-P", &pid_file];
-        let all: Vec<&str> = args.into_iter().chain(more).collect();
-        let node = self.spawn(Path::new("kamailio"), &all, &dir)?;
-        self.serving("Kamailio", address, vec![node])
+        let node = self.spawn_kamailio(&dir, &config, None)?;
+        self.serving("Kamailio", &[address], SINGLE_LOAD, vec![node])
     }
 
     pub(crate) fn tandem(&self) -> Result<Server, String> {
         let address = "127.0.3.2";
         let dir = self.folder("tandem")?;
         let config = self.config(&dir, TANDEM, address, &[])?;
-        let node = self.spawn_tandem(&dir, &config)?;
-        self.serving("Tandem", address, vec![node])
+        let node = self.spawn_tandem(&dir, &config, None)?;
+        self.serving("Tandem", &[address], SINGLE_LOAD, vec![node])
     }
 
-    pub(crate) fn tandem_pair(&self) -> Result<Server, String> {
-        let addresses = ["127.0.3.3", "127.0.3.4"];
+    /// Two Kamailios that replicate by DMQ, on the first two hosts.
+    pub(crate) fn kamailio_pair(&self, network: &Network) -> Result<Server, String> {
         let mut nodes = Vec::new();
-        for (n, address) in addresses.into_iter().enumerate() {
-            let (own, peer) = ((n + 1).to_string(), (2 - n).to_string());
-            let dir = self.folder(&format!("pair{own}"))?;
-            let roles = [("active", ", flags=seed"), ("backup", "")];
-            let words = [
-                ("NODE", own.as_str()),
-                ("PEER", peer.as_str()),
-                ("NEIGHBOR", addresses[1 - n]),
-                ("ROLE", roles[n].0),
-                ("FLAGS", roles[n].1),
-            ];
-            let config = self.config(&dir, TANDEM_PAIR, address, &words)?;
-            nodes.push(self.spawn_tandem(&dir, &config)?);
-            await_port(address)?;
+        for n in 1..=2 {
+            nodes.push(self.kamailio_node(network, n)?);
         }
-        self.serving("Tandem, pair (both nodes)", addresses[0], nodes)
+        self.serving_pair("Kamailio, DMQ", network, 1, nodes)
+    }
+
+    /// One of them.
+    pub(crate) fn kamailio_node(&self, network: &Network, n: usize) -> Result<Child, String> {
+        let dir = self.folder(&format!("kamailio{n}"))?;
+        let neighbor = network.address(3 - n);
+        let words = [("NEIGHBOR", neighbor.as_str())];
+        let config = self.config(&dir, KAMAILIO_PAIR, &network.address(n), &words)?;
+        self.spawn_kamailio(&dir, &config, Some(network.host(n)))
+    }
+
+    /// Two Tandem nodes that replicate, on the third and fourth host.
+    pub(crate) fn tandem_pair(&self, network: &Network) -> Result<Server, String> {
+        let mut nodes = Vec::new();
+        for n in 1..=2 {
+            nodes.push(self.tandem_node(network, n)?);
+            await_port(&network.address(n + 2))?;
+        }
+        self.serving_pair("Tandem, pair", network, 3, nodes)
+    }
+
+    /// One of them.
+    pub(crate) fn tandem_node(&self, network: &Network, n: usize) -> Result<Child, String> {
+        let (own, peer) = (n.to_string(), (3 - n).to_string());
+        let dir = self.folder(&format!("pair{own}"))?;
+        let roles = [("active", ", flags=seed"), ("backup", "")];
+        let neighbor = network.address(5 - n);
+        let words = [
+            ("NODE", own.as_str()),
+            ("PEER", peer.as_str()),
+            ("NEIGHBOR", &neighbor),
+            ("ROLE", roles[n - 1].0),
+            ("FLAGS", roles[n - 1].1),
+        ];
+        let config = self.config(&dir, TANDEM_PAIR, &network.address(n + 2), &words)?;
+        self.spawn_tandem(&dir, &config, Some(network.host(n + 2)))
+    }
+
+    fn serving_pair(
+        &self,
+        name: &str,
+        network: &Network,
+        first: usize,
+        nodes: Vec<Child>,
+    ) -> Result<Server, String> {
+        let addresses = [network.address(first), network.address(first + 1)];
+        let addresses = addresses.each_ref().map(String::as_str);
+        self.serving(name, &addresses, network::LOAD, nodes)
     }
 
     fn folder(&self, name: &str) -> Result<PathBuf, String> {
@@ -106,71 +144,143 @@ impl Place {
         Ok(path)
     }
 
-    fn spawn_tandem(&self, dir: &Path, config: &Path) -> Result<Child, String> {
+    fn spawn_kamailio(
+        &self,
+        dir: &Path,
+        config: &Path,
+        host: Option<&str>,
+    ) -> Result<Child, String> {
+        let (config, dir) = (config.display().to_string(), dir.display().to_string());
+        let pid_file = format!("{dir}/pid");
+        let args = ["-f", &config, "-DD", "-x", "fm", "-m", "4096", "-M", "64"];
+        let more = ["-w", &dir, "-Y", &dir, "-P", &pid_file];
+        let all: Vec<&str> = args.into_iter().chain(more).collect();
+        self.spawn(Path::new("kamailio"), &all, &dir, host)
+    }
+
+    fn spawn_tandem(&self, dir: &Path, config: &Path, host: Option<&str>) -> Result<Child, String> {
         let (config, state) = (config.display().to_string(), dir.join("state"));
         let state = state.display().to_string();
         let args = ["-f", &config, "--state-dir", &state];
-        self.spawn(&self.tandem, &args, &dir.display().to_string())
+        self.spawn(&self.tandem, &args, &dir.display().to_string(), host)
     }
 
-    fn spawn(&self, program: &Path, args: &[&str], dir: &str) -> Result<Child, String> {
+    fn spawn(
+        &self,
+        program: &Path,
+        args: &[&str],
+        dir: &str,
+        host: Option<&str>,
+    ) -> Result<Child, String> {
         let log = Path::new(dir).join("log");
         let file = fs::File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
         let other = file.try_clone().map_err(|e| format!("{}: {e}", log.display()))?;
-        let mut command = Command::new("setpriv");
+        let mut command = match host {
+            Some(host) => {
+                // It becomes the program: the process id stays the same.
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", host, "setpriv"]);
+                command
+            }
+            None => Command::new("setpriv"),
+        };
         command.args(["--pdeathsig", "TERM", "--"]).arg(program).args(args);
         command.current_dir(dir).stdin(Stdio::null()).stdout(file).stderr(other);
         command.spawn().map_err(|e| format!("cannot start {}: {e}", program.display()))
     }
 
-    fn serving(&self, name: &str, address: &str, nodes: Vec<Child>) -> Result<Server, String> {
-        let address: SocketAddr =
-            format!("{address}:5060").parse().map_err(|e| format!("{address}: {e}"))?;
-        let mut server = Server { name: name.to_owned(), address, nodes };
-        let mut probe = Load::new(address, 1, 1).map_err(|e| e.to_string())?;
-        let deadline = now() + START;
-        loop {
-            let sample = probe.run(Work::Options, Pace::Once { window: 1 });
-            if sample.is_ok_and(|s| s.answered == 1) {
-                return Ok(server);
-            }
-            let gone = server.nodes.iter_mut().any(|n| n.try_wait().is_ok_and(|e| e.is_some()));
-            if gone || now() > deadline {
-                let dir = self.dir.display();
-                return Err(format!("{name} does not serve at {address}; its log is in {dir}"));
-            }
+    fn serving(
+        &self,
+        name: &str,
+        addresses: &[&str],
+        from: &str,
+        nodes: Vec<Child>,
+    ) -> Result<Server, String> {
+        let sip = |ip: &&str| format!("{ip}:5060").parse().map_err(|e| format!("{ip}: {e}"));
+        let addresses = addresses.iter().map(sip).collect::<Result<Vec<SocketAddr>, String>>()?;
+        let from = format!("{from}:0").parse().map_err(|e| format!("{from}: {e}"))?;
+        let mut server = Server { name: name.to_owned(), addresses, from, nodes };
+        for address in server.addresses.clone() {
+            server.await_answer(address, &self.dir)?;
         }
+        Ok(server)
     }
 }
 
 impl Server {
-    /// Processor time of all its processes so far, in ns.
-    pub(crate) fn cpu_ns(&self) -> u64 {
-        self.nodes.iter().map(|n| cpu::time_ns(n.id())).sum()
+    /// Waits until the server answers at an address.
+    pub(crate) fn await_answer(&mut self, address: SocketAddr, dir: &Path) -> Result<(), String> {
+        let mut probe = Load::new(self.from, address, 1, 1).map_err(|e| e.to_string())?;
+        let deadline = now() + START;
+        loop {
+            let sample = probe.run(Work::Options, Pace::Once { window: 1 });
+            if sample.is_ok_and(|s| s.answered == 1) {
+                return Ok(());
+            }
+            let gone = self.nodes.iter_mut().any(|n| n.try_wait().is_ok_and(|e| e.is_some()));
+            if gone || now() > deadline {
+                let (name, dir) = (&self.name, dir.display());
+                return Err(format!("{name} does not serve at {address}; its log is in {dir}"));
+            }
+        }
+    }
+
+    pub(crate) fn active(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    pub(crate) fn backup(&self) -> Option<SocketAddr> {
+        self.addresses.get(1).copied()
+    }
+
+    /// Processor time of each of its nodes so far, in ns.
+    pub(crate) fn cpu_ns(&self) -> [u64; 2] {
+        [0, 1].map(|n| self.nodes.get(n).map_or(0, |n| cpu::time_ns(n.id())))
+    }
+
+    /// Memory of its first node, in bytes.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.nodes.first().map_or(0, |n| cpu::memory_bytes(n.id()))
+    }
+
+    /// Ends the second node.
+    pub(crate) fn end_backup(&mut self) {
+        if self.nodes.len() > 1 {
+            end(self.nodes.split_off(1));
+        }
+    }
+
+    /// Takes a new second node.
+    pub(crate) fn add_backup(&mut self, node: Child) {
+        self.nodes.push(node);
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for node in &mut self.nodes {
-            if node.try_wait().is_ok_and(|e| e.is_none()) {
-                let pid = rustix::process::Pid::from_child(node);
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-            }
+        end(std::mem::take(&mut self.nodes));
+    }
+}
+
+fn end(mut nodes: Vec<Child>) {
+    for node in &mut nodes {
+        if node.try_wait().is_ok_and(|e| e.is_none()) {
+            let pid = rustix::process::Pid::from_child(node);
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
-        let deadline = now() + Duration::from_secs(5);
-        for node in &mut self.nodes {
-            while now() < deadline && node.try_wait().is_ok_and(|e| e.is_none()) {
-                breathe();
-            }
-            let _ = node.kill();
-            let _ = node.wait();
+    }
+    let deadline = now() + Duration::from_secs(5);
+    for node in &mut nodes {
+        while now() < deadline && node.try_wait().is_ok_and(|e| e.is_none()) {
+            breathe();
         }
+        let _ = node.kill();
+        let _ = node.wait();
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "waiting for a process to start or to end")]
-fn breathe() {
+pub(crate) fn breathe() {
     std::thread::sleep(Duration::from_millis(20));
 }
 

@@ -130,7 +130,7 @@ pub enum Effect {
     Stop {
         failed: bool,
     },
-    /// Worker 0 has output waiting: step it.
+    /// The worker that drives the cluster has output waiting: step it.
     Wake,
     /// Start-up is over: the node serves.
     Ready,

@@ -99,6 +99,11 @@ impl GateTable {
         self.ungated += sends as u64;
     }
 
+    /// When the oldest of what waits has waited long enough.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.waiting.front().map(|w| w.deadline)
+    }
+
     /// Sends that left after an acknowledgement, and without one, since the start.
     pub fn totals(&self) -> (u64, u64) {
         (self.opened, self.ungated)

@@ -1,9 +1,13 @@
 //! The node's place in its clusters: the cluster machine, and what its effects mean here.
 //!
-//! Any worker may append changes and ask for an activation; only worker 0 carries effects out,
-//! so the order in which the machine wrote to a connection is the order on the wire.
+//! Any worker may append changes and ask for an activation; only one worker, the driver, carries
+//! effects out, so the order in which the machine wrote to a connection is the order on the wire.
+//! It is worker 0 unless [`Membership::drive_from`] names another, which then has the streams;
+//! what walks over whole tables stays with worker 0.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -23,13 +27,15 @@ use crate::replication::{Incoming, Replicated};
 
 /// Rounds of effects that lead to effects; above it the rest waits for the next step.
 const ROUNDS_MAX: usize = 64;
+/// Questions that may wait for worker 0; as many as the machine remembers.
+const QUESTIONS_MAX: usize = 1024;
 
 /// What a flush did.
 #[derive(Debug, Default)]
 pub(crate) struct Flushed {
     /// The cluster and mark that a gate waits for; `None`: no peer will acknowledge.
     pub(crate) mark: Option<(u32, u64)>,
-    /// Worker 0 has something to write.
+    /// The driver has something to write.
     pub(crate) has_output: bool,
     /// Why changes could not be replicated (too large for a packet).
     pub(crate) lost: Vec<String>,
@@ -42,12 +48,18 @@ pub struct Membership {
     gate_mode: GateMode,
     inner: Mutex<Inner>,
     tags: OnceLock<Arc<TagTable>>,
+    driver: AtomicUsize,
+    /// Questions over whole tables that the driver leaves to worker 0.
+    questions: Mutex<VecDeque<ClusterEffect>>,
 }
 
 #[derive(Default)]
 struct Inner {
     machine: Option<Clusterer>,
     effects: Effects,
+    /// Something ran on the machine since the driver's last turn: there may be effects, or an
+    /// earlier deadline.
+    touched: bool,
     caps: Vec<Capability>,
     /// The cluster of the last change, and its mark.
     mark: (u32, u64),
@@ -65,7 +77,38 @@ impl Membership {
     pub(crate) fn new(slots: &[Slot]) -> Self {
         let identity = slots.iter().filter_map(|s| s.state.as_ref()?.identity()).next();
         let (node_id, gate_mode) = identity.unwrap_or((0, GateMode::Off));
-        Self { node_id, gate_mode, inner: Mutex::default(), tags: OnceLock::new() }
+        Self {
+            node_id,
+            gate_mode,
+            inner: Mutex::default(),
+            tags: OnceLock::new(),
+            driver: AtomicUsize::new(0),
+            questions: Mutex::default(),
+        }
+    }
+
+    /// Names the worker that carries effects out, and steps with what the streams bring. Before
+    /// the node starts.
+    pub fn drive_from(&self, worker: usize) {
+        self.driver.store(worker, Ordering::Release);
+    }
+
+    pub(crate) fn is_driver(&self, worker: usize) -> bool {
+        self.driver.load(Ordering::Acquire) == worker
+    }
+
+    /// Whether worker 0 has to be stepped to answer a question of the machine.
+    pub fn has_questions(&self) -> bool {
+        !self.questions.lock().is_empty()
+    }
+
+    /// Answers what the driver left. Worker 0 only.
+    pub(crate) fn answer_questions(&self, cx: &mut Cx<'_>) {
+        loop {
+            let Some(question) = self.questions.lock().pop_front() else { return };
+            self.answer(cx, question);
+            self.turn(cx);
+        }
     }
 
     /// This node's id; 0 without a cluster.
@@ -111,13 +154,15 @@ impl Membership {
             machine.set_nonce_key(key);
         }
         machine.start(cx.now, &mut inner.effects);
+        inner.touched = true;
         inner.machine = Some(machine);
     }
 
     /// Runs something on the machine; its effects are carried out by worker 0.
     pub fn with<R>(&self, run: impl FnOnce(&mut Clusterer, &mut Effects) -> R) -> Option<R> {
         let mut inner = self.inner.lock();
-        let Inner { machine, effects, .. } = &mut *inner;
+        let Inner { machine, effects, touched, .. } = &mut *inner;
+        *touched = true;
         machine.as_mut().map(|machine| run(machine, effects))
     }
 
@@ -131,9 +176,7 @@ impl Membership {
     ) -> Option<Result<ActivationId, ClusterError>> {
         let now = cx.now;
         let id = self.with(|machine, out| machine.activate_tag(now, tag, cluster, reason, out));
-        if cx.worker.id != 0 {
-            cx.out.push(Effect::Wake);
-        }
+        self.wake_driver(cx);
         id
     }
 
@@ -172,7 +215,7 @@ impl Membership {
     /// from overtaking each other.
     pub(crate) fn flush(&self, now: Now, outbox: &Outbox) -> Flushed {
         let mut inner = self.inner.lock();
-        let Inner { machine, effects, caps, mark } = &mut *inner;
+        let Inner { machine, effects, caps, mark, .. } = &mut *inner;
         let Some(machine) = machine else {
             outbox.drain(drop);
             return Flushed::default();
@@ -191,13 +234,25 @@ impl Membership {
         Flushed { mark: gate, has_output: !effects.is_empty(), lost }
     }
 
-    /// Lets time pass and carries out what the machine wants. Worker 0 only.
+    /// Lets the driver look at the machine, if another worker did something with it.
+    pub(crate) fn wake_driver(&self, cx: &mut Cx<'_>) {
+        if !self.is_driver(cx.worker.id) && std::mem::take(&mut self.inner.lock().touched) {
+            cx.out.push(Effect::Wake);
+        }
+    }
+
+    /// Lets time pass and carries out what the machine wants; on another worker than the driver
+    /// it only wakes that one.
     pub(crate) fn turn(&self, cx: &mut Cx<'_>) {
+        if !self.is_driver(cx.worker.id) {
+            return self.wake_driver(cx);
+        }
         for _ in 0..ROUNDS_MAX {
             let batch: Vec<ClusterEffect> = {
                 let mut inner = self.inner.lock();
-                let Inner { machine, effects, .. } = &mut *inner;
+                let Inner { machine, effects, touched, .. } = &mut *inner;
                 let Some(machine) = machine else { return };
+                *touched = false;
                 if machine.next_deadline().is_some_and(|at| at <= cx.now.mono_ns) {
                     machine.handle_timeout(cx.now, effects);
                 }
@@ -253,14 +308,28 @@ impl Membership {
             ClusterEffect::DeliverSync { source, cap, form, version, records, .. } => {
                 self.on_records(cx, cap, |cx, r| r.merge(cx, source, form, version, records));
             }
-            other => self.answer_or_tell(cx, other),
+            question @ (ClusterEffect::SnapshotWanted { .. }
+            | ClusterEffect::DigestsWanted { .. }
+            | ClusterEffect::ReplayWanted { .. }) => {
+                if cx.worker.id == 0 {
+                    self.answer(cx, question);
+                } else {
+                    let mut questions = self.questions.lock();
+                    if questions.len() >= QUESTIONS_MAX {
+                        // The machine asks again.
+                        questions.pop_front();
+                    }
+                    questions.push_back(question);
+                }
+            }
+            news => self.tell(cx, &news),
         }
     }
 
-    /// Questions to the owner of a capability, and news for every module.
-    fn answer_or_tell(&self, cx: &mut Cx<'_>, effect: ClusterEffect) {
+    /// Questions to the owner of a capability.
+    fn answer(&self, cx: &mut Cx<'_>, question: ClusterEffect) {
         let now = cx.now;
-        match effect {
+        match question {
             ClusterEffect::SnapshotWanted { request, cap, form, buckets, .. } => {
                 let snapshot = self
                     .on_records(cx, cap, |cx, r| r.snapshot(cx, form, buckets.as_deref()))
@@ -285,7 +354,7 @@ impl Membership {
                     machine.flush(out);
                 });
             }
-            news => self.tell(cx, &news),
+            _ => {}
         }
     }
 

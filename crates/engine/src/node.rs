@@ -281,7 +281,7 @@ pub(crate) enum Job {
 
 /// What one worker owns.
 pub struct WorkerState {
-    /// 0 is the worker that also drives the cluster, management and timer routes.
+    /// 0 is the worker that also has management, databases and timer routes.
     pub id: usize,
     pub chance: Chance,
     pub(crate) wheel: Wheel<(u16, Timer)>,
@@ -294,6 +294,8 @@ pub struct WorkerState {
     /// The run key taken by a function of the run at hand that suspends.
     pub(crate) suspending: Option<u64>,
     pub(crate) jobs_dropped: u64,
+    /// A timer for overdue gates runs.
+    pub(crate) watches_gates: bool,
     /// Depth of routes that functions started inside themselves.
     pub(crate) nested: u32,
     /// Messages received so far.
@@ -312,6 +314,7 @@ impl WorkerState {
             async_timeout_s: None,
             suspending: None,
             jobs_dropped: 0,
+            watches_gates: false,
             nested: 0,
             messages: 0,
         }

@@ -11,7 +11,7 @@ use tandem_sip::{Invalid, Message, Method, ParseError};
 use crate::context::{Ctx, Source};
 use crate::core::stat;
 use crate::effect::{Effect, Input, Out};
-use crate::gate::{GATE_NS, GateMode};
+use crate::gate::{GATE_NS, GateMode, GateTable};
 use crate::log::Level;
 use crate::mi;
 use crate::module::{Cx, RouteEnd, Timer, split_slot};
@@ -22,7 +22,7 @@ use crate::transport;
 
 /// Timers of the engine itself, which uses the slot of `core`.
 pub(crate) mod timer {
-    /// Gates of this worker's last batch are overdue.
+    /// The oldest gate may be overdue.
     pub(crate) const GATES: u32 = 0;
     /// A timer route; the id is its route.
     pub(crate) const ROUTE: u32 = 1;
@@ -117,12 +117,17 @@ impl Worker {
         self.fire(now, out);
         self.run_jobs(now, out);
         self.flush(now, out);
+        let node = Arc::clone(&self.node);
         if self.state.id == 0 {
-            let node = Arc::clone(&self.node);
+            node.membership.answer_questions(&mut self.cx(now, out));
+        }
+        if node.membership.is_driver(self.state.id) {
             node.membership.turn(&mut self.cx(now, out));
             self.run_jobs(now, out);
             self.flush(now, out);
             node.membership.turn(&mut self.cx(now, out));
+        } else {
+            node.membership.wake_driver(&mut self.cx(now, out));
         }
         if self.state.jobs_dropped > 0 {
             let n = std::mem::take(&mut self.state.jobs_dropped);
@@ -132,7 +137,9 @@ impl Worker {
 
     /// When [`Worker::finish`] wants to be called again at the latest.
     pub fn next_deadline(&self) -> Option<Mono> {
-        let cluster = (self.state.id == 0).then(|| self.node.membership.next_deadline()).flatten();
+        let membership = &self.node.membership;
+        let driver = membership.is_driver(self.state.id);
+        let cluster = driver.then(|| membership.next_deadline()).flatten();
         self.state.wheel.next_deadline().into_iter().chain(cluster).min()
     }
 
@@ -207,14 +214,30 @@ impl Worker {
 
     fn own_timer(&mut self, now: Now, timer: Timer, out: &mut Out) {
         if timer.kind == timer::GATES {
-            for gate in self.node.gates.lock().values_mut() {
+            let node = Arc::clone(&self.node);
+            let mut gates = node.gates.lock();
+            for gate in gates.values_mut() {
                 gate.expire(now, |send| out.send(send));
+            }
+            let next = gates.values().filter_map(GateTable::next_deadline).min();
+            drop(gates);
+            self.state.watches_gates = false;
+            if let Some(at) = next {
+                self.watch_gates(at);
             }
         } else if timer.kind == timer::ROUTE {
             run::timer_route(&mut self.cx(now, out), timer);
         } else if timer.kind == timer::ASYNC {
             let run = timer.id;
             self.state.add_job(Job::Resume { run, code: run::ASYNC_TIMED_OUT });
+        }
+    }
+
+    /// Comes back to the gates a moment after `at`; one timer serves every batch until then.
+    fn watch_gates(&mut self, at: Mono) {
+        if !std::mem::replace(&mut self.state.watches_gates, true) {
+            let timer = Timer { kind: timer::GATES, id: 0 };
+            self.state.set_timer(at.saturating_add(MS), CORE, timer);
         }
     }
 
@@ -236,7 +259,7 @@ impl Worker {
             return;
         }
         let flushed = self.node.membership.flush(now, &self.node.outbox);
-        if flushed.has_output && self.state.id != 0 {
+        if flushed.has_output && !self.node.membership.is_driver(self.state.id) {
             out.push(Effect::Wake);
         }
         for error in flushed.lost {
@@ -251,8 +274,8 @@ impl Worker {
                 for send in gates.entry(cluster).or_default().wait(now, mark, gated) {
                     out.send(send);
                 }
-                let timer = Timer { kind: timer::GATES, id: 0 };
-                self.state.set_timer(now.mono_ns + GATE_NS + MS, CORE, timer);
+                drop(gates);
+                self.watch_gates(now.mono_ns + GATE_NS);
             }
             None => {
                 if self.node.gate_mode == GateMode::Acked {

@@ -1,25 +1,21 @@
 //! BIN streams: TCP connections between nodes, as commands in and events out.
 //!
-//! Packets are not understood here; chunks of bytes go through in order, per connection. A
-//! connection has one writer queue with a limit in bytes, and is closed when it is exceeded. When
-//! the consumer of events is slow, reading stops, so the peer feels it.
+//! Packets are not understood here; chunks of bytes go through in order, per connection. The
+//! streams belong to the thread that waits for them in a [`Poller`] beside its other sockets, so
+//! a change costs no hand-over: what a batch has queued on a connection leaves with one write.
+//! A connection has one writer queue with a limit in bytes, and is closed when it is exceeded.
+//! When the owner does not read, the peer feels it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::bin_conn::{Queue, run};
-use crate::poll::Waker;
+use crate::bin_conn::{Conn, Ended};
+use crate::poll::{Interest, Poller, Ready};
 use crate::udp::set_freebind;
 
 /// The name of a connection. The caller chooses it for the connections it asks for, below
@@ -38,23 +34,20 @@ pub struct BinOptions {
     /// A connection whose unsent bytes exceed this is closed.
     pub write_queue_bytes_max: usize,
     /// How long a connect may take.
-    pub connect_timeout: Duration,
+    pub connect_timeout_ns: u64,
     /// How long a connection that is being closed may still send what is queued.
-    pub linger: Duration,
+    pub linger_ns: u64,
     /// Connections beyond this many are refused, in both directions.
     pub connections_max: usize,
-    /// Woken after each event, for a consumer that sleeps in a [`crate::Poller`].
-    pub waker: Option<Waker>,
 }
 
 impl Default for BinOptions {
     fn default() -> Self {
         Self {
             write_queue_bytes_max: 64 << 20,
-            connect_timeout: Duration::from_millis(100),
-            linger: Duration::from_secs(1),
+            connect_timeout_ns: 100_000_000,
+            linger_ns: 1_000_000_000,
             connections_max: 4096,
-            waker: None,
         }
     }
 }
@@ -64,8 +57,8 @@ impl Default for BinOptions {
 pub enum Command {
     /// Connects from an own address, ephemeral port. Bytes written meanwhile are queued.
     Connect { conn: ConnId, peer: SocketAddr, local_ip: Option<IpAddr> },
-    /// Queues bytes. For a connection that is gone it does nothing: its end was or will be an
-    /// event.
+    /// Queues bytes, which leave with [`BinStreams::flush`]. For a connection that is gone it does
+    /// nothing: its end was or will be an event.
     Write { conn: ConnId, bytes: Bytes },
     /// Closes after sending what is queued.
     Close { conn: ConnId },
@@ -100,59 +93,50 @@ pub enum BinEvent {
     },
 }
 
-/// Commands go in here, from any thread, without waiting. When the last clone is dropped all
-/// listeners and connections end.
-#[derive(Clone, Debug)]
-pub struct BinHandle(Arc<Inner>);
+/// Marks the tokens of connections in the poller; `u64::MAX` is its own.
+const CONN_TOKEN: u64 = 1 << 62;
+/// Marks the tokens of listeners.
+const LISTENER_TOKEN: u64 = 1 << 61;
+/// Bytes read at once, and the largest `Data` event.
+const READ_BYTES: usize = 64 << 10;
+/// Streams taken from a listener in one go.
+const ACCEPTS_IN_A_ROW: usize = 64;
 
+/// Every BIN stream of a node. Times are monotonic nanoseconds of the caller's clock.
 #[derive(Debug)]
-struct Inner {
-    runtime: Handle,
-    shared: Arc<Shared>,
-    listeners: Mutex<Vec<AbortHandle>>,
+pub struct BinStreams {
+    options: BinOptions,
+    listeners: Vec<Socket>,
+    conns: BTreeMap<ConnId, Conn>,
+    /// What is read goes through here.
+    scratch: Box<[u8]>,
+    /// Connections with something queued since the last flush.
+    unflushed: Vec<ConnId>,
+    next_accepted: u64,
+    /// When the oldest connect or close has to be over; late rather than never.
+    deadline: Option<u64>,
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        for listener in lock(&self.listeners).drain(..) {
-            listener.abort();
-        }
-        for entry in lock(&self.shared.connections).values() {
-            entry.queue.close(None);
+impl BinStreams {
+    pub fn new(options: BinOptions) -> Self {
+        Self {
+            options,
+            listeners: Vec::new(),
+            conns: BTreeMap::new(),
+            scratch: vec![0; READ_BYTES].into(),
+            unflushed: Vec::new(),
+            next_accepted: ConnId::ACCEPTED,
+            deadline: None,
         }
     }
-}
 
-/// What the tasks share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) options: BinOptions,
-    events: mpsc::Sender<BinEvent>,
-    connections: Mutex<HashMap<ConnId, Entry>>,
-    next_accepted: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Entry {
-    queue: Arc<Queue>,
-    local_ip: Option<IpAddr>,
-}
-
-impl BinHandle {
-    /// Runs on this tokio runtime. `events` bounds what the consumer has not taken yet; a `Data`
-    /// event holds at most 64 KiB.
-    pub fn new(runtime: Handle, options: BinOptions, events: mpsc::Sender<BinEvent>) -> Self {
-        let shared = Arc::new(Shared {
-            options,
-            events,
-            connections: Mutex::new(HashMap::new()),
-            next_accepted: AtomicU64::new(ConnId::ACCEPTED),
-        });
-        Self(Arc::new(Inner { runtime, shared, listeners: Mutex::new(Vec::new()) }))
+    /// Whether a token of the poller belongs to these streams.
+    pub fn owns(token: u64) -> bool {
+        token & (CONN_TOKEN | LISTENER_TOKEN) != 0
     }
 
     /// Listens on an address, which need not be on this host (yet). Returns the bound address.
-    pub fn listen(&self, addr: SocketAddr) -> io::Result<SocketAddr> {
+    pub fn listen(&mut self, poller: &Poller, addr: SocketAddr) -> io::Result<SocketAddr> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_reuse_address(true)?;
@@ -162,143 +146,203 @@ impl BinHandle {
         set_freebind(&socket, addr)?;
         socket.bind(&addr.into())?;
         socket.listen(128)?;
-        let _inside = self.0.runtime.enter();
-        let listener = TcpListener::from_std(socket.into())?;
-        let bound = listener.local_addr()?;
-        let task = self.0.runtime.spawn(accept(listener, self.0.shared.clone()));
-        lock(&self.0.listeners).push(task.abort_handle());
+        let bound = socket.local_addr()?.as_socket().unwrap_or(addr);
+        let token = LISTENER_TOKEN | self.listeners.len() as u64;
+        poller.add(&socket, token, Interest::Read)?;
+        self.listeners.push(socket);
         Ok(bound)
     }
 
     /// Carries out a command. Never waits and never fails: what goes wrong comes as an event.
-    pub fn command(&self, command: Command) {
+    pub fn command(
+        &mut self,
+        poller: &Poller,
+        now_ns: u64,
+        command: Command,
+        events: &mut Vec<BinEvent>,
+    ) {
         match command {
-            Command::Connect { conn, peer, local_ip } => self.connect(conn, peer, local_ip),
-            Command::Write { conn, bytes } => {
-                if let Some(queue) = self.0.shared.queue(conn) {
-                    queue.push(bytes, self.0.shared.options.write_queue_bytes_max);
+            Command::Connect { conn, peer, local_ip } => {
+                if let Err(error) = self.connect(poller, now_ns, conn, peer, local_ip) {
+                    events.push(BinEvent::ConnectFailed { conn, error });
                 }
             }
-            Command::Close { conn } => {
-                if let Some(queue) = self.0.shared.queue(conn) {
-                    queue.finish();
+            Command::Write { conn: id, bytes } => {
+                let max = self.options.write_queue_bytes_max;
+                let Some(conn) = self.conns.get_mut(&id) else { return };
+                match conn.push(bytes, max) {
+                    Ok(true) => self.unflushed.push(id),
+                    Ok(false) => {}
+                    Err(error) => self.end(id, Some(error), events),
+                }
+            }
+            Command::Close { conn: id } => {
+                let until = now_ns.saturating_add(self.options.linger_ns);
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    conn.finish(until);
+                    self.wake_by(until);
+                    self.unflushed.push(id);
                 }
             }
             Command::CloseLocal { ip } => {
-                let connections = lock(&self.0.shared.connections);
-                for entry in connections.values().filter(|entry| entry.local_ip == Some(ip)) {
-                    entry.queue.close(Some(io::Error::new(
-                        io::ErrorKind::AddrNotAvailable,
-                        "the local address has left this host",
-                    )));
+                let of_ip = self.conns.iter().filter(|(_, conn)| conn.local_ip == Some(ip));
+                let ids: Vec<ConnId> = of_ip.map(|(id, _)| *id).collect();
+                for id in ids {
+                    let text = "the local address has left this host";
+                    let error = io::Error::new(io::ErrorKind::AddrNotAvailable, text);
+                    self.end(id, Some(error), events);
                 }
             }
         }
+    }
+
+    /// Takes what a descriptor of these streams has become ready for.
+    pub fn ready(&mut self, poller: &Poller, ready: Ready, events: &mut Vec<BinEvent>) {
+        if ready.token & LISTENER_TOKEN != 0 {
+            return self.accept(poller, (ready.token & !LISTENER_TOKEN) as usize, events);
+        }
+        let id = ConnId(ready.token & !CONN_TOKEN);
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if ready.writable && conn.is_connecting() {
+            match conn.connected() {
+                Ok(()) => events.push(BinEvent::Connected { conn: id }),
+                Err(error) => {
+                    self.conns.remove(&id);
+                    return events.push(BinEvent::ConnectFailed { conn: id, error });
+                }
+            }
+        }
+        if ready.readable {
+            let data = |bytes| events.push(BinEvent::Data { conn: id, bytes });
+            let ended = conn.read(&mut self.scratch, data);
+            if let Some(Ended(error)) = ended {
+                return self.end(id, error, events);
+            }
+        }
+        if ready.writable {
+            self.send(poller, id, events);
+        }
+    }
+
+    /// Sends what is queued, as far as the peers take it.
+    pub fn flush(&mut self, poller: &Poller, events: &mut Vec<BinEvent>) {
+        let mut ids = std::mem::take(&mut self.unflushed);
+        for id in ids.drain(..) {
+            self.send(poller, id, events);
+        }
+        self.unflushed = ids;
+    }
+
+    /// Ends connects and closes that took too long.
+    pub fn expire(&mut self, now_ns: u64, events: &mut Vec<BinEvent>) {
+        if self.deadline.is_none_or(|at| at > now_ns) {
+            return;
+        }
+        let over = |c: &Conn| c.until_ns.is_some_and(|at| at <= now_ns);
+        let late = self.conns.iter().filter(|(_, conn)| over(conn));
+        let late: Vec<(ConnId, bool)> = late.map(|(id, c)| (*id, c.is_connecting())).collect();
+        for (conn, connecting) in late {
+            if connecting {
+                self.conns.remove(&conn);
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the connect took too long");
+                events.push(BinEvent::ConnectFailed { conn, error });
+            } else {
+                self.end(conn, None, events);
+            }
+        }
+        self.deadline = self.conns.values().filter_map(|conn| conn.until_ns).min();
+    }
+
+    /// When [`BinStreams::expire`] has something to do at the latest.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.deadline
     }
 
     /// Bytes that wait to be sent on a connection; 0 for one that is gone.
     pub fn queued_bytes(&self, conn: ConnId) -> usize {
-        self.0.shared.queue(conn).map_or(0, |queue| queue.bytes())
+        self.conns.get(&conn).map_or(0, Conn::queued_bytes)
     }
 
-    fn connect(&self, conn: ConnId, peer: SocketAddr, local_ip: Option<IpAddr>) {
-        let shared = self.0.shared.clone();
-        let queue = shared.register(conn, local_ip);
-        self.0.runtime.spawn(async move {
-            let stream = match &queue {
-                Ok(_) => open(peer, local_ip, shared.options.connect_timeout).await,
-                Err(reason) => Err(io::Error::other(*reason)),
+    fn wake_by(&mut self, at_ns: u64) {
+        self.deadline = Some(self.deadline.map_or(at_ns, |at| at.min(at_ns)));
+    }
+
+    fn connect(
+        &mut self,
+        poller: &Poller,
+        now_ns: u64,
+        id: ConnId,
+        peer: SocketAddr,
+        local_ip: Option<IpAddr>,
+    ) -> io::Result<()> {
+        if self.conns.len() >= self.options.connections_max {
+            return Err(io::Error::other("too many connections"));
+        }
+        if self.conns.contains_key(&id) {
+            return Err(io::Error::other("this connection number is in use"));
+        }
+        let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        if let Some(ip) = local_ip {
+            socket.bind(&SockAddr::from(SocketAddr::new(ip, 0)))?;
+        }
+        match socket.connect(&peer.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            Err(error) => return Err(error),
+        }
+        poller.add(&socket, CONN_TOKEN | id.0, Interest::Both)?;
+        let until = now_ns.saturating_add(self.options.connect_timeout_ns);
+        self.conns.insert(id, Conn::connecting(OwnedFd::from(socket).into(), local_ip, until));
+        self.wake_by(until);
+        Ok(())
+    }
+
+    fn accept(&mut self, poller: &Poller, listener: usize, events: &mut Vec<BinEvent>) {
+        for _ in 0..ACCEPTS_IN_A_ROW {
+            // Nobody left, out of descriptors, or a peer that gave up: none ends the listener.
+            let Some(Ok((socket, peer))) = self.listeners.get(listener).map(Socket::accept) else {
+                return;
             };
-            match (stream, queue) {
-                (Ok(stream), Ok(queue)) => {
-                    shared.tell(BinEvent::Connected { conn }).await;
-                    serve(conn, stream, queue, shared).await;
-                }
-                (Ok(_), Err(_)) => {}
-                (Err(error), queue) => {
-                    if queue.is_ok() {
-                        shared.forget(conn);
-                    }
-                    shared.tell(BinEvent::ConnectFailed { conn, error }).await;
-                }
+            let local = socket.local_addr().ok().and_then(|a| a.as_socket());
+            let (Some(peer), Some(local)) = (peer.as_socket(), local) else { continue };
+            if self.conns.len() >= self.options.connections_max {
+                continue;
             }
+            let id = ConnId(self.next_accepted);
+            let prepared = socket
+                .set_nonblocking(true)
+                .and_then(|()| socket.set_tcp_nodelay(true))
+                .and_then(|()| poller.add(&socket, CONN_TOKEN | id.0, Interest::Read));
+            if prepared.is_err() {
+                continue;
+            }
+            self.next_accepted += 1;
+            self.conns.insert(id, Conn::open(OwnedFd::from(socket).into(), Some(local.ip())));
+            events.push(BinEvent::Accepted { conn: id, peer, local });
+        }
+    }
+
+    /// Sends what is queued on a connection; what the kernel does not take waits for room.
+    fn send(&mut self, poller: &Poller, id: ConnId, events: &mut Vec<BinEvent>) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let ended = conn.send().or_else(|| {
+            let wants = conn.wants_room()?;
+            let interest = if wants { Interest::Both } else { Interest::Read };
+            poller.modify(conn.stream(), CONN_TOKEN | id.0, interest).err().map(|e| Ended(Some(e)))
+        });
+        if let Some(Ended(error)) = ended {
+            self.end(id, error, events);
+        }
+    }
+
+    fn end(&mut self, id: ConnId, error: Option<io::Error>, events: &mut Vec<BinEvent>) {
+        let Some(conn) = self.conns.remove(&id) else { return };
+        events.push(if conn.is_connecting() {
+            let error = error.unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into());
+            BinEvent::ConnectFailed { conn: id, error }
+        } else {
+            BinEvent::Closed { conn: id, error }
         });
     }
 }
-
-impl Shared {
-    /// Hands an event to the consumer, waiting for room. A consumer that is gone is no fault.
-    pub(crate) async fn tell(&self, event: BinEvent) {
-        if self.events.send(event).await.is_ok()
-            && let Some(waker) = &self.options.waker
-        {
-            waker.wake();
-        }
-    }
-
-    fn register(&self, conn: ConnId, local_ip: Option<IpAddr>) -> Result<Arc<Queue>, &'static str> {
-        let mut connections = lock(&self.connections);
-        if connections.len() >= self.options.connections_max {
-            return Err("too many connections");
-        }
-        if connections.contains_key(&conn) {
-            return Err("this connection number is in use");
-        }
-        let queue = Arc::new(Queue::default());
-        connections.insert(conn, Entry { queue: queue.clone(), local_ip });
-        Ok(queue)
-    }
-
-    fn queue(&self, conn: ConnId) -> Option<Arc<Queue>> {
-        lock(&self.connections).get(&conn).map(|entry| entry.queue.clone())
-    }
-
-    fn forget(&self, conn: ConnId) {
-        lock(&self.connections).remove(&conn);
-    }
-}
-
-/// Moves bytes until the connection ends, then says so.
-async fn serve(conn: ConnId, stream: TcpStream, queue: Arc<Queue>, shared: Arc<Shared>) {
-    let error = run(conn, stream, &queue, &shared).await.err();
-    shared.forget(conn);
-    shared.tell(BinEvent::Closed { conn, error }).await;
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    loop {
-        let Ok((stream, peer)) = listener.accept().await else {
-            // Out of descriptors, or a peer that gave up: neither ends the listener.
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let Ok(local) = stream.local_addr() else { continue };
-        let conn = ConnId(shared.next_accepted.fetch_add(1, Ordering::Relaxed));
-        let Ok(queue) = shared.register(conn, Some(local.ip())) else { continue };
-        let shared = shared.clone();
-        tokio::spawn(async move {
-            shared.tell(BinEvent::Accepted { conn, peer, local }).await;
-            serve(conn, stream, queue, shared).await;
-        });
-    }
-}
-
-async fn open(
-    peer: SocketAddr,
-    local_ip: Option<IpAddr>,
-    timeout: Duration,
-) -> io::Result<TcpStream> {
-    let socket = if peer.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(ip) = local_ip {
-        socket.bind(SocketAddr::new(ip, 0))?;
-    }
-    let late = |_| io::Error::new(io::ErrorKind::TimedOut, "the connect took too long");
-    tokio::time::timeout(timeout, socket.connect(peer)).await.map_err(late)?
-}
-
-/// No lock of this crate is held over code that can panic, so poison means nothing.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

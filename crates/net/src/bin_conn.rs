@@ -1,160 +1,158 @@
-//! One BIN connection: its write queue, and the loops that read and write.
+//! One BIN connection: its state, its write queue, and what reads and writes.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::sync::Mutex;
-use std::time::Duration;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{IpAddr, TcpStream};
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::Notify;
+use bytes::{Buf, Bytes};
 
-use crate::bin::{BinEvent, ConnId, Shared, lock};
+/// The connection is over; with the error, if it was not in order.
+#[derive(Debug)]
+pub(crate) struct Ended(pub(crate) Option<io::Error>);
 
-/// What waits to be sent on one connection. Filled from any thread, drained by its task.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    state: Mutex<QueueState>,
-    /// There is something to send, or the queue is finished.
-    filled: Notify,
-    /// The queue is finished.
-    finishing: Notify,
-    /// The connection ends now.
-    closed: Notify,
-}
-
-#[derive(Debug, Default)]
-struct QueueState {
+#[derive(Debug)]
+pub(crate) struct Conn {
+    stream: TcpStream,
+    pub(crate) local_ip: Option<IpAddr>,
+    connecting: bool,
+    /// It ends when the queue is empty.
+    finishing: bool,
     chunks: VecDeque<Bytes>,
-    /// Unsent, those in the hands of the writer included.
+    /// Unsent.
     bytes: usize,
-    finished: bool,
-    closed: bool,
-    error: Option<io::Error>,
+    /// The poller tells when there is room to write.
+    awaits_room: bool,
+    /// When the connect or the close has to be over.
+    pub(crate) until_ns: Option<u64>,
 }
 
-impl Queue {
-    /// Queues bytes, or closes the connection when more than `bytes_max` would wait.
-    pub(crate) fn push(&self, bytes: Bytes, bytes_max: usize) {
-        let mut state = lock(&self.state);
-        if state.finished || state.closed || bytes.is_empty() {
-            return;
-        }
-        if state.bytes.saturating_add(bytes.len()) > bytes_max {
-            drop(state);
-            self.close(Some(io::Error::other("the write queue is over its limit")));
-            return;
-        }
-        state.bytes += bytes.len();
-        state.chunks.push_back(bytes);
-        drop(state);
-        self.filled.notify_one();
+impl Conn {
+    pub(crate) fn connecting(stream: TcpStream, local_ip: Option<IpAddr>, until_ns: u64) -> Self {
+        let conn = Self::open(stream, local_ip);
+        Self { connecting: true, awaits_room: true, until_ns: Some(until_ns), ..conn }
     }
 
-    /// Ends the connection when all is sent.
-    pub(crate) fn finish(&self) {
-        lock(&self.state).finished = true;
-        self.filled.notify_one();
-        self.finishing.notify_one();
-    }
-
-    /// Ends the connection now.
-    pub(crate) fn close(&self, error: Option<io::Error>) {
-        let mut state = lock(&self.state);
-        if state.closed {
-            return;
-        }
-        state.closed = true;
-        state.error = error;
-        state.chunks.clear();
-        state.bytes = 0;
-        drop(state);
-        self.closed.notify_one();
-    }
-
-    pub(crate) fn bytes(&self) -> usize {
-        lock(&self.state).bytes
-    }
-
-    /// Waits for [`Queue::close`].
-    async fn until_closed(&self) -> io::Result<()> {
-        self.closed.notified().await;
-        match lock(&self.state).error.take() {
-            Some(error) => Err(error),
-            None => Ok(()),
+    pub(crate) fn open(stream: TcpStream, local_ip: Option<IpAddr>) -> Self {
+        Self {
+            stream,
+            local_ip,
+            connecting: false,
+            finishing: false,
+            chunks: VecDeque::new(),
+            bytes: 0,
+            awaits_room: false,
+            until_ns: None,
         }
     }
 
-    /// Waits for [`Queue::finish`] and then for as long as the rest may take.
-    async fn until_lingered(&self, linger: Duration) -> io::Result<()> {
-        self.finishing.notified().await;
-        tokio::time::sleep(linger).await;
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.connecting
+    }
+
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The connect is over, well or badly.
+    pub(crate) fn connected(&mut self) -> io::Result<()> {
+        if let Some(error) = self.stream.take_error()? {
+            return Err(error);
+        }
+        self.stream.set_nodelay(true)?;
+        self.connecting = false;
+        if !self.finishing {
+            self.until_ns = None;
+        }
         Ok(())
     }
-}
 
-/// Moves bytes in both directions until one side ends. The two loops are polled side by side, so
-/// a consumer that does not take what is read never stops what is written.
-pub(crate) async fn run(
-    conn: ConnId,
-    stream: TcpStream,
-    queue: &Queue,
-    shared: &Shared,
-) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let (reader, writer) = stream.into_split();
-    tokio::select! {
-        ended = read(conn, reader, shared) => ended,
-        ended = write(writer, queue) => ended,
-        ended = queue.until_closed() => ended,
-        ended = queue.until_lingered(shared.options.linger) => ended,
-    }
-}
-
-async fn read(conn: ConnId, mut reader: OwnedReadHalf, shared: &Shared) -> io::Result<()> {
-    let mut buffer = BytesMut::new();
-    loop {
-        // What a small packet leaves of the buffer serves the next ones.
-        if buffer.capacity() < READ_BYTES_MIN {
-            buffer = BytesMut::with_capacity(READ_BYTES);
+    /// Queues bytes; true when the connection has to be flushed, an error when more than
+    /// `bytes_max` would wait.
+    pub(crate) fn push(&mut self, bytes: Bytes, bytes_max: usize) -> io::Result<bool> {
+        if self.finishing || bytes.is_empty() {
+            return Ok(false);
         }
-        if reader.read_buf(&mut buffer).await? == 0 {
-            return Ok(());
+        if self.bytes.saturating_add(bytes.len()) > bytes_max {
+            return Err(io::Error::other("the write queue is over its limit"));
         }
-        let bytes = buffer.split().freeze();
-        shared.tell(BinEvent::Data { conn, bytes }).await;
+        let first = self.chunks.is_empty();
+        self.bytes += bytes.len();
+        self.chunks.push_back(bytes);
+        Ok(first && !self.awaits_room)
     }
-}
 
-async fn write(mut writer: OwnedWriteHalf, queue: &Queue) -> io::Result<()> {
-    let mut chunks: VecDeque<Bytes> = VecDeque::new();
-    loop {
-        {
-            let mut state = lock(&queue.state);
-            std::mem::swap(&mut chunks, &mut state.chunks);
-            if chunks.is_empty() && state.finished {
-                break;
+    /// Ends the connection when all is sent, at the latest then.
+    pub(crate) fn finish(&mut self, until_ns: u64) {
+        if !self.finishing {
+            self.finishing = true;
+            self.until_ns = Some(self.until_ns.map_or(until_ns, |at| at.min(until_ns)));
+        }
+    }
+
+    /// Reads what is there, at most [`READS_IN_A_ROW`] times the length of `scratch`.
+    pub(crate) fn read(
+        &mut self,
+        scratch: &mut [u8],
+        mut take: impl FnMut(Bytes),
+    ) -> Option<Ended> {
+        for _ in 0..READS_IN_A_ROW {
+            match self.stream.read(scratch) {
+                Ok(0) => return Some(Ended(None)),
+                Ok(n) => {
+                    take(Bytes::copy_from_slice(scratch.get(..n).unwrap_or(&[])));
+                    // A read that was not full has emptied the socket.
+                    if n < scratch.len() {
+                        return None;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Some(Ended(Some(error))),
             }
         }
-        if chunks.is_empty() {
-            queue.filled.notified().await;
-        }
-        while !chunks.is_empty() {
-            let slices: Vec<IoSlice<'_>> =
-                chunks.iter().take(SLICES_MAX).map(|chunk| IoSlice::new(chunk)).collect();
-            let sent = writer.write_vectored(&slices).await?;
-            if sent == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            take(&mut chunks, sent);
-            let mut state = lock(&queue.state);
-            state.bytes = state.bytes.saturating_sub(sent);
-        }
+        None
     }
-    writer.shutdown().await?;
-    Ok(())
+
+    /// Sends what is queued, as far as the kernel takes it.
+    pub(crate) fn send(&mut self) -> Option<Ended> {
+        if self.connecting {
+            return None;
+        }
+        while !self.chunks.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+                *slice = IoSlice::new(chunk);
+            }
+            let count = self.chunks.len().min(SLICES_MAX);
+            match self.stream.write_vectored(slices.get(..count).unwrap_or(&[])) {
+                Ok(0) => return Some(Ended(Some(io::ErrorKind::WriteZero.into()))),
+                Ok(sent) => {
+                    take(&mut self.chunks, sent);
+                    self.bytes = self.bytes.saturating_sub(sent);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Some(Ended(Some(error))),
+            }
+        }
+        if self.finishing {
+            return Some(Ended(self.stream.shutdown(std::net::Shutdown::Write).err()));
+        }
+        None
+    }
+
+    /// Whether the poller has to be told that its interest changed, and to what.
+    pub(crate) fn wants_room(&mut self) -> Option<bool> {
+        let wants = self.connecting || !self.chunks.is_empty();
+        (wants != self.awaits_room).then(|| {
+            self.awaits_room = wants;
+            wants
+        })
+    }
 }
 
 /// Removes the first `sent` bytes.
@@ -169,8 +167,8 @@ fn take(chunks: &mut VecDeque<Bytes>, mut sent: usize) {
     }
 }
 
-const READ_BYTES: usize = 64 * 1024;
-const READ_BYTES_MIN: usize = 4 * 1024;
+/// Full reads of one connection before the others get their turn.
+const READS_IN_A_ROW: usize = 4;
 /// Chunks that one system call gathers.
 const SLICES_MAX: usize = 64;
 

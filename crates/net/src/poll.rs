@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::sys;
 
@@ -97,6 +98,12 @@ impl Poller {
                 Ok(woken)
             }
         }
+    }
+
+    /// Lets events gather: returns after `pause_ns`, whatever becomes ready.
+    #[expect(clippy::disallowed_methods, reason = "a worker may let messages gather")]
+    pub fn pause(&self, pause_ns: u64) {
+        std::thread::sleep(Duration::from_nanos(pause_ns));
     }
 
     fn control(

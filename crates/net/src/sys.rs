@@ -3,13 +3,13 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::mem;
+use std::mem::{self, MaybeUninit};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 /// Datagrams per system call.
-pub(crate) const BATCH_MAX: usize = 32;
+pub(crate) const BATCH_MAX: usize = 64;
 /// Bytes of each receive slot: no UDP payload is longer.
 pub(crate) const SLOT_BYTES: usize = 65_536;
 
@@ -24,55 +24,91 @@ struct Control([u8; CONTROL_BYTES]);
 /// What the kernel says of one received datagram.
 #[derive(Clone, Copy)]
 pub(crate) struct Received {
-    pub(crate) len: usize,
     pub(crate) source: Option<SocketAddr>,
     pub(crate) local_ip: Option<IpAddr>,
 }
 
-/// Receives up to [`BATCH_MAX`] datagrams without waiting, the i-th into the i-th slot of
-/// `scratch`; fewer when `scratch` has fewer whole slots.
-pub(crate) fn recvmmsg(
-    fd: BorrowedFd<'_>,
-    scratch: &mut [u8],
-    received: &mut [Received; BATCH_MAX],
-) -> io::Result<usize> {
-    let mut names = [empty_name(); BATCH_MAX];
-    let mut controls = [Control([0; CONTROL_BYTES]); BATCH_MAX];
-    let mut iovecs = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH_MAX];
-    let mut headers = [empty_header(); BATCH_MAX];
-    let mut slots = 0;
-    for (i, slot) in scratch.chunks_exact_mut(SLOT_BYTES).take(BATCH_MAX).enumerate() {
-        iovecs[i] = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
-        let header = &mut headers[i].msg_hdr;
-        header.msg_name = ptr::from_mut(&mut names[i]).cast();
-        header.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-        header.msg_iov = ptr::from_mut(&mut iovecs[i]);
-        header.msg_iovlen = 1;
-        header.msg_control = controls[i].0.as_mut_ptr().cast();
-        header.msg_controllen = CONTROL_BYTES as _;
-        slots += 1;
-    }
-    // SAFETY: each of the first `slots` headers points to a name, an iovec and a control buffer
-    // that live in this frame, with their true lengths; each iovec points to a slot of `scratch`
-    // of its own. The kernel writes inside these lengths only.
-    let count = unsafe {
-        libc::recvmmsg(
-            fd.as_raw_fd(),
-            headers.as_mut_ptr(),
-            slots as libc::c_uint,
-            libc::MSG_DONTWAIT as _,
-            ptr::null_mut(),
-        )
-    };
-    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-    for i in 0..count.min(slots) {
-        received[i] = Received {
-            len: (headers[i].msg_len as usize).min(SLOT_BYTES),
-            source: socket_addr(&names[i]),
-            local_ip: packet_info(&headers[i].msg_hdr),
+/// What the kernel is given to receive with: made once, used for every batch.
+pub(crate) struct RecvRoom {
+    /// A slot for each datagram. Pages that no datagram reached cost nothing.
+    scratch: Box<[u8]>,
+    names: Box<[libc::sockaddr_storage]>,
+    controls: Box<[Control]>,
+    iovecs: Box<[libc::iovec]>,
+    headers: Box<[libc::mmsghdr]>,
+}
+
+// SAFETY: the pointers inside lead to the other boxes of the same room, which move with it.
+unsafe impl Send for RecvRoom {}
+
+impl RecvRoom {
+    pub(crate) fn new() -> Self {
+        let no_iovec = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+        let mut room = Self {
+            scratch: vec![0; BATCH_MAX * SLOT_BYTES].into(),
+            names: vec![empty_name(); BATCH_MAX].into(),
+            controls: vec![Control([0; CONTROL_BYTES]); BATCH_MAX].into(),
+            iovecs: vec![no_iovec; BATCH_MAX].into(),
+            headers: vec![empty_header(); BATCH_MAX].into(),
         };
+        let parts = room.iovecs.iter_mut().zip(&mut room.names).zip(&mut room.controls);
+        let slots = room.scratch.chunks_exact_mut(SLOT_BYTES);
+        for (header, (((iovec, name), control), slot)) in
+            room.headers.iter_mut().zip(parts.zip(slots))
+        {
+            *iovec = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
+            let header = &mut header.msg_hdr;
+            header.msg_name = ptr::from_mut(name).cast();
+            header.msg_iov = ptr::from_mut(iovec);
+            header.msg_iovlen = 1;
+            header.msg_control = control.0.as_mut_ptr().cast();
+        }
+        room.rearm(BATCH_MAX);
+        room
     }
-    Ok(count.min(slots))
+
+    /// The lengths that the kernel changed, as they were.
+    fn rearm(&mut self, count: usize) {
+        for header in self.headers.iter_mut().take(count) {
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
+        }
+    }
+
+    /// Receives up to [`BATCH_MAX`] datagrams without waiting, and hands each out with its bytes.
+    pub(crate) fn receive(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        mut take: impl FnMut(Received, &[u8]),
+    ) -> io::Result<usize> {
+        // SAFETY: each header points to a name, an iovec and a control buffer of this room with
+        // their true lengths; each iovec points to a slot of `scratch` of its own. The kernel
+        // writes inside these lengths only.
+        let count = unsafe {
+            libc::recvmmsg(
+                fd.as_raw_fd(),
+                self.headers.as_mut_ptr(),
+                BATCH_MAX as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                ptr::null_mut(),
+            )
+        };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        let received = self.headers.iter().zip(&self.names).take(count);
+        for ((header, name), slot) in received.zip(self.scratch.chunks_exact(SLOT_BYTES)) {
+            let bytes = slot.get(..header.msg_len as usize).unwrap_or(slot);
+            let source = socket_addr(name);
+            take(Received { source, local_ip: packet_info(&header.msg_hdr) }, bytes);
+        }
+        self.rearm(count);
+        Ok(count)
+    }
+}
+
+impl std::fmt::Debug for RecvRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RecvRoom")
+    }
 }
 
 /// Sends up to [`BATCH_MAX`] datagrams without waiting; returns how many left before the first
@@ -81,33 +117,36 @@ pub(crate) fn sendmmsg<'a>(
     fd: BorrowedFd<'_>,
     datagrams: impl Iterator<Item = (SocketAddr, Option<IpAddr>, &'a [u8])>,
 ) -> io::Result<usize> {
-    let mut names = [empty_name(); BATCH_MAX];
-    let mut controls = [Control([0; CONTROL_BYTES]); BATCH_MAX];
-    let mut iovecs = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH_MAX];
-    let mut headers = [empty_header(); BATCH_MAX];
+    let mut names = [const { MaybeUninit::uninit() }; BATCH_MAX];
+    let mut controls = [const { MaybeUninit::uninit() }; BATCH_MAX];
+    let mut iovecs = [const { MaybeUninit::uninit() }; BATCH_MAX];
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; BATCH_MAX];
     let mut count = 0;
     for (i, (to, from_ip, payload)) in datagrams.take(BATCH_MAX).enumerate() {
         // The kernel does not write through the iovec of a send.
         let base = payload.as_ptr().cast_mut().cast();
-        iovecs[i] = libc::iovec { iov_base: base, iov_len: payload.len() };
-        let header = &mut headers[i].msg_hdr;
-        header.msg_namelen = write_name(&mut names[i], to);
-        header.msg_name = ptr::from_mut(&mut names[i]).cast();
-        header.msg_iov = ptr::from_mut(&mut iovecs[i]);
+        let iovec = iovecs[i].write(libc::iovec { iov_base: base, iov_len: payload.len() });
+        let name = names[i].write(empty_name());
+        let header = &mut headers[i].write(empty_header()).msg_hdr;
+        header.msg_namelen = write_name(name, to);
+        header.msg_name = ptr::from_mut(name).cast();
+        header.msg_iov = ptr::from_mut(iovec);
         header.msg_iovlen = 1;
         if let Some(ip) = from_ip {
-            header.msg_control = controls[i].0.as_mut_ptr().cast();
+            let control = controls[i].write(Control([0; CONTROL_BYTES]));
+            header.msg_control = control.0.as_mut_ptr().cast();
             header.msg_controllen = CONTROL_BYTES as _;
             write_packet_info(header, ip);
         }
         count += 1;
     }
-    // SAFETY: each of the first `count` headers points to a name, an iovec and perhaps a control
-    // buffer of this frame with their true lengths; the payloads outlive the call.
+    // SAFETY: each of the first `count` headers was written, and points to a name, an iovec and
+    // perhaps a control buffer of this frame with their true lengths; the payloads outlive the
+    // call.
     let sent = unsafe {
         libc::sendmmsg(
             fd.as_raw_fd(),
-            headers.as_mut_ptr(),
+            headers.as_mut_ptr().cast(),
             count,
             (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
         )

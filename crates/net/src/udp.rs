@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
-use crate::sys::{self, BATCH_MAX, Received, SLOT_BYTES};
+use crate::sys::{self, BATCH_MAX, RecvRoom};
 
 /// How a socket is opened.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +101,9 @@ impl UdpSocket {
                 SocketAddr::V6(_) => socket.set_tclass_v6(u32::from(tos))?,
             }
         }
-        sys::want_packet_info(socket.as_fd(), addr.is_ipv6())?;
+        if addr.ip().is_unspecified() {
+            sys::want_packet_info(socket.as_fd(), addr.is_ipv6())?;
+        }
         if options.recv_buffer_bytes > 0 {
             socket.set_recv_buffer_size(options.recv_buffer_bytes)?;
         }
@@ -125,28 +127,44 @@ impl UdpSocket {
     /// emptied first). Returns the number of datagrams: 0 when there was none. When it equals
     /// [`RecvBatch::CAPACITY`] there may be more.
     pub fn recv_batch(&self, batch: &mut RecvBatch) -> io::Result<usize> {
-        batch.datagrams.clear();
-        let mut received = [Received { len: 0, source: None, local_ip: None }; BATCH_MAX];
-        let count = loop {
-            match sys::recvmmsg(self.socket.as_fd(), &mut batch.scratch, &mut received) {
-                Ok(count) => break count,
+        let RecvBatch { room, arena, datagrams } = batch;
+        datagrams.clear();
+        let bound_ip = self.local.ip();
+        loop {
+            let received = room.receive(self.socket.as_fd(), |from, bytes| {
+                let Some(source) = from.source else { return };
+                let local_ip = from.local_ip.unwrap_or(bound_ip);
+                datagrams.push(Datagram { source, local_ip, payload: kept(arena, bytes) });
+            });
+            match received {
+                Ok(_) => return Ok(datagrams.len()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
-        };
-        batch.take(self.local.ip(), received.get(..count).unwrap_or(&[]));
-        Ok(batch.datagrams.len())
+        }
     }
 
     /// Sends a batch without waiting. Adds to `failures` each datagram that did not leave and
     /// returns how many did. One that fails does not stop the others, except that a full send
     /// buffer fails all that follow.
     pub fn send_batch(&self, batch: &[Outgoing], failures: &mut Vec<SendFailure>) -> usize {
+        self.send_each(batch, |o| ((o.to, o.from_ip), o.payload.as_ref()), failures)
+    }
+
+    /// As [`UdpSocket::send_batch`], of anything that has (destination, source) and bytes.
+    pub fn send_each<'a, T>(
+        &self,
+        batch: &'a [T],
+        of: impl Fn(&'a T) -> ((SocketAddr, Option<IpAddr>), &'a [u8]),
+        failures: &mut Vec<SendFailure>,
+    ) -> usize {
         let (mut at, mut sent) = (0, 0);
         while let Some(rest) = batch.get(at..).filter(|rest| !rest.is_empty()) {
-            let datagrams =
-                rest.iter().map(|o| (o.to, o.from_ip.or(self.source), o.payload.as_ref()));
+            let datagrams = rest.iter().map(|item| {
+                let ((to, from_ip), bytes) = of(item);
+                (to, from_ip.or(self.source), bytes)
+            });
             match sys::sendmmsg(self.socket.as_fd(), datagrams) {
                 // It never reports none sent as success; were it so, the loop must still end.
                 Ok(0) => return sent + fail_rest(at, batch.len(), failures),
@@ -156,7 +174,7 @@ impl UdpSocket {
                     return sent + fail_rest(at, batch.len(), failures);
                 }
                 Err(error) => {
-                    let error = self.classify(error, rest.first().and_then(|o| o.from_ip));
+                    let error = self.classify(error, rest.first().and_then(|item| of(item).0.1));
                     failures.push(SendFailure { index: at, error });
                     at += 1;
                 }
@@ -188,9 +206,7 @@ impl AsFd for UdpSocket {
 /// The memory that one worker receives with. One allocation serves about 16 KiB of payloads.
 #[derive(Debug)]
 pub struct RecvBatch {
-    /// Where the kernel writes: a slot for each datagram. Pages that no datagram reached cost
-    /// nothing.
-    scratch: Vec<u8>,
+    room: RecvRoom,
     /// Payloads are copied here, one behind the other, and split off at their exact size.
     arena: BytesMut,
     datagrams: Vec<Datagram>,
@@ -201,11 +217,8 @@ impl RecvBatch {
     pub const CAPACITY: usize = BATCH_MAX;
 
     pub fn new() -> Self {
-        Self {
-            scratch: vec![0; BATCH_MAX * SLOT_BYTES],
-            arena: BytesMut::new(),
-            datagrams: Vec::with_capacity(BATCH_MAX),
-        }
+        let datagrams = Vec::with_capacity(BATCH_MAX);
+        Self { room: RecvRoom::new(), arena: BytesMut::new(), datagrams }
     }
 
     /// What the last receive brought.
@@ -217,23 +230,16 @@ impl RecvBatch {
     pub fn drain(&mut self) -> impl Iterator<Item = Datagram> + '_ {
         self.datagrams.drain(..)
     }
+}
 
-    fn take(&mut self, bound_ip: IpAddr, received: &[Received]) {
-        for (slot, message) in self.scratch.chunks_exact(SLOT_BYTES).zip(received) {
-            let (Some(source), Some(bytes)) = (message.source, slot.get(..message.len)) else {
-                continue;
-            };
-            // A buffer is shared by all payloads cut from it, so it is small: one message that
-            // is kept for long keeps few others.
-            if self.arena.capacity() < bytes.len() {
-                self.arena = BytesMut::with_capacity(bytes.len().max(ARENA_BYTES));
-            }
-            self.arena.extend_from_slice(bytes);
-            let payload = self.arena.split().freeze();
-            let local_ip = message.local_ip.unwrap_or(bound_ip);
-            self.datagrams.push(Datagram { source, local_ip, payload });
-        }
+/// A copy of the bytes. A buffer is shared by all payloads cut from it, so it is small: one
+/// message that is kept for long keeps few others.
+fn kept(arena: &mut BytesMut, bytes: &[u8]) -> Bytes {
+    if arena.capacity() < bytes.len() {
+        *arena = BytesMut::with_capacity(bytes.len().max(ARENA_BYTES));
     }
+    arena.extend_from_slice(bytes);
+    arena.split().freeze()
 }
 
 impl Default for RecvBatch {

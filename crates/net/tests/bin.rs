@@ -1,49 +1,92 @@
 //! BIN streams on loopback.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use bytes::Bytes;
-use tandem_net::{BinEvent, BinHandle, BinOptions, Command, ConnId};
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tandem_net::{BinEvent, BinOptions, BinStreams, Command, ConnId, Poller};
+
+const MS: u64 = 1_000_000;
+const A: usize = 0;
+const B: usize = 1;
 
 struct Node {
-    handle: BinHandle,
-    events: mpsc::Receiver<BinEvent>,
+    poller: Poller,
+    streams: BinStreams,
+    events: VecDeque<BinEvent>,
     addr: SocketAddr,
 }
 
-fn node(options: BinOptions, room: usize) -> Node {
-    let (sender, events) = mpsc::channel(room);
-    let handle = BinHandle::new(Handle::current(), options, sender);
-    let addr = handle.listen("127.0.0.1:0".parse().expect("address")).expect("listen");
-    Node { handle, events, addr }
+/// Nodes that one thread drives, and their clock.
+struct World {
+    nodes: Vec<Node>,
+    now_ns: u64,
+}
+
+fn node(options: BinOptions) -> Node {
+    let poller = Poller::new().expect("poller");
+    let mut streams = BinStreams::new(options);
+    let any = "127.0.0.1:0".parse().expect("address");
+    let addr = streams.listen(&poller, any).expect("listen");
+    Node { poller, streams, events: VecDeque::new(), addr }
+}
+
+fn two() -> World {
+    World { nodes: vec![node(BinOptions::default()), node(BinOptions::default())], now_ns: 0 }
 }
 
 impl Node {
-    async fn next(&mut self) -> BinEvent {
-        let next = tokio::time::timeout(Duration::from_secs(10), self.events.recv());
-        next.await.expect("an event in time").expect("open channel")
+    fn turn(&mut self, now_ns: u64, wait_ns: u64) {
+        let (mut ready, mut events) = (Vec::new(), Vec::new());
+        self.poller.wait(&mut ready, Some(wait_ns)).expect("wait");
+        for event in ready {
+            assert!(BinStreams::owns(event.token));
+            self.streams.ready(&self.poller, event, &mut events);
+        }
+        self.streams.flush(&self.poller, &mut events);
+        self.streams.expire(now_ns, &mut events);
+        self.events.extend(events);
+    }
+}
+
+impl World {
+    /// Drives every node until one of them has an event.
+    fn next(&mut self, of: usize) -> BinEvent {
+        for _ in 0..100_000 {
+            for node in &mut self.nodes {
+                node.turn(self.now_ns, 0);
+            }
+            if let Some(event) = self.nodes[of].events.pop_front() {
+                return event;
+            }
+            self.nodes[of].turn(self.now_ns, MS);
+        }
+        panic!("no event in time");
     }
 
-    fn connect(&self, number: u64, peer: SocketAddr) -> ConnId {
-        let conn = ConnId(number);
+    fn command(&mut self, of: usize, command: Command) {
+        let mut events = Vec::new();
+        let node = &mut self.nodes[of];
+        node.streams.command(&node.poller, self.now_ns, command, &mut events);
+        node.events.extend(events);
+    }
+
+    fn connect(&mut self, from: usize, number: u64, peer: SocketAddr) -> ConnId {
         let local_ip = Some(IpAddr::from([127, 0, 0, 7]));
-        self.handle.command(Command::Connect { conn, peer, local_ip });
-        conn
+        self.command(from, Command::Connect { conn: ConnId(number), peer, local_ip });
+        ConnId(number)
     }
 
-    fn write(&self, conn: ConnId, bytes: impl Into<Bytes>) {
-        self.handle.command(Command::Write { conn, bytes: bytes.into() });
+    fn write(&mut self, of: usize, conn: ConnId, bytes: impl Into<Bytes>) {
+        self.command(of, Command::Write { conn, bytes: bytes.into() });
     }
 
     /// Reads `len` bytes of one connection.
-    async fn read(&mut self, len: usize) -> Vec<u8> {
+    fn read(&mut self, of: usize, len: usize) -> Vec<u8> {
         let mut all = Vec::new();
         while all.len() < len {
-            match self.next().await {
+            match self.next(of) {
                 BinEvent::Data { bytes, .. } => all.extend_from_slice(&bytes),
                 other => panic!("unexpected {other:?}"),
             }
@@ -51,55 +94,57 @@ impl Node {
         all
     }
 
-    async fn accepted(&mut self) -> (ConnId, SocketAddr) {
-        match self.next().await {
+    fn accepted(&mut self, of: usize) -> (ConnId, SocketAddr) {
+        match self.next(of) {
             BinEvent::Accepted { conn, peer, .. } => (conn, peer),
             other => panic!("unexpected {other:?}"),
         }
     }
+
+    fn addr(&self, of: usize) -> SocketAddr {
+        self.nodes[of].addr
+    }
 }
 
-#[tokio::test]
-async fn bytes_written_before_the_connect_ends_arrive_in_order_in_both_directions() {
-    let (mut a, mut b) = (node(BinOptions::default(), 8), node(BinOptions::default(), 8));
-    let conn = a.connect(1, b.addr);
+#[test]
+fn bytes_written_before_the_connect_ends_arrive_in_order_in_both_directions() {
+    let mut world = two();
+    let conn = world.connect(A, 1, world.addr(B));
     let chunks: Vec<Vec<u8>> = (0..200_u8).map(|i| vec![i; 1 + usize::from(i) * 9]).collect();
     for chunk in &chunks {
-        a.write(conn, chunk.clone());
+        world.write(A, conn, chunk.clone());
     }
-    let (accepted, peer) = b.accepted().await;
+    let (accepted, peer) = world.accepted(B);
     assert_eq!(peer.ip(), IpAddr::from([127, 0, 0, 7]));
     assert!(accepted.0 >= ConnId::ACCEPTED);
     let all = chunks.concat();
-    assert_eq!(b.read(all.len()).await, all);
-    b.write(accepted, "back");
-    assert!(matches!(a.next().await, BinEvent::Connected { .. }));
-    assert_eq!(a.read(4).await, b"back");
+    assert_eq!(world.read(B, all.len()), all);
+    world.write(B, accepted, "back");
+    assert!(matches!(world.next(A), BinEvent::Connected { .. }));
+    assert_eq!(world.read(A, 4), b"back");
 }
 
-#[tokio::test]
-async fn a_close_sends_what_is_queued_first() {
-    let (mut a, mut b) = (node(BinOptions::default(), 8), node(BinOptions::default(), 8));
-    let conn = a.connect(1, b.addr);
-    a.write(conn, vec![5; 300_000]);
-    a.handle.command(Command::Close { conn });
-    b.accepted().await;
-    assert_eq!(b.read(300_000).await, vec![5; 300_000]);
-    assert!(matches!(b.next().await, BinEvent::Closed { error: None, .. }));
-    assert!(matches!(a.next().await, BinEvent::Connected { .. }));
-    assert!(matches!(a.next().await, BinEvent::Closed { error: None, .. }));
-    a.write(conn, "after");
-    assert_eq!(a.handle.queued_bytes(conn), 0);
+#[test]
+fn a_close_sends_what_is_queued_first() {
+    let mut world = two();
+    let conn = world.connect(A, 1, world.addr(B));
+    world.write(A, conn, vec![5; 300_000]);
+    world.command(A, Command::Close { conn });
+    world.accepted(B);
+    assert_eq!(world.read(B, 300_000), vec![5; 300_000]);
+    assert!(matches!(world.next(B), BinEvent::Closed { error: None, .. }));
+    assert!(matches!(world.next(A), BinEvent::Connected { .. }));
+    assert!(matches!(world.next(A), BinEvent::Closed { error: None, .. }));
+    world.write(A, conn, "after");
+    assert_eq!(world.nodes[A].streams.queued_bytes(conn), 0);
 }
 
-#[tokio::test]
-async fn a_refused_connect_is_reported() {
-    let mut a = node(BinOptions::default(), 8);
-    let gone = node(BinOptions::default(), 8).addr;
-    // The listener of a dropped node ends a moment later; whichever wins, there is one answer.
-    tokio::task::yield_now().await;
-    let conn = a.connect(1, SocketAddr::new(gone.ip(), 1));
-    match a.next().await {
+#[test]
+fn a_refused_connect_is_reported() {
+    let mut world = two();
+    let gone = node(BinOptions::default()).addr;
+    let conn = world.connect(A, 1, SocketAddr::new(gone.ip(), 1));
+    match world.next(A) {
         BinEvent::ConnectFailed { conn: failed, error } => {
             assert_eq!(failed, conn);
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
@@ -108,12 +153,12 @@ async fn a_refused_connect_is_reported() {
     }
 }
 
-#[tokio::test]
-async fn a_connect_from_an_address_that_is_elsewhere_fails() {
-    let (mut a, b) = (node(BinOptions::default(), 8), node(BinOptions::default(), 8));
-    let local_ip = Some(IpAddr::from([192, 0, 2, 1]));
-    a.handle.command(Command::Connect { conn: ConnId(1), peer: b.addr, local_ip });
-    match a.next().await {
+#[test]
+fn a_connect_from_an_address_that_is_elsewhere_fails() {
+    let mut world = two();
+    let (local_ip, peer) = (Some(IpAddr::from([192, 0, 2, 1])), world.addr(B));
+    world.command(A, Command::Connect { conn: ConnId(1), peer, local_ip });
+    match world.next(A) {
         BinEvent::ConnectFailed { error, .. } => {
             assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
         }
@@ -121,28 +166,56 @@ async fn a_connect_from_an_address_that_is_elsewhere_fails() {
     }
 }
 
-#[tokio::test]
-async fn a_listener_may_wait_for_an_address_that_is_elsewhere() {
-    let a = node(BinOptions::default(), 8);
-    a.handle.listen("192.0.2.1:0".parse().expect("address")).expect("listen");
+#[test]
+fn a_connect_without_an_answer_ends_in_time() {
+    let mut world = two();
+    // A listener whose queue of connections is full does not answer any more.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+    let full = full.expect("socket");
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("address");
+    full.bind(&any.into()).expect("bind");
+    full.listen(0).expect("listen");
+    let peer = full.local_addr().expect("address").as_socket().expect("address");
+    for number in 1..=4 {
+        world.connect(A, number, peer);
+    }
+    for _ in 0..50 {
+        world.nodes[A].turn(world.now_ns, MS);
+    }
+    assert!(world.nodes[A].streams.next_deadline().is_some());
+    world.now_ns = BinOptions::default().connect_timeout_ns;
+    let failed = |event: &BinEvent| match event {
+        BinEvent::ConnectFailed { error, .. } => error.kind() == io::ErrorKind::TimedOut,
+        _ => false,
+    };
+    while !failed(&world.next(A)) {}
+    assert!(world.nodes[A].streams.next_deadline().is_none());
 }
 
-#[tokio::test]
-async fn a_queue_over_its_limit_closes_the_connection() {
+#[test]
+fn a_listener_may_wait_for_an_address_that_is_elsewhere() {
+    let mut node = node(BinOptions::default());
+    let elsewhere = "192.0.2.1:0".parse().expect("address");
+    node.streams.listen(&node.poller, elsewhere).expect("listen");
+}
+
+#[test]
+fn a_queue_over_its_limit_closes_the_connection() {
+    let mut world = two();
     let options = BinOptions { write_queue_bytes_max: 100_000, ..BinOptions::default() };
-    let (mut a, b) = (node(options, 8), node(BinOptions::default(), 1));
-    let conn = a.connect(1, b.addr);
-    assert!(matches!(a.next().await, BinEvent::Connected { .. }));
-    // Nobody takes the events of b, so it stops reading and the queue of a fills.
+    world.nodes[A] = node(options);
+    let conn = world.connect(A, 1, world.addr(B));
+    assert!(matches!(world.next(A), BinEvent::Connected { .. }));
+    // Nobody reads at b any more, so the queue of a fills.
     let mut written = 0;
-    while a.handle.queued_bytes(conn) <= 60_000 && written < 100_000_000 {
-        a.write(conn, vec![0; 50_000]);
+    while world.nodes[A].streams.queued_bytes(conn) <= 60_000 && written < 100_000_000 {
+        world.write(A, conn, vec![0; 50_000]);
         written += 50_000;
-        tokio::task::yield_now().await;
+        world.nodes[A].turn(0, 0);
     }
-    a.write(conn, vec![0; 100_000]);
-    match a.next().await {
-        BinEvent::Closed { error: Some(error), .. } => {
+    world.write(A, conn, vec![0; 100_000]);
+    match world.nodes[A].events.pop_front() {
+        Some(BinEvent::Closed { error: Some(error), .. }) => {
             assert_eq!(error.to_string(), "the write queue is over its limit");
         }
         other => panic!("unexpected {other:?}"),
@@ -150,55 +223,55 @@ async fn a_queue_over_its_limit_closes_the_connection() {
     assert!(written < 100_000_000);
 }
 
-#[tokio::test]
-async fn a_slow_consumer_loses_nothing() {
-    let (a, mut b) = (node(BinOptions::default(), 8), node(BinOptions::default(), 1));
-    let conn = a.connect(1, b.addr);
+#[test]
+fn a_slow_reader_loses_nothing() {
+    let mut world = two();
+    let conn = world.connect(A, 1, world.addr(B));
     let bytes: Vec<u8> = (0..20_000_000_u32).map(|i| (i / 7) as u8).collect();
     for chunk in bytes.chunks(60_000) {
-        a.write(conn, chunk.to_vec());
+        world.write(A, conn, chunk.to_vec());
     }
-    b.accepted().await;
-    assert!(b.read(bytes.len()).await == bytes);
+    world.accepted(B);
+    assert!(world.read(B, bytes.len()) == bytes);
 }
 
-#[tokio::test]
-async fn connections_of_an_address_that_left_are_closed() {
-    let (mut a, mut b) = (node(BinOptions::default(), 8), node(BinOptions::default(), 8));
-    a.connect(1, b.addr);
-    assert!(matches!(a.next().await, BinEvent::Connected { .. }));
-    b.accepted().await;
-    a.handle.command(Command::CloseLocal { ip: IpAddr::from([127, 0, 0, 8]) });
-    a.handle.command(Command::CloseLocal { ip: IpAddr::from([127, 0, 0, 7]) });
-    assert!(matches!(a.next().await, BinEvent::Closed { error: Some(_), .. }));
-    assert!(matches!(b.next().await, BinEvent::Closed { .. }));
+#[test]
+fn connections_of_an_address_that_left_are_closed() {
+    let mut world = two();
+    world.connect(A, 1, world.addr(B));
+    assert!(matches!(world.next(A), BinEvent::Connected { .. }));
+    world.accepted(B);
+    world.command(A, Command::CloseLocal { ip: IpAddr::from([127, 0, 0, 8]) });
+    assert!(world.nodes[A].events.is_empty());
+    world.command(A, Command::CloseLocal { ip: IpAddr::from([127, 0, 0, 7]) });
+    assert!(matches!(world.next(A), BinEvent::Closed { error: Some(_), .. }));
+    assert!(matches!(world.next(B), BinEvent::Closed { .. }));
 }
 
-#[tokio::test]
-async fn a_number_in_use_and_one_connection_too_many_are_refused() {
-    let options = BinOptions { connections_max: 1, ..BinOptions::default() };
-    let (mut a, b) = (node(options, 8), node(BinOptions::default(), 8));
-    a.connect(1, b.addr);
-    assert!(matches!(a.next().await, BinEvent::Connected { .. }));
-    let conn = a.connect(2, b.addr);
-    assert!(matches!(a.next().await, BinEvent::ConnectFailed { conn: c, .. } if c == conn));
-    a.write(ConnId(1), "still there");
-    let mut c = node(BinOptions::default(), 8);
-    c.connect(1, b.addr);
-    c.connect(1, b.addr);
-    let answers = [c.next().await, c.next().await];
-    assert!(answers.iter().any(|event| matches!(event, BinEvent::ConnectFailed { .. })));
-    assert!(answers.iter().any(|event| matches!(event, BinEvent::Connected { .. })));
+#[test]
+fn a_number_in_use_and_one_connection_too_many_are_refused() {
+    let mut world = two();
+    world.nodes[A] = node(BinOptions { connections_max: 1, ..BinOptions::default() });
+    let peer = world.addr(B);
+    world.connect(A, 1, peer);
+    assert!(matches!(world.next(A), BinEvent::Connected { .. }));
+    let conn = world.connect(A, 2, peer);
+    assert!(matches!(world.next(A), BinEvent::ConnectFailed { conn: c, .. } if c == conn));
+    world.write(A, ConnId(1), "still there");
+    world.accepted(B);
+    assert_eq!(world.read(B, 11), b"still there");
+    world.nodes.push(node(BinOptions::default()));
+    world.connect(2, 1, peer);
+    world.connect(2, 1, peer);
+    assert!(matches!(world.next(2), BinEvent::ConnectFailed { .. }));
+    assert!(matches!(world.next(2), BinEvent::Connected { .. }));
 }
 
-#[tokio::test]
-async fn dropping_the_handle_ends_its_connections() {
-    let (a, mut b) = (node(BinOptions::default(), 8), node(BinOptions::default(), 8));
-    a.connect(1, b.addr);
-    let Node { handle, mut events, .. } = a;
-    b.accepted().await;
-    assert!(matches!(events.recv().await, Some(BinEvent::Connected { .. })));
-    drop(handle);
-    assert!(matches!(events.recv().await, Some(BinEvent::Closed { .. })));
-    assert!(matches!(b.next().await, BinEvent::Closed { .. }));
+#[test]
+fn dropping_the_streams_ends_their_connections() {
+    let mut world = two();
+    world.connect(A, 1, world.addr(B));
+    world.accepted(B);
+    world.nodes[A] = node(BinOptions::default());
+    assert!(matches!(world.next(B), BinEvent::Closed { .. }));
 }

@@ -52,7 +52,7 @@ fn a_batch_arrives_whole_and_in_order_with_its_addresses() {
 #[test]
 fn the_payloads_of_a_batch_share_one_buffer() {
     let (a, b) = (open("127.0.0.1:0"), open("127.0.0.1:0"));
-    let message = outgoing(b.local_addr(), None, vec![7; 500]);
+    let message = outgoing(b.local_addr(), None, vec![7; 200]);
     a.send_batch(&vec![message; RecvBatch::CAPACITY], &mut Vec::new());
     let mut batch = RecvBatch::new();
     assert_eq!(b.recv_batch(&mut batch).expect("receive"), RecvBatch::CAPACITY);

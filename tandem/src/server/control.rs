@@ -1,34 +1,28 @@
-//! The control thread: worker 0, and everything that is not a UDP socket.
+//! The control thread: worker 0, and everything that does not come over the network.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_clock::{Chance, MS, Now};
-use tandem_cluster::ConnId;
 use tandem_drivers::notify::{self, Notifier};
 use tandem_drivers::sqlite::{Completion, Sqlite, SqliteOptions};
-use tandem_engine::effect::{BinInput, DatabaseId, Effect, Input, Out};
+use tandem_engine::effect::{DatabaseId, Effect, Input, Out, Send};
 use tandem_engine::endpoint::Endpoint;
 use tandem_engine::events::Destination;
 use tandem_engine::log::Level;
-use tandem_engine::sockets::Proto;
 use tandem_engine::worker::Worker;
-use tandem_net::{
-    AddressWatch, BinEvent, BinHandle, BinOptions, Command, Interest, Poller, is_local_address,
-};
+use tandem_net::{AddressWatch, BinStreams, Interest, Poller, is_local_address};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::management::{Asked, Management};
-use super::udp::{UdpWorker, part, step};
+use super::reader::RunningReader;
+use super::udp::{finish, step};
 use super::{Shared, files::StateDir, log};
 
-/// Effects of the UDP workers that may wait for the control thread, in batches.
+/// Effects of the other workers that may wait for the control thread, in batches.
 const BATCHES_MAX: usize = 65_536;
-/// Events of BIN streams that may wait.
-const BIN_EVENTS_MAX: usize = 1_024;
 /// Answers of databases that may wait.
 const COMPLETIONS_MAX: usize = 4_096;
 /// Inputs taken in one turn before effects are carried out.
@@ -39,6 +33,7 @@ pub(super) fn run(
     shared: &Arc<Shared>,
     workers: usize,
     mut chance: Chance,
+    bin: BinStreams,
     state: &StateDir,
     begun: Now,
 ) -> Result<(), String> {
@@ -55,12 +50,9 @@ pub(super) fn run(
             .assume()
             .map_err(|e| format!("tandem: cannot change user or group: {e}"))?;
         control.begin();
-        let mut udp = Vec::new();
-        for id in 1..=workers {
-            udp.push(UdpWorker::spawn(shared, id, chance.fork(), to_control.clone())?);
-        }
+        let reader = RunningReader::spawn(shared, workers, &mut chance, bin, to_control)?;
         let result = control.serve(begun).await;
-        udp.into_iter().for_each(UdpWorker::join);
+        reader.join();
         control.close().await;
         result
     })
@@ -70,10 +62,10 @@ struct Control<'a> {
     shared: &'a Shared,
     worker: Worker,
     state: &'a StateDir,
-    bin: BinHandle,
     databases: Vec<Sqlite>,
     management: Management,
     inputs: Inputs,
+    sends: Vec<Send>,
     /// Inputs that effects caused at once: a file that was written, a query that was refused.
     ready: Vec<Input>,
     /// The node wants to end; whether something failed.
@@ -90,7 +82,6 @@ struct Control<'a> {
 /// Where inputs come from.
 struct Inputs {
     workers: mpsc::Receiver<Vec<Effect>>,
-    bin: mpsc::Receiver<BinEvent>,
     db: mpsc::Receiver<Completion>,
     addresses: mpsc::Receiver<()>,
 }
@@ -98,7 +89,6 @@ struct Inputs {
 /// What woke the control thread.
 enum Woken {
     Worker(Vec<Effect>),
-    Bin(BinEvent),
     Db(Completion),
     Asked(Asked),
     Addresses,
@@ -114,28 +104,21 @@ impl<'a> Control<'a> {
         state: &'a StateDir,
         workers: mpsc::Receiver<Vec<Effect>>,
     ) -> Result<Self, String> {
-        let runtime = tokio::runtime::Handle::current();
-        let (bin_events, bin_in) = mpsc::channel(BIN_EVENTS_MAX);
-        let bin = BinHandle::new(runtime.clone(), BinOptions::default(), bin_events);
-        for (_, socket) in shared.node.sockets.of(Proto::Bin) {
-            bin.listen(socket.addr)
-                .map_err(|e| format!("tandem: cannot listen on {}: {e}", socket.text()))?;
-        }
         let (completions, db) = mpsc::channel(COMPLETIONS_MAX);
         let endpoints: Vec<Endpoint> =
             shared.node.loaded().flat_map(|(_, _, m)| m.endpoints()).collect();
         let databases = open_databases(shared, &endpoints, &completions).await?;
         let management = Management::open(&endpoints, &shared.identity)?;
         let addresses = watch_addresses(shared);
-        let inputs = Inputs { workers, bin: bin_in, db, addresses };
+        let inputs = Inputs { workers, db, addresses };
         Ok(Self {
             shared,
             worker,
             state,
-            bin,
             databases,
             management,
             inputs,
+            sends: Vec::new(),
             ready: Vec::new(),
             stop: None,
             measure_at: 0,
@@ -229,7 +212,6 @@ impl<'a> Control<'a> {
         let (inputs, management) = (&mut self.inputs, &mut self.management);
         tokio::select! {
             Some(effects) = inputs.workers.recv() => Woken::Worker(effects),
-            Some(event) = inputs.bin.recv() => Woken::Bin(event),
             Some(done) = inputs.db.recv() => Woken::Db(done),
             asked = management.next() => Woken::Asked(asked),
             Some(()) = inputs.addresses.recv() => Woken::Addresses,
@@ -244,7 +226,6 @@ impl<'a> Control<'a> {
     fn take(&mut self, woken: Woken, out: &mut Out) -> bool {
         match woken {
             Woken::Worker(effects) => out.effects.extend(effects),
-            Woken::Bin(event) => self.step(Input::Bin(bin_input(event)), out),
             Woken::Db(done) => {
                 self.step(Input::Db { query: done.id, result: done.result }, out);
             }
@@ -267,8 +248,6 @@ impl<'a> Control<'a> {
         for _ in 0..INPUTS_A_TURN {
             if let Ok(effects) = self.inputs.workers.try_recv() {
                 out.effects.extend(effects);
-            } else if let Ok(event) = self.inputs.bin.try_recv() {
-                self.step(Input::Bin(bin_input(event)), out);
             } else if let Ok(done) = self.inputs.db.try_recv() {
                 self.step(Input::Db { query: done.id, result: done.result }, out);
             } else {
@@ -286,18 +265,14 @@ impl<'a> Control<'a> {
     fn settle(&mut self, mut out: Out) {
         loop {
             let now = self.shared.clock.now();
-            if catch_unwind(AssertUnwindSafe(|| self.worker.finish(now, &mut out))).is_err() {
-                log::line(now, Level::Alert, "the end of a turn failed by a bug");
-            }
-            let (sends, others) = part(std::mem::take(&mut out.effects));
-            if sends.is_empty() && others.is_empty() {
+            finish(&mut self.worker, now, &mut out);
+            if out.effects.is_empty() {
                 return;
             }
-            for effect in others {
+            for effect in std::mem::take(&mut out.effects) {
                 self.carry_out(now, effect);
             }
-            // The control thread has no sockets of its own: it borrows those of a worker.
-            for (ticket, error) in self.shared.sockets.send(0, sends) {
+            for (ticket, error) in self.shared.sockets.send(&mut self.sends) {
                 self.step(Input::SendFailed { ticket, error }, &mut out);
             }
             for input in std::mem::take(&mut self.ready) {
@@ -308,13 +283,8 @@ impl<'a> Control<'a> {
 
     fn carry_out(&mut self, now: Now, effect: Effect) {
         match effect {
-            Effect::BinConnect { conn, peer, local_ip } => {
-                self.bin.command(Command::Connect { conn: wire_id(conn), peer, local_ip });
-            }
-            Effect::BinWrite { conn, bytes } => {
-                self.bin.command(Command::Write { conn: wire_id(conn), bytes });
-            }
-            Effect::BinClose { conn } => self.bin.command(Command::Close { conn: wire_id(conn) }),
+            Effect::Send(send) => self.sends.push(send),
+            Effect::Wake => self.shared.poller.waker().wake(),
             Effect::MiReply { request, text } => self.management.answer(request, text),
             Effect::HttpReply { request, answer } => {
                 self.management.answer_http(request, answer);
@@ -340,7 +310,8 @@ impl<'a> Control<'a> {
             }
             Effect::Notify { to, payload } => self.notify(to, payload),
             Effect::Log { level, text } => log::line(now, level, &text),
-            Effect::Wake | Effect::Send(_) => {}
+            // The reader drives the cluster and has its streams.
+            Effect::BinConnect { .. } | Effect::BinWrite { .. } | Effect::BinClose { .. } => {}
             Effect::Ready => self.serving = true,
             Effect::Stop { failed } => self.stop = Some(failed),
             Effect::Fatal { text } => self.fatal = Some(text),
@@ -434,30 +405,4 @@ async fn open_databases(
         databases.push(Sqlite::spawn(&runtime, open, completions.clone()));
     }
     Ok(databases)
-}
-
-/// The number spaces of the two sides: accepted connections have the highest bit set in `net`.
-fn wire_id(conn: ConnId) -> tandem_net::ConnId {
-    match conn {
-        ConnId::Outgoing(n) => tandem_net::ConnId(n & !tandem_net::ConnId::ACCEPTED),
-        ConnId::Accepted(n) => tandem_net::ConnId(n | tandem_net::ConnId::ACCEPTED),
-    }
-}
-
-fn conn_id(id: tandem_net::ConnId) -> ConnId {
-    if id.0 >= tandem_net::ConnId::ACCEPTED {
-        ConnId::Accepted(id.0 & !tandem_net::ConnId::ACCEPTED)
-    } else {
-        ConnId::Outgoing(id.0)
-    }
-}
-
-fn bin_input(event: BinEvent) -> BinInput {
-    match event {
-        BinEvent::Accepted { conn, peer, .. } => BinInput::Accepted { conn: conn_id(conn), peer },
-        BinEvent::Connected { conn } => BinInput::Connected { conn: conn_id(conn) },
-        BinEvent::ConnectFailed { conn, .. } => BinInput::ConnectFailed { conn: conn_id(conn) },
-        BinEvent::Data { conn, bytes } => BinInput::Data { conn: conn_id(conn), bytes },
-        BinEvent::Closed { conn, .. } => BinInput::Closed { conn: conn_id(conn) },
-    }
 }

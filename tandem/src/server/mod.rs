@@ -1,15 +1,18 @@
-//! One node as a process: UDP workers on threads, everything else on one control thread.
+//! One node as a process: a reader with helpers for what comes over the network, everything else
+//! on one control thread.
 //!
-//! A worker thread owns its sockets (SO_REUSEPORT) and steps its worker with batches of
-//! datagrams. The control thread drives worker 0: BIN streams, management, databases, files,
-//! addresses, signals. Effects that are not datagrams travel from a worker to the control thread
-//! over a channel.
+//! The reader waits for datagrams and BIN streams and steps worker 1; helpers step the others
+//! when it has too much to do. The control thread steps worker 0: management, databases, files,
+//! addresses, signals. Effects for it travel over a channel.
 
 mod control;
 mod daemon;
 mod files;
+mod gather;
+mod helpers;
 mod log;
 mod management;
+mod reader;
 mod udp;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +25,8 @@ use tandem_drivers::privileges::{self, Identity};
 use tandem_engine::build::NodeOptions;
 use tandem_engine::log::Level;
 use tandem_engine::node::Node;
+use tandem_engine::sockets::Proto;
+use tandem_net::{BinOptions, BinStreams, Poller};
 
 use crate::script;
 
@@ -58,6 +63,8 @@ struct Shared {
     sockets: udp::SocketTable,
     /// Assumed when everything is open.
     identity: Identity,
+    /// What the reader waits with; its waker ends the wait.
+    poller: Poller,
 }
 
 /// Runs a node until it is told to stop. In the background, the command ends when it serves.
@@ -115,10 +122,22 @@ fn start(options: &Options) -> Result<(), String> {
         node.set_folder(folder.display().to_string());
     }
     let state = files::StateDir::choose(&node, state_dir);
-    let sockets = udp::SocketTable::open(&node, workers)?;
+    node.membership().drive_from(reader::WORKER);
+    let sockets = udp::SocketTable::open(&node)?;
+    let poller = Poller::new().map_err(|e| format!("tandem: no epoll: {e}"))?;
+    let bin = listen_bin(&node, &poller)?;
     let script = origin;
-    let shared = Arc::new(Shared { node, script, clock, sockets, identity });
-    control::run(&shared, workers, chance, &state, begun)
+    let shared = Arc::new(Shared { node, script, clock, sockets, identity, poller });
+    control::run(&shared, workers, chance, bin, &state, begun)
+}
+
+fn listen_bin(node: &Node, poller: &Poller) -> Result<BinStreams, String> {
+    let mut bin = BinStreams::new(BinOptions::default());
+    for (_, socket) in node.sockets.of(Proto::Bin) {
+        bin.listen(poller, socket.addr)
+            .map_err(|e| format!("tandem: cannot listen on {}: {e}", socket.text()))?;
+    }
+    Ok(bin)
 }
 
 fn set_up_log(node: &Node, options: &Options) -> Result<(), String> {

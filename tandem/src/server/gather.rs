@@ -1,0 +1,86 @@
+//! How long the reader lets messages gather before it reads.
+//!
+//! Waking up costs several times what a message costs. Under load the reader therefore sleeps a
+//! fixed fraction of a millisecond instead of waking for every single message, and reads what has
+//! come meanwhile in one batch. When little comes it waits for the socket and answers at once.
+
+const MS: u64 = 1_000_000;
+
+/// The longest pause. With what a sleep takes to end it is half a millisecond.
+const PAUSE_NS_MAX: u64 = 450_000;
+/// No shorter sleep is worth its wake-up.
+const PAUSE_NS_MIN: u64 = 50_000;
+/// Messages wanted in a batch: what comes faster does not have to gather for longer.
+const WANTED: u64 = 32;
+/// Messages per second above which they gather, and below which they no longer do: two to a
+/// pause, and less than one.
+const START_PER_S: u64 = 2_500;
+const STOP_PER_S: u64 = 1_200;
+/// The rate is that of a window of this length.
+const WINDOW_NS: u64 = 5 * MS;
+
+/// The rate of messages, and what follows from it.
+#[derive(Debug, Default)]
+pub(super) struct Gather {
+    window_from_ns: u64,
+    in_window: u64,
+    per_s: u64,
+    gathers: bool,
+}
+
+impl Gather {
+    /// Notes that a turn took so many messages.
+    pub(super) fn took(&mut self, now_ns: u64, messages: usize) {
+        self.in_window += messages as u64;
+        let took_ns = now_ns.saturating_sub(self.window_from_ns);
+        if took_ns < WINDOW_NS {
+            return;
+        }
+        self.per_s = self.in_window.saturating_mul(1000 * MS) / took_ns;
+        self.gathers = self.per_s > if self.gathers { STOP_PER_S } else { START_PER_S };
+        (self.window_from_ns, self.in_window) = (now_ns, 0);
+    }
+
+    /// How long to sleep before the next look at the sockets; `None`: wait for them.
+    pub(super) fn pause_ns(&self) -> Option<u64> {
+        let wanted_ns = || WANTED * 1000 * MS / self.per_s.max(1);
+        self.gathers.then(|| wanted_ns().clamp(PAUSE_NS_MIN, PAUSE_NS_MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the pause is after a second of this rate.
+    fn after(gather: &mut Gather, from_ns: u64, per_s: u64) -> Option<u64> {
+        for ms in 1..=1000 {
+            let due = |ms: u64| ms * per_s / 1000;
+            gather.took(from_ns + ms * MS, (due(ms) - due(ms - 1)) as usize);
+        }
+        gather.pause_ns()
+    }
+
+    #[test]
+    fn an_idle_server_answers_at_once() {
+        assert_eq!(Gather::default().pause_ns(), None);
+        assert_eq!(after(&mut Gather::default(), 0, 1_000), None);
+    }
+
+    #[test]
+    fn messages_gather_for_half_a_millisecond_under_load_and_shorter_when_they_come_faster() {
+        let mut gather = Gather::default();
+        assert_eq!(after(&mut gather, 0, 8_000), Some(PAUSE_NS_MAX));
+        assert_eq!(after(&mut gather, 1000 * MS, 320_000), Some(100_000));
+        assert_eq!(after(&mut gather, 2000 * MS, 4_000_000), Some(PAUSE_NS_MIN));
+        assert_eq!(after(&mut gather, 3000 * MS, 1_000), None);
+    }
+
+    #[test]
+    fn a_rate_between_the_limits_changes_nothing() {
+        let mut gather = Gather::default();
+        assert_eq!(after(&mut gather, 0, 2_000), None);
+        after(&mut gather, 1000 * MS, 8_000);
+        assert_eq!(after(&mut gather, 2000 * MS, 2_000), Some(PAUSE_NS_MAX));
+    }
+}

@@ -1,0 +1,28 @@
+//! Any stream of a peer, in pieces.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tandem_bin::clusterer::{Extra, Internal};
+use tandem_bin::usrloc::{SyncRecord, Usrloc};
+use tandem_bin::{Framer, Packet};
+
+fuzz_target!(|data: &[u8]| {
+    let Some((piece, stream)) = data.split_first() else { return };
+    let mut framer = Framer::default();
+    for bytes in stream.chunks(usize::from(*piece).max(1)) {
+        framer.push(bytes);
+        while let Ok(Some(frame)) = framer.next_frame() {
+            judge(frame);
+        }
+    }
+    judge(bytes::Bytes::copy_from_slice(stream));
+});
+
+fn judge(frame: bytes::Bytes) {
+    let Ok(packet) = Packet::decode(frame) else { return };
+    let (kind, version, payload) = (packet.packet_type, packet.version, &packet.payload);
+    let _ = Internal::decode(kind, payload);
+    let _ = Extra::decode(kind, version, payload);
+    let _ = Usrloc::decode(kind, version, payload);
+    let _ = SyncRecord::decode(version, payload);
+}

@@ -103,6 +103,7 @@ impl Node {
             suspended: Mutex::new(std::collections::HashMap::with_hasher(
                 options.chance.hash_key().state(),
             )),
+            early_answers: Mutex::default(),
             next_run: AtomicU64::new(1),
             mi_waiting: Mutex::default(),
             modules: slots,

@@ -276,6 +276,11 @@ pub trait Module: Any + std::marker::Send + Sync {
         0
     }
 
+    /// `$var`s that every worker starts with.
+    fn preset_vars(&self) -> Vec<(Bytes, Value)> {
+        Vec::new()
+    }
+
     /// How outside subscribers of events are reached through this module.
     fn event_transports(&self) -> Vec<crate::events::EventTransport> {
         Vec::new()

@@ -72,6 +72,8 @@ pub struct Node {
     pub(crate) mi: Registry,
     pub(crate) modules: Vec<Slot>,
     pub(crate) suspended: Mutex<HashMap<u64, Suspended, RandomState>>,
+    /// Return codes for runs that are not in `suspended`, whose lock is taken first.
+    pub(crate) early_answers: Mutex<BTreeMap<u64, i32>>,
     pub(crate) next_run: AtomicU64,
     pub(crate) script: Present,
     pub(crate) log_level: AtomicI8,

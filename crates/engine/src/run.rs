@@ -24,6 +24,9 @@ const NESTED_ROUTES_MAX: u32 = 8;
 /// What `$rc` is in the route of an `async()` whose time was over before its answer came.
 pub(crate) const ASYNC_TIMED_OUT: i32 = -2;
 
+/// Answers to runs that are not parked which are kept; the oldest goes first.
+const EARLY_MAX: usize = 4_096;
+
 /// A run that waits for an answer, with everything it needs to go on anywhere.
 pub(crate) struct Suspended {
     pub(crate) ctx: Box<Ctx>,
@@ -225,11 +228,19 @@ pub(crate) fn route(cx: &mut Cx<'_>, route: RouteId, mut ctx: Box<Ctx>, done: Op
 
 /// Continues a suspended run with the return code of the function it waits for.
 pub(crate) fn resume(cx: &mut Cx<'_>, run: u64, code: i32) {
-    let suspended = cx.node.suspended.lock().remove(&run);
-    // An answer may come twice or too late: the run has gone on then.
-    if let Some(suspended) = suspended {
-        go_on(cx, suspended, Some(code));
-    }
+    let mut table = cx.node.suspended.lock();
+    let Some(suspended) = table.remove(&run) else {
+        // The answer came twice or too late; or so soon, from another worker, that the run is
+        // not parked yet and finds it when it is.
+        let mut early = cx.node.early_answers.lock();
+        early.insert(run, code);
+        if early.len() > EARLY_MAX {
+            early.pop_first();
+        }
+        return;
+    };
+    drop(table);
+    go_on(cx, suspended, Some(code));
 }
 
 /// Runs a block inside a running function, on a context of its own: a branch route. It must not
@@ -338,6 +349,9 @@ fn keep(cx: &mut Cx<'_>, key: Option<u64>, it: Suspended) -> Result<(), Box<Susp
     let mut table = cx.node.suspended.lock();
     if table.len() < SUSPENDED_MAX {
         table.insert(key, it);
+        if let Some(code) = cx.node.early_answers.lock().remove(&key) {
+            cx.worker.add_job(Job::Resume { run: key, code });
+        }
         return Ok(());
     }
     drop(table);

@@ -221,6 +221,11 @@ impl TestNode {
         std::mem::take(&mut self.notified)
     }
 
+    /// Puts a file where the node reads files.
+    pub fn write_file(&mut self, name: &str, text: &str) {
+        self.files.insert(name.to_owned(), Bytes::from(text.to_owned()));
+    }
+
     /// Whether the node asked to end, and if so whether something had failed.
     pub fn stopped(&self) -> Option<bool> {
         self.stopped

@@ -42,7 +42,10 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(node: Arc<Node>, id: usize, chance: Chance, now: Now) -> Self {
-        let state = WorkerState::new(id, chance, now, node.script());
+        let mut state = WorkerState::new(id, chance, now, node.script());
+        for (name, value) in node.loaded().flat_map(|(_, _, module)| module.preset_vars()) {
+            state.vars.preset(&name, value);
+        }
         Self { node, state, fired: Vec::new() }
     }
 

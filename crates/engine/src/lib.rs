@@ -12,6 +12,7 @@
 //! checked script becomes a node.
 
 pub mod avp;
+pub mod body;
 pub mod build;
 pub mod catalogue;
 pub mod context;

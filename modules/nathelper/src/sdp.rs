@@ -8,7 +8,6 @@ use tandem_engine::module::Call;
 use tandem_script::host::Called;
 use tandem_script::program::Ready;
 use tandem_script::sig::FlagSig;
-use tandem_sip::HeaderName;
 
 use crate::Nathelper;
 use crate::params::Params;
@@ -59,9 +58,10 @@ pub(crate) fn fix_nated_sdp(call: &mut Call<'_, '_, '_>) -> Called {
     let fields = call.text(2);
     let Some(module) = call.state::<Nathelper>() else { return Called::Returned(-1) };
     let ctx = &mut *call.ctx;
-    let body = ctx.edits.body().map_or_else(|| ctx.msg.body().to_vec(), |body| body.to_vec());
-    let kind = ctx.msg.header(HeaderName::ContentType).map(|h| h.value().to_vec());
-    let kind = kind.unwrap_or_else(|| b"application/sdp".to_vec());
+    // What other functions changed in it before stays.
+    let tandem_engine::body::Body { content_type, bytes: body } = ctx.body();
+    let kind = if content_type.is_empty() { &b"application/sdp"[..] } else { &content_type };
+    let kind = kind.to_vec();
     if body.is_empty() || !is_sdp(&kind) {
         return Called::Returned(-1);
     }

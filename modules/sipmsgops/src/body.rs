@@ -4,10 +4,8 @@ use bytes::Bytes;
 use tandem_engine::context::Ctx;
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
-use tandem_engine::transport::written;
 use tandem_script::host::Called;
 use tandem_script::value::Value;
-use tandem_sip::Message;
 
 use crate::multipart::{Part, boundary_of, mime_of, parts};
 use crate::{NO, YES, said};
@@ -21,19 +19,8 @@ pub(crate) struct Body {
 impl Body {
     /// The body that would leave now.
     pub(crate) fn of(ctx: &Ctx) -> Self {
-        let received = || ctx.msg.content_type().map(Bytes::copy_from_slice).unwrap_or_default();
-        if let Some(bytes) = ctx.edits.body() {
-            let own = ctx.edits.body_type().cloned().filter(|own| !own.is_empty());
-            let content_type = own.unwrap_or_else(received);
-            return Self { content_type, bytes: bytes.clone() };
-        }
-        if !ctx.edits.touches_body(&ctx.msg) {
-            let bytes = ctx.msg.bytes().slice(ctx.msg.body_span().range());
-            return Self { content_type: received(), bytes };
-        }
-        let changed = Message::parse(written(&ctx.msg, &ctx.edits));
-        let bytes = changed.map(|msg| msg.bytes().slice(msg.body_span().range()));
-        Self { content_type: received(), bytes: bytes.unwrap_or_default() }
+        let tandem_engine::body::Body { content_type, bytes } = ctx.body();
+        Self { content_type, bytes }
     }
 
     /// Its parts, if it has several.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use tandem_engine::context::Ctx;
-use tandem_sip::{HeaderName, Span};
+use tandem_sip::Span;
 
 /// Matches of one function in one text, at most; the rest stays as it is.
 const CHANGES_MAX: usize = 10_000;
@@ -67,12 +67,7 @@ impl Text {
             at = to;
         }
         out.extend_from_slice(self.bytes.get(at..).unwrap_or_default());
-        let own = ctx.edits.body_type().cloned().unwrap_or_default();
-        let received = ctx.msg.header(HeaderName::ContentType);
-        let content_type = match received {
-            Some(header) if own.is_empty() => Bytes::copy_from_slice(header.value()),
-            _ => own,
-        };
+        let content_type = ctx.body().content_type;
         ctx.edits.set_body(content_type, out);
     }
 }

@@ -73,7 +73,7 @@ fn options_reply(call: &mut Call<'_, '_, '_>) -> Called {
     let Some(options) = call.state::<Options>() else { return Called::Returned(-1) };
     // One for a user is for that user's phone to answer.
     let is_ours = call.ctx.msg.method() == Method::Options
-        && Uri::parse(call.ctx.request_uri()).is_ok_and(|uri| uri.user.is_none());
+        && Uri::parse(call.ctx.request_uri()).is_ok_and(|uri| uri.is_sip() && uri.user.is_none());
     if !is_ours {
         return Called::Returned(-1);
     }

@@ -79,6 +79,8 @@ fn reply() {
     assert!(!text.contains("Supported") && !text.contains("Accept-Encoding"), "{text}");
     let of_a_user = ask("", "OPTIONS", "sip:bob@127.0.0.1");
     assert_eq!((of_a_user.0.len(), &*of_a_user.1), (0, "-1"));
+    let unknown_scheme = ask("", "OPTIONS", "nobodyknows:totallyopaque");
+    assert_eq!((unknown_scheme.0.len(), &*unknown_scheme.1), (0, "-1"));
     let other_method = ask("", "INVITE", "sip:127.0.0.1");
     assert_eq!((other_method.0.len(), &*other_method.1), (0, "-1"));
 }

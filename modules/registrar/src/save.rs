@@ -14,6 +14,7 @@ use tandem_usrloc::store::{
     Why,
 };
 
+use crate::aor::AorError;
 use crate::flags::{PathMode, SAVE, SaveFlags};
 use crate::push::{Push, PushUse};
 use crate::reply::{self, Answer};
@@ -65,7 +66,9 @@ pub(crate) fn save(call: &mut Call<'_, '_, '_>) -> Called {
         Ok(aor) => aor,
         Err(e) => {
             call.complain(Level::Warning, e.to_string());
-            let refusal = Refusal::new(500, "Invalid address of record");
+            // What cannot be read is the sender's fault (RFC 4475 3.3.4), a limit is ours.
+            let code = if e == AorError::TooLong { 500 } else { 400 };
+            let refusal = Refusal::new(code, "Invalid address of record");
             return reply::refuse(call, &registrar, &flags, refusal);
         }
     };

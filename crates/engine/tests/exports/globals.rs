@@ -72,9 +72,9 @@ pub(super) const CHECKS: &[Check] = &[
         assert_eq!(stray("check_via=yes", OWN).0, 1);
     }),
     ("param disable_stateless_fwd", || {
-        assert_eq!(stray("", OWN).1, 0);
-        assert_eq!(stray("disable_stateless_fwd=no", OWN).1, 1);
-        assert_eq!(stray("disable_stateless_fwd=no", FOREIGN).1, 0, "this node is no reflector");
+        assert_eq!(stray("", OWN).1, 1);
+        assert_eq!(stray("disable_stateless_fwd=yes", OWN).1, 0);
+        assert_eq!(stray("", FOREIGN).1, 0, "this node is no reflector");
     }),
     ("param user_agent_header", || {
         let of = |line: &str| {

@@ -31,9 +31,10 @@ pub(super) const GLOBALS: &[ParamSig] = &[
     global(
         "disable_stateless_fwd",
         Int,
-        Some("1"),
+        Some("0"),
         &[],
-        "Whether replies that no transaction knows are dropped; not when forward() is used.",
+        "Whether replies that no transaction knows are dropped; not when forward() is used. \
+         They go on by their Vias: the node that knew them may have died.",
     ),
     global(
         "user_agent_header",

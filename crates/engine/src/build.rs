@@ -307,6 +307,7 @@ fn settings(program: &Program, globals: &Values) -> Settings {
         stderr_filter: filter.map(|n| n.clamp(-3, 4) as i8),
         log_prefix: global_text(globals, "log_prefix").unwrap_or_default().to_owned(),
         abort_on_assert: on("abort_on_assert"),
+        recv_buffer_bytes: global_int(globals, "maxbuffer").and_then(|n| usize::try_from(n).ok()),
     }
 }
 
@@ -410,9 +411,25 @@ fn build_socket(
     let make = |port: u16| {
         let own = socket.advertised.as_ref().map(|(h, p)| (h.clone(), p.unwrap_or(port)));
         let advertised = own.or_else(|| advertised(globals, proto, SocketAddr::new(ip, port)));
-        Socket::new(proto, SocketAddr::new(ip, port), advertised, socket.tag.clone())
+        let addr = SocketAddr::new(ip, port);
+        let mut made = Socket::new(proto, addr, advertised, socket.tag.clone());
+        made.tos = tos(socket, globals);
+        made
     };
     Ok(ports.into_iter().map(make).collect())
+}
+
+/// The TOS byte: of the socket, else the global's number or name (`IPTOS_LOWDELAY`).
+fn tos(socket: &tandem_script::program::Socket, globals: &Values) -> Option<u8> {
+    let named = || match global_text(globals, "tos")? {
+        "IPTOS_LOWDELAY" => Some(0x10),
+        "IPTOS_THROUGHPUT" => Some(0x08),
+        "IPTOS_RELIABILITY" => Some(0x04),
+        "IPTOS_MINCOST" => Some(0x02),
+        _ => None,
+    };
+    let number = socket.tos.or_else(|| u32::try_from(global_int(globals, "tos")?).ok());
+    number.and_then(|n| u8::try_from(n).ok()).or_else(named)
 }
 
 /// What `advertised_address` and `advertised_port` make of a SIP socket without `as`.

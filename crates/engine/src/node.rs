@@ -108,6 +108,8 @@ pub struct Settings {
     pub stderr_filter: Option<i8>,
     /// Text before every log line.
     pub log_prefix: String,
+    /// The largest receive buffer of a UDP socket (`maxbuffer`).
+    pub recv_buffer_bytes: Option<usize>,
     /// A failed assertion ends the node.
     pub abort_on_assert: bool,
 }
@@ -172,6 +174,11 @@ impl Node {
     /// The User-Agent header line of our own requests, without its end.
     pub fn user_agent(&self) -> Option<&[u8]> {
         self.settings.user_agent.as_deref()
+    }
+
+    /// The largest receive buffer of a UDP socket, if the script names one.
+    pub fn recv_buffer_bytes(&self) -> Option<usize> {
+        self.settings.recv_buffer_bytes
     }
 
     /// Text before every log line (`log_prefix`).

@@ -15,6 +15,7 @@ use crate::effect::Effect;
 use crate::log::Level;
 use crate::module::{Call, Cx, RouteEnd, Timer, VarCall};
 use crate::node::{Job, Node, SUSPENDED_MAX};
+use crate::script::Script;
 use crate::sockets::SocketId;
 use crate::worker::{after_onreply, next_run, timer};
 
@@ -31,7 +32,7 @@ const EARLY_MAX: usize = 4_096;
 pub(crate) struct Suspended {
     pub(crate) ctx: Box<Ctx>,
     /// The version of the script that it started with.
-    program: Arc<Program>,
+    script: Arc<Script>,
     run: RunState,
     after: After,
 }
@@ -53,12 +54,12 @@ pub(crate) struct RunHost<'a, 'b> {
     /// The version of the script that this run belongs to.
     program: &'a Program,
     /// The same, when something may be started that outlives the run.
-    shared: Option<&'a Arc<Program>>,
+    shared: Option<&'a Arc<Script>>,
 }
 
 impl<'a, 'b> RunHost<'a, 'b> {
-    fn of(cx: &'a mut Cx<'b>, ctx: &'a mut Ctx, shared: &'a Arc<Program>) -> Self {
-        Self { cx, ctx, program: shared, shared: Some(shared) }
+    fn of(cx: &'a mut Cx<'b>, ctx: &'a mut Ctx, script: &'a Arc<Script>) -> Self {
+        Self { cx, ctx, program: &script.program, shared: Some(script) }
     }
 }
 
@@ -166,22 +167,22 @@ impl Host for RunHost<'_, '_> {
             }
             Called::Suspended => self.cx.worker.suspending.take(),
         };
-        let Some(program) = self.shared.map(Arc::clone) else { return -1 };
-        let waits = Suspended { ctx, program, run, after: After::Nothing };
+        let Some(script) = self.shared.map(Arc::clone) else { return -1 };
+        let waits = Suspended { ctx, script, run, after: After::Nothing };
         if keep(self.cx, key, waits).is_ok() { 1 } else { -1 }
     }
 }
 
 /// Runs the main block on a request.
 pub(crate) fn request_route(cx: &mut Cx<'_>, ctx: Box<Ctx>) {
-    let Some(route) = cx.worker.script.program.route_named(Routes::REQUEST, "") else { return };
+    let Some(route) = cx.worker.script.main else { return };
     begin(cx, route, ctx, After::Nothing, &[]);
 }
 
 /// Runs error_route, if the script has one, on a request that is not to be processed; without
 /// one the request is answered with what is wrong.
 pub(crate) fn error_route(cx: &mut Cx<'_>, mut ctx: Box<Ctx>) {
-    match cx.worker.script.program.route_named(Routes::ERROR, "") {
+    match cx.worker.script.error {
         Some(route) => {
             ctx.block = Routes::ERROR;
             begin(cx, route, ctx, After::Nothing, &[]);
@@ -194,7 +195,7 @@ pub(crate) fn error_route(cx: &mut Cx<'_>, mut ctx: Box<Ctx>) {
 
 /// Runs the unnamed onreply_route; the context comes back when transactions may look at it now.
 pub(crate) fn core_onreply(cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
-    let Some(route) = cx.worker.script.program.route_named(Routes::ONREPLY, "") else {
+    let Some(route) = cx.worker.script.onreply else {
         return Some(ctx);
     };
     begin(cx, route, ctx, After::Reply, &[]);
@@ -203,7 +204,7 @@ pub(crate) fn core_onreply(cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
 
 /// Runs startup_route, before anything is served.
 pub(crate) fn startup_route(cx: &mut Cx<'_>) {
-    if let Some(route) = cx.worker.script.program.route_named(Routes::STARTUP, "") {
+    if let Some(route) = cx.worker.script.startup {
         event(cx, route, Vec::new());
     }
 }
@@ -250,15 +251,16 @@ pub(crate) fn nested(cx: &mut Cx<'_>, route: RouteId, ctx: &mut Ctx) -> RouteEnd
         cx.log(Level::Error, "routes started by routes are nested too deep");
         return RouteEnd::FAILED;
     }
-    let program = Arc::clone(&cx.worker.script.program);
+    let script = Arc::clone(&cx.worker.script);
+    let program = &script.program;
     let kept = ctx.block;
     if let Some(block) = program.route(route) {
         ctx.block = block.kind;
     }
     cx.worker.nested += 1;
-    let mut run = RunState::start(&program, route, &[]);
+    let mut run = RunState::start(program, route, &[]);
     run.vars = std::mem::take(&mut cx.worker.vars);
-    let step = vm::run(&program, &mut run, &mut RunHost::of(cx, ctx, &program));
+    let step = vm::run(program, &mut run, &mut RunHost::of(cx, ctx, &script));
     cx.worker.vars = std::mem::take(&mut run.vars);
     cx.worker.nested -= 1;
     ctx.block = kept;
@@ -278,8 +280,8 @@ fn begin(cx: &mut Cx<'_>, route: RouteId, ctx: Box<Ctx>, after: After, params: &
 }
 
 fn drive(cx: &mut Cx<'_>, run: RunState, ctx: Box<Ctx>, after: After) {
-    let program = Arc::clone(&cx.worker.script.program);
-    go_on(cx, Suspended { ctx, program, run, after }, None);
+    let script = Arc::clone(&cx.worker.script);
+    go_on(cx, Suspended { ctx, script, run, after }, None);
 }
 
 /// Runs until the end or until a function suspends, and does what follows. `code` is the answer
@@ -290,10 +292,10 @@ fn go_on(cx: &mut Cx<'_>, mut it: Suspended, code: Option<i32>) {
         it.run.vars = std::mem::take(&mut cx.worker.vars);
     }
     cx.worker.async_timeout_s = None;
-    let mut host = RunHost::of(cx, &mut it.ctx, &it.program);
+    let mut host = RunHost::of(cx, &mut it.ctx, &it.script);
     let step = match code {
-        None => vm::run(&it.program, &mut it.run, &mut host),
-        Some(code) => vm::resume(&it.program, &mut it.run, code, &mut host),
+        None => vm::run(&it.script.program, &mut it.run, &mut host),
+        Some(code) => vm::resume(&it.script.program, &mut it.run, code, &mut host),
     };
     match step {
         Step::Done { how, .. } => {
@@ -302,7 +304,7 @@ fn go_on(cx: &mut Cx<'_>, mut it: Suspended, code: Option<i32>) {
                 cx.worker.vars = std::mem::take(&mut it.run.vars);
             }
             if how == End::Assert && assertion_failed(cx, &it) {
-                let Some(route) = it.program.route_named(Routes::ERROR, "") else { return };
+                let Some(route) = it.script.error else { return };
                 it.ctx.block = Routes::ERROR;
                 return begin(cx, route, it.ctx, it.after, &[]);
             }
@@ -324,7 +326,7 @@ fn assertion_failed(cx: &mut Cx<'_>, it: &Suspended) -> bool {
         cx.out.push(Effect::Fatal { text: "an assertion of the script failed".into() });
     }
     let without = Routes::ONREPLY.or(Routes::LOCAL).or(Routes::ERROR);
-    !without.allows(it.ctx.block) && it.program.route_named(Routes::ERROR, "").is_some()
+    !without.allows(it.ctx.block) && it.script.error.is_some()
 }
 
 fn park(cx: &mut Cx<'_>, it: Suspended) {
@@ -514,7 +516,7 @@ impl Cx<'_> {
     /// If the variable cannot have this value.
     pub fn assign_suspended(&mut self, run: u64, var: VarId, value: Value) -> Result<(), String> {
         let Some(mut waiting) = self.node.suspended.lock().remove(&run) else { return Ok(()) };
-        let program = Arc::clone(&waiting.program);
+        let program = Arc::clone(&waiting.script.program);
         let mut host = host(self, &mut waiting.ctx, &program);
         let how = Assign::Set;
         let result = vm::assign_var(&program, &mut waiting.run, var, how, value, &mut host);

@@ -18,10 +18,18 @@ use crate::mi::{MiCall, MiOutcome, RpcError};
 use crate::module::Cx;
 
 /// One version of the script.
-#[derive(Debug)]
+///
+/// Each worker has a copy of its own, so that counting its users touches no memory that other
+/// workers touch.
+#[derive(Clone, Debug)]
 pub struct Script {
     pub program: Arc<Program>,
-    pub(crate) event_routes: BTreeMap<String, RouteId>,
+    pub(crate) event_routes: Arc<BTreeMap<String, RouteId>>,
+    /// `route`, `onreply_route`, `error_route` and `startup_route`.
+    pub(crate) main: Option<RouteId>,
+    pub(crate) onreply: Option<RouteId>,
+    pub(crate) error: Option<RouteId>,
+    pub(crate) startup: Option<RouteId>,
     /// Counts the versions.
     pub(crate) version: u64,
 }
@@ -29,8 +37,11 @@ pub struct Script {
 impl Script {
     pub(crate) fn new(program: Arc<Program>, version: u64) -> Arc<Self> {
         let named = program.routes_of(Routes::EVENT).map(|(id, r)| (r.name.clone(), id));
-        let event_routes = named.collect();
-        Arc::new(Self { program, event_routes, version })
+        let event_routes = Arc::new(named.collect());
+        let unnamed = |kind| program.route_named(kind, "");
+        let (main, onreply) = (unnamed(Routes::REQUEST), unnamed(Routes::ONREPLY));
+        let (error, startup) = (unnamed(Routes::ERROR), unnamed(Routes::STARTUP));
+        Arc::new(Self { program, event_routes, main, onreply, error, startup, version })
     }
 }
 
@@ -54,7 +65,7 @@ impl Present {
     /// Renews a worker's copy if it is not the present one.
     pub(crate) fn renew(&self, copy: &mut Arc<Script>) {
         if self.version.load(Ordering::Acquire) != copy.version {
-            *copy = self.get();
+            *copy = Arc::new(Script::clone(&self.get()));
         }
     }
 
@@ -102,7 +113,7 @@ fn take(cx: &mut Cx<'_>, mut program: Program) -> Result<(), String> {
         return Err(why);
     }
     program.keep_numbers(&present.program);
-    cx.worker.script = cx.node.script.put(program);
+    cx.worker.script = Arc::new(Script::clone(&cx.node.script.put(program)));
     crate::run::start_timer_routes(cx);
     Ok(())
 }

@@ -32,6 +32,8 @@ pub struct Socket {
     pub advertised: Option<(String, u16)>,
     /// Matches sockets between nodes.
     pub tag: Option<String>,
+    /// The TOS byte of what leaves from it.
+    pub tos: Option<u8>,
     /// Whether this host holds the address now.
     held: AtomicBool,
     /// `udp:127.0.0.1:5060`.
@@ -52,7 +54,8 @@ impl Socket {
             None => addr.to_string(),
         };
         let text = format!("{}:{addr}", proto.text());
-        Self { proto, addr, advertised, tag, held: AtomicBool::new(true), text, sent_by }
+        let (tos, held) = (None, AtomicBool::new(true));
+        Self { proto, addr, advertised, tag, tos, held, text, sent_by }
     }
 
     pub fn text(&self) -> &str {

@@ -18,6 +18,7 @@ use crate::module::{Cx, RouteEnd, Timer, split_slot};
 use crate::node::{Job, Node, WorkerState};
 use crate::reports::MAIN;
 use crate::run;
+use crate::script::Script;
 use crate::transport;
 
 /// Timers of the engine itself, which uses the slot of `core`.
@@ -42,7 +43,8 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(node: Arc<Node>, id: usize, chance: Chance, now: Now) -> Self {
-        let mut state = WorkerState::new(id, chance, now, node.script());
+        let script = Arc::new(Script::clone(&node.script()));
+        let mut state = WorkerState::new(id, chance, now, script);
         for (name, value) in node.loaded().flat_map(|(_, _, module)| module.preset_vars()) {
             state.vars.preset(&name, value);
         }

@@ -17,6 +17,8 @@ pub(crate) fn is(text: &[u8]) -> bool {
         || text.windows(BEGIN.len() + 1).any(|w| w.ends_with(BEGIN) && w.first() == Some(&b'\n'))
 }
 
+/// No file has a line beyond it.
+const LINE_MAX: u32 = 1 << 30;
 /// Files within files; more of them lie flat.
 const DEPTH_MAX: usize = 50;
 
@@ -94,8 +96,8 @@ fn marker(line: &[u8]) -> Option<Marker> {
         return Some(Marker::Begin(name));
     }
     if let Some(rest) = line.strip_prefix(LINE) {
-        let number = std::str::from_utf8(rest.trim_ascii()).ok()?.parse().ok()?;
-        return Some(Marker::Line(number));
+        let number = std::str::from_utf8(rest.trim_ascii()).ok()?.parse::<u32>().ok();
+        return number.filter(|n| *n <= LINE_MAX).map(Marker::Line);
     }
     (line == END).then_some(Marker::End)
 }

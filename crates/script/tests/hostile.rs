@@ -4,10 +4,11 @@ mod common;
 
 use common::{World, compile_files};
 use proptest::prelude::*;
+use tandem_script::Program;
 use tandem_script::diag::render_all;
 use tandem_script::vm::{self, RunState, Step};
 
-/// Compiles, renders, and runs every block that came out.
+/// Compiles, renders, and runs every block that came out; as a later version, too.
 fn survive(text: &str) {
     let (program, diags, map) = compile_files(&[("main.cfg", text), ("b", "$avp(x")]);
     let _ = render_all(&diags, &map);
@@ -23,6 +24,24 @@ fn survive(text: &str) {
         while step == Step::Suspended {
             step = vm::resume(&program, &mut run, 1, &mut world);
         }
+        assert!(world.trace.len() < 1_000_000, "a run without end");
+    }
+    become_later(program);
+}
+
+/// The script as a version after another one, and another one after it.
+fn become_later(program: Program) {
+    let other = compile_files(&[("o", "route { exit; }\nfailure_route[F] { exit; }")]).0;
+    let mut other = other.expect("a script");
+    let _ = program.config_differences(&other);
+    let mut later = program.clone();
+    later.keep_numbers(&other);
+    other.keep_numbers(&program);
+    for (index, route) in program.routes.iter().enumerate() {
+        let same = other.routes.get(index).expect("every number is kept");
+        assert_eq!((same.kind, &same.name), (route.kind, &route.name));
+        let id = tandem_script::program::RouteId(index as u32);
+        vm::run(&other, &mut RunState::start(&other, id, &[]), &mut World::default());
     }
 }
 
@@ -103,7 +122,7 @@ const WORDS: &[&str] = &[
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn any_text_compiles_or_is_refused(text in "\\PC{0,200}") {
@@ -121,6 +140,39 @@ proptest! {
     #[test]
     fn any_variable_text_is_survived(inner in "[a-z$(){}\\[\\],.*0-9<>]{0,30}") {
         survive(&format!("route {{ xlog(\"$avp{inner}\"); $var(x) = $(ru{{s.{inner}}}); }}"));
+    }
+
+    #[test]
+    fn any_chain_of_transformations_compiles_and_runs(
+        chain in proptest::collection::vec(
+            (proptest::sample::select(tandem_script::transform::TRANSFORMS.iter()
+                .flat_map(|t| t.iter().map(|row| row.name)).collect::<Vec<_>>()),
+             "(,[a-z0-9$()/\\\\,. -]{0,8}){0,3}"),
+            1..4),
+        text in "[ -~]{0,30}",
+    ) {
+        let chain: String = chain.iter().map(|(n, a)| format!("{{{n}{a}}}")).collect();
+        let text = text.replace(['\'', '\n'], "");
+        survive(&format!("route {{ $var(x) = '{text}'; xlog(\"$(var(x){chain})\"); }}"));
+        survive(&format!("route {{ $var(x) = '{text}'; $var(y) = $(var(x){{s.eval}}{chain}); }}"));
+    }
+
+    #[test]
+    fn any_text_is_expanded_at_run_time_or_refused(text in "[$(){}a-z\\[\\],.0-9<>* ]{0,40}") {
+        survive(&format!("route {{ $var(a) = '{text}'; $avp(x) = $(var(a){{s.eval}}); }}"));
+        survive(&format!("route {{ $var(a) = 'x'; $var(b) = '/{text}/{text}/g'; \
+            $avp(x) = $(var(a){{re.subst,$var(b)}}); }}"));
+    }
+
+    #[test]
+    fn any_lines_of_a_preprocessor_are_survived(
+        lines in proptest::collection::vec(proptest::sample::select(&[
+            "__OSSPP_FILEBEGIN__ \"a\"", "__OSSPP_LINE__ 4294967295", "__OSSPP_LINE__ 0",
+            "__OSSPP_LINE__ x", "__OSSPP_FILEEND__", "route {", "xlog(\"$nope\");", "}",
+            "\"open", "/* open", "", "exit;", "include_file \"b\"",
+        ][..]), 0..20),
+    ) {
+        survive(&format!("__OSSPP_FILEBEGIN__ \"m\"\n{}", lines.join("\n")));
     }
 
     #[test]

@@ -11,6 +11,8 @@ use tandem_engine::log::Level;
 use tandem_engine::node::Node;
 use tandem_script::program::Setting;
 
+use super::log_format::Format;
+
 /// The sink of this process; before it is set, lines go to standard error.
 static SINK: OnceLock<Sink> = OnceLock::new();
 
@@ -80,8 +82,10 @@ pub(super) fn line(now: Now, level: Level, text: &str) {
 
 fn stderr_line(now: Now, level: Level, text: &str) {
     let mut err = std::io::stderr().lock();
+    let time = iso(now.unix_s());
+    let plain = format!("{time} {:7} {text}", level.name());
     // Nobody can be told that standard error is gone.
-    let _ = writeln!(err, "{} {:7} {text}", iso(now.unix_s()), level.name());
+    let _ = writeln!(err, "{}", Format::of_stderr().line(&time, level, text, plain));
 }
 
 /// A client of the host's syslog (RFC 3164 as the C library writes it, without the time, which
@@ -91,6 +95,9 @@ struct Syslog {
     path: PathBuf,
     facility: u8,
     ident: String,
+    format: Format,
+    /// Lines above this level are not sent (`syslog_level_filter`).
+    up_to: Option<i8>,
 }
 
 impl Syslog {
@@ -106,7 +113,12 @@ impl Syslog {
             name.unwrap_or_else(|| "tandem".into())
         };
         let ident = text("syslog_name").unwrap_or_else(own);
-        Self::new(Path::new(DEV_LOG), facility, &ident)
+        let up_to = match node.program.global("syslog_level_filter") {
+            Some(Setting::Int(n)) if *n != 0 => i8::try_from(*n).ok(),
+            _ => None,
+        };
+        let format = Format::of(node, "syslog_log_format")?;
+        Ok(Self { format, up_to, ..Self::new(Path::new(DEV_LOG), facility, &ident)? })
     }
 
     fn new(path: &Path, facility: u8, ident: &str) -> Result<Self, String> {
@@ -115,10 +127,14 @@ impl Syslog {
         // A syslog that hangs costs its own lines, not the service.
         socket.set_nonblocking(true).map_err(cannot)?;
         let ident = format!("{ident}[{}]", std::process::id());
-        Ok(Self { socket, path: path.to_owned(), facility, ident })
+        let format = Format::Text;
+        Ok(Self { socket, path: path.to_owned(), facility, ident, format, up_to: None })
     }
 
     fn send(&self, level: Level, text: &str) -> std::io::Result<()> {
+        if self.up_to.is_some_and(|most| level as i8 > most) {
+            return Ok(());
+        }
         let severity = match level {
             Level::Alert => 1,
             Level::Critical => 2,
@@ -129,7 +145,10 @@ impl Syslog {
             Level::Debug => 7,
         };
         let priority = self.facility * 8 + severity;
-        let line = format!("<{priority}>{}: {}: {text}", self.ident, level.name());
+        let plain = format!("{}: {text}", level.name());
+        // The receiver adds the time.
+        let message = self.format.line("", level, text, plain);
+        let line = format!("<{priority}>{}: {message}", self.ident);
         match self.socket.send_to(line.as_bytes(), &self.path) {
             // The reader is behind; standard error would only be behind as well.
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(()),

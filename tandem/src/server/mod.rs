@@ -10,7 +10,9 @@ mod daemon;
 mod files;
 mod gather;
 mod helpers;
+mod limits;
 mod log;
+mod log_format;
 mod management;
 mod reader;
 mod udp;
@@ -116,6 +118,8 @@ fn start(options: &Options) -> Result<(), String> {
     node.set_pid(std::process::id());
     node.memory.set_total(tandem_drivers::memory::installed().unwrap_or(0));
     set_up_log(&node, options)?;
+    log_format::set(&node)?;
+    limits::set(&node)?;
     let state_dir = options.state_dir.as_deref().map(absolute);
     let _files = settle_in(&node, options)?;
     if let Ok(folder) = std::env::current_dir() {
@@ -186,6 +190,9 @@ fn udp_workers(program: &tandem_script::Program, options: &Options) -> usize {
         Some(tandem_script::program::Setting::Int(n)) => usize::try_from(*n).ok(),
         _ => None,
     };
+    if matches!(program.global("debug_mode"), Some(tandem_script::program::Setting::Int(1..))) {
+        return 1;
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // More workers than processors only cost cache: a worker never waits for anything.
     options.udp_workers.or_else(of_script).unwrap_or(cores).clamp(1, cores)

@@ -24,7 +24,10 @@ impl SocketTable {
     pub(super) fn open(node: &Node) -> Result<Self, String> {
         let mut sockets = BTreeMap::new();
         for (id, socket) in node.sockets.of(Proto::Udp) {
-            let udp = UdpSocket::open(socket.addr, UdpOptions::default())
+            let defaults = UdpOptions::default();
+            let recv_buffer_bytes = node.recv_buffer_bytes().unwrap_or(defaults.recv_buffer_bytes);
+            let options = UdpOptions { tos: socket.tos, recv_buffer_bytes, ..defaults };
+            let udp = UdpSocket::open(socket.addr, options)
                 .map_err(|e| format!("tandem: cannot listen on {}: {e}", socket.text()))?;
             sockets.insert(id, udp);
         }

@@ -123,6 +123,29 @@ pub(super) const CHECKS: &[Check] = &[
     ("param log_prefix", || {
         assert_eq!(node("log_prefix=\"a: \"", "exit;").node().log_prefix(), "a: ");
     }),
+    ("param tos", || {
+        let of = |line: &str| {
+            let node = node(line, "exit;");
+            let sockets = &node.node().sockets;
+            sockets.iter().next().and_then(|(_, s)| s.tos)
+        };
+        assert_eq!(of(""), None);
+        assert_eq!(of("tos=0x68"), Some(0x68));
+        assert_eq!(of("tos=IPTOS_LOWDELAY"), Some(0x10));
+    }),
+    ("param maxbuffer", || {
+        let node = node("maxbuffer=65536", "exit;");
+        assert_eq!(node.node().recv_buffer_bytes(), Some(65_536));
+    }),
+    // The server reads these; its own tests see the difference.
+    ("param stderror_log_format", || {
+        accepted("stderror_log_format=json", "stderror_log_format");
+    }),
+    ("param syslog_log_format", || accepted("syslog_log_format=json_cee", "syslog_log_format")),
+    ("param syslog_level_filter", || accepted("syslog_level_filter=3", "syslog_level_filter")),
+    ("param open_files_limit", || accepted("open_files_limit=4096", "open_files_limit")),
+    ("param disable_core_dump", || accepted("disable_core_dump=yes", "disable_core_dump")),
+    ("param log_stdout", || is_moot("log_stdout = 1")),
     ("param stderror_level_filter", || {
         let node = node("stderror_level_filter=1", "exit;");
         assert!(node.node().writes_stderr_at(Level::Warning));

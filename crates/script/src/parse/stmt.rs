@@ -1,7 +1,7 @@
 //! Statements.
 
 use super::Parser;
-use crate::ast::{Arg, ArgKind, Call, Case, CaseValue, Stmt, StmtKind, Var};
+use crate::ast::{Arg, ArgKind, Call, Case, CaseValue, Stmt, StmtKind, Text, Var};
 use crate::diag::Diag;
 use crate::lex::Tok;
 use crate::source::Span;
@@ -396,7 +396,7 @@ impl Parser<'_> {
                 Tok::Ident if self.is_host() => {
                     let span = self.dotted()?;
                     self.unquoted(span);
-                    ArgKind::Omitted
+                    ArgKind::Text(Text { value: self.map.text(span).to_vec(), raw: true, span })
                 }
                 Tok::Ident => ArgKind::Word(self.ident("an argument")?.name),
                 _ => {

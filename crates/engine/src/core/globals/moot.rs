@@ -66,6 +66,7 @@ pub(super) const GLOBALS: &[ParamSig] = &[
     moot("db_max_async_connections", Int, "a query never holds a worker up"),
     moot("db_version_table", Str, "the columns of a table are looked at, not its version"),
     moot("poll_method", Str, "epoll is what is used"),
+    moot("log_stdout", Int, "nothing is written to standard output, and it stays as it is"),
     moot("xlog_force_color", Int, "lines are written without colours"),
     moot(
         "auto_aliases",

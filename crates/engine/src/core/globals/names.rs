@@ -43,6 +43,14 @@ pub(super) const GLOBALS: &[ParamSig] = &[
         &[],
         "The User-Agent header line of requests that the node makes.",
     ),
+    global(
+        "tos",
+        ParamKind::IntOrStr,
+        None,
+        &[],
+        "The TOS byte of what is sent: a number, or IPTOS_LOWDELAY and its like.",
+    ),
+    global("maxbuffer", Int, None, &[], "Bytes of a UDP socket's receive buffer, at most."),
     global("sip_warning", Int, Some("0"), &[], "Whether replies carry a Warning header."),
     global(
         "disable_503_translation",

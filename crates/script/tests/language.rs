@@ -223,7 +223,7 @@ mod grammar {
     fn statements_take_no_more_than_they_may() {
         let args = vec!["1"; 9].join(", ");
         refused(&format!("route {{ trace({args}); }}"), "at most 8 arguments");
-        let params = vec!["1"; 8].join(", ");
+        let params = ["1"; 8].join(", ");
         refused(&format!("route {{ route(A, {params}); }}\nroute[A] {{ exit; }}"), "at most");
         refused("route { return(1, 1,2,3,4,5,6,7,8); }", "at most 7");
     }

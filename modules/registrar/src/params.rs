@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use tandem_engine::module::{Build, BuildError};
+use tandem_engine::table::moot;
 use tandem_script::sig::{ParamKind, ParamSig};
 
 use crate::push::Push;
@@ -130,6 +131,11 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int("max_aor_len", "256", "Longest AoR."),
     int("max_contact_len", "255", "Longest contact URI."),
     int("allow_dup_cseq", "1", "1: a REGISTER may repeat the CSeq of its Call-ID."),
+    moot(
+        "tcp_persistent_flag",
+        ParamKind::MessageFlag,
+        "contacts come over UDP, which has no connection to keep",
+    ),
     int("disable_gruu", "1", "1: no GRUU is given out."),
     int("pn_enable", "0", "1: contacts may ask for push notifications (RFC 8599)."),
     param("pn_providers", ParamKind::Str, None, "Push services that are taken, with commas."),

@@ -31,6 +31,12 @@ fn every_entry_has_a_check() {
             ("param max_aor_len", default_q_and_lengths_come_from_parameters),
             ("param max_contact_len", default_q_and_lengths_come_from_parameters),
             ("param allow_dup_cseq", save_judges_cseq_as_the_field_does),
+            ("param tcp_persistent_flag", || {
+                node("modparam(\"registrar\", \"tcp_persistent_flag\", \"KEEP\")", SAVE);
+                let row = tandem_registrar::MODULE.params.iter();
+                let row = row.into_iter().find(|p| p.name == "tcp_persistent_flag");
+                assert!(row.unwrap().moot.is_some());
+            }),
             ("param disable_gruu", wrong_parameters_are_refused_at_load),
             ("param pn_enable", push_is_answered_only_where_it_is_enabled),
             ("param pn_providers", push_is_answered_only_where_it_is_enabled),

@@ -39,6 +39,7 @@ pub fn modules() -> Modules {
         &tandem_options::MODULE,
         &tandem_cfgutils::MODULE,
         &tandem_statistics::MODULE,
+        &tandem_status_report::MODULE,
         &tandem_mi_datagram::MODULE,
         &tandem_httpd::MODULE,
         &tandem_mi_http::MODULE,

@@ -403,8 +403,24 @@ impl Cx<'_> {
         self.out.send(send);
     }
 
+    /// Whether lines of this level are written: by `$log_level` of the worker, else by the node's.
+    pub fn logs(&self, level: Level) -> bool {
+        match self.worker.log_level {
+            Some(most) => level <= most,
+            None => self.node.logs(level),
+        }
+    }
+
+    /// The same for lines of `xlog()`.
+    pub fn xlogs(&self, level: Level) -> bool {
+        match self.worker.xlog_level {
+            Some(most) => level <= most,
+            None => self.node.xlogs(level),
+        }
+    }
+
     pub fn log(&mut self, level: Level, text: impl Into<String>) {
-        if self.node.logs(level) {
+        if self.logs(level) {
             self.out.log(level, text);
         }
     }

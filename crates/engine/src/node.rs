@@ -309,6 +309,9 @@ pub struct WorkerState {
     pub(crate) nested: u32,
     /// Messages received so far.
     pub(crate) messages: u32,
+    /// `$log_level` and `$xlog_level` of this worker, when a script has set them.
+    pub(crate) log_level: Option<Level>,
+    pub(crate) xlog_level: Option<Level>,
 }
 
 impl WorkerState {
@@ -326,6 +329,8 @@ impl WorkerState {
             watches_gates: false,
             nested: 0,
             messages: 0,
+            log_level: None,
+            xlog_level: None,
         }
     }
 

@@ -99,7 +99,7 @@ impl Host for RunHost<'_, '_> {
 
     fn log(&mut self, level: i32, text: &[u8], place: Place) {
         let level = Level::from_number(level);
-        if !self.cx.node.logs(level) {
+        if !self.cx.logs(level) {
             return;
         }
         let text = String::from_utf8_lossy(text);
@@ -115,7 +115,7 @@ impl Host for RunHost<'_, '_> {
     }
 
     fn logs(&self, level: i32) -> bool {
-        self.cx.node.logs(Level::from_number(level))
+        self.cx.logs(Level::from_number(level))
     }
 
     /// A line of `xlog` says what its author wanted, and no more.
@@ -125,7 +125,7 @@ impl Host for RunHost<'_, '_> {
     }
 
     fn xlogs(&self, level: i32) -> bool {
-        self.cx.node.xlogs(Level::from_number(level))
+        self.cx.xlogs(Level::from_number(level))
     }
 
     fn begin_async(&mut self, _route: RouteId, timeout_s: Option<i32>) -> Result<bool, String> {

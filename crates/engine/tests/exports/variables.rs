@@ -182,6 +182,18 @@ pub(super) const CHECKS: &[Check] = &[
         node.udp(PHONE, REQUEST);
         assert_eq!(node.logs().pop().unwrap().1, "77");
     }),
+    ("variable log_level", || {
+        target("$log_level = 4; $log_level = -1;", "$log_level", "-1");
+        target("$log_level = 4; $log_level = NULL;", "$log_level", "2");
+    }),
+    ("variable xlog_level", || {
+        let route = "$xlog_level = 4; xlog(\"L_DBG\", \"seen $xlog_level\"); $xlog_level = NULL; \
+             xlog(\"L_DBG\", \"not seen\");";
+        let mut node = node("", route);
+        node.udp(PHONE, REQUEST);
+        let lines: Vec<String> = node.logs().into_iter().map(|l| l.1).collect();
+        assert_eq!(lines, ["seen 4"]);
+    }),
     ("variable C", || is("-$C(gx)-", "--")),
     ("variable err.class", bad_requests_reach_the_error_route),
     ("variable err.level", bad_requests_reach_the_error_route),

@@ -2,8 +2,9 @@
 
 use tandem_script::value::Value;
 
-use super::{named, read, text};
+use super::{named, read, text, write};
 use crate::date;
+use crate::log::Level;
 use crate::module::{VarCall, VariableDef};
 
 /// Class of an error in a message, and its severity, as error_route sees them.
@@ -21,6 +22,24 @@ pub(super) const VARIABLES: &[VariableDef] = &[
         text(date::format(c.cx.now.unix_s(), &String::from_utf8_lossy(c.access.name)))
     })),
     read("pp", "Id of the process.", |c| Value::Int(c.cx.node.pid() as i32)),
+    write(
+        "log_level",
+        "Level up to which this worker logs; null: that of the node again.",
+        |c| level(c.cx.worker.log_level, c.cx.node.log_level()),
+        |c, _, value| {
+            c.cx.worker.log_level = new_level(&value)?;
+            Ok(())
+        },
+    ),
+    write(
+        "xlog_level",
+        "Level up to which xlog() of this worker writes; null: that of the node again.",
+        |c| level(c.cx.worker.xlog_level, c.cx.node.xlog_level()),
+        |c, _, value| {
+            c.cx.worker.xlog_level = new_level(&value)?;
+            Ok(())
+        },
+    ),
     named(read("C", "A colour for terminals: foreground and background.", colour)),
     read("err.class", "Class of the last error: 1, a message that cannot be read.", |c| {
         if_error(c, Value::Int(PARSE_ERROR))
@@ -32,6 +51,18 @@ pub(super) const VARIABLES: &[VariableDef] = &[
     }),
     read("err.rreason", "Reply reason for the last error.", |c| text(c.ctx.error.reason.clone())),
 ];
+
+fn level(own: Option<Level>, of_node: i8) -> Value {
+    Value::Int(i32::from(own.map_or(of_node, |l| l as i8)))
+}
+
+fn new_level(value: &Value) -> Result<Option<Level>, String> {
+    match (value, value.int()) {
+        (Value::Null, _) => Ok(None),
+        (_, Some(n)) => Ok(Some(Level::from_number(n))),
+        _ => Err("a level is a number from -3 to 4".to_owned()),
+    }
+}
 
 fn if_error(call: &VarCall<'_, '_>, value: Value) -> Value {
     if call.ctx.error.code == 0 { Value::Null } else { value }

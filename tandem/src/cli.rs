@@ -88,6 +88,9 @@ struct Start {
     /// Where the node keeps its own state: who held which sharing tag.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Soft limit of memory: near it, phones that are new get 503.
+    #[arg(short = 'm', value_name = "MB")]
+    memory_mb: Option<u64>,
     #[command(flatten)]
     without_meaning: WithoutMeaning,
 }
@@ -98,9 +101,6 @@ struct WithoutMeaning {
     /// Has no meaning here: TCP is served by one thread.
     #[arg(short = 'N', value_name = "N")]
     tcp_workers: Option<String>,
-    /// Has no meaning here: there is no pool of shared memory.
-    #[arg(short = 'm', value_name = "MB")]
-    shared_memory: Option<String>,
     /// Has no meaning here: there is no pool of private memory.
     #[arg(short = 'M', value_name = "MB")]
     private_memory: Option<String>,
@@ -216,6 +216,7 @@ impl Start {
             file,
             preprocessor: self.preprocessor,
             state_dir: self.state_dir,
+            memory_mb: self.memory_mb,
             listen: self.listen,
             udp_workers: self.udp_workers,
             stderr: self.stderr || self.debug,
@@ -242,7 +243,6 @@ impl WithoutMeaning {
         };
         let given = [
             ('N', self.tcp_workers.is_some()),
-            ('m', self.shared_memory.is_some()),
             ('M', self.private_memory.is_some()),
             ('b', self.receive_buffer.is_some()),
             ('W', self.poll_method.is_some()),
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(start.listen, ["udp:127.0.0.1:5060", "127.0.0.2"]);
         assert_eq!((start.louder, start.foreground, start.udp_workers), (2, true, Some(4)));
         let notes = start.without_meaning.notes();
-        assert_eq!(notes.len(), 3, "{notes:?}");
+        assert_eq!(notes.len(), 2, "{notes:?}");
         assert!(notes.iter().all(|n| n.contains("has no meaning here")), "{notes:?}");
     }
 

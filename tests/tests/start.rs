@@ -45,7 +45,7 @@ fn sockets_of_the_command_line_are_added_and_options_without_meaning_noted() {
     let (one, two) = (format!("udp:{ip}:5061"), format!("{}:5062", site.net.ip(2)));
     let args = ["-F", "-E", "-f", &file, "-l", &one, "-l", &two, "-m", "64", "-M", "8", "-n", "1"];
     let mut node = node(&site, &args);
-    assert!(node.output().contains("-m has no meaning here"), "{}", node.output());
+    assert!(node.output().contains("-M has no meaning here"), "{}", node.output());
     for uri in [format!("sip:x@{ip}:5060"), format!("sip:x@{ip}:5061"), format!("sip:x@{two}")] {
         assert!(answers(&uri), "{uri}");
     }

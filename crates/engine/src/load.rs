@@ -1,7 +1,7 @@
 //! How busy the workers are, and how much memory the process uses: figures that only the binary
 //! can measure and that it hands to the node.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tandem_clock::{Mono, Now, SEC};
 
@@ -76,12 +76,26 @@ pub struct Memory {
     total: AtomicU64,
     used: AtomicU64,
     peak: AtomicU64,
+    /// Whether `total` is a limit that somebody has set.
+    limited: AtomicBool,
 }
 
 impl Memory {
     /// Says how many bytes the node may use.
     pub fn set_total(&self, bytes: u64) {
         self.total.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Sets the soft limit (`-m`).
+    pub fn set_limit(&self, bytes: u64) {
+        self.set_total(bytes);
+        self.limited.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nine tenths of the limit are in use: what is new is refused then, what exists
+    /// goes on.
+    pub fn is_short(&self) -> bool {
+        self.limited.load(Ordering::Relaxed) && self.used() > self.total() / 10 * 9
     }
 
     /// Says how many bytes it uses.

@@ -67,6 +67,7 @@ pub struct TestNode {
     pub db_state: DbState,
     db_waiting: Vec<(u64, tandem_db::Query)>,
     mi_answers: BTreeMap<u64, Json>,
+    mi_texts: BTreeMap<u64, String>,
     next_mi: u64,
     http_answers: Vec<HttpAnswer>,
     fatal: Option<String>,
@@ -145,6 +146,7 @@ impl TestNode {
             db_state,
             db_waiting: Vec::new(),
             mi_answers: BTreeMap::new(),
+            mi_texts: BTreeMap::new(),
             next_mi: 0,
             http_answers: Vec::new(),
             fatal: None,
@@ -277,6 +279,11 @@ impl TestNode {
         self.http_answers.pop()
     }
 
+    /// Takes the text of the answer to a request that was fed as [`Input::Mi`].
+    pub fn mi_text(&mut self, request: u64) -> Option<String> {
+        self.mi_texts.remove(&request)
+    }
+
     /// Feeds any input and carries the effects out.
     pub fn step(&mut self, input: Input) {
         let mut out = Out::default();
@@ -307,6 +314,8 @@ impl TestNode {
                 Effect::MiReply { request, text } => {
                     let json = serde_json::from_slice(&text).unwrap_or(Json::Null);
                     self.mi_answers.insert(request, json);
+                    let text = String::from_utf8_lossy(&text).into_owned();
+                    self.mi_texts.insert(request, text);
                 }
                 Effect::HttpReply { answer, .. } => self.http_answers.push(answer),
                 Effect::Db { query, ask, .. } => match self.db_state {

@@ -95,7 +95,7 @@ pub(crate) fn refuse(
     if refusal.code == 420 {
         headers.extend_from_slice(b"Unsupported: path\r\n");
     }
-    let retry_after_s = registrar.params.retry_after_s;
+    let retry_after_s = registrar.params.retry_after_s.max(refusal.retry_after_s());
     if refusal.code >= 500 && retry_after_s > 0 {
         let _ = write!(headers, "Retry-After: {retry_after_s}\r\n");
     }

@@ -18,6 +18,14 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
+    /// The node is near the limit of its memory.
+    pub(crate) const MEMORY: Self = Self::new(503, "Memory is short");
+
+    /// The least that Retry-After says; 0: only what the parameter says.
+    pub(crate) fn retry_after_s(self) -> u32 {
+        if self.text == Self::MEMORY.text { 60 } else { 0 }
+    }
+
     pub(crate) const fn new(code: u16, text: &'static str) -> Self {
         Self { code, text }
     }

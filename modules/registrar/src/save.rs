@@ -79,9 +79,11 @@ pub(crate) fn save(call: &mut Call<'_, '_, '_>) -> Called {
     }
     let common = common(call, &registrar, &flags, &register);
     let now_s = call.cx.now.unix_s();
+    let memory_short = call.cx.node.memory.is_short();
     let change = |edit: &mut Edit<'_>| {
-        Work { registrar: &registrar, flags: &flags, register: &register, common: &common, now_s }
-            .carry_out(edit)
+        let (registrar, flags) = (&*registrar, &flags);
+        let (register, common) = (&register, &common);
+        Work { registrar, flags, register, common, now_s, memory_short }.carry_out(edit)
     };
     let (verdict, _) = registrar.usrloc.edit(call.cx, &table, &aor, change);
     match verdict {
@@ -157,6 +159,8 @@ struct Work<'a, 'm> {
     register: &'a Register<'m>,
     common: &'a Common,
     now_s: u64,
+    /// Nothing new is taken.
+    memory_short: bool,
 }
 
 /// What is to happen to one contact.
@@ -178,6 +182,10 @@ impl Work<'_, '_> {
         let mut steps = SmallVec::<[Step; 4]>::new();
         for wanted in &self.register.contacts {
             steps.push(self.judge(edit, wanted)?);
+        }
+        // Refreshes go on, so that nobody who is served loses the service.
+        if self.memory_short && steps.contains(&Step::Insert) && edit.contacts().next().is_none() {
+            return Err(Refusal::MEMORY);
         }
         self.make_room(edit, &steps)?;
         for (wanted, step) in self.register.contacts.iter().zip(&steps) {

@@ -194,3 +194,18 @@ fn tables_are_apart_and_an_aor_is_that_of_the_argument() {
     assert_eq!(stats["result"]["usrloc:registered_users"], json!(2));
     assert_eq!(stats["result"]["usrloc:other-users"], json!(1));
 }
+
+#[test]
+fn near_the_limit_of_memory_new_phones_are_refused_and_known_ones_go_on() {
+    let mut node = node("", SAVE);
+    let known = |cseq| register("c", cseq, "Contact: <sip:a@10.0.0.9>\n");
+    let other = register("d", 1, "Contact: <sip:b@10.0.0.9>\n").replace("alice", "carol");
+    ask(&mut node, &known(1));
+    node.node().memory.set_limit(1_000);
+    node.node().memory.set_used(901);
+    assert_eq!(code(&ask(&mut node, &known(2))), 200);
+    let reply = ask(&mut node, &other);
+    assert_eq!((code(&reply), header(&reply, "Retry-After")), (503, Some("60")));
+    node.node().memory.set_used(900);
+    assert_eq!(code(&ask(&mut node, &other.replace("CSeq: 1", "CSeq: 2"))), 200);
+}

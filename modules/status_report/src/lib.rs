@@ -12,11 +12,8 @@ use tandem_engine::table::{arg, function, optional, param};
 use tandem_script::host::Called;
 use tandem_script::sig::{ArgKind, ArgSig, ParamKind, ParamSig, Routes};
 
-const STATUS: &[ArgSig] = &[
-    arg("group", ArgKind::Str),
-    arg("status", ArgKind::Int),
-    optional("details", ArgKind::Str),
-];
+const STATUS: &[ArgSig] =
+    &[arg("group", ArgKind::Str), arg("status", ArgKind::Int), optional("details", ArgKind::Str)];
 const REPORT: &[ArgSig] = &[arg("group", ArgKind::Str), arg("report", ArgKind::Str)];
 
 const fn many(mut row: ParamSig) -> ParamSig {

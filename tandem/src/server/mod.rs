@@ -39,6 +39,8 @@ pub struct Options {
     /// `-p`: the script goes through this command.
     pub preprocessor: Option<String>,
     pub state_dir: Option<PathBuf>,
+    /// `-m`: the soft limit of memory.
+    pub memory_mb: Option<u64>,
     /// `-l`: more sockets.
     pub listen: Vec<String>,
     /// `-n`.
@@ -116,7 +118,10 @@ fn start(options: &Options) -> Result<(), String> {
     }
     let node = node.ok_or_else(|| format!("tandem: {} was not started", options.file.display()))?;
     node.set_pid(std::process::id());
-    node.memory.set_total(tandem_drivers::memory::installed().unwrap_or(0));
+    match options.memory_mb {
+        Some(mb) => node.memory.set_limit(mb.saturating_mul(1 << 20)),
+        None => node.memory.set_total(tandem_drivers::memory::installed().unwrap_or(0)),
+    }
     set_up_log(&node, options)?;
     log_format::set(&node)?;
     limits::set(&node)?;

@@ -42,7 +42,10 @@ pub(super) const CHECKS: &[Check] = &[
         let mut node = node("", "exit;");
         let all = ask(&mut node, "which", Json::Null);
         assert!(all.as_array().unwrap().contains(&json!("core:which")));
-        assert_eq!(ask(&mut node, "which", json!(["nosuch"]))["code"], 404);
+        assert_eq!(ask(&mut node, "which", json!(["uptime"])), json!(["core:uptime"]));
+        let group = ask(&mut node, "which", json!(["evi:"]));
+        assert_eq!(group, json!(["evi:subscribe", "evi:list", "evi:subscribers", "evi:raise"]));
+        assert_eq!(ask(&mut node, "which", json!(["evi"]))["code"], 404);
     }),
     ("mi core:reload_routes", || {
         let mut node = node("", "xlog(\"old\");");

@@ -106,19 +106,18 @@ fn arg(call: &mut MiCall<'_, '_>) -> MiOutcome {
 }
 
 fn which(call: &mut MiCall<'_, '_>) -> MiOutcome {
-    let names = call.cx.node.mi.names();
-    match call.text("command") {
-        None => MiOutcome::Done(names.map(Json::from).collect()),
-        Some(command) => {
-            let prefix = format!("{command}:");
-            let group: Vec<Json> =
-                names.filter(|n| n.starts_with(&prefix) || *n == command).map(Json::from).collect();
-            if group.is_empty() {
-                return MiOutcome::failed(404, "unknown MI command");
-            }
-            MiOutcome::Done(Json::from(group))
-        }
+    let commands = &call.cx.node.mi;
+    let Some(wanted) = call.text("command") else {
+        return MiOutcome::Done(commands.names().map(Json::from).collect());
+    };
+    // `usrloc:` names a whole group; anything else is a command by any of its names.
+    let group = |n: &&str| wanted.ends_with(':') && n.starts_with(&wanted);
+    let mut found: Vec<Json> = commands.names().filter(group).map(Json::from).collect();
+    found.extend(commands.find(&wanted).ok().map(|one| Json::from(one.def.name)));
+    if found.is_empty() {
+        return MiOutcome::failed(404, "unknown MI command");
     }
+    MiOutcome::Done(Json::from(found))
 }
 
 fn help(call: &mut MiCall<'_, '_>) -> MiOutcome {

@@ -1,14 +1,13 @@
 //! Own capabilities and their sync.
 
 use crate::cluster::{Cluster, Ctx};
-use crate::effects::{CapId, CapState, Effect, Form, Level, Snapshot, Stamp};
-use crate::peer::{BULK_EVERY_NS, Kind};
-use crate::questions::Question;
-use crate::wire::{Done, Records, Tandem};
+use crate::donor::DonationKind;
+use crate::effects::{CapId, CapState, Effect, Form, Level, Stamp};
+use crate::peer::Kind;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use tandem_bin::NodeId;
-use tandem_bin::clusterer::{Body, CapNode, CapUpdate, Extra, Sync, SyncEnd};
+use tandem_bin::clusterer::{Body, CapNode, CapUpdate, Extra};
 use tandem_clock::{Mono, SEC};
 
 /// A capability of this node in one cluster.
@@ -319,10 +318,7 @@ impl Cluster {
             }
             return;
         }
-        let form = if peer.kind == Kind::Tandem { Form::Tandem } else { Form::Stock };
-        let request = ctx.node.questions.ask(self.id, id, Question::Sync { to: source });
-        let cluster = self.id;
-        ctx.out.push(Effect::SnapshotWanted { request, cluster, cap: id, form, buckets: None });
+        self.give(ctx, source, id, DonationKind::Sync, None);
     }
 
     pub(crate) fn answer_parked(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
@@ -330,69 +326,6 @@ impl Cluster {
         for name in std::mem::take(&mut peer.parked) {
             self.on_sync_req(ctx, node, &name);
         }
-    }
-
-    /// Puts a snapshot on its way in packets of bounded size.
-    pub(crate) fn send_snapshot(
-        &mut self,
-        ctx: &mut Ctx<'_>,
-        to: NodeId,
-        cap: CapId,
-        snapshot: Snapshot,
-        repair: bool,
-    ) {
-        let Some(name) = self.caps.iter().find(|c| c.id == cap).map(|c| c.name.clone()) else {
-            return;
-        };
-        let tandem = self.peers.get(&to).is_some_and(|peer| peer.kind == Kind::Tandem);
-        let mut packets = VecDeque::new();
-        let mut count = 0u64;
-        for batch in batches(snapshot.records, self.cfg.sync_packet_size, ctx) {
-            count += batch.len() as u64;
-            let trailer = self.trailer(to);
-            let packet = if tandem {
-                let (capability, version) = (name.clone(), snapshot.version);
-                let records = Records { capability, version, repair, records: batch };
-                Tandem::Records(records).encode(&trailer)
-            } else {
-                let (capability, data_version) = (name.clone(), snapshot.version.into());
-                Extra::Sync(Sync { capability, data_version, chunks: batch, intact: true })
-                    .encode(&trailer)
-            };
-            packets.extend(packet);
-        }
-        let end = match (repair, tandem) {
-            (true, _) => None,
-            (false, true) => {
-                Tandem::Done(Done { capability: name, count }).encode(&self.trailer(to)).ok()
-            }
-            (false, false) => {
-                let chunks = i32::try_from(count).unwrap_or(i32::MAX);
-                let end = SyncEnd { capability: name, chunks };
-                Extra::SyncEnd(end).encode(&self.trailer(to)).ok()
-            }
-        };
-        packets.extend(end);
-        if let Some(peer) = self.peers.get_mut(&to) {
-            peer.bulk.append(&mut packets);
-        }
-        self.send_bulk(ctx);
-    }
-
-    /// Sends the next packets of running syncs.
-    pub(crate) fn send_bulk(&mut self, ctx: &mut Ctx<'_>) {
-        let ids: Vec<_> =
-            self.peers.iter().filter(|(_, p)| !p.bulk.is_empty()).map(|(&id, _)| id).collect();
-        let mut waiting = false;
-        for id in ids {
-            for _ in 0..BULK_PACKETS {
-                let packet = self.peers.get_mut(&id).and_then(|peer| peer.bulk.pop_front());
-                let Some(packet) = packet else { break };
-                self.route(ctx, id, &packet);
-            }
-            waiting |= self.peers.get(&id).is_some_and(|peer| !peer.bulk.is_empty());
-        }
-        self.next_bulk = waiting.then(|| ctx.now.mono_ns.saturating_add(BULK_EVERY_NS));
     }
 
     /// Records from a donor, stock or Tandem.
@@ -408,6 +341,12 @@ impl Cluster {
         let Some(i) = self.cap_index(name) else { return };
         let now = ctx.now.mono_ns;
         let count = records.len() as u64;
+        if form == Form::Tandem
+            && let Some(peer) = self.peers.get_mut(&source)
+        {
+            peer.taken += 1;
+            peer.ack_due = true;
+        }
         let mut started = false;
         let Some(cap) = self.caps.get_mut(i).filter(|cap| cap.enabled) else { return };
         if cap.awaits(source) {
@@ -536,38 +475,11 @@ fn hand_over(ctx: &mut Ctx<'_>, cluster: u32, cap: CapId, packet: Queued) {
     ctx.out.push(Effect::Deliver { cluster, source, cap, packet_type, version, payload, stamp });
 }
 
-/// Groups records into packets of about `size` bytes.
-fn batches(records: Vec<Bytes>, size: usize, ctx: &mut Ctx<'_>) -> Vec<Vec<Bytes>> {
-    let size = size.clamp(1024, RECORD_BYTES_MAX);
-    let mut all = Vec::new();
-    let mut batch: Vec<Bytes> = Vec::new();
-    let mut bytes = 0;
-    for record in records {
-        if record.len() > RECORD_BYTES_MAX {
-            ctx.out.log(Level::Error, format!("record of {} bytes not synced", record.len()));
-            continue;
-        }
-        let cost = record.len() + CHUNK_OVERHEAD_BYTES;
-        if !batch.is_empty() && bytes + cost > size {
-            all.push(std::mem::take(&mut batch));
-            bytes = 0;
-        }
-        bytes += cost;
-        batch.push(record);
-    }
-    if !batch.is_empty() {
-        all.push(batch);
-    }
-    all
-}
-
 /// The largest record of a sync and the largest payload of a broadcast, in bytes: it has to fit
 /// into one packet together with the names around it.
 pub const RECORD_BYTES_MAX: usize = 65000;
-const CHUNK_OVERHEAD_BYTES: usize = 8;
 /// Capabilities that are remembered of a peer.
 const CAPS_MAX: usize = 64;
 const QUEUE_BYTES_MAX: usize = 16 << 20;
-/// Packets of a sync in one go, and how long digests may stay different after a sync.
-const BULK_PACKETS: usize = 64;
+/// How long digests may stay different after a sync.
 const VERIFY_MS: u64 = 5000;

@@ -4,6 +4,7 @@ use crate::caps::LocalCap;
 use crate::cluster::{Cluster, Ctx, Shared};
 use crate::complaints::Complaints;
 use crate::config::{Config, GateMode};
+use crate::donor::Missed;
 use crate::effects::{
     ActivationId, CapId, Digests, Effect, Effects, Level, Reason, Replicated, RequestId, Snapshot,
     Stamp,
@@ -289,11 +290,27 @@ impl Clusterer {
         snapshot: Snapshot,
         out: &mut Effects,
     ) {
-        let Some((cluster, cap, question)) = self.shared.questions.answer(request) else { return };
-        self.within(now, out, cluster, |c, ctx| match question {
-            Question::Sync { to } => c.send_snapshot(ctx, to, cap, snapshot, false),
-            Question::Repair { to } => c.send_snapshot(ctx, to, cap, snapshot, true),
-            Question::SendDigests { .. } | Question::Compare { .. } => {}
+        let Some((cluster, _, question)) = self.shared.questions.answer(request) else { return };
+        self.within(now, out, cluster, |c, ctx| {
+            if let Question::Buckets { to } = question {
+                c.buckets_ready(ctx, to, request, snapshot);
+            }
+        });
+    }
+
+    /// The answer to [`Effect::ReplayWanted`].
+    pub fn replay_ready(
+        &mut self,
+        now: Now,
+        request: RequestId,
+        missed: Vec<Missed>,
+        out: &mut Effects,
+    ) {
+        let Some((cluster, _, question)) = self.shared.questions.answer(request) else { return };
+        self.within(now, out, cluster, |c, ctx| {
+            if let Question::Buckets { to } = question {
+                c.replay_found(ctx, to, request, missed);
+            }
         });
     }
 
@@ -311,7 +328,7 @@ impl Clusterer {
                 c.send_digests(ctx, to, cap, digests, (true, at_once));
             }
             Question::Compare { from, theirs } => c.compare(ctx, from, cap, digests, &theirs),
-            Question::Sync { .. } | Question::Repair { .. } => {}
+            Question::Buckets { .. } => {}
         });
     }
 

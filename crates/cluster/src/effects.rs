@@ -172,7 +172,8 @@ pub enum Effect {
         version: u16,
         records: Vec<Bytes>,
     },
-    /// Answer with `snapshot_ready`: all records, or those of these buckets.
+    /// Answer with `snapshot_ready`: all records, or those of these buckets. A sync of all is
+    /// asked for bucket by bucket.
     SnapshotWanted {
         request: RequestId,
         cluster: ClusterId,
@@ -186,12 +187,15 @@ pub enum Effect {
         cluster: ClusterId,
         cap: CapId,
     },
-    /// The link to a stock peer is back: send it (with `send_to`) what changed here since then.
+    /// The link to a stock peer is back: answer with `replay_ready`, what changed here in these
+    /// buckets since then.
     ReplayWanted {
+        request: RequestId,
         cluster: ClusterId,
         peer: NodeId,
         cap: CapId,
         since_unix_ms: u64,
+        buckets: Vec<u8>,
     },
     /// An own capability changed its state; `report` is the line of the status report.
     CapState {

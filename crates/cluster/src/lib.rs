@@ -11,6 +11,7 @@ mod clusterer;
 mod commands;
 mod complaints;
 mod config;
+mod donor;
 mod effects;
 mod link;
 mod links;
@@ -30,6 +31,7 @@ mod wire;
 pub use caps::RECORD_BYTES_MAX;
 pub use clusterer::{ClusterError, Clusterer};
 pub use config::{ClusterConfig, Config, GateMode, NodeConfig, TagConfig};
+pub use donor::Missed;
 pub use effects::{
     ActivationId, BUCKETS, CapId, CapState, ConnId, Digests, Effect, Effects, Form, Level, Reason,
     Replicated, RequestId, Snapshot, Stamp,

@@ -1,6 +1,7 @@
 //! A node of a cluster, as this node sees it.
 
 use crate::config::NodeConfig;
+use crate::donor::Bulk;
 use crate::effects::CapId;
 use crate::link::{Link, LinkTimes};
 use crate::status::Step;
@@ -75,8 +76,10 @@ pub(crate) struct Peer {
     pub(crate) conn: Option<OutConn>,
     /// Packets that wait for the end of the step or for the connection.
     pub(crate) buf: BytesMut,
-    /// Packets of a sync, sent at a bounded rate.
-    pub(crate) bulk: VecDeque<Bytes>,
+    /// Syncs, repairs and replays on their way to it.
+    pub(crate) bulk: Bulk,
+    /// Packets with records that came from it since it lives.
+    pub(crate) taken: u64,
     pub(crate) kind: Kind,
     /// When an unproven peer behind another node counts as stock.
     pub(crate) assume_stock_at: Option<Mono>,
@@ -134,7 +137,8 @@ impl Peer {
             link: Link::new(),
             conn: None,
             buf: BytesMut::new(),
-            bulk: VecDeque::new(),
+            bulk: Bulk::default(),
+            taken: 0,
             kind: Kind::Unproven,
             assume_stock_at: None,
             hello: None,

@@ -8,10 +8,8 @@ use tandem_bin::{ClusterId, NodeId};
 /// What an answer is for.
 #[derive(Clone, Debug)]
 pub(crate) enum Question {
-    /// Records for a node that asked for a sync.
-    Sync { to: NodeId },
-    /// Records of differing buckets for a peer.
-    Repair { to: NodeId },
+    /// Some buckets for a peer that is given records.
+    Buckets { to: NodeId },
     /// Digests for a peer.
     SendDigests { to: NodeId, at_once: bool },
     /// Digests to compare with a peer's.

@@ -2,6 +2,7 @@
 
 use crate::caps::{Queued, RECORD_BYTES_MAX, SyncPhase};
 use crate::cluster::{Cluster, Ctx};
+use crate::donor::DonationKind;
 use crate::effects::{BUCKETS, CapId, Digests, Effect, Form, Level, Replicated, Stamp};
 use crate::peer::{COMPARE_EVERY_NS, Kind, Peer, RECHECK_NS, Unacked};
 use crate::questions::Question;
@@ -34,7 +35,13 @@ impl Cluster {
             Tandem::Records(r) => {
                 self.on_records(ctx, source, &r.capability, Form::Tandem, r.version, r.records);
             }
-            Tandem::Done(done) => self.on_sync_end(ctx, source, &done.capability, done.count),
+            Tandem::Done(done) => {
+                if let Some(peer) = self.peers.get_mut(&source) {
+                    peer.taken += 1;
+                    peer.ack_due = true;
+                }
+                self.on_sync_end(ctx, source, &done.capability, done.count);
+            }
             Tandem::Digest(digest) => self.on_digest(ctx, source, digest),
         }
     }
@@ -57,6 +64,8 @@ impl Cluster {
             peer.expected = hello.next_number;
             peer.compared.clear();
             peer.unjudged.clear();
+            peer.bulk.restart();
+            peer.taken = 0;
             peer.drop_log();
         }
         peer.assume_stock_at = None;
@@ -135,8 +144,7 @@ impl Cluster {
             {
                 self.route(ctx, node, &bytes);
             }
-            let cluster = self.id;
-            ctx.out.push(Effect::ReplayWanted { cluster, peer: node, cap, since_unix_ms });
+            self.give(ctx, node, cap, DonationKind::Replay { since_unix_ms }, None);
         }
     }
 
@@ -260,7 +268,8 @@ impl Cluster {
             peer.ack_due = false;
             let missing = std::mem::take(&mut peer.missing);
             let clock_unix_ms = ctx.now.unix_ms;
-            let ack = Ack { number: peer.applied(), missing, clock_unix_ms };
+            let (number, taken) = (peer.applied(), peer.taken);
+            let ack = Ack { number, missing, clock_unix_ms, taken };
             self.send_tandem(ctx, id, &Tandem::Ack(ack));
         }
     }
@@ -268,6 +277,10 @@ impl Cluster {
     fn on_ack(&mut self, ctx: &mut Ctx<'_>, source: NodeId, ack: Ack) {
         self.measure_skew(ctx, source, ack.clock_unix_ms);
         let cluster = self.id;
+        if let Some(peer) = self.peers.get_mut(&source) {
+            peer.bulk.on_taken(ctx.now.mono_ns, ack.taken);
+            self.send_bulk(ctx);
+        }
         let Some(peer) = self.peers.get_mut(&source) else { return };
         let mut mark = None;
         while let Some(first) = peer.unacked.front().filter(|first| first.number <= ack.number) {
@@ -377,10 +390,7 @@ impl Cluster {
             self.send_digests(ctx, from, cap, ours, (false, theirs.at_once));
         }
         if !repair.is_empty() {
-            let question = Question::Repair { to: from };
-            let request = ctx.node.questions.ask(self.id, cap, question);
-            let (cluster, form, buckets) = (self.id, Form::Tandem, Some(repair));
-            ctx.out.push(Effect::SnapshotWanted { request, cluster, cap, form, buckets });
+            self.give(ctx, from, cap, DonationKind::Repair, Some(&repair));
             if let Some(peer) = self.peers.get_mut(&from) {
                 peer.compare_soon(ctx.now.mono_ns.saturating_add(RECHECK_NS), true);
             }

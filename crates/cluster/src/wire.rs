@@ -11,7 +11,8 @@
 //!   (repeated: held u8, then 4 or 16 bytes), 6 next envelope number, 7 key of the sender's nonces
 //! - 2 ENVELOPE (level 1): 1 number, 2 capability, 3 type, 4 version, 5 stamp time, 6 stamp node,
 //!   7 payload
-//! - 3 ACK (level 1): 1 highest applied number, 2 envelopes found missing, 3 clock (unix ms)
+//! - 3 ACK (level 1): 1 highest applied number, 2 envelopes found missing, 3 clock (unix ms),
+//!   4 packets of type 5 taken since the sender is known
 //! - 4 CLAIMS (level 1): 1 claim (repeated): 1 tag, 2 epoch, 3 activated at (unix ms), 4 node,
 //!   5 standing (0 heard of, 1 held, 2 awaiting the end of boot), 6 reason, 7 by
 //! - 5 SYNC_RECORDS (level 1): 1 capability, 2 version, 3 purpose (0 sync, 1 repair), 4 record
@@ -76,6 +77,7 @@ pub(crate) struct Ack {
     pub(crate) number: u64,
     pub(crate) missing: u64,
     pub(crate) clock_unix_ms: u64,
+    pub(crate) taken: u64,
 }
 
 /// How the sender of a claim stands to it.
@@ -142,6 +144,7 @@ impl Tandem {
                 number(&mut w, 1, ack.number);
                 number(&mut w, 2, ack.missing);
                 number(&mut w, 3, ack.clock_unix_ms);
+                number(&mut w, 4, ack.taken);
             }
             Self::Claims(claims) => {
                 for claim in claims {
@@ -169,12 +172,13 @@ impl Tandem {
             1 => Self::Hello(Hello::read(fields)?),
             2 => Self::Envelope(Envelope::read(fields)?),
             3 => {
-                let mut ack = Ack { number: 0, missing: 0, clock_unix_ms: 0 };
+                let mut ack = Ack { number: 0, missing: 0, clock_unix_ms: 0, taken: 0 };
                 for item in fields {
                     match item? {
                         (1, v) => ack.number = to_u64(v)?,
                         (2, v) => ack.missing = to_u64(v)?,
                         (3, v) => ack.clock_unix_ms = to_u64(v)?,
+                        (4, v) => ack.taken = to_u64(v)?,
                         _ => {}
                     }
                 }
@@ -508,7 +512,9 @@ mod tests {
                     payload,
                 })
             ),
-            any::<u64>().prop_map(|n| Tandem::Ack(Ack { number: n, missing: 1, clock_unix_ms: n })),
+            any::<u64>().prop_map(|n| {
+                Tandem::Ack(Ack { number: n, missing: 1, clock_unix_ms: n, taken: 2 })
+            }),
             prop::collection::vec(claim(), 0..5).prop_map(Tandem::Claims),
             (raw(), any::<u16>(), any::<bool>(), prop::collection::vec(raw(), 0..5)).prop_map(
                 |(capability, version, repair, records)| Tandem::Records(Records {

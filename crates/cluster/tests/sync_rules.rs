@@ -221,3 +221,85 @@ fn a_sync_packet_of_a_stranger_to_us_changes_nothing() {
     s.bytes(5, &packet.encode().unwrap());
     assert_eq!(s.delivered_records(), 0);
 }
+
+#[test]
+fn a_large_sync_leaves_in_portions_and_lets_live_changes_pass() {
+    let mut s = Scene::new(&[2]);
+    s.all_up();
+    s.run_ms(6000);
+    s.bucket_bytes = Some(60_000);
+    s.got.clear();
+    s.say_extra(2, 1, &Extra::SyncReq { capability: name() });
+    let sizes = |s: &Scene| s.got.iter().map(|(_, frame)| frame.len()).sum::<usize>();
+    let first = sizes(&s);
+    assert!(first > 100_000 && first < 300_000, "{first} bytes at once");
+    let (cap, payload) = (s.cap, Bytes::from_static(b"live"));
+    s.input(|m, now, out| {
+        let stamp = Stamp { time_us: 1, node: 1 };
+        m.broadcast(now, cap, 4, 5, &payload, stamp, out).unwrap();
+        m.flush(out);
+    });
+    let last = Packet::decode(s.got.last().unwrap().1.clone()).unwrap();
+    assert_eq!(last.payload.as_ref(), b"live", "it does not wait behind the sync");
+    for _ in 0..4 {
+        let before = sizes(&s);
+        s.run_ms(20);
+        let more = sizes(&s) - before;
+        assert!(more > 100_000 && more < 300_000, "{more} bytes in a turn");
+    }
+    assert!(s.extra(2, 12).is_empty());
+    s.run_ms(3000);
+    let end = s.extra(2, 12).remove(0);
+    let Extra::SyncEnd(end) = Extra::decode(12, 3, &end.payload).unwrap() else { panic!("end") };
+    assert_eq!((end.chunks, s.extra(2, 11).len()), (256, 256));
+}
+
+#[test]
+fn strangers_may_open_few_connections_and_have_to_speak_in_time() {
+    let mut s = Scene::new(&[2]);
+    s.alive.clear();
+    s.log.clear();
+    let closed = |s: &Scene| s.log.iter().filter(|e| matches!(e, Effect::Close { .. })).count();
+    for n in 100..120 {
+        let (conn, ip) = (ConnId::Accepted(n), [192, 0, 2, 1].into());
+        s.input(|m, now, out| m.handle_accepted(now, conn, ip, out));
+    }
+    assert_eq!(closed(&s), 4, "16 are enough");
+    let known = ConnId::Accepted(2);
+    s.input(|m, now, out| m.handle_bytes(now, known, b"P4CK", out));
+    s.log.clear();
+    s.run_ms(9_000);
+    let drips = |s: &Scene| {
+        let accepted = |e: &&Effect| matches!(e, Effect::Close { conn: ConnId::Accepted(_) });
+        s.log.iter().filter(accepted).count()
+    };
+    assert_eq!(drips(&s), 0);
+    s.run_ms(3_000);
+    // The strangers, the four of the scene that are no nodes, and the node that drips.
+    assert_eq!(drips(&s), 16 + 4 + 1);
+}
+
+#[test]
+fn lies_about_lengths_and_counts_cost_a_line_and_nothing_else() {
+    let mut s = Scene::new(&[2, 3]);
+    s.all_up();
+    let before = s.m.status().refused;
+    let good = sync(&[b"a"]).encode(&Trailer::new(1, 2, 1)).unwrap();
+    for at in 8..good.len() {
+        for bits in [0x01, 0x80, 0xff] {
+            let mut bad = good.to_vec();
+            bad[at] ^= bits;
+            s.bytes(2, &bad);
+        }
+    }
+    assert!(s.m.status().refused > before);
+    assert_eq!((s.link(2), s.link(3)), ("Up", "Up"));
+    // A length that cannot be ends the connection, and the node goes on with the next one.
+    let mut bad = good.to_vec();
+    bad[7] = 0xff;
+    s.log.clear();
+    s.bytes(2, &bad);
+    assert!(s.log.iter().any(|e| matches!(e, Effect::Close { conn: ConnId::Accepted(2) })));
+    s.say(3, Body::Ping { want_list: false });
+    assert_eq!(s.link(3), "Up");
+}

@@ -340,19 +340,11 @@ impl Membership {
                 let digests = self.on_records(cx, cap, |_, r| r.digests(now)).unwrap_or_default();
                 self.with(|machine, out| machine.digests_ready(now, request, digests, out));
             }
-            ClusterEffect::ReplayWanted { peer, cap, since_unix_ms, .. } => {
-                let changes = self
-                    .on_records(cx, cap, |cx, r| r.replay_since(cx, since_unix_ms))
+            ClusterEffect::ReplayWanted { request, cap, since_unix_ms, buckets, .. } => {
+                let missed = self
+                    .on_records(cx, cap, |cx, r| r.replay_since(cx, since_unix_ms, &buckets))
                     .unwrap_or_default();
-                let stamp = cx.node.outbox.stamp(now);
-                self.with(|machine, out| {
-                    for (kind, version, payload) in changes {
-                        // A peer that is gone again asks again when it is back.
-                        let _ =
-                            machine.send_to(now, cap, peer, kind, version, &payload, stamp, out);
-                    }
-                    machine.flush(out);
-                });
+                self.with(|machine, out| machine.replay_ready(now, request, missed, out));
             }
             _ => {}
         }

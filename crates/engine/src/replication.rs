@@ -43,6 +43,12 @@ pub trait Replicated {
     /// Digests of all records.
     fn digests(&self, now: Now) -> Digests;
 
-    /// What changed here since then, for a stock peer that missed it: (type, version, payload).
-    fn replay_since(&self, cx: &mut Cx<'_>, since_unix_ms: u64) -> Vec<(u32, u16, Bytes)>;
+    /// What changed here since then in some buckets, for a stock peer that missed it: (type,
+    /// version, payload).
+    fn replay_since(
+        &self,
+        cx: &mut Cx<'_>,
+        since_unix_ms: u64,
+        buckets: &[u8],
+    ) -> Vec<(u32, u16, Bytes)>;
 }

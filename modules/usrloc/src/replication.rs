@@ -13,8 +13,8 @@ use tandem_engine::replication::{Incoming, Replicated};
 
 use crate::state::{Table, Usrloc};
 use crate::store::{
-    self, BUCKETS, Change, Contact, Edit, FLAG_MEMORY_ONLY, MATCH_PARAMS_MAX, Matching, NewContact,
-    Origin, Replica, Stamp, Text, Tombstone,
+    self, Change, Contact, Edit, FLAG_MEMORY_ONLY, MATCH_PARAMS_MAX, Matching, NewContact, Origin,
+    Replica, Stamp, Text, Tombstone,
 };
 use crate::wire::{TANDEM_VERSION, TableRecord};
 
@@ -247,15 +247,13 @@ impl Usrloc {
         });
     }
 
-    fn stock_snapshot(&self, now_s: u64) -> Vec<Bytes> {
+    fn stock_snapshot(&self, now_s: u64, buckets: Option<&[u8]>) -> Vec<Bytes> {
         let mut records = Vec::new();
         for table in self.tables() {
-            for shard in 0..table.domain.shard_count() {
+            for bucket in (0..=u8::MAX).filter(|b| buckets.is_none_or(|w| w.contains(b))) {
                 let mut last: Option<Arc<Contact>> = None;
-                for (contact, _) in table.domain.shard_contacts(shard) {
-                    if contact.is_expired(now_s) {
-                        continue;
-                    }
+                for record in table.domain.snapshot(bucket, now_s) {
+                    let store::Record::Contact(contact) = record else { continue };
                     if last.is_none_or(|last| last.aor() != contact.aor()) {
                         records.extend(stock_aor(&table, contact.aor()));
                     }
@@ -335,7 +333,9 @@ impl Replicated for Usrloc {
     fn snapshot(&self, cx: &mut Cx<'_>, form: Form, buckets: Option<&[u8]>) -> Snapshot {
         let now_s = cx.now.unix_s();
         match form {
-            Form::Stock => Snapshot { version: wire::VERSION, records: self.stock_snapshot(now_s) },
+            Form::Stock => {
+                Snapshot { version: wire::VERSION, records: self.stock_snapshot(now_s, buckets) }
+            }
             Form::Tandem => {
                 let records = self.tandem_snapshot(now_s, buckets);
                 Snapshot { version: TANDEM_VERSION, records }
@@ -355,13 +355,18 @@ impl Replicated for Usrloc {
         all
     }
 
-    fn replay_since(&self, cx: &mut Cx<'_>, since_unix_ms: u64) -> Vec<(u32, u16, Bytes)> {
+    fn replay_since(
+        &self,
+        cx: &mut Cx<'_>,
+        since_unix_ms: u64,
+        buckets: &[u8],
+    ) -> Vec<(u32, u16, Bytes)> {
         let (now_s, since_s) = (cx.now.unix_s(), since_unix_ms / 1000);
         let default = &self.params.matching;
         let mut packets = Vec::new();
         for table in self.tables() {
-            for bucket in 0..BUCKETS as u32 {
-                for record in table.domain.snapshot(bucket as u8, now_s) {
+            for bucket in buckets {
+                for record in table.domain.snapshot(*bucket, now_s) {
                     let name = Bytes::copy_from_slice(table.name().as_bytes());
                     let found = match record {
                         store::Record::Contact(contact) if contact.last_modified_s() >= since_s => {

@@ -24,6 +24,8 @@ pub(crate) struct Scene {
     pub(crate) log: Vec<Effect>,
     /// Nodes that answer PINGs.
     pub(crate) alive: Vec<NodeId>,
+    /// Each bucket holds one record of this size.
+    pub(crate) bucket_bytes: Option<usize>,
     to: BTreeMap<ConnId, NodeId>,
 }
 
@@ -46,7 +48,8 @@ impl Scene {
         let cap = m.register_capability(1, CAP, true).unwrap();
         let now = Now { mono_ns: 1000 * MS, unix_ms: 1_700_000_000_000 };
         let (got, log, to) = (vec![], vec![], BTreeMap::new());
-        let mut scene = Self { m, cap, now, got, log, alive: peers.to_vec(), to };
+        let (alive, bucket_bytes) = (peers.to_vec(), None);
+        let mut scene = Self { m, cap, now, got, log, alive, bucket_bytes, to };
         scene.input(|m, now, out| m.start(now, out));
         for id in 2..=6 {
             let conn = ConnId::Accepted(u64::from(id));
@@ -83,8 +86,17 @@ impl Scene {
             Effect::Persist { token, .. } => {
                 self.input(|m, now, out| m.persisted(now, token, true, out));
             }
-            Effect::SnapshotWanted { request, .. } => {
-                let records = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+            Effect::SnapshotWanted { request, buckets, .. } => {
+                // Both records are in the first bucket.
+                if let Some(bytes) = self.bucket_bytes {
+                    let record = |_: &u8| Bytes::from(vec![7; bytes]);
+                    let records = buckets.unwrap_or_default().iter().map(record).collect();
+                    let snapshot = Snapshot { version: 5, records };
+                    self.input(|m, now, out| m.snapshot_ready(now, request, snapshot, out));
+                    return;
+                }
+                let mut records = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+                records.retain(|_| buckets.as_ref().is_none_or(|b| b.contains(&0)));
                 let snapshot = Snapshot { version: 5, records };
                 self.input(|m, now, out| m.snapshot_ready(now, request, snapshot, out));
             }

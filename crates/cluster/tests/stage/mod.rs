@@ -71,9 +71,11 @@ impl Stage {
                 Effect::Persist { token, .. } => {
                     self.input(|m, now, out| m.persisted(now, token, true, out));
                 }
-                Effect::SnapshotWanted { request, form, .. } => {
+                Effect::SnapshotWanted { request, form, buckets, .. } => {
                     assert_eq!(form, Form::Stock);
-                    let records = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+                    // Both records are in the first bucket.
+                    let mut records = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+                    records.retain(|_| buckets.as_ref().is_none_or(|b| b.contains(&0)));
                     let snapshot = Snapshot { version: 5, records };
                     self.input(|m, now, out| m.snapshot_ready(now, request, snapshot, out));
                 }

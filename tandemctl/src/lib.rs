@@ -19,6 +19,7 @@ const HELP: &str = "\
 usage: tandemctl [--fifo PATH] [--reply-dir DIR] [--timeout SECONDS] [--json] COMMAND [ARG..]
 
   status                       who is active for which tag, since when and why; what is in step
+  cluster diff                 which records differ between the nodes
   ul_dump                      the registered contacts
   which                        every command the node knows
   fifo COMMAND [ARG..]         the same as COMMAND, as keepalived hooks write it
@@ -47,9 +48,14 @@ fn execute(argv: impl IntoIterator<Item = OsString>) -> Result<ExitCode, String>
         return Ok(if call.help { ExitCode::SUCCESS } else { ExitCode::from(2) });
     };
     let is_status = command == "status" && call.params == Json::Null;
-    let method = if is_status { "tandem:status" } else { command.as_str() };
+    let is_diff = command == "cluster" && call.params == serde_json::json!(["diff"]);
+    let (method, params) = match command.as_str() {
+        _ if is_status => ("tandem:status", Json::Null),
+        _ if is_diff => ("tandem:cluster_diff", Json::Null),
+        other => (other, call.params.clone()),
+    };
     let target = config::resolve(&call);
-    let answer = fifo::ask(&target, method, call.params.clone())?;
+    let answer = fifo::ask(&target, method, params)?;
     if let Some(error) = answer.get("error") {
         let _ = writeln!(std::io::stderr(), "tandemctl: {}", error_text(error));
         return Ok(ExitCode::FAILURE);
@@ -57,6 +63,7 @@ fn execute(argv: impl IntoIterator<Item = OsString>) -> Result<ExitCode, String>
     let result = answer.get("result").cloned().unwrap_or(Json::Null);
     let text = match &result {
         _ if is_status && !call.json => status::render(&result),
+        _ if is_diff && !call.json => status::differences(&result),
         Json::String(text) if !call.json => format!("{text}\n"),
         other => format!("{other:#}\n"),
     };

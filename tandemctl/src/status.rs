@@ -37,6 +37,18 @@ pub(crate) fn render(status: &Json) -> String {
     text
 }
 
+/// Renders the answer to `cluster diff`.
+pub(crate) fn differences(found: &Json) -> String {
+    match found.as_array().map(Vec::as_slice).unwrap_or_default() {
+        [] => "nothing differs\n".into(),
+        rows => {
+            let mut text = String::new();
+            table(&mut text, "differences", rows);
+            text
+        }
+    }
+}
+
 fn table(text: &mut String, name: &str, rows: &[Json]) {
     let heads: Vec<&String> = rows
         .iter()

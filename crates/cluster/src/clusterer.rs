@@ -328,7 +328,7 @@ impl Clusterer {
                 c.send_digests(ctx, to, cap, digests, (true, at_once));
             }
             Question::Compare { from, theirs } => c.compare(ctx, from, cap, digests, &theirs),
-            Question::Buckets { .. } => {}
+            _ => {}
         });
     }
 

@@ -1,5 +1,6 @@
 //! What the machine wants done.
 
+use crate::listing::Difference;
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
 use tandem_bin::clusterer::{GenericMsg, MiCmd};
@@ -180,6 +181,20 @@ pub enum Effect {
         cap: CapId,
         form: Form,
         buckets: Option<Vec<u8>>,
+    },
+    /// Answer with `listing_ready`.
+    ListingWanted {
+        request: RequestId,
+        cluster: ClusterId,
+        cap: CapId,
+        buckets: Vec<u8>,
+    },
+    /// How a peer's records differ from ours.
+    Differs {
+        cluster: ClusterId,
+        peer: NodeId,
+        cap: CapId,
+        difference: Difference,
     },
     /// Answer with `digests_ready`.
     DigestsWanted {

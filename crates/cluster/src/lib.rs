@@ -15,6 +15,7 @@ mod donor;
 mod effects;
 mod link;
 mod links;
+mod listing;
 mod peer;
 mod questions;
 mod register;
@@ -36,5 +37,6 @@ pub use effects::{
     ActivationId, BUCKETS, CapId, CapState, ConnId, Digests, Effect, Effects, Form, Level, Reason,
     Replicated, RequestId, Snapshot, Stamp,
 };
+pub use listing::{Difference, Entry};
 pub use status::{CapStatus, ClusterStatus, NodeStatus, PeerKind, Status, Step, StepStatus};
 pub use table::{Duty, Pledge, TagTable, TagView};

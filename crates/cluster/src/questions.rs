@@ -1,7 +1,7 @@
 //! Questions to modules that have not been answered yet.
 
 use crate::effects::{CapId, RequestId};
-use crate::wire::DigestMsg;
+use crate::wire::{DigestMsg, Listing};
 use std::collections::BTreeMap;
 use tandem_bin::{ClusterId, NodeId};
 
@@ -10,6 +10,10 @@ use tandem_bin::{ClusterId, NodeId};
 pub(crate) enum Question {
     /// Some buckets for a peer that is given records.
     Buckets { to: NodeId },
+    /// Names of records for a peer.
+    SendListing { to: NodeId, buckets: Vec<u8> },
+    /// Names of records to compare with a peer's.
+    CompareListing { from: NodeId, theirs: Box<Listing> },
     /// Digests for a peer.
     SendDigests { to: NodeId, at_once: bool },
     /// Digests to compare with a peer's.

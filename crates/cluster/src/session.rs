@@ -43,6 +43,8 @@ impl Cluster {
                 self.on_sync_end(ctx, source, &done.capability, done.count);
             }
             Tandem::Digest(digest) => self.on_digest(ctx, source, digest),
+            Tandem::ListingWanted(wanted) => self.on_listing_wanted(ctx, source, wanted),
+            Tandem::Listing(listing) => self.on_listing(ctx, source, listing),
         }
     }
 

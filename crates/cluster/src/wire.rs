@@ -20,6 +20,9 @@
 //! - 6 SYNC_DONE (level 1): 1 capability, 2 count; an exchange of DIGESTs follows
 //! - 7 DIGEST (level 1): 1 capability, 2 count, 3 digests (256 × u64), 4 flags (1 answer me,
 //!   2 repair at once)
+//! - 8 LISTING_WANTED (level 1): 1 capability, 2 buckets (a byte each)
+//! - 9 LISTING (level 1): 1 capability, 2 buckets, 3 entry (repeated: digest u64, then the name),
+//!   4 cut short
 
 use crate::effects::{BUCKETS, Digests, Stamp};
 use bytes::{Buf, Bytes};
@@ -48,6 +51,8 @@ pub(crate) enum Tandem {
     Records(Records),
     Done(Done),
     Digest(DigestMsg),
+    ListingWanted(Listing),
+    Listing(Listing),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +137,8 @@ impl Tandem {
             Self::Records(_) => 5,
             Self::Done(_) => 6,
             Self::Digest(_) => 7,
+            Self::ListingWanted(_) => 8,
+            Self::Listing(_) => 9,
         }
     }
 
@@ -162,6 +169,7 @@ impl Tandem {
                 number(&mut w, 2, done.count);
             }
             Self::Digest(digest) => digest.write(&mut w),
+            Self::ListingWanted(l) | Self::Listing(l) => l.write(&mut w),
         }
         w.finish_packet(Some(trailer))
     }
@@ -198,8 +206,49 @@ impl Tandem {
                 Self::Done(done)
             }
             7 => Self::Digest(DigestMsg::read(fields)?),
+            8 => Self::ListingWanted(Listing::read(fields)?),
+            9 => Self::Listing(Listing::read(fields)?),
             other => return Err(Malformed::Type(other)),
         })
+    }
+}
+
+/// Which records a node has in some buckets.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Listing {
+    pub(crate) capability: Bytes,
+    pub(crate) buckets: Vec<u8>,
+    pub(crate) entries: Vec<(Bytes, u64)>,
+    pub(crate) cut_short: bool,
+}
+
+impl Listing {
+    fn write(&self, w: &mut Writer) {
+        field(w, 1, &self.capability);
+        field(w, 2, &self.buckets);
+        for (name, digest) in &self.entries {
+            let mut value = digest.to_le_bytes().to_vec();
+            value.extend_from_slice(name);
+            field(w, 3, &value);
+        }
+        number(w, 4, self.cut_short.into());
+    }
+
+    fn read(fields: Fields) -> Result<Self, Malformed> {
+        let mut listing = Self::default();
+        for item in fields {
+            match item? {
+                (1, v) => listing.capability = v,
+                (2, v) => listing.buckets = v.iter().copied().take(BUCKETS).collect(),
+                (3, mut v) => {
+                    let digest = v.try_get_u64_le().map_err(|_| Malformed::Short("entry"))?;
+                    listing.entries.push((v, digest));
+                }
+                (4, v) => listing.cut_short = to_u64(v)? != 0,
+                _ => {}
+            }
+        }
+        Ok(listing)
     }
 }
 

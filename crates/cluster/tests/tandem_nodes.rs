@@ -3,6 +3,7 @@
 
 mod world;
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use tandem_cluster::*;
 use world::*;
@@ -399,7 +400,7 @@ proptest! {
             let mut payload = if internal { vec![1, 0, 0, 0, 2, 0, 0, 0] } else { Vec::new() };
             payload.extend(chunk);
             let packet = tandem_bin::Packet {
-                capability: bytes::Bytes::from_static(name.as_bytes()),
+                capability: Bytes::from_static(name.as_bytes()),
                 packet_type: kind,
                 version: if name == "clusterer-extra" { 3 } else { 1 },
                 payload: payload.into(),
@@ -461,4 +462,40 @@ fn messages_and_commands_for_a_node_arrive_there() {
     w.run_ms(20_000);
     w.step(1, |m, now, out| refused = m.send_extra(now, 1, 2, &extra, out));
     assert_eq!(refused, Err(ClusterError::NotReachable(2)));
+}
+
+#[test]
+fn a_planted_difference_is_named_and_then_repaired() {
+    let mut w = pair();
+    w.write(1, 1, 10);
+    w.write(1, 2, 20);
+    w.run_ms(1000);
+    // Behind the backs of the nodes.
+    let stamp = Stamp { time_us: 1, node: 1 };
+    w.nodes.get_mut(&2).unwrap().records.remove(&1);
+    w.nodes.get_mut(&2).unwrap().records.insert(7, (stamp, 70));
+    w.nodes.get_mut(&2).unwrap().records.insert(2, (stamp, 21));
+    w.run_ms(11_000);
+    assert!(matches!(w.link(1, 2).steps[0].step, Step::Differs { buckets: 3, .. }));
+    let mut asked = Vec::new();
+    w.step(1, |m, now, out| asked = m.ask_differences(now, out));
+    assert_eq!(asked.len(), 1);
+    w.run_ms(100);
+    let found = w.nodes[&1].log.iter().find_map(|e| match e {
+        Effect::Differs { peer: 2, difference, .. } => Some(difference.clone()),
+        _ => None,
+    });
+    let name = |k: u8| vec![Bytes::from(vec![k])];
+    let expected = Difference {
+        missing_there: name(1),
+        missing_here: name(7),
+        unequal: name(2),
+        cut_short: false,
+    };
+    assert_eq!(found, Some(expected));
+    w.run_ms(15_000);
+    assert_eq!(w.nodes[&1].records, w.nodes[&2].records);
+    assert!(matches!(w.link(1, 2).steps[0].step, Step::InStep { .. }));
+    w.step(1, |m, now, out| asked = m.ask_differences(now, out));
+    assert!(asked.is_empty());
 }

@@ -340,6 +340,11 @@ impl Membership {
                 let digests = self.on_records(cx, cap, |_, r| r.digests(now)).unwrap_or_default();
                 self.with(|machine, out| machine.digests_ready(now, request, digests, out));
             }
+            ClusterEffect::ListingWanted { request, cap, buckets, .. } => {
+                let entries =
+                    self.on_records(cx, cap, |cx, r| r.listing(cx, &buckets)).unwrap_or_default();
+                self.with(|machine, out| machine.listing_ready(now, request, entries, out));
+            }
             ClusterEffect::ReplayWanted { request, cap, since_unix_ms, buckets, .. } => {
                 let missed = self
                     .on_records(cx, cap, |cx, r| r.replay_since(cx, since_unix_ms, &buckets))

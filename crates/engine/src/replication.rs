@@ -43,6 +43,11 @@ pub trait Replicated {
     /// Digests of all records.
     fn digests(&self, now: Now) -> Digests;
 
+    /// The records of some buckets by name, each with a digest of what it says: for people.
+    fn listing(&self, _cx: &mut Cx<'_>, _buckets: &[u8]) -> Vec<(Bytes, u64)> {
+        Vec::new()
+    }
+
     /// What changed here since then in some buckets, for a stock peer that missed it: (type,
     /// version, payload).
     fn replay_since(

@@ -5,6 +5,7 @@
 //! raises events.
 
 mod config;
+mod diff;
 mod functions;
 mod mi;
 mod params;
@@ -25,7 +26,7 @@ use tandem_engine::effect::Effect;
 use tandem_engine::gate::GateMode;
 use tandem_engine::log::Level;
 use tandem_engine::mi::RpcError;
-use tandem_engine::module::{Cx, EventDef, Module, ModuleDef};
+use tandem_engine::module::{Cx, EventDef, Module, ModuleDef, Timer};
 use tandem_engine::node::Node;
 use tandem_engine::table::gauge;
 use tandem_script::value::Value;
@@ -92,6 +93,7 @@ pub struct ClustererModule {
     /// Commands that wait for an activation to be announced.
     waiting: Mutex<BTreeMap<ActivationId, u64>>,
     pub(crate) reloads: Mutex<Reloads>,
+    pub(crate) diffs: Mutex<diff::Diffs>,
 }
 
 /// Commands that wait for the node table, in the order of their queries.
@@ -119,6 +121,7 @@ impl ClustererModule {
             row_ids: Mutex::default(),
             waiting: Mutex::default(),
             reloads: Mutex::default(),
+            diffs: Mutex::default(),
         }
     }
 
@@ -216,6 +219,9 @@ impl Module for ClustererModule {
             News::Generic { cluster, source, message } => {
                 functions::raise(cx, *cluster, *source, message);
             }
+            News::Differs { peer, cap, difference, .. } => {
+                diff::found(self, cx, *peer, *cap, difference);
+            }
             News::Mi { source, command, .. } => remote::run(self, cx, *source, command),
             News::Activated { id, not_told, .. } => {
                 let request = self.waiting.lock().remove(id);
@@ -257,6 +263,10 @@ impl Module for ClustererModule {
             }
             _ => {}
         }
+    }
+
+    fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
+        diff::late(self, cx, timer.id);
     }
 
     fn statistic(&self, node: &Node, _now: tandem_clock::Now, index: usize) -> u64 {

@@ -88,6 +88,7 @@ pub(crate) const COMMANDS: &[MiDef] = &[
         "Makes the whole cluster forget a node (db_mode 0).",
         |call| remove_node(call).unwrap_or_else(|refused| refused),
     ),
+    crate::diff::COMMAND,
     crate::remote::SEND_MI,
     crate::remote::BROADCAST_MI,
 ];

@@ -161,7 +161,7 @@ fn a_command_runs_on_another_node_if_its_list_has_it() {
     let params = json!({"cluster_id": 1, "destination": 2, "cmd_name": "log_level",
         "cmd_params": ["3"]});
     assert_eq!(nodes.mi(1, "cluster_send_mi", params), "OK");
-    assert_eq!(nodes.mi(2, "log_level", Json::Null)["Log level"], 3);
+    assert!(logged(&nodes, 2, "node 1 ran log_level"), "{:?}", nodes.logs);
     assert_eq!(nodes.mi(1, "clusterer:send_mi", json!([1, 2, "kill"])), "OK");
     assert!(logged(&nodes, 2, "command \"kill\" of node 1 refused"));
     let remove = json!([1, 2, "clusterer:remove_node", ["1", "1"]]);
@@ -186,8 +186,8 @@ fn a_command_for_all_runs_here_too_and_answers_from_here() {
     assert!(answer["Up since"].is_string(), "{answer}");
     assert!(logged(&nodes, 2, "node 1 ran uptime") && logged(&nodes, 3, "node 1 ran uptime"));
     let answer = nodes.mi(1, "cluster_broadcast_mi", json!([1, "log_level", ["3"]]));
-    assert_eq!(answer["Log level"], 3, "{answer}");
-    assert_eq!(nodes.mi(3, "log_level", Json::Null)["Log level"], 3);
+    assert!(answer.to_string().contains("log level\":3"), "{answer}");
+    assert!(logged(&nodes, 3, "node 1 ran log_level"));
     let answer = nodes.mi(1, "clusterer:broadcast_mi", json!([1, "no_such_thing"]));
     assert_eq!(answer["message"], "Command to be run not found");
     let answer = nodes.mi(1, "clusterer:broadcast_mi", json!([9, "uptime"]));

@@ -78,6 +78,7 @@ fn every_entry_has_a_check() {
         ("function cluster_send_rpl", nobody_is_there),
         ("function cluster_broadcast_req", nobody_is_there),
         ("function cluster_check_addr", nobody_is_there),
+        ("mi tandem:cluster_diff", alone_nothing_differs),
         ("mi clusterer:reload", reload_needs_a_database),
         ("mi clusterer:remove_node", a_node_is_removed),
         ("mi clusterer:send_mi", commands_for_others_are_judged),
@@ -354,4 +355,8 @@ fn commands_for_others_are_judged() {
     assert_eq!(answer["message"], "Destination down");
     let answer = ask(&mut node, "cluster_broadcast_mi", json!([1, "version"]));
     assert!(answer["Server"].is_string());
+}
+
+fn alone_nothing_differs() {
+    assert_eq!(ask(&mut node(&parameters()), "tandem:cluster_diff", Json::Null), json!([]));
 }

@@ -355,6 +355,22 @@ impl Replicated for Usrloc {
         all
     }
 
+    fn listing(&self, cx: &mut Cx<'_>, buckets: &[u8]) -> Vec<(Bytes, u64)> {
+        let now_s = cx.now.unix_s();
+        let mut entries = Vec::new();
+        for table in self.tables() {
+            for bucket in buckets {
+                for record in table.domain.snapshot(*bucket, now_s) {
+                    let store::Record::Contact(contact) = record else { continue };
+                    let table = table.name().as_bytes();
+                    let name = [table, b" ", contact.aor(), b" ", contact.uri()].concat();
+                    entries.push((Bytes::from(name), contact.digest()));
+                }
+            }
+        }
+        entries
+    }
+
     fn replay_since(
         &self,
         cx: &mut Cx<'_>,

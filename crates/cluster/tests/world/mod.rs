@@ -241,6 +241,14 @@ impl World {
                 let (request, snapshot) = (*request, Snapshot { version: 5, records });
                 self.step(id, |m, now, out| m.snapshot_ready(now, request, snapshot, out));
             }
+            Effect::ListingWanted { request, buckets, .. } => {
+                let wanted = node.records.iter().filter(|(k, _)| buckets.contains(k));
+                let entries = wanted
+                    .map(|(k, (stamp, v))| (Bytes::from(vec![*k]), stamp.time_us ^ u64::from(*v)))
+                    .collect();
+                let request = *request;
+                self.step(id, |m, now, out| m.listing_ready(now, request, entries, out));
+            }
             Effect::DigestsWanted { request, .. } => {
                 let (request, digests) = (*request, node.digests());
                 self.step(id, |m, now, out| m.digests_ready(now, request, digests, out));

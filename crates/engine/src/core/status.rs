@@ -73,8 +73,19 @@ fn peer(cluster: &ClusterStatus, node: &NodeStatus) -> Json {
         "url": node.url,
         "clock skew": node.clock_skew_ms.map_or("-".into(), |ms| format!("{ms} ms")),
         "unacknowledged": node.unacked,
-        "behind": if node.behind { "yes" } else { "no" },
+        "behind": behind(node),
     })
+}
+
+/// How far a peer is behind: records that it has not applied, and the age of the oldest.
+fn behind(node: &NodeStatus) -> String {
+    let records = node.unacked + node.missed;
+    match node.kind {
+        PeerKind::Stock if node.missed == 0 => "does not say".into(),
+        _ if records > 0 => format!("{records} records, {} ms", node.lag_ms),
+        _ if node.behind => "being compared".into(),
+        _ => "no".into(),
+    }
 }
 
 fn capabilities(cluster: &ClusterStatus) -> Vec<Json> {

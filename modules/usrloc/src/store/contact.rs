@@ -222,6 +222,11 @@ impl Contact {
         Ok(contact)
     }
 
+    /// What of it is replicated, in a number.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
     fn digest_in(&self, mut scope: Digester) -> u64 {
         for text in Text::ALL {
             match text {

@@ -15,6 +15,14 @@ const PROTO: &[MiParam] = &[mi_text("proto"), mi_text("ip")];
 const PORT: &[MiParam] = &[mi_text("proto"), mi_text("ip"), mi_int("port")];
 const PATTERN: &[MiParam] = &[mi_text("proto"), mi_text("ip"), mi_int("port"), mi_text("pattern")];
 
+const NAME_IP: &[MiParam] = &[mi_text("name"), mi_text("ip")];
+const NAME_PROTO: &[MiParam] = &[mi_text("name"), mi_text("proto"), mi_text("ip")];
+const NAME_PORT: &[MiParam] = &[mi_text("name"), mi_text("proto"), mi_text("ip"), mi_int("port")];
+const NAME_PATTERN: &[MiParam] =
+    &[mi_text("name"), mi_text("proto"), mi_text("ip"), mi_int("port"), mi_text("pattern")];
+const RULE: &[MiParam] = &[mi_text("name"), mi_text("rule")];
+const RULE_EXPIRE: &[MiParam] = &[mi_text("name"), mi_text("rule"), mi_int("expire")];
+
 pub(super) const COMMANDS: &[MiDef] = &[
     command(
         "blacklists:list",
@@ -36,7 +44,35 @@ pub(super) const COMMANDS: &[MiDef] = &[
             None => MiOutcome::failed(400, "Missing or bad IP"),
         },
     ),
+    command(
+        "blacklists:check",
+        &["check_blacklist"],
+        &[NAME_IP, NAME_PROTO, NAME_PORT, NAME_PATTERN],
+        "Whether a list holds a destination.",
+        |call| match address(call) {
+            Some(_) => no_list(),
+            None => MiOutcome::failed(400, "Missing or bad IP"),
+        },
+    ),
+    command(
+        "blacklists:add_rule",
+        &["add_blacklist_rule"],
+        &[RULE, RULE_EXPIRE],
+        "Adds a rule to a list.",
+        |_| no_list(),
+    ),
+    command(
+        "blacklists:del_rule",
+        &["del_blacklist_rule"],
+        &[RULE],
+        "Takes a rule off a list.",
+        |_| no_list(),
+    ),
 ];
+
+fn no_list() -> MiOutcome {
+    MiOutcome::failed(400, "Missing or bad blacklist name")
+}
 
 fn address(call: &MiCall<'_, '_>) -> Option<IpAddr> {
     call.text("ip")?.trim_matches(['[', ']']).parse().ok()

@@ -36,10 +36,26 @@ pub(super) const COMMANDS: &[MiDef] = &[
         "Writes the memory of the process to the log.",
         dump,
     ),
+    command(
+        "mem:rpm_dump",
+        &["mem_rpm_dump"],
+        &[&[], LEVEL],
+        "Writes to the log what memory outlives a restart.",
+        |call| {
+            let text =
+                "memory: none outlives a restart; peers and databases give back what is lost";
+            call.cx.log(level(call), text);
+            MiOutcome::ok()
+        },
+    ),
 ];
 
+fn level(call: &MiCall<'_, '_>) -> Level {
+    Level::from_number(call.int("log_level").unwrap_or(3).clamp(-3, 4) as i32)
+}
+
 fn dump(call: &mut MiCall<'_, '_>) -> MiOutcome {
-    let level = Level::from_number(call.int("log_level").unwrap_or(3).clamp(-3, 4) as i32);
+    let level = level(call);
     let memory = &call.cx.node.memory;
     let text = format!(
         "memory: {} bytes in use, {} at most since the start, {} allowed",

@@ -13,7 +13,7 @@ use crate::store::{Change, Due, Edit, Origin};
 use crate::{events, timer};
 
 /// Contacts that one step deals with.
-const DUE_A_STEP: usize = 2_000;
+const DUE_A_STEP: usize = 250;
 
 impl Usrloc {
     /// There is something that will come due.

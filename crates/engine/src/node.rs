@@ -131,7 +131,10 @@ impl Node {
 
     /// The state of a module by its type, with its slot.
     pub fn find<T: Module>(&self) -> Option<(u16, Arc<T>)> {
-        (0..self.modules.len() as u16).find_map(|slot| self.module::<T>(slot).map(|m| (slot, m)))
+        self.loaded().find_map(|(slot, _, state)| {
+            let any: &dyn Any = state.as_ref();
+            any.is::<T>().then(|| self.module::<T>(slot).map(|m| (slot, m))).flatten()
+        })
     }
 
     /// The loaded modules with their slots, in slot order.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::scan::{parse_u32, slice, tail, trim};
+use crate::scan::{find_near, parse_u32, slice, tail, trim};
 
 /// The address, if a host is one; an IPv6 address may have its brackets or not.
 #[must_use]
@@ -22,9 +22,9 @@ pub(crate) enum HostPortError {
 pub(crate) fn host_port(text: &[u8]) -> Result<(&[u8], Option<u16>), HostPortError> {
     let text = trim(text);
     let host_end = if text.first() == Some(&b'[') {
-        memchr::memchr(b']', text).ok_or(HostPortError::Host)? + 1
+        find_near(text, b']').ok_or(HostPortError::Host)? + 1
     } else {
-        memchr::memchr(b':', text).unwrap_or(text.len())
+        find_near(text, b':').unwrap_or(text.len())
     };
     let host = trim(slice(text, 0, host_end));
     if !is_host(host) {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::scan::{find_unquoted, quoted_end, slice, tail, trim};
+use crate::scan::{find_near, find_unquoted, quoted_end, slice, tail, trim};
 
 /// One parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl<'a> Iterator for ParamsIter<'a> {
 }
 
 fn split(raw: &[u8]) -> Param<'_> {
-    match memchr::memchr(b'=', raw) {
+    match find_near(raw, b'=') {
         Some(at) => {
             Param { name: trim(slice(raw, 0, at)), value: Some(trim(tail(raw, at + 1))), raw }
         }

@@ -9,9 +9,22 @@ pub(crate) const fn is_lws(b: u8) -> bool {
 
 /// `token` characters of RFC 3261 25.1.
 pub(crate) const fn is_token_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric()
-        || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+    TOKEN[b as usize]
 }
+
+/// Looked up, because every message has some hundred of them.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0u8;
+    loop {
+        table[b as usize] = b.is_ascii_alphanumeric()
+            || matches!(b, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
+        if b == u8::MAX {
+            break table;
+        }
+        b += 1;
+    }
+};
 
 /// `true` for a `token`: at least one character and all of them token characters.
 pub(crate) fn is_token(s: &[u8]) -> bool {
@@ -60,6 +73,11 @@ pub(crate) fn parse_u32(s: &[u8]) -> Option<u32> {
         let digit = b.is_ascii_digit().then(|| u32::from(b - b'0'))?;
         n.checked_mul(10)?.checked_add(digit)
     })
+}
+
+/// As `memchr`, for texts of a few bytes, where setting that up costs more than looking.
+pub(crate) fn find_near(s: &[u8], wanted: u8) -> Option<usize> {
+    s.iter().position(|b| *b == wanted)
 }
 
 /// Offset just behind the quote that closes the quoted string starting at `s[0]`.

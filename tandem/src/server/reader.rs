@@ -131,7 +131,9 @@ impl Reader<'_> {
     /// Waits until there is something to do; true when another thread says so.
     fn wait(&self, ready: &mut Vec<Ready>) -> bool {
         let poller = &self.shared.poller;
-        let timeout = match self.gather.pause_ns() {
+        // What the last turn could not take is here already.
+        let behind = self.full_in_a_row >= FULL_BATCHES;
+        let timeout = match self.gather.pause_ns().filter(|_| !behind) {
             Some(pause_ns) => {
                 poller.pause(pause_ns);
                 Some(0)
@@ -157,7 +159,10 @@ impl Reader<'_> {
     ) -> usize {
         let mut taken = 0;
         for _ in 0..BATCHES_IN_A_ROW {
-            let Ok(n @ 1..) = udp.recv_batch(batch) else { break };
+            let Ok(n @ 1..) = udp.recv_batch(batch) else {
+                self.full_in_a_row = 0;
+                break;
+            };
             taken += n;
             // A batch that was not full has emptied the socket.
             let full = n == RecvBatch::CAPACITY;

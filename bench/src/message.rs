@@ -73,6 +73,9 @@ impl Request<'_> {
                  Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY\r\n{credentials}"
             );
         }
+        if self.work == Work::Digest {
+            text.push_str("X-Digest: yes\r\n");
+        }
         text.push_str("User-Agent: bench\r\nContent-Length: 0\r\n\r\n");
     }
 }

@@ -66,6 +66,8 @@ impl Contest {
             work("OPTIONS, one flow", Work::Options, Rate::Saturated, Flows::One),
             work("REGISTER, saturated", Work::Register, Rate::Saturated, Flows::Many),
             work("REGISTER, 8000/s", Work::Register, Rate::PerSecond(8000), Flows::Many),
+            work("REGISTER with digest, saturated", Work::Digest, Rate::Saturated, Flows::Many),
+            work("REGISTER with digest, 4000/s", Work::Digest, Rate::PerSecond(4000), Flows::Many),
         ];
         Ok(Self { contestants, works, rows: Vec::new() })
     }

@@ -181,6 +181,7 @@ impl Lower<'_> {
         }
         let modules = self.catalogue.modules;
         let Some(index) = modules.iter().position(|m| m.name == name && m.name != "core") else {
+            self.missing.push(name.to_owned());
             if self.catalogue.known.module(name).is_some_and(|m| m.name != "core") {
                 let text = format!("module {name} is not in Tandem yet");
                 self.error("E0231", path.span, text);
@@ -234,7 +235,7 @@ impl Lower<'_> {
 
     fn no_module(&mut self, written: &str, span: Span) {
         let modules = self.catalogue.modules;
-        if BUILT_IN.contains(&written) {
+        if BUILT_IN.contains(&written) || self.missing.iter().any(|m| m == written) {
             return;
         }
         if modules.iter().skip(1).any(|m| m.name == written) {

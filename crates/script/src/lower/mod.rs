@@ -43,6 +43,7 @@ pub(crate) fn lower(
         diags,
         program,
         loaded: vec![0],
+        missing: Vec::new(),
         labels: Vec::new(),
         breaks: Vec::new(),
         var_names: Vec::new(),
@@ -100,6 +101,8 @@ pub(crate) struct Lower<'a> {
     program: Program,
     /// Modules that are loaded, in order; the core first.
     loaded: Vec<u16>,
+    /// Modules that the script loads and nobody has: that was said.
+    missing: Vec<String>,
     /// Where labels are, once they are placed.
     labels: Vec<Option<u32>>,
     breaks: Vec<Label>,

@@ -221,7 +221,7 @@ mod grammar {
 
     #[test]
     fn statements_take_no_more_than_they_may() {
-        let args = vec!["1"; 9].join(", ");
+        let args = ["1"; 9].join(", ");
         refused(&format!("route {{ trace({args}); }}"), "at most 8 arguments");
         let params = ["1"; 8].join(", ");
         refused(&format!("route {{ route(A, {params}); }}\nroute[A] {{ exit; }}"), "at most");

@@ -96,6 +96,8 @@ pub(crate) struct Peer {
     pub(crate) listed: Vec<NodeId>,
     pub(crate) reachable: bool,
     pub(crate) lost_at_unix_ms: Option<u64>,
+    /// Since when changes were repeated to a stock peer the last time, and when that was.
+    pub(crate) replayed: Option<(u64, Mono)>,
     /// Capabilities it asked a sync of before it was reachable.
     pub(crate) parked: BTreeSet<Bytes>,
 
@@ -152,6 +154,7 @@ impl Peer {
             listed: Vec::new(),
             reachable: false,
             lost_at_unix_ms: None,
+            replayed: None,
             parked: BTreeSet::new(),
             next_number: 1,
             unacked: VecDeque::new(),

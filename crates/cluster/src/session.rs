@@ -133,6 +133,12 @@ impl Cluster {
         node: NodeId,
         lost_at_unix_ms: u64,
     ) {
+        // A replay into a link that is lost again at once has arrived or not: it is repeated.
+        let now = ctx.now.mono_ns;
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let earlier = peer.replayed.filter(|(_, at)| now.saturating_sub(*at) < REPLAY_UNSURE_NS);
+        let lost_at_unix_ms = earlier.map_or(lost_at_unix_ms, |(at, _)| at.min(lost_at_unix_ms));
+        peer.replayed = Some((lost_at_unix_ms, now));
         // What was sent between the last PONG and the discovery of the loss is lost as well.
         let unsure_ns = self.times.ping_interval_ns + 2 * self.times.ping_timeout_ns;
         let since_unix_ms = lost_at_unix_ms.saturating_sub(unsure_ns / MS);
@@ -481,5 +487,7 @@ fn envelope(
 
 /// The two halves of a link come up within this time of each other.
 const HALVES_NS: u64 = 5 * tandem_clock::SEC;
+/// How long a replay to a stock peer may have been lost with its link.
+const REPLAY_UNSURE_NS: u64 = 20 * tandem_clock::SEC;
 const SKEW_WARN_MS: u64 = 2000;
 const _: () = assert!(BUCKETS == 256, "buckets are numbered by a byte");

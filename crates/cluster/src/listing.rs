@@ -1,13 +1,13 @@
 //! What differs, by name: for the operator who wants to see it before it is repaired.
 
 use crate::cluster::{Cluster, Ctx};
-use crate::effects::{CapId, Effect, RequestId};
+use crate::effects::{BUCKETS, CapId, Effect, RequestId};
 use crate::peer::Kind;
 use crate::questions::Question;
-use crate::wire::{Listing, Tandem};
-use bytes::Bytes;
+use crate::wire::{Fields, Tandem, field, number, to_u64};
+use bytes::{Buf, Bytes};
 use std::collections::BTreeMap;
-use tandem_bin::NodeId;
+use tandem_bin::{Malformed, NodeId, Writer};
 
 /// A record by its name, with the digest of what it says.
 pub type Entry = (Bytes, u64);
@@ -22,6 +22,45 @@ pub struct Difference {
     pub unequal: Vec<Bytes>,
     /// There are more records than are listed.
     pub cut_short: bool,
+}
+
+/// Which records a node has in some buckets.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Listing {
+    pub(crate) capability: Bytes,
+    pub(crate) buckets: Vec<u8>,
+    pub(crate) entries: Vec<(Bytes, u64)>,
+    pub(crate) cut_short: bool,
+}
+
+impl Listing {
+    pub(crate) fn write(&self, w: &mut Writer) {
+        field(w, 1, &self.capability);
+        field(w, 2, &self.buckets);
+        for (name, digest) in &self.entries {
+            let mut value = digest.to_le_bytes().to_vec();
+            value.extend_from_slice(name);
+            field(w, 3, &value);
+        }
+        number(w, 4, self.cut_short.into());
+    }
+
+    pub(crate) fn read(fields: Fields) -> Result<Self, Malformed> {
+        let mut listing = Self::default();
+        for item in fields {
+            match item? {
+                (1, v) => listing.capability = v,
+                (2, v) => listing.buckets = v.iter().copied().take(BUCKETS).collect(),
+                (3, mut v) => {
+                    let digest = v.try_get_u64_le().map_err(|_| Malformed::Short("entry"))?;
+                    listing.entries.push((v, digest));
+                }
+                (4, v) => listing.cut_short = to_u64(v)? != 0,
+                _ => {}
+            }
+        }
+        Ok(listing)
+    }
 }
 
 impl Cluster {

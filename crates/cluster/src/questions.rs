@@ -1,7 +1,8 @@
 //! Questions to modules that have not been answered yet.
 
 use crate::effects::{CapId, RequestId};
-use crate::wire::{DigestMsg, Listing};
+use crate::listing::Listing;
+use crate::wire::DigestMsg;
 use std::collections::BTreeMap;
 use tandem_bin::{ClusterId, NodeId};
 

@@ -25,6 +25,7 @@
 //!   4 cut short
 
 use crate::effects::{BUCKETS, Digests, Stamp};
+use crate::listing::Listing;
 use bytes::{Buf, Bytes};
 use std::net::IpAddr;
 use tandem_bin::{Malformed, NodeId, Reader, TooBig, Trailer, Writer};
@@ -210,45 +211,6 @@ impl Tandem {
             9 => Self::Listing(Listing::read(fields)?),
             other => return Err(Malformed::Type(other)),
         })
-    }
-}
-
-/// Which records a node has in some buckets.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub(crate) struct Listing {
-    pub(crate) capability: Bytes,
-    pub(crate) buckets: Vec<u8>,
-    pub(crate) entries: Vec<(Bytes, u64)>,
-    pub(crate) cut_short: bool,
-}
-
-impl Listing {
-    fn write(&self, w: &mut Writer) {
-        field(w, 1, &self.capability);
-        field(w, 2, &self.buckets);
-        for (name, digest) in &self.entries {
-            let mut value = digest.to_le_bytes().to_vec();
-            value.extend_from_slice(name);
-            field(w, 3, &value);
-        }
-        number(w, 4, self.cut_short.into());
-    }
-
-    fn read(fields: Fields) -> Result<Self, Malformed> {
-        let mut listing = Self::default();
-        for item in fields {
-            match item? {
-                (1, v) => listing.capability = v,
-                (2, v) => listing.buckets = v.iter().copied().take(BUCKETS).collect(),
-                (3, mut v) => {
-                    let digest = v.try_get_u64_le().map_err(|_| Malformed::Short("entry"))?;
-                    listing.entries.push((v, digest));
-                }
-                (4, v) => listing.cut_short = to_u64(v)? != 0,
-                _ => {}
-            }
-        }
-        Ok(listing)
     }
 }
 

@@ -12,6 +12,11 @@ pub(crate) struct Call {
     /// Path under which the program was called.
     pub(crate) program: PathBuf,
     pub(crate) fifo: Option<PathBuf>,
+    pub(crate) url: Option<String>,
+    /// Database of the commands that need no node.
+    pub(crate) db: Option<String>,
+    /// Passwords are stored as they are.
+    pub(crate) plain: bool,
     pub(crate) reply_dir: Option<PathBuf>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) json: bool,
@@ -19,6 +24,8 @@ pub(crate) struct Call {
     pub(crate) command: Option<String>,
     /// Null, an array (positional) or an object (named).
     pub(crate) params: Json,
+    /// What follows the command, as written.
+    pub(crate) words: Vec<String>,
 }
 
 pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Call, String> {
@@ -30,12 +37,15 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Call, St
         match word.as_str() {
             // Options stand in front of the command: what follows it belongs to the node.
             _ if !rest.is_empty() => rest.push(word),
+            "--url" => call.url = Some(value()?),
+            "--db" => call.db = Some(value()?),
+            "--plain" => call.plain = true,
             "--fifo" => call.fifo = Some(value()?.into()),
             "--reply-dir" => call.reply_dir = Some(value()?.into()),
             "--timeout" => call.timeout = Some(seconds(&value()?)?),
             "--json" => call.json = true,
             "-h" | "--help" => call.help = true,
-            "fifo" => {}
+            "fifo" | "mi" => {}
             _ if word.starts_with("--") => {
                 return Err(format!("unknown option {word}; see --help"));
             }
@@ -44,7 +54,12 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Call, St
     }
     let mut rest = rest.into_iter();
     call.command = rest.next().filter(|_| !call.help);
-    call.params = params(call.command.as_deref().unwrap_or_default(), rest.collect())?;
+    call.words = rest.collect();
+    call.params = match call.command.as_deref() {
+        // These are carried out here.
+        Some("db" | "user" | "completion") => Json::Null,
+        command => params(command.unwrap_or_default(), call.words.clone())?,
+    };
     Ok(call)
 }
 

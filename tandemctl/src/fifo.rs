@@ -9,23 +9,20 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
-use serde_json::{Value as Json, json};
-
-use crate::config::Target;
 
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 
-/// Sends a command and waits for its answer (the whole JSON-RPC object).
-pub(crate) fn ask(target: &Target, method: &str, params: Json) -> Result<Json, String> {
-    let reply = ReplyFifo::create(&target.reply_dir)?;
-    let mut request = json!({"jsonrpc": "2.0", "id": std::process::id(), "method": method});
-    if !params.is_null() {
-        request["params"] = params;
-    }
-    send(&target.fifo, &format!(":{}:{request}\n", reply.name))?;
-    let answer = reply.read(target.timeout)?;
-    serde_json::from_slice(&answer).map_err(|e| format!("the node's answer is not JSON: {e}"))
+/// Sends a request and waits for its answer.
+pub(crate) fn exchange(
+    fifo: &Path,
+    reply_dir: &Path,
+    request: &str,
+    timeout: Duration,
+) -> Result<Vec<u8>, String> {
+    let reply = ReplyFifo::create(reply_dir)?;
+    send(fifo, &format!(":{}:{request}\n", reply.name))?;
+    reply.read(timeout)
 }
 
 fn send(path: &Path, line: &str) -> Result<(), String> {

@@ -5,7 +5,10 @@
 //! keepalived hook as they are: `opensipsctl fifo clusterer_shtag_set_active service/1`.
 
 mod args;
+mod ask;
+mod completion;
 mod config;
+mod database;
 mod fifo;
 mod status;
 
@@ -16,15 +19,24 @@ use std::process::ExitCode;
 use serde_json::Value as Json;
 
 const HELP: &str = "\
-usage: tandemctl [--fifo PATH] [--reply-dir DIR] [--timeout SECONDS] [--json] COMMAND [ARG..]
+usage: tandemctl [--url URL | --fifo PATH] [--reply-dir DIR] [--timeout SECONDS] [--json]
+                 COMMAND [ARG..]
+       tandemctl [--db URL] db create [GROUP|TABLE..] | db upgrade
+       tandemctl [--db URL] [--plain] user add USER@DOMAIN PASSWORD | user passwd USER@DOMAIN
+                 PASSWORD | user rm USER@DOMAIN | user list [DOMAIN]
+       tandemctl completion bash|zsh|fish
 
   status                       who is active for which tag, since when and why; what is in step
   cluster diff                 which records differ between the nodes
   ul_dump                      the registered contacts
   which                        every command the node knows
-  fifo COMMAND [ARG..]         the same as COMMAND, as keepalived hooks write it
+  fifo COMMAND [ARG..]         the same as COMMAND, as keepalived hooks write it; also `mi`
+  db create, db upgrade        the standard tables, without names: those that modules here use
+  user add, passwd, rm, list   rows of `subscriber`; with the hashes of the password, or --plain
 
 Arguments are positional, or named as name=value; one that starts with [ or { is JSON.
+A URL is http://[USER:PASSWORD@]HOST:PORT/mi, udp:HOST:PORT, unix:/PATH or fifo:/PATH; also in
+$TANDEM_URL. The database is one of --db or $TANDEM_DB, such as sqlite:///var/lib/x.sqlite.
 The FIFO is the one of --fifo, $TANDEM_FIFO, $OSIPS_FIFO, or OSIPS_FIFO in tandemctlrc or
 opensipsctlrc (beside this command, in /etc/tandem or /etc/opensips), else /tmp/opensips_fifo.
 Exit status: 0 done, 1 the node refused, 2 the node was not reached or the call was wrong.
@@ -47,6 +59,12 @@ fn execute(argv: impl IntoIterator<Item = OsString>) -> Result<ExitCode, String>
         print!("{HELP}");
         return Ok(if call.help { ExitCode::SUCCESS } else { ExitCode::from(2) });
     };
+    match command.as_str() {
+        "completion" => return completion::print(&call.words),
+        "db" => return database::tables(&call),
+        "user" => return database::users(&call),
+        _ => {}
+    }
     let is_status = command == "status" && call.params == Json::Null;
     let is_diff = command == "cluster" && call.params == serde_json::json!(["diff"]);
     let (method, params) = match command.as_str() {
@@ -54,17 +72,21 @@ fn execute(argv: impl IntoIterator<Item = OsString>) -> Result<ExitCode, String>
         _ if is_diff => ("tandem:cluster_diff", Json::Null),
         other => (other, call.params.clone()),
     };
-    let target = config::resolve(&call);
-    let answer = fifo::ask(&target, method, params)?;
+    let target = config::resolve(&call)?;
+    let answer = ask::ask(&target, method, params)?;
     if let Some(error) = answer.get("error") {
         let _ = writeln!(std::io::stderr(), "tandemctl: {}", error_text(error));
         return Ok(ExitCode::FAILURE);
     }
-    let result = answer.get("result").cloned().unwrap_or(Json::Null);
+    // Only a result is success: a hook may trust the exit status.
+    let Some(result) = answer.get("result").cloned() else {
+        return Err(format!("the node's answer has neither result nor error: {answer}"));
+    };
     let text = match &result {
         _ if is_status && !call.json => status::render(&result),
         _ if is_diff && !call.json => status::differences(&result),
         Json::String(text) if !call.json => format!("{text}\n"),
+        other if !call.json && status::is_table(other) => status::rows(other),
         other => format!("{other:#}\n"),
     };
     // A reader that went away (a closed pager) is no failure of the command.

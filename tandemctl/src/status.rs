@@ -49,6 +49,24 @@ pub(crate) fn differences(found: &Json) -> String {
     }
 }
 
+/// Whether an answer is a list of rows: objects of single values.
+pub(crate) fn is_table(answer: &Json) -> bool {
+    let flat = |row: &Json| {
+        let fields = row.as_object();
+        fields.is_some_and(|o| o.values().all(|v| !v.is_array() && !v.is_object()))
+    };
+    answer.as_array().is_some_and(|rows| !rows.is_empty() && rows.iter().all(flat))
+}
+
+/// The rows of an answer as a table.
+pub(crate) fn rows(answer: &Json) -> String {
+    let mut text = String::new();
+    table(&mut text, "", answer.as_array().map(Vec::as_slice).unwrap_or_default());
+    // No heading: the command line says what was asked for.
+    let lines = text.lines().skip(1).map(|l| l.strip_prefix("  ").unwrap_or(l));
+    lines.map(|l| format!("{l}\n")).collect()
+}
+
 fn table(text: &mut String, name: &str, rows: &[Json]) {
     let heads: Vec<&String> = rows
         .iter()
@@ -78,6 +96,13 @@ fn table(text: &mut String, name: &str, rows: &[Json]) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn an_answer_of_rows_becomes_a_table() {
+        let tags = json!([{"Tag": "service", "Cluster": 1}, {"Tag": "x", "Cluster": 12}]);
+        assert!(is_table(&tags) && !is_table(&json!([])) && !is_table(&json!([{"a": []}])));
+        assert_eq!(rows(&tags), "TAG      CLUSTER\nservice  1\nx        12\n");
+    }
 
     #[test]
     fn lists_become_tables_under_their_name() {

@@ -34,7 +34,12 @@ pub fn start_sipp(site: &Site, scenario: &str, at: Ipv4Addr, more: &[&str]) -> P
 }
 
 fn arguments(site: &Site, scenario: &str, at: Ipv4Addr, more: &[&str]) -> Vec<String> {
-    let file = repository().join(format!("tests/sipp/{scenario}.xml")).display().to_string();
+    // A scenario of the test itself is a file of its site.
+    let file = match scenario.ends_with(".xml") {
+        true => site.dir().join(scenario),
+        false => repository().join(format!("tests/sipp/{scenario}.xml")),
+    };
+    let file = file.display().to_string();
     let errors = site.dir().join(format!("{scenario}.errors")).display().to_string();
     let at = at.to_string();
     let fixed = ["-sf", &file, "-i", &at, "-p", "5060", "-nostdin"];

@@ -28,6 +28,7 @@ use crate::script::Present;
 use crate::sockets::{Proto, Socket, Sockets};
 use crate::startup::Startup;
 use crate::stats::Stats;
+use crate::stream::{StreamSettings, Streams};
 
 /// What a node is built from, besides its script.
 pub struct NodeOptions {
@@ -79,6 +80,8 @@ impl Node {
         let (slots, counters) = slots(modules, built);
         let membership = Membership::new(&slots);
         let node_id = membership.node_id();
+        let stream_settings = stream_settings(&program, &globals, &slots);
+        let streams = Streams::new(stream_settings, &sockets, options.chance.hash_key());
         let reports = Reports::default();
         reports.set("core", MAIN, -1, "initializing");
         Ok(Arc::new(Self {
@@ -107,6 +110,7 @@ impl Node {
             next_run: AtomicU64::new(1),
             mi_waiting: Mutex::default(),
             modules: slots,
+            streams,
             tag_key: options.chance.hash_key().state(),
             databases,
             started: options.now,
@@ -311,6 +315,36 @@ fn settings(program: &Program, globals: &Values) -> Settings {
     }
 }
 
+fn stream_settings(program: &Program, globals: &Values, slots: &[Slot]) -> StreamSettings {
+    let number = |name: &str| match globals.get(name).and_then(|v| v.last()) {
+        Some(ParamValue::Int(n)) => u32::try_from(*n).ok(),
+        _ => None,
+    };
+    let mask = |global: &str, names: &[String]| match globals.get(global).and_then(|v| v.last()) {
+        Some(ParamValue::Str(name)) => {
+            let bit = names.iter().position(|f| f == name);
+            bit.and_then(|bit| 1u32.checked_shl(bit as u32)).unwrap_or(0)
+        }
+        _ => 0,
+    };
+    let options = slots.iter().filter_map(|s| s.state.as_ref()).find_map(|m| m.stream_options());
+    StreamSettings {
+        lifetime_s: number("tcp_connection_lifetime").unwrap_or(120),
+        connect_timeout_ms: number("tcp_connect_timeout").unwrap_or(100),
+        connections_max: number("tcp_max_connections").unwrap_or(2048) as usize,
+        message_s: number("tcp_max_msg_time").unwrap_or(4).max(1),
+        backlog: number("tcp_socket_backlog").unwrap_or(1024).max(1),
+        accept_aliases: number("tcp_accept_aliases").unwrap_or(0) != 0,
+        keepalive: number("tcp_keepalive").unwrap_or(1) != 0,
+        keep_count: number("tcp_keepcount").filter(|n| *n > 0),
+        keep_idle_s: number("tcp_keepidle").filter(|n| *n > 0),
+        keep_interval_s: number("tcp_keepinterval").filter(|n| *n > 0),
+        no_new_conn: mask("tcp_no_new_conn_bflag", &program.branch_flags),
+        no_new_conn_reply: mask("tcp_no_new_conn_rplflag", &program.message_flags),
+        proto: options.unwrap_or_default(),
+    }
+}
+
 fn slots(modules: Modules, built: Vec<Option<Arc<dyn Module>>>) -> (Vec<Slot>, usize) {
     let mut stat_base = 0;
     let slots = modules.iter().zip(built).map(|(def, state)| {
@@ -354,7 +388,7 @@ fn build_sockets(
             Err(diag) => faults.push(diag),
         }
     }
-    if !all.iter().any(|s: &Socket| s.proto == Proto::Udp) && faults.is_empty() {
+    if !all.iter().any(|s: &Socket| s.proto.is_sip()) && faults.is_empty() {
         let message = "the script has no SIP socket";
         let help = "add a line such as `socket = udp:127.0.0.1:5060`";
         faults.push(fault(Span::default(), message).help(help));
@@ -388,10 +422,11 @@ fn build_socket(
 ) -> Result<Vec<Socket>, Diag> {
     let (proto, module, param) = match socket.proto.as_str() {
         "udp" => (Proto::Udp, "proto_udp", "udp_port"),
+        "tcp" => (Proto::Tcp, "proto_tcp", "tcp_port"),
         "bin" => (Proto::Bin, "proto_bin", "bin_port"),
         other => {
             let message = format!("sockets of protocol `{other}` are not in Tandem yet");
-            let help = "use `udp:` for SIP, `bin:` for the cluster";
+            let help = "use `udp:` or `tcp:` for SIP, `bin:` for the cluster";
             return Err(fault(socket.span, message).help(help));
         }
     };

@@ -14,6 +14,7 @@ use crate::endpoint::{HttpAnswer, HttpAsk};
 use crate::events::Destination;
 use crate::log::Level;
 use crate::sockets::SocketId;
+use crate::stream::{StreamId, StreamInput};
 
 /// What happens to a node.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub enum Input {
     Datagram { socket: SocketId, source: SocketAddr, local_ip: IpAddr, payload: Bytes },
     /// A datagram of ours could not be sent; `ticket` is the one of its [`Send`].
     SendFailed { ticket: u64, error: SendError },
+    /// Something happened to a connection that carries SIP.
+    Stream(StreamInput),
     /// Something happened to a BIN connection.
     Bin(BinInput),
     /// A management request; the answer carries the same number.
@@ -77,6 +80,20 @@ pub struct Send {
 #[derive(Debug)]
 pub enum Effect {
     Send(Send),
+    /// Opens a connection for SIP; what becomes of it is a [`StreamInput`].
+    StreamConnect {
+        conn: StreamId,
+        peer: SocketAddr,
+        local_ip: Option<IpAddr>,
+    },
+    StreamWrite {
+        conn: StreamId,
+        bytes: Bytes,
+    },
+    /// Closes behind what is queued.
+    StreamClose {
+        conn: StreamId,
+    },
     BinConnect {
         conn: ConnId,
         peer: SocketAddr,

@@ -37,6 +37,7 @@ pub mod sockets;
 pub mod startup;
 pub mod statistics;
 pub mod stats;
+pub mod stream;
 pub mod table;
 pub mod testing;
 pub mod transport;

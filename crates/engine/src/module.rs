@@ -26,6 +26,7 @@ use crate::replication::Replicated;
 use crate::reports::MAIN;
 use crate::sockets::Sockets;
 use crate::stats::{StatDef, StatId};
+use crate::stream::StreamOptions;
 
 /// A script function of a module's table.
 #[derive(Clone, Copy)]
@@ -162,6 +163,13 @@ impl Build<'_> {
         bit.and_then(|bit| 1u32.checked_shl(bit as u32)).unwrap_or(0)
     }
 
+    /// The mask of the message flag that a parameter names; 0 when the parameter is unset.
+    pub fn message_flag(&self, param: &str) -> u32 {
+        let name = self.text(param);
+        let bit = name.and_then(|n| self.program.message_flags.iter().position(|f| f == n));
+        bit.and_then(|bit| 1u32.checked_shl(bit as u32)).unwrap_or(0)
+    }
+
     /// The name of the AVP that a parameter of the form `$avp(name)` names.
     pub fn avp(&self, param: &str) -> Option<Bytes> {
         let name = self.text(param)?.strip_prefix("$avp(")?.strip_suffix(')')?;
@@ -256,6 +264,11 @@ pub trait Module: Any + std::marker::Send + Sync {
 
     /// Something happened in a cluster: a tag changed hands, a node came or went, a sync ended.
     fn cluster_news(&self, _cx: &mut Cx<'_>, _news: &tandem_cluster::Effect) {}
+
+    /// How connections that carry SIP behave; the transport's alone.
+    fn stream_options(&self) -> Option<StreamOptions> {
+        None
+    }
 
     /// The key of this node's nonces, which its Tandem peers need; `None`: there is none, or the
     /// configuration gives all nodes the same.

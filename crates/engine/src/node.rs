@@ -34,6 +34,7 @@ use crate::script::{Present, Script};
 use crate::sockets::Sockets;
 use crate::startup::Startup;
 use crate::stats::Stats;
+use crate::stream::Streams;
 
 /// Runs that wait for an answer, at most; a function that would be one more fails.
 pub const SUSPENDED_MAX: usize = 100_000;
@@ -48,6 +49,8 @@ const MI_WAITING_MAX: usize = 1_000;
 pub struct Node {
     pub program: Arc<Program>,
     pub sockets: Sockets,
+    /// Connections that carry SIP.
+    pub streams: Streams,
     pub stats: Stats,
     /// In the order of [`crate::effect::DatabaseId`].
     pub databases: Vec<DbUrl>,

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tandem_sip::Transport;
+
 /// A listening socket of this node, by its place in the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(pub u16);
@@ -11,6 +13,7 @@ pub struct SocketId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proto {
     Udp,
+    Tcp,
     Bin,
 }
 
@@ -18,7 +21,26 @@ impl Proto {
     pub fn text(self) -> &'static str {
         match self {
             Self::Udp => "udp",
+            Self::Tcp => "tcp",
             Self::Bin => "bin",
+        }
+    }
+
+    /// Whether SIP goes over it.
+    pub fn is_sip(self) -> bool {
+        self != Self::Bin
+    }
+
+    /// Whether the transport retransmits by itself, so that transactions need not.
+    pub fn is_reliable(self) -> bool {
+        self != Self::Udp
+    }
+
+    /// The transport as SIP names it; the protocol between nodes has none and counts as UDP.
+    pub fn transport(self) -> Transport {
+        match self {
+            Self::Tcp => Transport::Tcp,
+            Self::Udp | Self::Bin => Transport::Udp,
         }
     }
 }
@@ -153,7 +175,7 @@ impl Sockets {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let ip: Option<IpAddr> = bare.parse().ok();
         let port_fits = |own: u16| port.is_none_or(|p| p == own);
-        self.all.iter().filter(|s| s.proto != Proto::Bin).any(|s| {
+        self.all.iter().filter(|s| s.proto.is_sip()).any(|s| {
             (ip == Some(s.addr.ip()) && port_fits(s.addr.port()))
                 || s.advertised
                     .as_ref()
@@ -177,16 +199,35 @@ impl Sockets {
     /// The SIP socket with exactly this text or tag: what a script names.
     pub fn named(&self, text: &str) -> Option<SocketId> {
         let matches = |s: &Socket| s.text() == text || s.tag.as_deref() == Some(text);
-        self.of(Proto::Udp).find(|(_, s)| matches(s)).map(|(id, _)| id)
+        self.iter().find(|(_, s)| s.proto.is_sip() && matches(s)).map(|(id, _)| id)
     }
 
     /// The socket to reach `to` from: `preferred` if it has the right family, else the first
     /// UDP socket of that family.
     pub fn toward(&self, to: SocketAddr, preferred: Option<SocketId>) -> Option<SocketId> {
-        let fits = |s: &Socket| s.proto == Proto::Udp && s.addr.is_ipv4() == to.is_ipv4();
-        preferred
-            .filter(|id| self.get(*id).is_some_and(fits))
-            .or_else(|| self.iter().find(|(_, s)| fits(s)).map(|(id, _)| id))
+        self.toward_by(Proto::Udp, to, preferred)
+    }
+
+    /// The socket to reach `to` over a transport from: `preferred` if it is of that transport and
+    /// family, else one of the same address, else the first of them.
+    pub fn toward_by(
+        &self,
+        proto: Proto,
+        to: SocketAddr,
+        preferred: Option<SocketId>,
+    ) -> Option<SocketId> {
+        let fits = |s: &Socket| s.proto == proto && s.addr.is_ipv4() == to.is_ipv4();
+        if let Some(id) = preferred.filter(|id| self.get(*id).is_some_and(fits)) {
+            return Some(id);
+        }
+        let ip = preferred.and_then(|id| self.get(id)).map(|s| s.addr.ip());
+        let near = self.iter().find(|(_, s)| fits(s) && Some(s.addr.ip()) == ip);
+        near.or_else(|| self.iter().find(|(_, s)| fits(s))).map(|(id, _)| id)
+    }
+
+    /// Whether a socket is of connections.
+    pub fn is_reliable(&self, id: SocketId) -> bool {
+        self.get(id).is_some_and(|s| s.proto.is_reliable())
     }
 }
 

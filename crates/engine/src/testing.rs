@@ -23,6 +23,7 @@ use crate::events::Destination;
 use crate::log::Level;
 use crate::node::Node;
 use crate::sockets::Proto;
+use crate::stream::StreamId;
 use crate::worker::Worker;
 
 pub use waiting::WAITING;
@@ -70,6 +71,12 @@ pub struct TestNode {
     mi_texts: BTreeMap<u64, String>,
     next_mi: u64,
     http_answers: Vec<HttpAnswer>,
+    /// Connections for SIP that were asked for.
+    pub connects: Vec<(StreamId, SocketAddr)>,
+    /// What was written to connections.
+    pub written: Vec<(StreamId, String)>,
+    /// Connections that were closed.
+    pub closed: Vec<StreamId>,
     fatal: Option<String>,
     stopped: Option<bool>,
 }
@@ -149,6 +156,9 @@ impl TestNode {
             mi_texts: BTreeMap::new(),
             next_mi: 0,
             http_answers: Vec::new(),
+            connects: Vec::new(),
+            written: Vec::new(),
+            closed: Vec::new(),
             fatal: None,
             stopped: None,
         };
@@ -348,6 +358,11 @@ impl TestNode {
                 Effect::BinConnect { conn, .. } => {
                     inputs.push(Input::Bin(crate::effect::BinInput::ConnectFailed { conn }));
                 }
+                Effect::StreamConnect { conn, peer, .. } => self.connects.push((conn, peer)),
+                Effect::StreamWrite { conn, bytes } => {
+                    self.written.push((conn, String::from_utf8_lossy(&bytes).into_owned()));
+                }
+                Effect::StreamClose { conn } => self.closed.push(conn),
                 Effect::BinWrite { .. }
                 | Effect::BinClose { .. }
                 | Effect::Wake

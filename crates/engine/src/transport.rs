@@ -15,7 +15,7 @@ use crate::effect::Send;
 use crate::log::Level;
 use crate::module::Cx;
 use crate::node::Node;
-use crate::sockets::{Proto, SocketId};
+use crate::sockets::{Proto, SocketId, Sockets};
 
 /// Why a request cannot be sent anywhere, found before anything is sent (decisions: "Sends").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +44,7 @@ pub(crate) fn is_our_reply(node: &Node, msg: &Message) -> bool {
     let Ok(via) = msg.top_via() else { return false };
     let port = via.port_or_default();
     let ip = via.host_ip();
-    node.sockets.of(Proto::Udp).any(|(_, socket)| {
+    node.sockets.iter().filter(|(_, socket)| socket.proto.is_sip()).any(|(_, socket)| {
         let advertised = socket.advertised.as_ref();
         let own = ip == Some(socket.addr.ip()) && port == socket.addr.port();
         own || advertised
@@ -64,65 +64,99 @@ pub(crate) fn stateless_branch(node: &Node, msg: &Message) -> String {
 }
 
 /// Where the reply to a request goes (RFC 3261 18.2.2, RFC 3581 4).
-pub fn reply_target(msg: &Message, source: &Source, force_rport: bool) -> SocketAddr {
+pub fn reply_target(
+    sockets: &Sockets,
+    msg: &Message,
+    source: &Source,
+    force_rport: bool,
+) -> SocketAddr {
+    // RFC 3261 18.2.2: over a connection it goes back where the request came from.
+    if force_rport || sockets.is_reliable(source.socket) {
+        return source.addr;
+    }
     let Ok(via) = msg.top_via() else { return source.addr };
-    if force_rport || via.rport != Rport::Absent {
+    if via.rport != Rport::Absent {
         return source.addr;
     }
     SocketAddr::new(source.addr.ip(), via.port_or_default())
 }
 
 /// Where a reply that passes through goes next, by the Via that is topmost then.
-pub fn via_target(via: &Via<'_>) -> Option<SocketAddr> {
-    if via.transport.is_some_and(|t| t != Transport::Udp) {
-        return None;
-    }
+pub fn via_target(via: &Via<'_>) -> Option<Hop> {
+    let proto = proto_of(via.transport.unwrap_or(Transport::Udp))?;
     let ip = via.received_ip().or_else(|| via.host_ip())?;
     let port = match via.rport {
         Rport::Port(port) => port,
         _ => via.port_or_default(),
     };
-    Some(SocketAddr::new(ip, port))
+    Some(Hop { addr: SocketAddr::new(ip, port), proto })
 }
 
-/// The address a URI names.
+/// Where a request goes next, and over what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    pub addr: SocketAddr,
+    pub proto: Proto,
+}
+
+/// The protocol of sockets for a transport of SIP; `None`: there are none.
+fn proto_of(transport: Transport) -> Option<Proto> {
+    match transport {
+        Transport::Udp => Some(Proto::Udp),
+        Transport::Tcp => Some(Proto::Tcp),
+        _ => None,
+    }
+}
+
+/// The address a URI names, to be reached over UDP.
 ///
 /// # Errors
 /// See [`HopError`].
 pub fn uri_target(uri: &[u8]) -> Result<SocketAddr, HopError> {
+    let hop = uri_hop(uri)?;
+    if hop.proto == Proto::Udp { Ok(hop.addr) } else { Err(HopError::NoSocket) }
+}
+
+/// The address a URI names, and the transport to it.
+///
+/// # Errors
+/// See [`HopError`].
+pub fn uri_hop(uri: &[u8]) -> Result<Hop, HopError> {
     let uri = Uri::parse(uri).map_err(|_| HopError::BadUri)?;
     if !uri.is_sip() || uri.is_sips() {
         return Err(if uri.is_sips() { HopError::NoSocket } else { HopError::BadUri });
     }
-    if uri.param(b"transport").is_some() && uri.transport() != Some(Transport::Udp) {
-        return Err(HopError::NoSocket);
-    }
+    let proto = match uri.param(b"transport") {
+        None => Proto::Udp,
+        Some(_) => uri.transport().and_then(proto_of).ok_or(HopError::NoSocket)?,
+    };
     let maddr = uri.param(b"maddr").flatten();
     let ip = match maddr.and_then(|m| std::str::from_utf8(m).ok()) {
         Some(maddr) => maddr.trim_matches(['[', ']']).parse().ok(),
         None => uri.host_ip(),
     };
-    Ok(SocketAddr::new(ip.ok_or(HopError::Unresolvable)?, uri.port.unwrap_or(5060)))
+    let addr = SocketAddr::new(ip.ok_or(HopError::Unresolvable)?, uri.port.unwrap_or(5060));
+    Ok(Hop { addr, proto })
 }
 
 /// The next hop of a branch: `$du`, else the first Path or Route, else the R-URI.
 ///
 /// # Errors
 /// See [`HopError`].
-pub fn next_hop(ctx: &Ctx, branch: &Branch) -> Result<SocketAddr, HopError> {
+pub fn next_hop(ctx: &Ctx, branch: &Branch) -> Result<Hop, HopError> {
     if let Some(uri) = &branch.dst_uri {
-        return uri_target(uri);
+        return uri_hop(uri);
     }
     if !branch.path.is_empty() {
         let first = tandem_sip::NameAddr::parse(first_value(&branch.path));
-        return uri_target(first.map_err(|_| HopError::BadUri)?.uri);
+        return uri_hop(first.map_err(|_| HopError::BadUri)?.uri);
     }
     if !ctx.routes_taken
         && let Some(route) = ctx.msg.routes().next()
     {
-        return uri_target(route.map_err(|_| HopError::BadUri)?.uri);
+        return uri_hop(route.map_err(|_| HopError::BadUri)?.uri);
     }
-    uri_target(branch.uri.as_deref().unwrap_or_else(|| ctx.request_uri()))
+    uri_hop(branch.uri.as_deref().unwrap_or_else(|| ctx.request_uri()))
 }
 
 fn first_value(list: &[u8]) -> &[u8] {
@@ -149,9 +183,13 @@ pub fn prepare_request(
     branch: &Branch,
     via_branch: &[u8],
 ) -> Result<Prepared, HopError> {
-    let to = next_hop(ctx, branch)?;
+    let Hop { addr: to, proto } = next_hop(ctx, branch)?;
     let preferred = branch.socket.or(ctx.target.socket).or(Some(ctx.source.socket));
-    let socket = node.sockets.toward(to, preferred).ok_or(HopError::NoSocket)?;
+    let socket = node.sockets.toward_by(proto, to, preferred).ok_or(HopError::NoSocket)?;
+    let only_open = branch.flags & node.streams.settings.no_new_conn != 0;
+    if only_open && proto.is_reliable() && !node.streams.leads_to(socket, to) {
+        return Err(HopError::NoSocket);
+    }
     let mut edits = ctx.edits.clone();
     let uri = branch.uri.as_ref().or(ctx.target.uri.as_ref());
     if let Some(uri) = uri {
@@ -165,8 +203,10 @@ pub fn prepare_request(
         let lines = record_route_lines(node, ctx, route, socket);
         edits.prepend_header(&ctx.msg, lines);
     }
+    // The port tells a reply without a transaction which connection it belongs to.
+    let add_rport = ctx.force_rport || node.sockets.is_reliable(ctx.source.socket);
     // A Via that cannot be read was refused before the script ran.
-    let _ = mark_received(&ctx.msg, &mut edits, &received(&ctx.source, ctx.force_rport));
+    let _ = mark_received(&ctx.msg, &mut edits, &received(&ctx.source, add_rport));
     let own = via_line_as(node, socket, via_branch, &ctx.own_via);
     add_via(&ctx.msg, &mut edits, own);
     Ok(Prepared { bytes: written(&ctx.msg, &edits), to, socket })
@@ -186,6 +226,9 @@ fn record_route_lines(node: &Node, ctx: &Ctx, route: &RecordRoute, to: SocketId)
             lines.push(b'@');
         }
         lines.extend_from_slice(sent_by.as_bytes());
+        if node.sockets.is_reliable(socket) {
+            lines.extend_from_slice(b";transport=tcp");
+        }
         lines.extend_from_slice(if two { b";r2=on;lr" } else { b";lr" });
         lines.extend_from_slice(&route.params);
         lines.extend_from_slice(b">\r\n");
@@ -200,8 +243,9 @@ pub fn via_line(node: &Node, socket: SocketId, via_branch: &[u8]) -> Vec<u8> {
 
 /// The same, as the script wants it.
 fn via_line_as(node: &Node, socket: SocketId, via_branch: &[u8], own: &OwnVia) -> Vec<u8> {
+    let proto = node.sockets.get(socket).map(|s| s.proto);
     ViaLine {
-        transport: Transport::Udp,
+        transport: proto.map_or(Transport::Udp, Proto::transport),
         host: sent_by(node, socket, own).as_bytes(),
         port: None,
         branch: via_branch,
@@ -303,7 +347,10 @@ pub fn reply_stateless(
         return false;
     }
     let payload = own_reply(cx.node, ctx, code, reason, extra);
-    let to = reply_target(&ctx.msg, &ctx.source, ctx.force_rport);
+    let to = reply_target(&cx.node.sockets, &ctx.msg, &ctx.source, ctx.force_rport);
+    if !cx.node.streams.may_reply(ctx.flags, ctx.source.socket, to) {
+        return false;
+    }
     let send = Send { socket: ctx.source.socket, to, payload, ticket: 0 };
     match leave {
         Leave::Now => cx.out.send(send),
@@ -327,7 +374,8 @@ pub(crate) fn forward_reply(cx: &mut Cx<'_>, ctx: &Ctx) {
     let mut edits = ctx.edits.clone();
     let next = ctx.msg.values(HeaderName::Via).nth(1);
     let to = next.and_then(|v| Via::parse(v.bytes).ok()).and_then(|via| via_target(&via));
-    let socket = to.and_then(|to| cx.node.sockets.toward(to, Some(ctx.source.socket)));
+    let preferred = Some(ctx.source.socket);
+    let socket = to.and_then(|to| cx.node.sockets.toward_by(to.proto, to.addr, preferred));
     let (Some(to), Some(socket)) = (to, socket) else {
         cx.count(stat::ERR_REPLIES, 1);
         cx.log(Level::Info, "a reply has no further Via that it could go to");
@@ -336,7 +384,7 @@ pub(crate) fn forward_reply(cx: &mut Cx<'_>, ctx: &Ctx) {
     remove_top_via(&ctx.msg, &mut edits);
     let payload = written(&ctx.msg, &edits);
     cx.count(stat::FWD_REPLIES, 1);
-    cx.out.send(Send { socket, to, payload, ticket: 0 });
+    cx.out.send(Send { socket, to: to.addr, payload, ticket: 0 });
 }
 
 #[cfg(test)]
@@ -351,6 +399,9 @@ mod tests {
         assert_eq!(to("sip:a@x.org;maddr=10.0.0.2"), Ok("10.0.0.2:5060".parse().unwrap()));
         assert_eq!(to("sip:a@x.org"), Err(HopError::Unresolvable));
         assert_eq!(to("sip:a@10.0.0.1;transport=tcp"), Err(HopError::NoSocket));
+        let hop = uri_hop(b"sip:a@10.0.0.1;transport=TCP").unwrap();
+        assert_eq!((hop.proto, hop.addr.port()), (Proto::Tcp, 5060));
+        assert_eq!(uri_hop(b"sip:a@10.0.0.1;transport=sctp"), Err(HopError::NoSocket));
         assert_eq!(to("sips:a@10.0.0.1"), Err(HopError::NoSocket));
         assert_eq!(to("tel:+123"), Err(HopError::BadUri));
         assert_eq!(to("nonsense"), Err(HopError::BadUri));

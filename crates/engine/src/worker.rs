@@ -27,6 +27,10 @@ pub(crate) mod timer {
     pub(crate) const GATES: u32 = 0;
     /// A timer route; the id is its route.
     pub(crate) const ROUTE: u32 = 1;
+    /// A connection may have been without traffic for too long; the id is its own.
+    pub(crate) const STREAM_IDLE: u32 = 3;
+    /// A message that has begun may be late; the id is that of its connection.
+    pub(crate) const STREAM_MESSAGE: u32 = 4;
     /// The time of an `async()` is over; the id is its run.
     pub(crate) const ASYNC: u32 = 2;
 }
@@ -84,6 +88,7 @@ impl Worker {
             Input::Db { query, result } => {
                 self.tell_module(now, query, out, |module, cx, id| module.db(cx, id, result));
             }
+            Input::Stream(event) => self.stream(now, event, out),
             Input::Bin(event) => {
                 let node = Arc::clone(&self.node);
                 node.membership.bin(&mut self.cx(now, out), event);
@@ -134,6 +139,7 @@ impl Worker {
         } else {
             node.membership.wake_driver(&mut self.cx(now, out));
         }
+        self.route_streams(now, out);
         if self.state.jobs_dropped > 0 {
             let n = std::mem::take(&mut self.state.jobs_dropped);
             out.log(Level::Error, format!("{n} routes were not run: too many are waiting"));
@@ -148,11 +154,11 @@ impl Worker {
         self.state.wheel.next_deadline().into_iter().chain(cluster).min()
     }
 
-    fn cx<'a>(&'a mut self, now: Now, out: &'a mut Out) -> Cx<'a> {
+    pub(crate) fn cx<'a>(&'a mut self, now: Now, out: &'a mut Out) -> Cx<'a> {
         Cx { now, node: &self.node, worker: &mut self.state, out, slot: CORE }
     }
 
-    fn tell_module(
+    pub(crate) fn tell_module(
         &mut self,
         now: Now,
         number: u64,
@@ -173,11 +179,19 @@ impl Worker {
         if payload.len() < 20 {
             return;
         }
-        let mut cx = self.cx(now, out);
         match Message::parse(payload.clone()) {
-            Ok(msg) if msg.is_request() => request(&mut cx, msg, source),
-            Ok(msg) => reply(&mut cx, msg, source),
-            Err(error) => unreadable(&mut cx, &payload, source, error),
+            Ok(msg) => self.message(now, msg, source, out),
+            Err(error) => unreadable(&mut self.cx(now, out), &payload, source, error),
+        }
+    }
+
+    /// Takes a message that can be read, whatever brought it.
+    pub(crate) fn message(&mut self, now: Now, msg: Message, source: Source, out: &mut Out) {
+        let mut cx = self.cx(now, out);
+        if msg.is_request() {
+            request(&mut cx, msg, source);
+        } else {
+            reply(&mut cx, msg, source);
         }
     }
 
@@ -230,6 +244,8 @@ impl Worker {
             if let Some(at) = next {
                 self.watch_gates(at);
             }
+        } else if matches!(timer.kind, timer::STREAM_IDLE | timer::STREAM_MESSAGE) {
+            self.stream_timer(now, timer, out);
         } else if timer.kind == timer::ROUTE {
             run::timer_route(&mut self.cx(now, out), timer);
         } else if timer.kind == timer::ASYNC {

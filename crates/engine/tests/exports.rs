@@ -19,10 +19,13 @@ mod functions;
 mod globals;
 #[path = "exports/statistics.rs"]
 mod statistics;
+#[path = "exports/tcp.rs"]
+mod tcp;
 #[path = "exports/variables.rs"]
 mod variables;
 
-static MODULES: Modules = &[&CORE, &tandem_proto_udp::MODULE, &tandem_sl::MODULE];
+static MODULES: Modules =
+    &[&CORE, &tandem_proto_udp::MODULE, &tandem_proto_tcp::MODULE, &tandem_sl::MODULE];
 const HEAD: &str = "socket=udp:127.0.0.1:5060 tag lan\nalias=\"sip.example.org\"\n\
     loadmodule \"proto_udp.so\"\nloadmodule \"sl.so\"\n";
 const PHONE: &str = "127.0.0.9:5062";
@@ -66,6 +69,7 @@ fn every_entry_has_a_check() {
         commands::CHECKS,
         statistics::CHECKS,
         events::CHECKS,
+        tcp::CHECKS,
     ];
     cover(&CORE, &all.concat());
 }

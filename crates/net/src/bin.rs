@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use bytes::Bytes;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -33,6 +34,12 @@ impl ConnId {
 pub struct BinOptions {
     /// A connection whose unsent bytes exceed this is closed.
     pub write_queue_bytes_max: usize,
+    /// A connection with more writes waiting than this is closed as well.
+    pub write_queue_chunks_max: usize,
+    /// Connections that the kernel holds until they are accepted.
+    pub backlog: u32,
+    /// Probes of the kernel that find a dead peer; `None`: none.
+    pub keepalive: Option<Keepalive>,
     /// How long a connect may take.
     pub connect_timeout_ns: u64,
     /// How long a connection that is being closed may still send what is queued.
@@ -45,10 +52,39 @@ impl Default for BinOptions {
     fn default() -> Self {
         Self {
             write_queue_bytes_max: 64 << 20,
+            write_queue_chunks_max: usize::MAX,
+            backlog: 128,
+            keepalive: None,
             connect_timeout_ns: 100_000_000,
             linger_ns: 1_000_000_000,
             connections_max: 4096,
         }
+    }
+}
+
+/// Times of SO_KEEPALIVE; what is not given is as the system does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keepalive {
+    pub idle_s: Option<u32>,
+    pub interval_s: Option<u32>,
+    pub count: Option<u32>,
+}
+
+impl Keepalive {
+    fn set(self, socket: &Socket) {
+        let seconds = |s: u32| Duration::from_secs(u64::from(s));
+        let mut wanted = socket2::TcpKeepalive::new();
+        if let Some(idle) = self.idle_s {
+            wanted = wanted.with_time(seconds(idle));
+        }
+        if let Some(interval) = self.interval_s {
+            wanted = wanted.with_interval(seconds(interval));
+        }
+        if let Some(count) = self.count {
+            wanted = wanted.with_retries(count);
+        }
+        // A connection without probes is still a connection.
+        let _ = socket.set_tcp_keepalive(&wanted);
     }
 }
 
@@ -77,6 +113,7 @@ pub enum BinEvent {
     },
     Connected {
         conn: ConnId,
+        local: SocketAddr,
     },
     ConnectFailed {
         conn: ConnId,
@@ -145,7 +182,7 @@ impl BinStreams {
         }
         set_freebind(&socket, addr)?;
         socket.bind(&addr.into())?;
-        socket.listen(128)?;
+        socket.listen(i32::try_from(self.options.backlog).unwrap_or(i32::MAX))?;
         let bound = socket.local_addr()?.as_socket().unwrap_or(addr);
         let token = LISTENER_TOKEN | self.listeners.len() as u64;
         poller.add(&socket, token, Interest::Read)?;
@@ -168,9 +205,8 @@ impl BinStreams {
                 }
             }
             Command::Write { conn: id, bytes } => {
-                let max = self.options.write_queue_bytes_max;
                 let Some(conn) = self.conns.get_mut(&id) else { return };
-                match conn.push(bytes, max) {
+                match conn.push(bytes, &self.options) {
                     Ok(true) => self.unflushed.push(id),
                     Ok(false) => {}
                     Err(error) => self.end(id, Some(error), events),
@@ -205,7 +241,7 @@ impl BinStreams {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         if ready.writable && conn.is_connecting() {
             match conn.connected() {
-                Ok(()) => events.push(BinEvent::Connected { conn: id }),
+                Ok(local) => events.push(BinEvent::Connected { conn: id, local }),
                 Err(error) => {
                     self.conns.remove(&id);
                     return events.push(BinEvent::ConnectFailed { conn: id, error });
@@ -283,6 +319,9 @@ impl BinStreams {
         }
         let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
+        if let Some(keepalive) = self.options.keepalive {
+            keepalive.set(&socket);
+        }
         if let Some(ip) = local_ip {
             socket.bind(&SockAddr::from(SocketAddr::new(ip, 0)))?;
         }
@@ -310,6 +349,9 @@ impl BinStreams {
                 continue;
             }
             let id = ConnId(self.next_accepted);
+            if let Some(keepalive) = self.options.keepalive {
+                keepalive.set(&socket);
+            }
             let prepared = socket
                 .set_nonblocking(true)
                 .and_then(|()| socket.set_tcp_nodelay(true))

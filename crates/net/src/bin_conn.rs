@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use bytes::{Buf, Bytes};
+
+use crate::bin::BinOptions;
 
 /// The connection is over; with the error, if it was not in order.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ impl Conn {
     }
 
     /// The connect is over, well or badly.
-    pub(crate) fn connected(&mut self) -> io::Result<()> {
+    pub(crate) fn connected(&mut self) -> io::Result<SocketAddr> {
         if let Some(error) = self.stream.take_error()? {
             return Err(error);
         }
@@ -67,16 +69,18 @@ impl Conn {
         if !self.finishing {
             self.until_ns = None;
         }
-        Ok(())
+        self.stream.local_addr()
     }
 
-    /// Queues bytes; true when the connection has to be flushed, an error when more than
-    /// `bytes_max` would wait.
-    pub(crate) fn push(&mut self, bytes: Bytes, bytes_max: usize) -> io::Result<bool> {
+    /// Queues bytes; true when the connection has to be flushed, an error when more than the
+    /// limits allow would wait.
+    pub(crate) fn push(&mut self, bytes: Bytes, limits: &BinOptions) -> io::Result<bool> {
         if self.finishing || bytes.is_empty() {
             return Ok(false);
         }
-        if self.bytes.saturating_add(bytes.len()) > bytes_max {
+        if self.bytes.saturating_add(bytes.len()) > limits.write_queue_bytes_max
+            || self.chunks.len() >= limits.write_queue_chunks_max
+        {
             return Err(io::Error::other("the write queue is over its limit"));
         }
         let first = self.chunks.is_empty();

@@ -10,7 +10,7 @@ pub mod poll;
 mod sys;
 pub mod udp;
 
-pub use bin::{BinEvent, BinOptions, BinStreams, Command, ConnId};
+pub use bin::{BinEvent, BinOptions, BinStreams, Command, ConnId, Keepalive};
 pub use netlink::{AddressEvent, AddressWatch, current_addresses};
 pub use poll::{Interest, Poller, Ready, Waker};
 pub use udp::{

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use tandem_engine::module::{Build, BuildError};
-use tandem_engine::table::moot;
 use tandem_script::sig::{ParamKind, ParamSig};
 
 use crate::push::Push;
@@ -23,6 +22,8 @@ pub(crate) struct Params {
     pub(crate) received_param: String,
     pub(crate) received_avp: Option<Bytes>,
     pub(crate) attr_avp: Option<Bytes>,
+    /// Mask; 0: unset.
+    pub(crate) tcp_persistent_flag: u32,
     /// 0: none is sent.
     pub(crate) retry_after_s: u32,
     pub(crate) sock_hdr_name: String,
@@ -52,6 +53,7 @@ impl Default for Params {
             received_param: "received".into(),
             received_avp: None,
             attr_avp: None,
+            tcp_persistent_flag: 0,
             retry_after_s: 0,
             sock_hdr_name: String::new(),
             max_contacts: 0,
@@ -123,6 +125,12 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         check: Some(check_avp),
         ..param("attr_avp", ParamKind::Var, None, "Text stored with a contact and given back.")
     },
+    param(
+        "tcp_persistent_flag",
+        ParamKind::MessageFlag,
+        None,
+        "Message flag: the connection of a REGISTER stays as long as its contacts.",
+    ),
     int("retry_after", "0", "Seconds in Retry-After of 5xx replies; 0: none."),
     param("sock_hdr_name", ParamKind::Str, None, "Header that names the socket of a contact."),
     int("max_contacts", "0", "Contacts of one AoR; 0: no limit."),
@@ -131,11 +139,6 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int("max_aor_len", "256", "Longest AoR."),
     int("max_contact_len", "255", "Longest contact URI."),
     int("allow_dup_cseq", "1", "1: a REGISTER may repeat the CSeq of its Call-ID."),
-    moot(
-        "tcp_persistent_flag",
-        ParamKind::MessageFlag,
-        "contacts come over UDP, which has no connection to keep",
-    ),
     int("disable_gruu", "1", "1: no GRUU is given out."),
     int("pn_enable", "0", "1: contacts may ask for push notifications (RFC 8599)."),
     param("pn_providers", ParamKind::Str, None, "Push services that are taken, with commas."),
@@ -195,6 +198,7 @@ impl Params {
             received_param: text("received_param"),
             received_avp: build.avp("received_avp"),
             attr_avp: build.avp("attr_avp"),
+            tcp_persistent_flag: build.message_flag("tcp_persistent_flag"),
             retry_after_s: number("retry_after")?,
             sock_hdr_name: text("sock_hdr_name"),
             max_contacts: length("max_contacts")?,

@@ -120,7 +120,7 @@ fn send(
     });
     if !is_sent {
         let payload = own_reply(&node, ctx, code, reason, b"");
-        let to = reply_target(&ctx.msg, &ctx.source, ctx.force_rport);
+        let to = reply_target(&node.sockets, &ctx.msg, &ctx.source, ctx.force_rport);
         let reply = Send { socket: ctx.source.socket, to, payload, ticket: 0 };
         match leave {
             Leave::Now => call.cx.out.send(reply),

@@ -89,10 +89,27 @@ pub(crate) fn save(call: &mut Call<'_, '_, '_>) -> Called {
     match verdict {
         Ok(mut contacts) => {
             table.domain.sort(&mut contacts);
+            keep_connection(call, params.tcp_persistent_flag, &contacts);
             let answer = Answer { contacts: &contacts, register: &register };
             reply::accept(call, &registrar, &flags, &answer)
         }
         Err(refusal) => reply::refuse(call, &registrar, &flags, refusal),
+    }
+}
+
+/// Seconds that a connection outlives the contacts registered over it.
+const CONNECTION_GRACE_S: u64 = 10;
+
+/// Keeps the connection of a REGISTER for as long as its contacts, if the script set the flag.
+fn keep_connection(call: &Call<'_, '_, '_>, flag: u32, contacts: &[Arc<Contact>]) {
+    if call.ctx.flags & flag == 0 {
+        return;
+    }
+    let now_s = call.cx.now.unix_s();
+    let longest = contacts.iter().map(|c| c.expires_s().saturating_sub(now_s)).max();
+    if let Some(longest) = longest.filter(|s| *s > 0) {
+        let seconds = u32::try_from(longest + CONNECTION_GRACE_S).unwrap_or(u32::MAX);
+        call.cx.node.streams.keep(call.cx.now, &call.ctx.source, seconds);
     }
 }
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "exports/tcp.rs"]
+mod tcp;
 
 use common::*;
 use serde_json::json;
@@ -23,6 +25,7 @@ fn every_entry_has_a_check() {
             ("param received_param", received_attr_flags_and_their_way_back),
             ("param received_avp", received_attr_flags_and_their_way_back),
             ("param attr_avp", received_attr_flags_and_their_way_back),
+            ("param tcp_persistent_flag", tcp::a_flag_keeps_the_connection),
             ("param retry_after", max_contacts_refuses_or_makes_room),
             ("param sock_hdr_name", flags_of_save_do_what_they_say),
             ("param max_contacts", max_contacts_refuses_or_makes_room),
@@ -31,12 +34,6 @@ fn every_entry_has_a_check() {
             ("param max_aor_len", default_q_and_lengths_come_from_parameters),
             ("param max_contact_len", default_q_and_lengths_come_from_parameters),
             ("param allow_dup_cseq", save_judges_cseq_as_the_field_does),
-            ("param tcp_persistent_flag", || {
-                node("modparam(\"registrar\", \"tcp_persistent_flag\", \"KEEP\")", SAVE);
-                let row = tandem_registrar::MODULE.params.iter();
-                let row = row.into_iter().find(|p| p.name == "tcp_persistent_flag");
-                assert!(row.unwrap().moot.is_some());
-            }),
             ("param disable_gruu", wrong_parameters_are_refused_at_load),
             ("param pn_enable", push_is_answered_only_where_it_is_enabled),
             ("param pn_providers", push_is_answered_only_where_it_is_enabled),

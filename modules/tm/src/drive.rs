@@ -290,6 +290,9 @@ impl Tm {
 /// (decisions: "Gates").
 fn send_reply(cx: &mut Cx<'_>, record: &Record, payload: Bytes) {
     let socket = record.saved.source.socket;
+    if !cx.node.streams.may_reply(record.saved.flags, socket, record.reply_to) {
+        return;
+    }
     let send = Send { socket, to: record.reply_to, payload, ticket: 0 };
     let registered = record.saved.msg.method() == Method::Register
         && (200..300).contains(&record.machine.last_code());

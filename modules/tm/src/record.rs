@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use tandem_clock::Mono;
 use tandem_engine::avp::Avps;
 use tandem_engine::context::{Branch, Ctx, RecordRoute, Source};
+use tandem_engine::sockets::Sockets;
 use tandem_engine::transport::reply_target;
 use tandem_script::program::RouteId;
 use tandem_script::sig::Routes;
@@ -120,11 +121,11 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(machine: Transaction, ctx: &Ctx) -> Self {
+    pub(crate) fn new(machine: Transaction, sockets: &Sockets, ctx: &Ctx) -> Self {
         Self {
             machine,
             saved: Saved::of(ctx),
-            reply_to: reply_target(&ctx.msg, &ctx.source, ctx.force_rport),
+            reply_to: reply_target(sockets, &ctx.msg, &ctx.source, ctx.force_rport),
             armed: Armed::default(),
             legs: SmallVec::new(),
             timers: SmallVec::new(),
@@ -137,9 +138,9 @@ impl Record {
     }
 
     /// Takes over what the script changed since the transaction was made.
-    pub(crate) fn save(&mut self, ctx: &Ctx) {
+    pub(crate) fn save(&mut self, sockets: &Sockets, ctx: &Ctx) {
         self.saved = Saved::of(ctx);
-        self.reply_to = reply_target(&ctx.msg, &ctx.source, ctx.force_rport);
+        self.reply_to = reply_target(sockets, &ctx.msg, &ctx.source, ctx.force_rport);
     }
 
     pub(crate) fn leg(&self, branch: BranchIndex) -> Option<&Leg> {

@@ -207,7 +207,7 @@ fn hold(call: &mut Call<'_, '_, '_>, tx: &Tx, options: &Options) -> bool {
             return false;
         }
         cell.busy = Some(Busy::Relay);
-        cell.record.save(call.ctx);
+        cell.record.save(&call.cx.node.sockets, call.ctx);
     }
     cell.record.armed.update(armed);
     cell.record.pass_reason |= options.pass_reason;
@@ -324,7 +324,8 @@ fn add_branches(
     let record = &mut cell.record;
     let mut fx = std::mem::take(&mut record.effects);
     for Ripe { prepared: Prepared { bytes, to, socket }, uri, flags, on_reply } in ripe {
-        let dest = Dest { socket: u32::from(socket.0), addr: to, reliable: false };
+        let reliable = call.cx.node.sockets.is_reliable(socket);
+        let dest = Dest { socket: u32::from(socket.0), addr: to, reliable };
         let spec = BranchSpec { request: bytes, dest, fr_ms: None, fr_inv_ms: None };
         match record.machine.add_branch(call.cx.now, spec, &mut fx) {
             Ok(_) => {

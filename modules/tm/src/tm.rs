@@ -73,7 +73,7 @@ impl Tm {
         if let Some(refusal) = self.refusal(cx, ctx) {
             return refusal;
         }
-        let record = self.new_record(cx.slot, ctx);
+        let record = self.new_record(cx, ctx);
         match self.table.insert(&key, record, &mut cx.worker.chance) {
             Inserted::Known(tx) => {
                 self.deliver(cx, &tx, Event::Retransmission);
@@ -133,14 +133,17 @@ impl Tm {
         }
     }
 
-    fn new_record(&self, slot: u16, ctx: &mut Ctx) -> Record {
+    fn new_record(&self, cx: &Cx<'_>, ctx: &mut Ctx) -> Record {
         let invite = ctx.msg.method() == Method::Invite;
         let kind = if invite { Kind::Invite } else { Kind::NonInvite };
-        let mut machine = Transaction::new(kind, false, self.params.timers, self.params.settings);
-        let section = ctx.section_mut::<Section>(slot);
+        let sockets = &cx.node.sockets;
+        let reliable = sockets.is_reliable(ctx.source.socket);
+        let (timers, settings) = (self.params.timers, self.params.settings);
+        let mut machine = Transaction::new(kind, reliable, timers, settings);
+        let section = ctx.section_mut::<Section>(cx.slot);
         machine.set_timeouts(section.fr_ms, section.fr_inv_ms);
         let armed = std::mem::take(&mut section.armed);
-        let mut record = Record::new(machine, ctx);
+        let mut record = Record::new(machine, sockets, ctx);
         record.armed = armed;
         record
     }

@@ -67,6 +67,10 @@ impl World {
             Effect::Log { level, text } => self.logged(of, level, text),
             // Nobody in this world speaks HTTP.
             Effect::HttpReply { .. } => {}
+            // Nor SIP over connections.
+            Effect::StreamConnect { .. }
+            | Effect::StreamWrite { .. }
+            | Effect::StreamClose { .. } => {}
             Effect::Wake => self.wake(of, 0, self.now + 10_000),
             Effect::Ready => self.say(Who::Node(of.node), || "is ready".into()),
             Effect::Fatal { text } => {

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::management::{Asked, Management};
 use super::reader::RunningReader;
+use super::tcp::{self, TcpWorker};
 use super::udp::{finish, step};
 use super::{Shared, files::StateDir, log};
 
@@ -31,7 +32,7 @@ const INPUTS_A_TURN: usize = 256;
 /// Runs the node until a signal ends it.
 pub(super) fn run(
     shared: &Arc<Shared>,
-    workers: usize,
+    (workers, tcp): (usize, Option<tcp::Opened>),
     mut chance: Chance,
     bin: BinStreams,
     state: &StateDir,
@@ -50,8 +51,12 @@ pub(super) fn run(
             .assume()
             .map_err(|e| format!("tandem: cannot change user or group: {e}"))?;
         control.begin();
-        let reader = RunningReader::spawn(shared, workers, &mut chance, bin, to_control)?;
+        let reader = RunningReader::spawn(shared, workers, &mut chance, bin, to_control.clone())?;
+        let tcp = tcp
+            .map(|opened| TcpWorker::spawn(shared, opened, workers + 1, chance.fork(), to_control));
+        let tcp = tcp.transpose()?;
         let result = control.serve(begun).await;
+        tcp.into_iter().for_each(TcpWorker::join);
         reader.join();
         control.close().await;
         result
@@ -234,7 +239,11 @@ impl<'a> Control<'a> {
                     self.step(input, out);
                 }
             }
-            Woken::Addresses => self.step(Input::Addresses(self.held()), out),
+            Woken::Addresses => {
+                let held = self.held();
+                tcp::addresses_changed(self.shared, &held);
+                self.step(Input::Addresses(held), out);
+            }
             Woken::Time => {}
             // A terminal that closed, or an operator whose FIFO was deleted.
             Woken::Hangup => self.management.check_now(),
@@ -312,6 +321,9 @@ impl<'a> Control<'a> {
             Effect::Log { level, text } => log::line(now, level, &text),
             // The reader drives the cluster and has its streams.
             Effect::BinConnect { .. } | Effect::BinWrite { .. } | Effect::BinClose { .. } => {}
+            Effect::StreamConnect { .. }
+            | Effect::StreamWrite { .. }
+            | Effect::StreamClose { .. } => tcp::command(self.shared, effect),
             Effect::Ready => self.serving = true,
             Effect::Stop { failed } => self.stop = Some(failed),
             Effect::Fatal { text } => self.fatal = Some(text),

@@ -10,7 +10,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource, getrlimit, setrlimit};
+use tandem_engine::node::Node;
 
 /// Set for the child: it reports on its standard output.
 const IN_BACKGROUND: &str = "TANDEM_IN_BACKGROUND";
@@ -74,6 +75,18 @@ pub(super) fn report_serving(keeps_stderr: bool) {
             let _ = rustix::stdio::dup2_stderr(&null);
         }
     }
+}
+
+/// Lets the process open as many files as the system allows it, where the script names no limit
+/// (`open_files_limit`): each connection is one.
+pub(super) fn allow_open_files(node: &Node) {
+    if node.program.global("open_files_limit").is_some() {
+        return;
+    }
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    // What is not allowed stays as the operator of the machine set it.
+    let _ = setrlimit(Resource::Nofile, files);
 }
 
 /// Tells a service manager that waits for it (`Type=notify`).

@@ -21,6 +21,7 @@ use tandem_net::Datagram;
 use tokio::sync::mpsc;
 
 use super::Shared;
+use super::tcp;
 use super::udp::{finish, hand_over, step};
 
 /// Batches that may wait for one helper; what finds no room is the reader's own work.
@@ -62,6 +63,7 @@ impl Helpers {
                 pending: Arc::clone(&pending),
                 out: Out::default(),
                 sends: Vec::new(),
+                stream_effects: Vec::new(),
             };
             let handle = std::thread::Builder::new()
                 .name(format!("helper-{id}"))
@@ -122,6 +124,8 @@ struct Helper {
     pending: Arc<AtomicUsize>,
     out: Out,
     sends: Vec<Send>,
+    /// For the connections that carry SIP.
+    stream_effects: Vec<Effect>,
 }
 
 impl Helper {
@@ -166,6 +170,9 @@ impl Helper {
                 match effect {
                     Effect::Send(send) => self.sends.push(send),
                     Effect::Wake => self.shared.poller.waker().wake(),
+                    Effect::StreamConnect { .. }
+                    | Effect::StreamWrite { .. }
+                    | Effect::StreamClose { .. } => self.stream_effects.push(effect),
                     other => others.push(other),
                 }
             }
@@ -173,6 +180,8 @@ impl Helper {
                 hand_over(&self.shared, &self.control, others);
             }
             let failed = self.shared.sockets.send(&mut self.sends);
+            // Behind the datagrams, as the reader does it.
+            self.stream_effects.drain(..).for_each(|e| tcp::command(&self.shared, e));
             if failed.is_empty() {
                 return;
             }

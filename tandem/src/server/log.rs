@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use tandem_clock::Now;
 use tandem_engine::date::iso;
@@ -44,7 +44,9 @@ const FACILITIES: &[(&str, u8)] = &[
 ];
 
 struct Sink {
-    stderr: bool,
+    node: Arc<Node>,
+    /// `-E`.
+    always_stderr: bool,
     syslog: Option<Syslog>,
 }
 
@@ -52,7 +54,7 @@ struct Sink {
 ///
 /// # Errors
 /// A facility that does not exist.
-pub(super) fn open(node: &Node, always_stderr: bool) -> Result<(), String> {
+pub(super) fn open(node: &Arc<Node>, always_stderr: bool) -> Result<(), String> {
     let stderr = always_stderr || node.writes_stderr();
     let wanted = match node.program.global("syslog_enabled") {
         Some(Setting::Int(n)) => *n != 0,
@@ -62,20 +64,22 @@ pub(super) fn open(node: &Node, always_stderr: bool) -> Result<(), String> {
     };
     let syslog = if wanted { Some(Syslog::of(node)?) } else { None };
     // A process runs one node; a second call changes nothing.
-    let _ = SINK.set(Sink { stderr, syslog });
+    let _ = SINK.set(Sink { node: Arc::clone(node), always_stderr, syslog });
     Ok(())
 }
 
 /// Whether lines go to standard error.
 pub(super) fn to_stderr() -> bool {
-    SINK.get().is_none_or(|sink| sink.stderr)
+    SINK.get().is_none_or(|sink| sink.always_stderr || sink.node.writes_stderr())
 }
 
 pub(super) fn line(now: Now, level: Level, text: &str) {
     let Some(sink) = SINK.get() else { return stderr_line(now, level, text) };
+    let prefixed = format!("{}{text}", sink.node.log_prefix());
+    let text = &prefixed;
     let lost = sink.syslog.as_ref().is_some_and(|syslog| syslog.send(level, text).is_err());
     // Nobody reads syslog here (a container): better on standard error than nowhere.
-    if sink.stderr || lost {
+    if sink.always_stderr || sink.node.writes_stderr_at(level) || lost {
         stderr_line(now, level, text);
     }
 }

@@ -15,6 +15,7 @@ mod log;
 mod log_format;
 mod management;
 mod reader;
+mod tcp;
 mod udp;
 
 use std::path::{Path, PathBuf};
@@ -65,6 +66,8 @@ struct Shared {
     script: script::Origin,
     clock: Clock,
     sockets: udp::SocketTable,
+    /// Where connections that carry SIP are written to; `None`: the node has none.
+    streams: Option<tcp::Outlet>,
     /// Assumed when everything is open.
     identity: Identity,
     /// What the reader waits with; its waker ends the wait.
@@ -109,7 +112,8 @@ fn start(options: &Options) -> Result<(), String> {
     let node = script.build(NodeOptions {
         chance: chance.fork(),
         now: begun,
-        workers: workers + 1,
+        // The control thread's and that of TCP.
+        workers: workers + 2,
         command_line: std::env::args().collect(),
     });
     let findings = script.rendered();
@@ -132,12 +136,14 @@ fn start(options: &Options) -> Result<(), String> {
     }
     let state = files::StateDir::choose(&node, state_dir);
     node.membership().drive_from(reader::WORKER);
+    daemon::allow_open_files(&node);
     let sockets = udp::SocketTable::open(&node)?;
     let poller = Poller::new().map_err(|e| format!("tandem: no epoll: {e}"))?;
     let bin = listen_bin(&node, &poller)?;
     let script = origin;
-    let shared = Arc::new(Shared { node, script, clock, sockets, identity, poller });
-    control::run(&shared, workers, chance, bin, &state, begun)
+    let (tcp, streams) = tcp::open(&node)?.unzip();
+    let shared = Arc::new(Shared { node, script, clock, sockets, streams, identity, poller });
+    control::run(&shared, (workers, tcp), chance, bin, &state, begun)
 }
 
 fn listen_bin(node: &Node, poller: &Poller) -> Result<BinStreams, String> {
@@ -149,7 +155,7 @@ fn listen_bin(node: &Node, poller: &Poller) -> Result<BinStreams, String> {
     Ok(bin)
 }
 
-fn set_up_log(node: &Node, options: &Options) -> Result<(), String> {
+fn set_up_log(node: &Arc<Node>, options: &Options) -> Result<(), String> {
     if options.debug {
         node.set_log_level(Level::Debug);
     } else if options.louder > 0 {

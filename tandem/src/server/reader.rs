@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use super::Shared;
 use super::gather::Gather;
 use super::helpers::Helpers;
+use super::tcp;
 use super::udp::{finish, hand_over, step};
 
 /// The worker that reads.
@@ -67,6 +68,7 @@ impl RunningReader {
                     full_in_a_row: 0,
                     out: Out::default(),
                     sends: Vec::new(),
+                    stream_effects: Vec::new(),
                 };
                 reader.serve(&stopping, &helpers);
                 helpers.join();
@@ -92,6 +94,8 @@ struct Reader<'a> {
     full_in_a_row: usize,
     out: Out,
     sends: Vec<Send>,
+    /// For the connections that carry SIP.
+    stream_effects: Vec<Effect>,
 }
 
 impl Reader<'_> {
@@ -225,6 +229,11 @@ impl Reader<'_> {
             // Changes leave before replies: the peer's answer is what takes longest.
             self.bin.flush(&self.shared.poller, &mut self.bin_events);
             let failed = self.shared.sockets.send(&mut self.sends);
+            // Behind the datagrams: what a request brings back over a connection must not
+            // overtake the provisional reply to it.
+            for effect in self.stream_effects.drain(..) {
+                tcp::command(self.shared, effect);
+            }
             if failed.is_empty() && self.bin_events.is_empty() {
                 return;
             }
@@ -248,6 +257,12 @@ impl Reader<'_> {
             }
             Effect::BinWrite { conn, bytes } => Command::Write { conn: wire_id(conn), bytes },
             Effect::BinClose { conn } => Command::Close { conn: wire_id(conn) },
+            Effect::StreamConnect { .. }
+            | Effect::StreamWrite { .. }
+            | Effect::StreamClose { .. } => {
+                self.stream_effects.push(effect);
+                return None;
+            }
             other => return Some(other),
         };
         self.bin.command(&self.shared.poller, now_ns, command, &mut self.bin_events);
@@ -276,7 +291,7 @@ fn conn_id(id: tandem_net::ConnId) -> tandem_cluster::ConnId {
 fn bin_input(event: BinEvent) -> BinInput {
     match event {
         BinEvent::Accepted { conn, peer, .. } => BinInput::Accepted { conn: conn_id(conn), peer },
-        BinEvent::Connected { conn } => BinInput::Connected { conn: conn_id(conn) },
+        BinEvent::Connected { conn, .. } => BinInput::Connected { conn: conn_id(conn) },
         BinEvent::ConnectFailed { conn, .. } => BinInput::ConnectFailed { conn: conn_id(conn) },
         BinEvent::Data { conn, bytes } => BinInput::Data { conn: conn_id(conn), bytes },
         BinEvent::Closed { conn, .. } => BinInput::Closed { conn: conn_id(conn) },

@@ -3,6 +3,7 @@
 mod moot;
 mod names;
 mod script;
+mod tcp;
 
 use tandem_script::sig::{ParamKind, ParamSig};
 
@@ -21,7 +22,8 @@ const fn global(
 /// All of them.
 pub(super) static ALL: [ParamSig; count(PARTS)] = join(PARTS);
 
-const PARTS: &[&[ParamSig]] = &[GLOBALS, names::GLOBALS, script::GLOBALS, moot::GLOBALS];
+const PARTS: &[&[ParamSig]] =
+    &[GLOBALS, names::GLOBALS, script::GLOBALS, tcp::GLOBALS, moot::GLOBALS];
 
 const GLOBALS: &[ParamSig] = &[
     global(

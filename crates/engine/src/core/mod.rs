@@ -11,6 +11,7 @@ mod routing;
 mod stats;
 mod status;
 mod target;
+mod tcp;
 mod text;
 mod variables;
 
@@ -37,11 +38,18 @@ pub static CORE: ModuleDef = ModuleDef {
     variables: &variables::VARIABLES,
     mi: &mi::COMMANDS,
     statistics: stats::STATISTICS,
-    events: &[EventDef {
-        name: crate::reports::STATUS_CHANGED,
-        params: &["group", "identifier", "status", "details", "old_status"],
-        help: "The status of a part of the node has changed.",
-    }],
+    events: &[
+        EventDef {
+            name: crate::reports::STATUS_CHANGED,
+            params: &["group", "identifier", "status", "details", "old_status"],
+            help: "The status of a part of the node has changed.",
+        },
+        EventDef {
+            name: crate::stream::DISCONNECTED,
+            params: &["src_ip", "src_port", "dst_ip", "dst_port", "proto"],
+            help: "A connection that carried SIP has ended.",
+        },
+    ],
     build: |_| Ok(Arc::new(Core)),
 };
 
@@ -67,6 +75,8 @@ const SINGLE: &[FunctionDef] = &[
     target::ISDSTURISET,
     target::FORCE_RPORT,
     target::FORCE_SEND_SOCKET,
+    tcp::FORCE_TCP_ALIAS,
+    tcp::TCP_CLOSE_CONN,
     target::IS_MYSELF,
     events::RAISE_EVENT,
     events::SUBSCRIBE_EVENT,

@@ -19,6 +19,7 @@ pub const MODULES: Modules = {
     static ALL: &[&ModuleDef] = &[
         &CORE,
         &tandem_proto_udp::MODULE,
+        &tandem_proto_tcp::MODULE,
         &tandem_sl::MODULE,
         &tandem_signaling::MODULE,
         &tandem_usrloc::MODULE,

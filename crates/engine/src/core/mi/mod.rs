@@ -32,6 +32,7 @@ const TANDEM: &[MiDef] = &[command(
 const PARTS: &[&[MiDef]] = &[
     statistics::COMMANDS,
     process::COMMANDS,
+    super::tcp::COMMANDS,
     memory::COMMANDS,
     status_report::COMMANDS,
     evi::COMMANDS,

@@ -1,0 +1,164 @@
+//! SIP over connections (RFC 3261 18): what is read becomes messages, what is sent finds the
+//! connection that leads to its target, or opens one.
+//!
+//! A module sends to a socket and an address, whatever the transport. At the end of a batch the
+//! worker turns sends through sockets of connections into writes. Everything read is taken by one
+//! worker, so the order of a connection is kept; every worker writes.
+
+mod framer;
+mod input;
+mod output;
+mod table;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tandem_clock::{HashKey, Mono, Now};
+
+pub use framer::{Frame, FrameError, Framer, MESSAGE_BYTES_MAX};
+pub use table::{StreamId, StreamView};
+
+use crate::context::Source;
+use crate::sockets::{Proto, SocketId, Sockets};
+use table::Table;
+
+/// The event of a connection that has ended.
+pub(crate) const DISCONNECTED: &str = "E_CORE_TCP_DISCONNECT";
+
+/// An event of a connection.
+#[derive(Debug)]
+pub enum StreamInput {
+    Accepted { conn: StreamId, peer: SocketAddr, local: SocketAddr },
+    Connected { conn: StreamId, local: SocketAddr },
+    ConnectFailed { conn: StreamId, error: String },
+    Data { conn: StreamId, bytes: Bytes },
+    Closed { conn: StreamId },
+}
+
+/// What the transport's module and the globals ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// `tcp_connection_lifetime`: a connection without traffic is closed.
+    pub lifetime_s: u32,
+    /// `tcp_connect_timeout`.
+    pub connect_timeout_ms: u32,
+    /// `tcp_max_connections`, in both directions together.
+    pub connections_max: usize,
+    /// `tcp_max_msg_time`: a message that has begun must be whole then.
+    pub message_s: u32,
+    /// `tcp_socket_backlog`.
+    pub backlog: u32,
+    /// `tcp_accept_aliases` (RFC 5923).
+    pub accept_aliases: bool,
+    /// `tcp_keepalive` and its times; `None`: as the system does.
+    pub keepalive: bool,
+    pub keep_count: Option<u32>,
+    pub keep_idle_s: Option<u32>,
+    pub keep_interval_s: Option<u32>,
+    /// Masks of `tcp_no_new_conn_bflag` and `tcp_no_new_conn_rplflag`; 0: unset.
+    pub no_new_conn: u32,
+    pub no_new_conn_reply: u32,
+    pub proto: StreamOptions,
+}
+
+/// What the module of a stream transport asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamOptions {
+    /// Answer CRLF CRLF with CRLF.
+    pub ping_pong: bool,
+    /// Reads that a message may take; 0: any.
+    pub pieces_max: u32,
+    /// Writes that may wait for one connection; 0: only their bytes are limited.
+    pub writes_max: u32,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self { ping_pong: true, pieces_max: 0, writes_max: 0 }
+    }
+}
+
+/// The connections of a node.
+#[derive(Debug)]
+pub struct Streams {
+    pub settings: StreamSettings,
+    table: Mutex<Table>,
+    /// Only the worker that takes what is read comes here.
+    reading: Mutex<BTreeMap<StreamId, Reading>>,
+    /// By socket: whether it is one of connections.
+    streaming: Vec<bool>,
+}
+
+/// The receiving half of a connection.
+#[derive(Debug, Default)]
+struct Reading {
+    framer: Framer,
+    /// Since when a message is incomplete, and whether a timer looks after it.
+    since: Option<Mono>,
+    watched: bool,
+}
+
+impl Streams {
+    pub(crate) fn new(settings: StreamSettings, sockets: &Sockets, key: HashKey) -> Self {
+        Self {
+            settings,
+            table: Mutex::new(Table::new(key)),
+            reading: Mutex::default(),
+            streaming: sockets.iter().map(|(_, s)| s.proto == Proto::Tcp).collect(),
+        }
+    }
+
+    /// Whether the node has a socket of connections.
+    pub fn is_active(&self) -> bool {
+        self.streaming.contains(&true)
+    }
+
+    fn is_stream(&self, socket: SocketId) -> bool {
+        self.streaming.get(usize::from(socket.0)).copied().unwrap_or(false)
+    }
+
+    /// Whether a connection leads from `socket` to `to` now.
+    pub fn leads_to(&self, socket: SocketId, to: SocketAddr) -> bool {
+        self.table.lock().find(socket, to).is_some()
+    }
+
+    /// Whether a reply to a request with these message flags may leave: some may not open a
+    /// connection.
+    pub fn may_reply(&self, flags: u32, socket: SocketId, to: SocketAddr) -> bool {
+        let bound = flags & self.settings.no_new_conn_reply != 0 && self.is_stream(socket);
+        !bound || self.leads_to(socket, to)
+    }
+
+    /// All connections, for `tcp:list`.
+    pub fn list(&self) -> Vec<StreamView> {
+        self.table.lock().views()
+    }
+
+    /// Keeps the connection of a message for so long without traffic (`tcp_persistent_flag`).
+    pub fn keep(&self, now: Now, source: &Source, seconds: u32) {
+        let mut table = self.table.lock();
+        if let Some(id) = table.find(source.socket, source.addr) {
+            table.keep(id, now.after_s(u64::from(seconds)));
+        }
+    }
+
+    /// The peer that a message came from is also reached under this port; false if there is no
+    /// such connection or the name is taken.
+    pub fn alias(&self, source: &Source, port: u16) -> bool {
+        let mut table = self.table.lock();
+        let id = table.find(source.socket, source.addr);
+        id.is_some_and(|id| table.alias(id, port))
+    }
+
+    /// The connections with this address at either end, for `tcp:close`.
+    pub fn at(&self, addr: SocketAddr) -> Vec<StreamId> {
+        self.table.lock().at(addr)
+    }
+
+    /// The connection with the number that `tcp:list` shows.
+    pub fn by_number(&self, number: u64) -> Option<StreamId> {
+        self.table.lock().views().into_iter().map(|v| v.id).find(|id| id.number() == number)
+    }
+}

@@ -1,0 +1,237 @@
+//! The connections of a node: which one leads where, how long it stays, what waits for it.
+//!
+//! Plain data behind one lock that is held for a look-up. Sending never waits: what a connection
+//! that is being opened cannot take yet is kept here, bounded.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+
+use tandem_clock::{HashKey, Mono, Now};
+
+use crate::effect::{Effect, Send};
+use crate::sockets::{SocketId, Sockets};
+
+/// The name of a connection: chosen by this table for those it opens, and by the transport for
+/// those it accepts (the highest bit is set then).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// Messages that wait for one connection to open.
+const WAITING_MAX: usize = 1_024;
+/// Other addresses of the peer of one connection.
+const ALIASES_MAX: usize = 8;
+
+/// A connection as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamView {
+    pub id: StreamId,
+    pub socket: SocketId,
+    pub remote: SocketAddr,
+    pub local: SocketAddr,
+    pub open: bool,
+    /// When it is closed if nothing moves.
+    pub until: Mono,
+    /// The port of the peer that requests are sent to.
+    pub alias_port: u16,
+}
+
+#[derive(Debug)]
+struct Conn {
+    socket: SocketId,
+    remote: SocketAddr,
+    local: SocketAddr,
+    /// `None` when it is open.
+    waiting: Option<Vec<Send>>,
+    until: Mono,
+    /// Kept at least so long (`tcp_persistent_flag`).
+    keep_until: Mono,
+    aliases: Vec<u16>,
+}
+
+/// What became of a message that was to be sent.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// The effect that sends it, or none when it waits for its connection.
+    Ok(Option<Effect>),
+    /// There is no connection and none may be opened.
+    Failed(Send),
+}
+
+/// All connections of a node.
+#[derive(Debug)]
+pub(super) struct Table {
+    conns: BTreeMap<StreamId, Conn>,
+    /// By our socket and the peer's address.
+    by_remote: HashMap<(SocketId, SocketAddr), StreamId, ahash::RandomState>,
+    /// By our socket and an address that the peer is also known under.
+    by_alias: HashMap<(SocketId, SocketAddr), StreamId, ahash::RandomState>,
+    next: u64,
+}
+
+impl Table {
+    pub(super) fn new(key: HashKey) -> Self {
+        Self {
+            conns: BTreeMap::new(),
+            by_remote: HashMap::with_hasher(key.state()),
+            by_alias: HashMap::with_hasher(key.state()),
+            next: 1,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// The connection that leads from `socket` to `to`.
+    pub(super) fn find(&self, socket: SocketId, to: SocketAddr) -> Option<StreamId> {
+        let key = (socket, to);
+        self.by_remote.get(&key).or_else(|| self.by_alias.get(&key)).copied()
+    }
+
+    /// Sends through a connection that is there.
+    pub(super) fn send_on(&mut self, id: StreamId, send: Send, until: Mono) -> Sent {
+        let Some(conn) = self.conns.get_mut(&id) else { return Sent::Failed(send) };
+        conn.until = until.max(conn.keep_until);
+        match &mut conn.waiting {
+            None => Sent::Ok(Some(Effect::StreamWrite { conn: id, bytes: send.payload })),
+            Some(waiting) if waiting.len() < WAITING_MAX => {
+                waiting.push(send);
+                Sent::Ok(None)
+            }
+            Some(_) => Sent::Failed(send),
+        }
+    }
+
+    /// Opens a connection for a message.
+    pub(super) fn open(&mut self, sockets: &Sockets, send: Send, until: Mono) -> Sent {
+        let Some(socket) = sockets.get(send.socket) else { return Sent::Failed(send) };
+        let id = StreamId(self.next);
+        self.next += 1;
+        let remote = send.to;
+        let local_ip = Some(socket.addr.ip()).filter(|ip| !ip.is_unspecified());
+        let conn = Conn {
+            socket: send.socket,
+            remote,
+            local: SocketAddr::new(socket.addr.ip(), 0),
+            until,
+            keep_until: 0,
+            aliases: Vec::new(),
+            waiting: Some(vec![send]),
+        };
+        self.by_remote.insert((conn.socket, remote), id);
+        self.conns.insert(id, conn);
+        Sent::Ok(Some(Effect::StreamConnect { conn: id, peer: remote, local_ip }))
+    }
+
+    /// A peer has connected.
+    pub(super) fn accepted(
+        &mut self,
+        id: StreamId,
+        socket: SocketId,
+        (remote, local): (SocketAddr, SocketAddr),
+        until: Mono,
+    ) {
+        let conn = Conn {
+            socket,
+            remote,
+            local,
+            waiting: None,
+            until,
+            keep_until: 0,
+            aliases: Vec::new(),
+        };
+        self.by_remote.insert((socket, remote), id);
+        self.conns.insert(id, conn);
+    }
+
+    /// A connection of ours is open; what waited for it.
+    pub(super) fn connected(&mut self, id: StreamId, local: SocketAddr, until: Mono) -> Vec<Send> {
+        let Some(conn) = self.conns.get_mut(&id) else { return Vec::new() };
+        conn.local = local;
+        conn.until = until.max(conn.keep_until);
+        conn.waiting.take().unwrap_or_default()
+    }
+
+    /// A connection has ended; what still waited for it.
+    pub(super) fn closed(&mut self, id: StreamId) -> Vec<Send> {
+        let Some(conn) = self.conns.remove(&id) else { return Vec::new() };
+        let forget = |map: &mut HashMap<_, StreamId, _>, port: u16| {
+            let key = (conn.socket, SocketAddr::new(conn.remote.ip(), port));
+            if map.get(&key) == Some(&id) {
+                map.remove(&key);
+            }
+        };
+        forget(&mut self.by_remote, conn.remote.port());
+        conn.aliases.iter().for_each(|port| forget(&mut self.by_alias, *port));
+        conn.waiting.unwrap_or_default()
+    }
+
+    /// Our socket and the peer's address.
+    pub(super) fn ends(&self, id: StreamId) -> Option<(SocketId, SocketAddr, SocketAddr)> {
+        self.conns.get(&id).map(|c| (c.socket, c.remote, c.local))
+    }
+
+    /// Something came in.
+    pub(super) fn touch(&mut self, id: StreamId, until: Mono) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.until = until.max(conn.keep_until);
+        }
+    }
+
+    /// Keeps a connection at least until then.
+    pub(super) fn keep(&mut self, id: StreamId, until: Mono) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.keep_until = conn.keep_until.max(until);
+            conn.until = conn.until.max(until);
+        }
+    }
+
+    /// When a connection is to be closed; `None`: it is gone.
+    pub(super) fn until(&self, id: StreamId) -> Option<Mono> {
+        self.conns.get(&id).map(|c| c.until)
+    }
+
+    /// The peer is also reached under this port. A name that another living connection has stays
+    /// with it: nobody takes the calls of a neighbour behind the same address.
+    pub(super) fn alias(&mut self, id: StreamId, port: u16) -> bool {
+        let Some(conn) = self.conns.get_mut(&id) else { return false };
+        if conn.remote.port() == port {
+            return true;
+        }
+        let key = (conn.socket, SocketAddr::new(conn.remote.ip(), port));
+        match self.by_alias.get(&key) {
+            Some(other) if *other == id => true,
+            Some(_) => false,
+            None if conn.aliases.len() < ALIASES_MAX => {
+                conn.aliases.push(port);
+                self.by_alias.insert(key, id);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The connections with one of these addresses at either end.
+    pub(super) fn at(&self, addr: SocketAddr) -> Vec<StreamId> {
+        let there = |c: &Conn| c.remote == addr || c.local == addr;
+        self.conns.iter().filter(|(_, c)| there(c)).map(|(id, _)| *id).collect()
+    }
+
+    pub(super) fn views(&self) -> Vec<StreamView> {
+        let view = |(id, c): (&StreamId, &Conn)| StreamView {
+            id: *id,
+            socket: c.socket,
+            remote: c.remote,
+            local: c.local,
+            open: c.waiting.is_none(),
+            until: c.until,
+            alias_port: c.aliases.last().copied().unwrap_or(c.remote.port()),
+        };
+        self.conns.iter().map(view).collect()
+    }
+}
+
+/// The end of a life that begins now.
+pub(super) fn end_of_life(now: Now, lifetime_s: u32) -> Mono {
+    now.after_s(u64::from(lifetime_s))
+}

@@ -1,0 +1,231 @@
+//! Commands on the database, which need no node: the standard tables, and the users.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use serde_json::{Value as Json, json};
+use tandem_db::schema::{self, Table};
+use tandem_db::{Backend, Cond, DbUrl, Order, Query, Rows, Select, Value};
+use tandem_drivers::sqlite::{self, Sqlite, SqliteOptions};
+use tandem_sip::Algorithm;
+use tokio::sync::mpsc;
+
+use crate::args::Call;
+use crate::status;
+
+/// Groups of tables whose modules are here.
+const GROUPS: &[&str] = &["standard", "clusterer", "usrloc", "auth_db", "domain"];
+
+/// `db create [GROUP|TABLE..]`, `db upgrade`.
+pub(crate) fn tables(call: &Call) -> Result<ExitCode, String> {
+    let mut words = call.words.iter();
+    let wanted: Vec<&Table> = match words.next().map(String::as_str) {
+        Some("create") if call.words.len() > 1 => {
+            let named: Result<Vec<_>, _> = words.map(|name| named(name.as_str())).collect();
+            named?.concat()
+        }
+        Some("create" | "upgrade") => {
+            schema::tables().iter().filter(|t| GROUPS.contains(&t.group.as_str())).collect()
+        }
+        _ => return Err("write db create [GROUP|TABLE..] or db upgrade".into()),
+    };
+    let options = options(call, true)?;
+    let path = options.path.display().to_string();
+    let cannot = |e| format!("cannot make the tables in {path}: {e}");
+    let runtime = runtime()?;
+    runtime.block_on(sqlite::create_schema(&options, &wanted)).map_err(cannot)?;
+    let versions = ask(&runtime, options, versions())?;
+    let behind = versions.rows.iter().filter(|row| is_behind(row, &wanted)).count();
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "{path}: {} tables are there", wanted.len());
+    if behind > 0 {
+        return Err(format!("{behind} tables are of an older release; move their rows by hand"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The tables of a group, or one table.
+fn named(name: &str) -> Result<Vec<&'static Table>, String> {
+    let all = schema::tables();
+    let found: Vec<_> = all.iter().filter(|t| t.group == name || t.name == name).collect();
+    if found.is_empty() {
+        return Err(format!("there is neither a group nor a table `{name}`"));
+    }
+    Ok(found)
+}
+
+fn versions() -> Query {
+    let columns = vec!["table_name".into(), "table_version".into()];
+    Query::Select(Select { table: "version".into(), columns, ..Select::default() })
+}
+
+fn is_behind(row: &[Value], wanted: &[&Table]) -> bool {
+    let name = row.first().and_then(Value::as_str);
+    let version = row.get(1).and_then(Value::as_int);
+    wanted.iter().any(|t| Some(t.name.as_str()) == name && version.is_some_and(|v| v < t.version))
+}
+
+/// `user add|passwd|rm|list`.
+pub(crate) fn users(call: &Call) -> Result<ExitCode, String> {
+    let words: Vec<&str> = call.words.iter().map(String::as_str).collect();
+    let (query, missing) = match words.as_slice() {
+        ["add", user, password] => (add(call.plain, user, password)?, ""),
+        ["passwd", user, password] => (change(call.plain, user, password)?, *user),
+        ["rm", user] => (Query::Delete { table: "subscriber".into(), conds: conds(user)? }, *user),
+        ["list"] => (list(None), ""),
+        ["list", domain] => (list(Some(domain)), ""),
+        _ => {
+            let text = "write user add USER@DOMAIN PASSWORD, user passwd USER@DOMAIN PASSWORD, \
+                        user rm USER@DOMAIN or user list [DOMAIN]";
+            return Err(text.into());
+        }
+    };
+    let is_list = query.is_read();
+    let rows = ask(&runtime()?, options(call, false)?, query)?;
+    if is_list {
+        show(call, &rows);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if rows.affected == 0 {
+        let _ = writeln!(std::io::stderr(), "tandemctl: there is no user {missing}");
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(call: &Call, rows: &Rows) {
+    let row = |row: &Vec<Value>| {
+        let text = |at: usize| row.get(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+        json!({"user": format!("{}@{}", text(0), text(1))})
+    };
+    let list = Json::Array(rows.rows.iter().map(row).collect());
+    let text = match call.json || rows.rows.is_empty() {
+        true => format!("{list:#}\n"),
+        false => status::rows(&list),
+    };
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn parts(user: &str) -> Result<(&str, &str), String> {
+    let parts =
+        user.rsplit_once('@').filter(|(user, domain)| !user.is_empty() && !domain.is_empty());
+    parts.ok_or_else(|| format!("{user}: write USER@DOMAIN"))
+}
+
+fn conds(user: &str) -> Result<Vec<Cond>, String> {
+    let (user, domain) = parts(user)?;
+    Ok(vec![Cond::eq("username", text(user)), Cond::eq("domain", text(domain))])
+}
+
+fn text(text: &str) -> Value {
+    Value::Str(text.to_owned())
+}
+
+type Fields = Vec<(std::borrow::Cow<'static, str>, Value)>;
+
+/// The password as it is, or its hashes for every algorithm of RFC 8760.
+fn secrets(plain: bool, user: &str, password: &str) -> Result<Fields, String> {
+    let (name, domain) = parts(user)?;
+    let hash = |algorithm: Algorithm| {
+        if plain {
+            return text("");
+        }
+        let ha1 = algorithm.ha1(name.as_bytes(), domain.as_bytes(), password.as_bytes());
+        text(&String::from_utf8_lossy(ha1.as_bytes()))
+    };
+    Ok(vec![
+        ("password".into(), text(if plain { password } else { "" })),
+        ("ha1".into(), hash(Algorithm::Md5)),
+        ("ha1_sha256".into(), hash(Algorithm::Sha256)),
+        ("ha1_sha512t256".into(), hash(Algorithm::Sha512_256)),
+    ])
+}
+
+fn add(plain: bool, user: &str, password: &str) -> Result<Query, String> {
+    let (name, domain) = parts(user)?;
+    let mut row: Fields = vec![("username".into(), text(name)), ("domain".into(), text(domain))];
+    row.extend(secrets(plain, user, password)?);
+    Ok(Query::Insert { table: "subscriber".into(), row })
+}
+
+fn change(plain: bool, user: &str, password: &str) -> Result<Query, String> {
+    let set = secrets(plain, user, password)?;
+    Ok(Query::Update { table: "subscriber".into(), set, conds: conds(user)? })
+}
+
+fn list(domain: Option<&str>) -> Query {
+    let order = |column: &'static str| Order { column: column.into(), descending: false };
+    Query::Select(Select {
+        table: "subscriber".into(),
+        columns: vec!["username".into(), "domain".into()],
+        conds: domain.map(|d| Cond::eq("domain", text(d))).into_iter().collect(),
+        order: vec![order("domain"), order("username")],
+        limit: None,
+    })
+}
+
+fn options(call: &Call, create: bool) -> Result<SqliteOptions, String> {
+    let url = call.db.clone().or_else(|| std::env::var("TANDEM_DB").ok().filter(|u| !u.is_empty()));
+    let url = url.ok_or("name the database: --db sqlite:///PATH, or $TANDEM_DB")?;
+    let url = DbUrl::parse(&url).map_err(|e| e.to_string())?;
+    if url.backend != Backend::Sqlite {
+        return Err("only databases of SQLite can be changed here".into());
+    }
+    let path = url.sqlite_path().map_err(|e| e.to_string())?;
+    Ok(SqliteOptions { create, busy_timeout_ms: 5_000, ..SqliteOptions::new(path) })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| format!("no event loop: {e}"))
+}
+
+fn ask(
+    runtime: &tokio::runtime::Runtime,
+    options: SqliteOptions,
+    query: Query,
+) -> Result<Rows, String> {
+    let path = options.path.display().to_string();
+    let cannot = |e: tandem_db::DbError| format!("{path}: {e}");
+    runtime.block_on(async {
+        sqlite::check(&options).await.map_err(cannot)?;
+        let (completions, mut done) = mpsc::channel(1);
+        let db = Sqlite::spawn(&tokio::runtime::Handle::current(), options.clone(), completions);
+        db.submit(1, query).map_err(cannot)?;
+        let answer = done.recv().await.map(|c| c.result);
+        db.close().await;
+        answer.ok_or_else(|| format!("{path}: no answer"))?.map_err(cannot)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_stored_with_hashes_or_as_written() {
+        let hashed = secrets(false, "alice@example.org", "secret").unwrap();
+        // MD5 of alice:example.org:secret.
+        let value = |fields: &Fields, name: &str| {
+            let field = fields.iter().find(|(n, _)| n == name);
+            field.and_then(|(_, v)| v.as_str().map(String::from)).unwrap()
+        };
+        assert_eq!(value(&hashed, "password"), "");
+        assert_eq!(value(&hashed, "ha1").len(), 32);
+        assert_eq!(value(&hashed, "ha1_sha256").len(), 64);
+        assert_eq!(value(&hashed, "ha1_sha512t256").len(), 64);
+        let plain = secrets(true, "alice@example.org", "secret").unwrap();
+        assert_eq!((value(&plain, "password"), value(&plain, "ha1")), ("secret".into(), "".into()));
+        assert!(parts("alice").is_err() && parts("@x").is_err());
+    }
+
+    #[test]
+    fn groups_and_tables_have_names() {
+        assert_eq!(named("subscriber").unwrap().len(), 1);
+        assert!(named("usrloc").unwrap().iter().any(|t| t.name == "location"));
+        assert!(named("nosuch").unwrap_err().contains("nosuch"));
+        for group in GROUPS.iter().filter(|g| **g != "standard") {
+            assert!(named(group).is_ok(), "{group}");
+        }
+    }
+}

@@ -85,6 +85,7 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     flag("sipping_bflag", "Branch flag of contacts that get SIP pings."),
     flag("sipping_latency_flag", "Branch flag of contacts whose latency is measured."),
     flag("remove_on_timeout_bflag", "Branch flag of contacts removed when they do not answer."),
+    int("natping_tcp", "0", "1: ping contacts behind a connection too, as long as it is there."),
     ParamSig {
         check: Some(check_partitions),
         ..param("natping_partitions", ParamKind::Int, Some("1"), "Slices of each second.")
@@ -111,6 +112,7 @@ pub(crate) struct Params {
     /// Slices a second.
     pub(crate) partitions: u64,
     pub(crate) nated_only: bool,
+    pub(crate) pings_streams: bool,
     pub(crate) nortpproxy: String,
     pub(crate) received_avp: Option<Bytes>,
     pub(crate) force_socket: Option<SocketId>,
@@ -154,6 +156,7 @@ impl Params {
             interval_s: number("natping_interval")?,
             partitions: number("natping_partitions")?.clamp(1, PARTITIONS_MAX),
             nated_only: number("ping_nated_only")? != 0,
+            pings_streams: number("natping_tcp")? != 0,
             nortpproxy: text("nortpproxy_str").unwrap_or_default(),
             received_avp: from.avp("received_avp"),
             force_socket: own_socket(from, "force_socket")?,

@@ -13,7 +13,8 @@ use tandem_cluster::TagTable;
 use tandem_engine::effect::Send;
 use tandem_engine::log::Level;
 use tandem_engine::module::Cx;
-use tandem_engine::transport::uri_target;
+use tandem_engine::sockets::{Proto, SocketId};
+use tandem_engine::transport::{Hop, uri_hop};
 use tandem_usrloc::store::Contact;
 use tandem_usrloc::{Leave, Table, Usrloc};
 
@@ -24,6 +25,9 @@ pub(crate) const TICK: u32 = 0;
 
 /// What goes out: four zero bytes, which a phone ignores and a NAT does not.
 const PING: &[u8] = &[0; 4];
+
+/// The same on a connection (RFC 5626 3.5.1).
+const STREAM_PING: &[u8] = b"\r\n\r\n";
 
 /// Pings whose answers are waited for, at most: a contact more is not watched this time.
 const WATCHED_MAX: usize = 1_000_000;
@@ -98,10 +102,27 @@ impl Nathelper {
 
     fn plain_ping(&self, cx: &mut Cx<'_>, usrloc: &Usrloc, contact: &Contact, _: &Leave<'_>) {
         let uri = if contact.received().is_empty() { contact.uri() } else { contact.received() };
-        let Ok(to) = uri_target(uri) else { return };
-        let preferred = self.params.plain_socket.or_else(|| self.socket(cx, usrloc, contact));
-        let Some(socket) = cx.node.sockets.toward(to, preferred) else { return };
-        cx.send(Send { socket, to, payload: Bytes::from_static(PING), ticket: 0 }, 0);
+        let Ok(hop) = uri_hop(uri) else { return };
+        let preferred = self.params.plain_socket.filter(|_| hop.proto == Proto::Udp);
+        let preferred = preferred.or_else(|| self.socket(cx, usrloc, contact));
+        let Some(socket) = self.way(cx, hop, preferred) else { return };
+        let ping = if hop.proto == Proto::Udp { PING } else { STREAM_PING };
+        let payload = Bytes::from_static(ping);
+        cx.send(Send { socket, to: hop.addr, payload, ticket: 0 }, 0);
+    }
+
+    /// The socket to ping from. Connections are never opened for it, and used only if that is
+    /// wanted.
+    pub(crate) fn way(
+        &self,
+        cx: &Cx<'_>,
+        hop: Hop,
+        preferred: Option<SocketId>,
+    ) -> Option<SocketId> {
+        let socket = cx.node.sockets.toward_by(hop.proto, hop.addr, preferred)?;
+        let may = hop.proto == Proto::Udp
+            || (self.params.pings_streams && cx.node.streams.leads_to(socket, hop.addr));
+        may.then_some(socket)
     }
 
     /// The socket that a contact registered at, else force_socket.
@@ -110,7 +131,7 @@ impl Nathelper {
         cx: &Cx<'_>,
         usrloc: &Usrloc,
         contact: &Contact,
-    ) -> Option<tandem_engine::sockets::SocketId> {
+    ) -> Option<SocketId> {
         usrloc.socket_of(cx.node, contact).or(self.params.force_socket)
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_engine::effect::Send;
 use tandem_engine::module::Cx;
-use tandem_engine::transport::{uri_target, via_line};
+use tandem_engine::transport::{uri_hop, via_line};
 use tandem_sip::{Message, NameAddr};
 use tandem_usrloc::store::{Contact, Text};
 use tandem_usrloc::{Leave, Table, Usrloc};
@@ -36,10 +36,10 @@ impl Nathelper {
             None if contact.received().is_empty() => contact.uri(),
             None => contact.received(),
         };
-        let to = uri_target(hop).ok()?;
-        let socket = cx.node.sockets.toward(to, self.socket(cx, usrloc, contact))?;
+        let hop = uri_hop(hop).ok()?;
+        let socket = self.way(cx, hop, self.socket(cx, usrloc, contact))?;
         let payload = self.write(cx, socket, table.name(), contact, from);
-        Some(Send { socket, to, payload, ticket: 0 })
+        Some(Send { socket, to: hop.addr, payload, ticket: 0 })
     }
 
     fn write(

@@ -4,11 +4,14 @@
 
 use serde_json::{Value as Json, json};
 use tandem_engine::catalogue::Modules;
+use tandem_engine::effect::Input;
+use tandem_engine::stream::{StreamId, StreamInput};
 use tandem_engine::testing::{TestNode, cover};
 
 static MODULES: Modules = &[
     &tandem_engine::core::CORE,
     &tandem_proto_udp::MODULE,
+    &tandem_proto_tcp::MODULE,
     &tandem_sl::MODULE,
     &tandem_signaling::MODULE,
     &tandem_usrloc::MODULE,
@@ -65,6 +68,7 @@ fn every_entry_has_a_check() {
             ("param sipping_bflag", phones_get_requests_as_pings),
             ("param sipping_latency_flag", latency_is_measured_where_it_is_wanted),
             ("param remove_on_timeout_bflag", contacts_that_do_not_answer_are_removed),
+            ("param natping_tcp", connections_are_pinged_while_they_last),
             ("param natping_partitions", a_second_is_cut_into_slices),
             ("param natping_socket", sockets_of_pings_are_chosen),
             ("param oldip_skip", bodies_are_rewritten),
@@ -287,6 +291,28 @@ fn latency_is_measured_where_it_is_wanted() {
     let mut without = registered(&sip_pings(""), SAVE_SIP, "");
     answering(&mut without, 12, 200, 40);
     assert_eq!(contact(&mut without).get("Ping-Latency"), None);
+}
+
+fn connections_are_pinged_while_they_last() {
+    for (setup, expected) in [("", 0), ("modparam(\"nathelper\", \"natping_tcp\", 1)", 2)] {
+        let tcp = "socket=tcp:127.0.0.1:5060\nloadmodule \"proto_tcp.so\"\n";
+        let mut node = node(&format!("{tcp}{}\n{setup}", interval(10)), SAVE);
+        let conn = StreamId(1 << 63);
+        let (peer, local) = (PHONE.parse().unwrap(), "127.0.0.1:5060".parse().unwrap());
+        node.step(Input::Stream(StreamInput::Accepted { conn, peer, local }));
+        let text = request("REGISTER", "").replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+        let bytes = text.replace('\n', "\r\n").into();
+        node.step(Input::Stream(StreamInput::Data { conn, bytes }));
+        assert_eq!(contact(&mut node)["Received"], "sip:203.0.113.7:4000;transport=tcp");
+        node.written.clear();
+        node.advance_ms(20_000);
+        let pings = node.written.iter().filter(|(_, text)| text == "\r\n\r\n").count();
+        assert_eq!(pings, expected, "{setup}");
+        node.step(Input::Stream(StreamInput::Closed { conn }));
+        node.written.clear();
+        node.advance_ms(20_000);
+        assert!(node.written.is_empty() && node.connects.is_empty(), "none is opened for a ping");
+    }
 }
 
 fn a_second_is_cut_into_slices() {

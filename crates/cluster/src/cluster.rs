@@ -300,8 +300,12 @@ impl Cluster {
 
     fn node_up(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
         let direct = self.next_hop(node) == Some(node);
-        if !direct {
+        let is_tandem = self.peers.get(&node).is_some_and(|peer| peer.kind == Kind::Tandem);
+        if !direct || is_tandem {
+            // The stream may have outlived the cut, and our addresses have moved meanwhile.
             self.hello_to(ctx, node);
+        }
+        if !direct {
             if let Some(peer) = self.peers.get_mut(&node).filter(|p| p.kind == Kind::Unproven) {
                 let at = ctx.now.mono_ns.saturating_add(crate::peer::ASSUME_STOCK_NS);
                 peer.assume_stock_at = Some(at);

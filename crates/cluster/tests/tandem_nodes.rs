@@ -208,6 +208,32 @@ fn an_address_that_follows_late_moves_the_tag_with_it() {
 }
 
 #[test]
+fn an_address_that_moves_during_a_cut_is_told_when_the_peer_is_back() {
+    let mut w = World::new(2);
+    let vip = ip(99);
+    for id in 1..=2 {
+        w.nodes.get_mut(&id).unwrap().addresses.push((vip, true));
+    }
+    w.start(1);
+    w.start(2);
+    w.run_ms(10_000);
+    w.activate(1);
+    w.run_ms(100);
+    w.cut = vec![(1, 2)];
+    // Short enough for the streams to outlive it.
+    while w.link(2, 1).reachable || w.link(1, 2).reachable {
+        w.run_ms(100);
+    }
+    w.activate(2);
+    w.run_ms(100);
+    w.step(2, |m, now, out| m.set_addresses(now, &[(ip(2), true), (vip, false)], out));
+    w.run_ms(100);
+    w.cut.clear();
+    w.run_ms(70_000);
+    assert_eq!(w.holders(), [1]);
+}
+
+#[test]
 fn a_restarted_ex_active_stays_backup_also_if_its_file_says_active() {
     let mut w = World::new(2);
     w.nodes.get_mut(&1).unwrap().active_in_file = true;

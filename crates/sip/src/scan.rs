@@ -8,11 +8,13 @@ pub(crate) const fn is_lws(b: u8) -> bool {
 }
 
 /// `token` characters of RFC 3261 25.1.
+#[expect(clippy::indexing_slicing, reason = "the table has a place for each byte")]
 pub(crate) const fn is_token_byte(b: u8) -> bool {
     TOKEN[b as usize]
 }
 
 /// Looked up, because every message has some hundred of them.
+#[expect(clippy::indexing_slicing, reason = "the table has a place for each byte")]
 const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut b = 0u8;

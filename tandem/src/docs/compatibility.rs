@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use tandem_engine::module::ModuleDef;
 use tandem_script::known::{Known, KnownModule};
+use tandem_script::sig::VariableSig;
 use tandem_script::transform::TRANSFORMS;
+use tandem_script::vm::VARIABLES;
 
 const HEAD: &str = "# Compatibility
 
@@ -42,7 +44,12 @@ const KINDS: &[Kind] = &[
     Kind {
         title: "variables",
         field: |m| &m.variables,
-        ours: |d| d.variables.iter().map(|v| v.sig.name).collect(),
+        ours: |d| {
+            // Those of the virtual machine belong to the language: they are always there.
+            let own: &[VariableSig] = if d.name == "core" { VARIABLES } else { &[] };
+            let own = own.iter().map(|v| v.name);
+            d.variables.iter().map(|v| v.sig.name).chain(own).collect()
+        },
     },
     Kind {
         title: "transformations",

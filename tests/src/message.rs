@@ -51,6 +51,13 @@ impl Message {
         self.header(name).unwrap_or_else(|| panic!("no {name} in {self:?}"))
     }
 
+    /// Every line of a header, whole.
+    #[must_use]
+    pub fn lines(&self, name: &str) -> Vec<&str> {
+        let lines = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        lines.map(|(_, value)| value.as_str()).collect()
+    }
+
     /// Every value of a header, those of one line separated by commas included.
     #[must_use]
     pub fn all(&self, name: &str) -> Vec<String> {

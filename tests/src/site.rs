@@ -19,6 +19,9 @@ pub const NODE_2: &str = include_str!("../../examples/hot-standby/node2.cfg");
 /// Seconds between two pings to a phone behind NAT, in the scripts of the tests.
 const PING_INTERVAL_S: &str = "2";
 
+/// Tables of the database of a site.
+const TABLES: &[&str] = &["version", "clusterer", "location", "subscriber", "domain", "uri"];
+
 /// Where one test happens. The folder is removed at the end, unless the test fails.
 #[derive(Debug)]
 pub struct Site {
@@ -48,11 +51,21 @@ impl Site {
     /// If the files cannot be made.
     #[must_use]
     pub fn pair(test: &str) -> Self {
+        Self::of_scripts(test, [NODE_1, NODE_2], Vec::new())
+    }
+
+    /// A site with these scripts for nodes 1 and 2, on a database with the tables of a registrar;
+    /// `rows` go into it beside the two nodes.
+    ///
+    /// # Panics
+    /// If the files cannot be made.
+    #[must_use]
+    pub fn of_scripts(test: &str, scripts: [&str; 2], rows: Vec<Query>) -> Self {
         let site = Self::bare(test);
-        for (id, script) in [(1, NODE_1), (2, NODE_2)] {
+        for (id, script) in (1..).zip(scripts) {
             site.write_node(id, &site.rewrite(script));
         }
-        site.make_database().unwrap_or_else(|e| panic!("cannot make the database: {e}"));
+        site.make_database(rows).unwrap_or_else(|e| panic!("cannot make the database: {e}"));
         site
     }
 
@@ -81,10 +94,11 @@ impl Site {
     /// The script of a node with the addresses, FIFOs and intervals of this site.
     #[must_use]
     pub fn rewrite(&self, script: &str) -> String {
-        let interval = r#"modparam("nathelper", "natping_interval", 10)"#;
-        assert!(script.contains(interval), "the example has another ping interval now");
-        let faster = interval.replace("10", PING_INTERVAL_S);
-        let mut text = script.replace(interval, &faster);
+        let interval = r#"modparam("nathelper", "natping_interval", "#;
+        let (_, rest) = script.split_once(interval).expect("the scripts ping");
+        let (given, _) = rest.split_once(')').expect("a parameter ends");
+        let slow = format!("{interval}{given})");
+        let mut text = script.replace(&slow, &format!("{interval}{PING_INTERVAL_S})"));
         for id in [1, 2] {
             let fifo = self.fifo(id).display().to_string();
             text = text
@@ -119,18 +133,17 @@ impl Site {
         make().unwrap_or_else(|e| panic!("cannot make {}: {e}", dir.display()));
     }
 
-    fn make_database(&self) -> Result<(), String> {
+    fn make_database(&self, mut rows: Vec<Query>) -> Result<(), String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|e| e.to_string())?.block_on(async {
             let path = self.dir.join("tandem.sqlite");
             let options = SqliteOptions { create: true, ..SqliteOptions::new(path) };
-            let tables: Vec<_> =
-                ["clusterer", "location"].iter().filter_map(|t| schema::table(t)).collect();
+            let tables: Vec<_> = TABLES.iter().filter_map(|t| schema::table(t)).collect();
             sqlite::create_schema(&options, &tables).await.map_err(|e| e.to_string())?;
             let (completions, mut done) = mpsc::channel(1);
             let here = tokio::runtime::Handle::current();
             let db = sqlite::Sqlite::spawn(&here, options, completions);
-            let rows = [1, 2].map(|id| self.cluster_row(id)).into();
+            rows.extend([1, 2].map(|id| self.cluster_row(id)));
             db.submit(1, Query::Batch(rows)).map_err(|e| e.to_string())?;
             let answer = done.recv().await.ok_or("the database went away")?;
             db.close().await;

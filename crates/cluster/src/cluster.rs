@@ -305,11 +305,10 @@ impl Cluster {
             // The stream may have outlived the cut, and our addresses have moved meanwhile.
             self.hello_to(ctx, node);
         }
-        if !direct {
-            if let Some(peer) = self.peers.get_mut(&node).filter(|p| p.kind == Kind::Unproven) {
-                let at = ctx.now.mono_ns.saturating_add(crate::peer::ASSUME_STOCK_NS);
-                peer.assume_stock_at = Some(at);
-            }
+        let unproven = self.peers.get_mut(&node).filter(|p| p.kind == Kind::Unproven);
+        if let Some(peer) = unproven.filter(|_| !direct) {
+            let at = ctx.now.mono_ns.saturating_add(crate::peer::ASSUME_STOCK_NS);
+            peer.assume_stock_at = Some(at);
         }
         self.answer_parked(ctx, node);
         self.retry_pending(ctx);

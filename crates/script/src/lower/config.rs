@@ -31,11 +31,15 @@ fn older_help(name: &str) -> &'static str {
 
 impl Lower<'_> {
     pub(super) fn config(&mut self, items: &[Item]) {
-        for item in items {
+        for (at, item) in items.iter().enumerate() {
             match item {
                 Item::Global { name, value } => self.global(name, value),
                 Item::LoadModule(path) => self.load_module(path),
-                Item::ModParam { module, param, value } => self.modparam(module, param, value),
+                Item::ModParam { module, param, value } => {
+                    self.modparam(module, param, value);
+                    let below = items.get(at + 1..).unwrap_or_default();
+                    self.modparam_below(below, module, param, value);
+                }
                 Item::Block(_) => {}
             }
         }
@@ -171,9 +175,7 @@ impl Lower<'_> {
     }
 
     fn load_module(&mut self, path: &Text) {
-        let written = path.lossy();
-        let file = written.rsplit('/').next().unwrap_or_default();
-        let name = file.strip_suffix(".so").unwrap_or(file);
+        let name = &*loaded_name(path);
         if BUILT_IN.contains(&name) {
             let text = format!("module {name} is built in; the line has no effect");
             self.note("N0230", path.span, text).help = Some("remove the line".to_owned());
@@ -199,7 +201,7 @@ impl Lower<'_> {
             self.diags.push(diag.related(before.unwrap_or(path.span), "loaded here"));
             return;
         }
-        if !file.ends_with(".so") {
+        if !path.lossy().ends_with(".so") {
             let text = "a module without the ending is an older spelling";
             self.note("N0291", path.span, text).help = Some(format!("write \"{name}.so\""));
         }
@@ -230,6 +232,25 @@ impl Lower<'_> {
         }
         for index in hits {
             self.one_param(index, param, value);
+        }
+    }
+
+    /// A module that the expression names by itself (`registrar|nathelper`) and that is loaded
+    /// further down gets the parameter as well: that is what who wrote the line meant.
+    fn modparam_below(&mut self, below: &[Item], module: &Text, param: &Text, value: &GlobalValue) {
+        let written = module.lossy();
+        let modules = self.catalogue.modules;
+        for name in written.split('|').map(str::trim).filter(|n| *n != written) {
+            let Some(index) = modules.iter().position(|m| m.name == name) else { continue };
+            let loads =
+                |item: &&Item| matches!(item, Item::LoadModule(p) if loaded_name(p) == name);
+            if self.loaded.contains(&(index as u16)) || !below.iter().any(|item| loads(&item)) {
+                continue;
+            }
+            let text = format!("{name} is loaded below this line, and gets the parameter as well");
+            self.note("N0225", module.span, text).help =
+                Some("move the line below: other servers leave it out".to_owned());
+            self.one_param(index as u16, param, value);
         }
     }
 
@@ -364,4 +385,11 @@ impl Lower<'_> {
             }
         }
     }
+}
+
+/// The module that a `loadmodule` names: the last part of the path, without the ending.
+fn loaded_name(path: &Text) -> String {
+    let written = path.lossy();
+    let file = written.rsplit('/').next().unwrap_or_default();
+    file.strip_suffix(".so").unwrap_or(file).to_owned()
 }

@@ -37,7 +37,7 @@ fn cut(a: u32, b: u32) -> Action {
 
 #[test]
 fn both_activated_during_a_cut_leave_exactly_one_holder_when_it_heals() {
-    for heal_ms in [21_500, 40_000] {
+    for heal_ms in [21_500, 40_000, 95_000] {
         keeps_its_promises(&[
             (10_000, Action::Activate(1)),
             (15_000, cut(1, 2)),

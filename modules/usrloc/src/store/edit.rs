@@ -22,6 +22,9 @@ use super::slots::{Clock, NONE, Slot};
 
 /// How long a delete is remembered when nobody can say how long the contact would have lived.
 const TOMBSTONE_S: u64 = 24 * 3600;
+/// A peer that missed the last refresh has the contact for longer than we knew it: a phone that
+/// shortens its registration before it ends it must not come back from there.
+const TOMBSTONE_S_MIN: u64 = 3600;
 
 /// Where and when an edit happens.
 #[derive(Clone, Copy)]
@@ -466,6 +469,6 @@ fn aor_keys(contact: &Contact) -> Option<String> {
 fn tombstone_until_s(contact: &Contact, now_s: u64) -> u64 {
     match contact.expires_s() {
         0 => now_s + TOMBSTONE_S,
-        expires_s => expires_s,
+        expires_s => expires_s.max(now_s + TOMBSTONE_S_MIN),
     }
 }

@@ -348,6 +348,24 @@ fn an_operator_may_remove_a_contact_of_a_phone_that_then_starts_again_at_a_low_c
 }
 
 #[test]
+fn a_delete_is_remembered_while_a_peer_that_missed_a_refresh_may_have_the_contact() {
+    let clock = clock();
+    let node = Node::new(1, &clock);
+    let Outcome::Inserted(id) = node.put(contact("sip:a@h", "c", 1), &Matching::Uri) else {
+        panic!()
+    };
+    let short = NewContact { expires_s: NOW_S + 10, ..contact("sip:a@h", "c", 2) };
+    node.put(short, &Matching::Uri);
+    node.apply(AOR, Origin::Local, Change::Delete { id });
+    let sent = node.sent.borrow();
+    let deleted = sent.iter().find_map(|s| match s {
+        Sent::Delete { tombstone, .. } => Some(u64::from(tombstone.until_s)),
+        _ => None,
+    });
+    assert!(deleted.is_some_and(|until_s| until_s >= NOW_S + 3600), "{deleted:?}");
+}
+
+#[test]
 fn lookup_gives_higher_q_first_and_keeps_the_order_of_equals() {
     let clock = clock();
     let node = Node::new(1, &clock);

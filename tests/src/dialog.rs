@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::message::{Message, tag_of, uri_of};
-use crate::phone::{session, unique};
+use crate::phone::{session, unique, uri_host};
 use crate::{PATIENCE, Phone, wait_for};
 
 /// One end of an established call.
@@ -28,7 +28,7 @@ impl Phone {
     /// If the call is not established that way, or the node did not record a route.
     pub fn call(&self, node: SocketAddr, user: &str) -> Dialog<'_> {
         let call_id = unique("call");
-        let host = node.ip();
+        let host = uri_host(node);
         let local = format!("<sip:{}@{host}>;tag={}", self.user, unique("caller"));
         let body = session(self.shown);
         let invite = format!(
@@ -48,7 +48,7 @@ impl Phone {
         assert!(codes.contains(&180), "no 180 among {codes:?}");
         let mut routes = answer.all("Record-Route");
         routes.reverse();
-        assert!(routes.iter().any(|r| r.contains(&host.to_string())), "no route via {node}");
+        assert!(routes.iter().any(|r| r.contains(&host)), "no route via {node}");
         let dialog = Dialog {
             call_id,
             phone: self,

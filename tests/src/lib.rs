@@ -7,6 +7,7 @@
 //! The program under test is `$TANDEM_BIN`, else `tandem` of the release profile beside the
 //! tests. Nothing here sleeps for a fixed time: [`wait_for`] polls until a deadline.
 
+mod crowd;
 mod ctl;
 mod dialog;
 mod dump;
@@ -19,8 +20,10 @@ mod opensips_cli;
 mod phone;
 mod process;
 mod site;
+mod stream;
 mod tools;
 
+pub use crowd::Crowd;
 pub use ctl::{Answer, Ctl};
 pub use dialog::Dialog;
 pub use dump::{assert_same_contacts, contacts};
@@ -33,6 +36,7 @@ pub use opensips_cli::OpensipsCli;
 pub use phone::{Phone, Ping};
 pub use process::{Ended, Process, is_alive, signal_to, tail};
 pub use site::{NODE_1, NODE_2, Site};
+pub use stream::stream;
 pub use tools::{sipp, sipsak, start_sipp};
 
 use std::path::{Path, PathBuf};

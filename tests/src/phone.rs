@@ -1,6 +1,6 @@
 //! A small SIP phone over UDP: registers, answers, calls, and counts the pings it gets.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -92,7 +92,7 @@ impl Phone {
     /// Registers (or refreshes, or with 0 removes) its contact and gives back the final reply.
     pub fn register(&self, registrar: SocketAddr, expires_s: u32) -> Message {
         let cseq = self.register_cseq.fetch_add(1, Ordering::Relaxed) + 1;
-        let (user, shown, host) = (&self.user, self.shown, registrar.ip());
+        let (user, shown, host) = (&self.user, self.shown, uri_host(registrar));
         let call_id = format!("register-{user}-{}", self.at);
         let request = format!(
             "REGISTER sip:{host} SIP/2.0\r\n{via}Max-Forwards: 70\r\n\
@@ -127,7 +127,7 @@ impl Phone {
              CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n",
             via = self.via(),
             user = self.user,
-            host = node.ip(),
+            host = uri_host(node),
         );
         self.transact(node, &request, &call_id, "1 OPTIONS")
     }
@@ -264,11 +264,19 @@ impl Line {
 
 /// A session description with one audio stream.
 pub(crate) fn session(at: SocketAddr) -> String {
-    let ip = at.ip();
+    let (ip, version) = (at.ip(), if at.is_ipv6() { 6 } else { 4 });
     format!(
-        "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n\
+        "v=0\r\no=- 1 1 IN IP{version} {ip}\r\ns=-\r\nc=IN IP{version} {ip}\r\nt=0 0\r\n\
          m=audio 40000 RTP/AVP 8\r\na=rtpmap:8 PCMA/8000\r\n"
     )
+}
+
+/// An address as the host of a URI.
+pub(crate) fn uri_host(at: SocketAddr) -> String {
+    match at.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
 }
 
 /// A text that no other call of this function gives, in any process of the machine.

@@ -57,6 +57,22 @@ impl Process {
         self.child.id()
     }
 
+    /// A line of /proc/PID/status without its name, e.g. `VmRSS` or `Uid`; empty if it has ended.
+    #[must_use]
+    pub fn proc_status(&self, name: &str) -> String {
+        let path = format!("/proc/{}/status", self.pid());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let lines = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+        lines.unwrap_or_default().trim().to_owned()
+    }
+
+    /// Resident memory in MB.
+    #[must_use]
+    pub fn memory_mb(&self) -> u64 {
+        let kb = self.proc_status("VmRSS");
+        kb.split(' ').next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) / 1024
+    }
+
     /// Everything it has written so far.
     #[must_use]
     pub fn output(&self) -> String {

@@ -1,6 +1,6 @@
 //! The phones of others: sipp and sipsak.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
@@ -15,25 +15,25 @@ const SIPP_S: &str = "30";
 pub fn sipp(
     site: &Site,
     scenario: &str,
-    from: Ipv4Addr,
+    from: impl Into<IpAddr>,
     node: SocketAddr,
     more: &[&str],
 ) -> Answer {
-    let args = arguments(site, scenario, from, more);
+    let args = arguments(site, scenario, from.into(), more);
     let mut command = Command::new("sipp");
     run(command.arg(node.to_string()).args(args).current_dir(site.dir()))
 }
 
 /// Starts a scenario that waits for calls.
 #[must_use]
-pub fn start_sipp(site: &Site, scenario: &str, at: Ipv4Addr, more: &[&str]) -> Process {
-    let args = arguments(site, scenario, at, more);
+pub fn start_sipp(site: &Site, scenario: &str, at: impl Into<IpAddr>, more: &[&str]) -> Process {
+    let args = arguments(site, scenario, at.into(), more);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let log = site.dir().join(format!("{scenario}.log"));
     Process::start(scenario, Path::new("/usr/bin/sipp"), &args, site.dir(), &log)
 }
 
-fn arguments(site: &Site, scenario: &str, at: Ipv4Addr, more: &[&str]) -> Vec<String> {
+fn arguments(site: &Site, scenario: &str, at: IpAddr, more: &[&str]) -> Vec<String> {
     // A scenario of the test itself is a file of its site.
     let file = match scenario.ends_with(".xml") {
         true => site.dir().join(scenario),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use tandem_tests::{
-    PATIENCE, Process, Site, is_alive, mi, now, program, signal_to, sipsak, wait_until,
+    PATIENCE, Process, Site, is_alive, is_root, mi, now, program, signal_to, sipsak, wait_until,
 };
 
 /// A script that answers OPTIONS, with a FIFO and HTTP in the site's own place.
@@ -77,6 +77,42 @@ fn a_start_script_gets_a_background_process_with_a_pid_file() {
     wait_until("it ends and takes its file along", PATIENCE, || {
         !is_alive(pid) && !pid_file.exists()
     });
+}
+
+#[test]
+fn rights_are_given_up_when_the_sockets_are_open() {
+    if !is_root() {
+        eprintln!("not run: only root has rights to give up");
+        return;
+    }
+    let site = Site::bare("start-rights");
+    let ip = site.net.ip(1);
+    // A port that takes root to open.
+    let file = script(&site, &format!("socket=udp:{ip}:506"));
+    std::fs::create_dir(site.dir().join("state")).expect("a folder");
+    let args = ["-F", "-f", &file, "-u", "nobody", "-g", "daemon", "--state-dir", "state"];
+    let mut node = node(&site, &args);
+    let (uid, gid) = (id_of("/etc/passwd", "nobody"), id_of("/etc/group", "daemon"));
+    assert_eq!(node.proc_status("Uid").split_whitespace().collect::<Vec<_>>(), [&uid; 4]);
+    assert_eq!(node.proc_status("Gid").split_whitespace().collect::<Vec<_>>(), [&gid; 4]);
+    assert!(!node.proc_status("Groups").split_whitespace().any(|group| group == "0"));
+    assert_eq!(node.proc_status("CapEff"), "0000000000000000");
+    assert!(answers(&format!("sip:x@{ip}:506")));
+    let version = mi(&site.dir().join("fifo"), "version", serde_json::Value::Null);
+    assert!(version["result"]["Server"].is_string(), "{version}");
+    node.signal(Signal::TERM);
+    assert!(node.wait(PATIENCE).success());
+    let unknown = ["-F", "-f", &file, "-u", "no-such-user"];
+    let output = Command::new(program()).args(unknown).output().expect("the server");
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no-such-user"));
+}
+
+/// The number of a user or a group.
+fn id_of(file: &str, name: &str) -> String {
+    let text = std::fs::read_to_string(file).expect("a file of the system");
+    let line = text.lines().find(|l| l.split(':').next() == Some(name)).expect("a name");
+    line.split(':').nth(2).expect("a number").to_owned()
 }
 
 #[test]

@@ -105,13 +105,6 @@ fn connections(site: &Site) -> usize {
     listed["result"]["Connections"].as_array().map_or(0, Vec::len)
 }
 
-/// Resident memory in MB.
-fn memory_mb(node: &Process) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap_or_default();
-    let line = text.lines().find(|l| l.starts_with("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) / 1024
-}
-
 #[test]
 fn a_connection_carries_many_messages_and_the_port_is_closed_to_garbage() {
     let site = Site::bare("tcp-stream");
@@ -148,7 +141,7 @@ fn a_connection_carries_many_messages_and_the_port_is_closed_to_garbage() {
 fn slow_and_endless_senders_cost_little_and_are_let_go() {
     let site = Site::bare("tcp-slow");
     let mut node = start(&site, "tcp_max_connections=300\ntcp_max_msg_time=2");
-    let before = memory_mb(&node);
+    let before = node.memory_mb();
     let head = "OPTIONS sip:x SIP/2.0\r\nX: ";
     let mut slow: Vec<TcpStream> = Vec::new();
     for n in 0..500 {
@@ -163,7 +156,7 @@ fn slow_and_endless_senders_cost_little_and_are_let_go() {
     // Others are served meanwhile.
     let uri = format!("sip:x@{}:5060", site.net.ip(1));
     assert_eq!(sipsak(&["-s", &uri]).status, 0);
-    assert!(memory_mb(&node) < before + 100, "{} MB after {before}", memory_mb(&node));
+    assert!(node.memory_mb() < before + 100, "{} MB after {before}", node.memory_mb());
     wait_until("they are let go", PATIENCE, || connections(&site) == 0);
     drop(slow);
     let mut stream = connect(&site).expect("room again");

@@ -21,9 +21,9 @@ pub(crate) struct Accepted {
     hello_first: Option<bool>,
     /// The HELLO of a node that was unknown when it came.
     early: Option<(ClusterId, NodeId, Hello)>,
-    /// Since when a whole packet is awaited: of a stranger from the start, of a node while a
-    /// packet is incomplete.
-    waits_since: Option<Mono>,
+    /// Since when a whole packet is awaited: of a stranger always, of a node while a packet is
+    /// incomplete.
+    waits_since: Mono,
 }
 
 /// Streams that peers may have open, in all and from one address that is no node's.
@@ -52,8 +52,8 @@ impl Clusterer {
             out.push(Effect::Close { conn });
             return;
         }
-        let waits_since = (!is_node).then_some(now.mono_ns);
         let framer = Framer::default();
+        let waits_since = now.mono_ns;
         let stream = Accepted { ip, framer, hello_first: None, early: None, waits_since };
         self.accepted.insert(id, stream);
     }
@@ -75,7 +75,8 @@ impl Clusterer {
     /// Closes streams on which a packet does not arrive whole in time.
     pub(crate) fn close_drips(&mut self, now: Now, out: &mut Effects) {
         let late = |s: &Accepted| {
-            s.waits_since.is_some_and(|since| now.mono_ns.saturating_sub(since) >= DRIP_NS)
+            let is_due = now.mono_ns.saturating_sub(s.waits_since) >= DRIP_NS;
+            is_due && (s.framer.pending_bytes() > 0 || !self.is_node(s.ip))
         };
         let late: Vec<_> =
             self.accepted.iter().filter(|(_, s)| late(s)).map(|(&id, s)| (id, s.ip)).collect();
@@ -124,13 +125,16 @@ impl Clusterer {
     /// Bytes of a stream, in order. What they deliver comes before the acknowledgement.
     pub fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8], out: &mut Effects) {
         if let Some(framer) = self.framer(conn) {
+            let begins = framer.pending_bytes() == 0;
             framer.push(bytes);
+            self.heard(conn, now, begins);
         }
         loop {
             match self.framer(conn).map(Framer::next_frame) {
                 Some(Ok(Some(frame))) => self.frame(now, conn, frame, out),
                 Some(Err(error)) => {
-                    let text = || format!("BIN connection closed: {error}");
+                    let from = self.ip_of(conn);
+                    let text = || format!("BIN connection of {from} closed: {error}");
                     self.shared.complaints.add(now, Level::Error, out, text);
                     out.push(Effect::Close { conn });
                     self.handle_closed(now, conn, out);
@@ -139,14 +143,27 @@ impl Clusterer {
                 Some(Ok(None)) | None => break,
             }
         }
-        if let ConnId::Accepted(id) = conn
-            && let Some(stream) = self.accepted.get_mut(&id)
-        {
-            let is_partial = stream.framer.pending_bytes() > 0;
-            let since = stream.waits_since.unwrap_or(now.mono_ns);
-            stream.waits_since = is_partial.then_some(since);
-        }
         self.each(now, out, |c, ctx| c.send_acks(ctx));
+    }
+
+    /// A packet begins, or has come whole: the next one has its time.
+    fn heard(&mut self, conn: ConnId, now: Now, begins: bool) {
+        if let ConnId::Accepted(id) = conn
+            && let Some(stream) = self.accepted.get_mut(&id).filter(|_| begins)
+        {
+            stream.waits_since = now.mono_ns;
+        }
+    }
+
+    /// Where a stream comes from or goes to, for a person.
+    fn ip_of(&self, conn: ConnId) -> String {
+        let ip = match conn {
+            ConnId::Accepted(id) => self.accepted.get(&id).map(|stream| stream.ip),
+            ConnId::Outgoing(_) => self.owner(conn).and_then(|(cluster, node)| {
+                Some(self.clusters.get(&cluster)?.peers.get(&node)?.cfg.address.ip())
+            }),
+        };
+        ip.map_or_else(|| "a closed connection".into(), |ip| ip.to_string())
     }
 
     fn framer(&mut self, conn: ConnId) -> Option<&mut Framer> {
@@ -161,15 +178,12 @@ impl Clusterer {
     }
 
     fn frame(&mut self, now: Now, conn: ConnId, frame: Bytes, out: &mut Effects) {
-        if let ConnId::Accepted(id) = conn
-            && let Some(stream) = self.accepted.get_mut(&id)
-        {
-            stream.waits_since = None;
-        }
+        self.heard(conn, now, true);
         let packet = match Packet::decode(frame.clone()) {
             Ok(packet) => packet,
             Err(error) => {
-                let text = || format!("BIN packet dropped: {error}");
+                let from = self.ip_of(conn);
+                let text = || format!("BIN packet of {from} dropped: {error}");
                 self.shared.complaints.add(now, Level::Warning, out, text);
                 return;
             }
@@ -201,7 +215,15 @@ impl Clusterer {
     }
 
     fn internal(&mut self, now: Now, origin: Origin, packet: &Packet, out: &mut Effects) {
-        let Ok((cluster, source)) = Internal::origin(&packet.payload) else { return };
+        let ip = origin.ip;
+        let Ok((cluster, source)) = Internal::origin(&packet.payload) else {
+            let text = || format!("packet from {ip} dropped: it is cut short");
+            return self.shared.complaints.add(now, Level::Warning, out, text);
+        };
+        if !self.clusters.contains_key(&cluster) {
+            let text = || format!("packet from {ip} dropped: this node is in no cluster {cluster}");
+            return self.shared.complaints.add(now, Level::Warning, out, text);
+        }
         let early = match origin.conn {
             ConnId::Accepted(id) => self.accepted.get_mut(&id).and_then(|conn| conn.early.clone()),
             ConnId::Outgoing(_) => None,
@@ -227,6 +249,11 @@ impl Clusterer {
         frame: &Bytes,
         out: &mut Effects,
     ) {
+        if !self.clusters.contains_key(&trailer.cluster) {
+            let (ip, cluster) = (origin.ip, trailer.cluster);
+            let text = || format!("packet from {ip} dropped: this node is in no cluster {cluster}");
+            return self.shared.complaints.add(now, Level::Warning, out, text);
+        }
         self.within(now, out, trailer.cluster, |c, ctx| {
             let source = trailer.source;
             if trailer.bridge.is_some() {

@@ -310,6 +310,7 @@ impl Membership {
             }
             question @ (ClusterEffect::SnapshotWanted { .. }
             | ClusterEffect::DigestsWanted { .. }
+            | ClusterEffect::ListingWanted { .. }
             | ClusterEffect::ReplayWanted { .. }) => {
                 if cx.worker.id == 0 {
                     self.answer(cx, question);

@@ -46,6 +46,7 @@ pub static MODULE: ModuleDef = ModuleDef {
         gauge("clusterer_nodes", "Nodes known, without this one."),
         gauge("clusterer_nodes_up", "Nodes whose link is up."),
         gauge("clusterer_nodes_down", "Nodes whose link is not up."),
+        gauge("refused_packets", "Packets and BIN connections of others that were refused."),
     ],
     events: &[
         EventDef {
@@ -97,6 +98,9 @@ pub struct ClustererModule {
 }
 
 /// Commands that wait for the node table, in the order of their queries.
+/// The place of `refused_packets` in the table.
+const REFUSED: usize = 3;
+
 #[derive(Default)]
 pub(crate) struct Reloads(VecDeque<u64>);
 
@@ -272,6 +276,9 @@ impl Module for ClustererModule {
     fn statistic(&self, node: &Node, _now: tandem_clock::Now, index: usize) -> u64 {
         let shown = node.membership().status().filter(|_| self.settings.has_statistics);
         let Some(status) = shown else { return 0 };
+        if index == REFUSED {
+            return status.refused;
+        }
         let mut links = status.clusters.iter().flat_map(|c| &c.nodes);
         match index {
             0 => links.count() as u64,

@@ -5,6 +5,7 @@
 use serde_json::{Value as Json, json};
 use tandem_db::{Query, Value};
 use tandem_engine::catalogue::Modules;
+use tandem_engine::effect::{BinInput, Input};
 use tandem_engine::testing::{TestNode, cover};
 
 static MODULES: Modules = &[
@@ -97,6 +98,7 @@ fn every_entry_has_a_check() {
         ("statistic clusterer_nodes", links_are_counted),
         ("statistic clusterer_nodes_up", links_are_counted),
         ("statistic clusterer_nodes_down", links_are_counted),
+        ("statistic refused_packets", garbage_is_counted_and_its_source_named),
         ("event E_CLUSTERER_NODE_STATE_CHANGED", events_reach_their_routes),
         ("event E_CLUSTERER_SHARING_TAG_CHANGED", events_reach_their_routes),
     ];
@@ -271,8 +273,20 @@ fn links_are_counted() {
     let mut node = node(&parameters());
     let all = ask(&mut node, "get_statistics", json!([["clusterer:"]]));
     let expected = json!({"clusterer:clusterer_nodes": 1, "clusterer:clusterer_nodes_up": 0,
-        "clusterer:clusterer_nodes_down": 1});
+        "clusterer:clusterer_nodes_down": 1, "clusterer:refused_packets": 0});
     assert_eq!(all, expected);
+}
+
+fn garbage_is_counted_and_its_source_named() {
+    let mut node = node(&parameters());
+    let conn = tandem_cluster::ConnId::Accepted(1);
+    let peer = "127.0.0.9:4000".parse().unwrap();
+    node.step(Input::Bin(BinInput::Accepted { conn, peer }));
+    node.step(Input::Bin(BinInput::Data { conn, bytes: "GET / HTTP/1.0".into() }));
+    let all = ask(&mut node, "get_statistics", json!([["clusterer:refused_packets"]]));
+    assert_eq!(all["clusterer:refused_packets"], 1);
+    let logs = node.logs();
+    assert!(logs.iter().any(|(_, line)| line.contains("127.0.0.9")), "{logs:?}");
 }
 
 fn events_reach_their_routes() {

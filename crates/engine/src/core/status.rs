@@ -15,6 +15,7 @@ pub(super) fn status(call: &mut MiCall<'_, '_>) -> MiOutcome {
     answer.insert("ready".into(), if node.is_ready() { "yes" } else { "no" }.into());
     if let Some(status) = &cluster {
         answer.insert("tags".into(), status.tags.iter().map(|t| tag(t, status)).collect());
+        answer.insert("refused packets".into(), status.refused.into());
         let peers = status.clusters.iter().flat_map(|c| c.nodes.iter().map(|n| peer(c, n)));
         answer.insert("peers".into(), peers.collect());
         let steps = status.clusters.iter().flat_map(capabilities);

@@ -45,6 +45,9 @@ pub fn modules() -> Modules {
         &tandem_mi_http::MODULE,
         &tandem_event_datagram::MODULE,
         &tandem_proto_tcp::MODULE,
+        &tandem_permissions::MODULE,
+        &tandem_alias_db::MODULE,
+        &tandem_group::MODULE,
     ];
     ALL
 }

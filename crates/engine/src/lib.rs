@@ -11,9 +11,11 @@
 //! `reports` what they are told; `build` how a
 //! checked script becomes a node.
 
+mod asking;
 pub mod avp;
 pub mod body;
 pub mod build;
+pub mod cached;
 pub mod catalogue;
 pub mod context;
 pub mod core;
@@ -22,6 +24,7 @@ pub mod effect;
 pub mod endpoint;
 pub mod events;
 pub mod gate;
+pub mod glob;
 pub mod load;
 pub mod log;
 pub mod membership;

@@ -408,6 +408,15 @@ impl Cx<'_> {
         self.out.push(Effect::ReadFile { token, name: name.to_owned() });
     }
 
+    /// Reads a file of the operator's; a relative name is one beside the script. The answer comes
+    /// to [`Module::file_read`].
+    pub fn read_beside_script(&mut self, name: &str, token: u64) {
+        let script = self.node.program.files.first().map_or("", String::as_str);
+        let beside = std::path::Path::new(script).parent().unwrap_or("".as_ref());
+        let path = std::path::Path::new(&self.node.folder()).join(beside).join(name);
+        self.read_file(&path.to_string_lossy(), token);
+    }
+
     /// Sends a datagram; with a token (48 bits, not 0) a failure comes back.
     pub fn send(&mut self, mut send: Send, token: u64) {
         if token != 0 {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tandem_script::host::{ArgValue, Assign, Called, Host, VarAccess};
-use tandem_script::program::{Call as CallSite, Place, Program, RouteId, VarId};
+use tandem_script::program::{Call as CallSite, Place, Program, Ready, RouteId, VarId};
 use tandem_script::sig::Routes;
 use tandem_script::value::Value;
 use tandem_script::vm::{self, End, RunState, Running, Step};
@@ -468,6 +468,34 @@ impl Call<'_, '_, '_> {
             ArgValue::Var(var) => Some(*var),
             _ => None,
         }
+    }
+
+    /// The variables that an argument lists, to be written now with [`Call::write`] or later with
+    /// [`Cx::assign_suspended`].
+    pub fn vars(&self, index: usize) -> Arc<[VarId]> {
+        match self.ready(index) {
+            Some(Ready::Vars(vars)) => Arc::clone(vars),
+            _ => Arc::from([]),
+        }
+    }
+
+    /// Expands the variables of a text that is known at run time only.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn expand(&mut self, text: &[u8]) -> Result<Bytes, String> {
+        let program = self.running.program;
+        let mut host = host(self.cx, self.ctx, program);
+        vm::expand(program, self.running.run, text, &mut host)
+    }
+
+    /// Writes a variable by its number.
+    ///
+    /// # Errors
+    /// If the variable cannot have this value.
+    pub fn write(&mut self, var: VarId, value: Value) -> Result<(), String> {
+        let mut host = host(self.cx, self.ctx, self.running.program);
+        self.running.set(var, value, &mut host)
     }
 
     /// Reads a variable that a parameter names.

@@ -48,6 +48,7 @@ pub enum Ready {
     SharingTag(Arc<TagName>),
     /// Upper case names.
     Methods(Arc<[String]>),
+    Vars(Arc<[VarId]>),
 }
 
 /// `name` or `name/cluster`.
@@ -432,6 +433,20 @@ impl Program {
 
     pub fn call(&self, id: CallId) -> Option<&Call> {
         self.calls.get(id.0 as usize)
+    }
+
+    /// The literal texts that the script gives as an argument of a module's function.
+    pub fn texts<'a>(
+        &'a self,
+        module: u16,
+        function: &'static str,
+        arg: usize,
+    ) -> impl Iterator<Item = &'a Bytes> {
+        let calls = self.calls.iter().filter(move |c| c.module == module && c.name == function);
+        calls.filter_map(move |call| match call.args.get(arg)? {
+            Arg::Str(text) => Some(text),
+            _ => None,
+        })
     }
 
     /// Whether the script calls the function of a module (an index in the catalogue).

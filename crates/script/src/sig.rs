@@ -52,6 +52,8 @@ pub enum ArgKind {
     SharingTag,
     /// SIP methods separated by `|`.
     Methods,
+    /// Variables to write, separated by `;` in one text: `"$avp(a);$avp(b)"`.
+    Vars,
 }
 
 /// One name of a flag list.

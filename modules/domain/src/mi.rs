@@ -25,7 +25,7 @@ pub(crate) const COMMANDS: &[MiDef] = &[
 
 fn reload(call: &mut MiCall<'_, '_>) -> MiOutcome {
     match cached(call) {
-        Ok(domain) => domain.reload(call.cx, call.request),
+        Ok(domain) => domain.cached.reload(call.cx, call.request, None),
         Err(outcome) => outcome,
     }
 }
@@ -35,7 +35,7 @@ fn dump(call: &mut MiCall<'_, '_>) -> MiOutcome {
         Ok(domain) => domain,
         Err(outcome) => return outcome,
     };
-    let table = domain.table();
+    let table = domain.table().unwrap_or_default();
     let domains = table.iter().map(|(name, entry)| {
         let mut one = Map::new();
         one.insert("name".into(), name.into());

@@ -9,7 +9,7 @@ use crate::ast::{self, ArgKind as Given, Ident};
 use crate::flags;
 use crate::known::OldKind;
 use crate::nearest::nearest;
-use crate::program::{Arg, Call, CallId, Op, Ready, RouteCall, RouteTarget};
+use crate::program::{Arg, Call, CallId, Op, Part, Ready, RouteCall, RouteTarget};
 use crate::sig::{ArgKind, ArgSig, AsyncUse, FlagSig, FunctionSig, Routes};
 use crate::source::Span;
 use crate::vm::compile_regex;
@@ -209,6 +209,7 @@ impl Lower<'_> {
         let id = self.var(var, false)?;
         Some(match row.kind {
             ArgKind::Var => Arg::Ref(id),
+            ArgKind::Vars => Arg::Ready(Ready::Vars([id].into())),
             ArgKind::Int => Arg::IntVar(id),
             ArgKind::Flags(_) => Arg::Var(id),
             _ => Arg::StrVar(id),
@@ -291,6 +292,7 @@ impl Lower<'_> {
             ArgKind::MessageFlag | ArgKind::BranchFlag => {
                 return self.word(&literal, text.span, row);
             }
+            ArgKind::Vars => return self.variables(text, row),
             ArgKind::Subst => {
                 return self.subst_text(text).map(|subst| Arg::Ready(Ready::Subst(subst)));
             }
@@ -311,6 +313,30 @@ impl Lower<'_> {
             };
         }
         self.prepared(text, &literal, row)
+    }
+
+    /// A text that is a list of variables.
+    fn variables(&mut self, text: &ast::Text, row: &ArgSig) -> Option<Arg> {
+        let format = self.format(text).ok()?;
+        let parts =
+            format.and_then(|at| self.program.formats.get(at as usize)?.parts.clone().into());
+        let mut vars = Vec::new();
+        let mut rest = false;
+        for part in parts.unwrap_or_default() {
+            match part {
+                Part::Var(var) => vars.push(var),
+                Part::Text(between) => {
+                    rest |= !between.iter().all(|b| b";, \t".contains(b));
+                }
+            }
+        }
+        if vars.is_empty() || rest {
+            let message = format!("argument `{}` is a list of variables", row.name);
+            self.error("E0290", text.span, message).help =
+                Some("write \"$avp(one);$avp(two)\"".to_owned());
+            return None;
+        }
+        Some(Arg::Ready(Ready::Vars(vars.into())))
     }
 
     /// A literal without variables: everything that can be prepared is.
@@ -389,6 +415,7 @@ fn wanted(kind: ArgKind) -> &'static str {
         ArgKind::Regex => "an expression",
         ArgKind::SharingTag => "the name of a sharing tag",
         ArgKind::Methods => "a list of methods",
+        ArgKind::Vars => "a list of variables",
         _ => "a text",
     }
 }

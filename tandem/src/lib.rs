@@ -48,6 +48,8 @@ pub fn modules() -> Modules {
         &tandem_permissions::MODULE,
         &tandem_alias_db::MODULE,
         &tandem_group::MODULE,
+        &tandem_uac_auth::MODULE,
+        &tandem_uac::MODULE,
     ];
     ALL
 }

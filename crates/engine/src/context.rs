@@ -93,6 +93,27 @@ pub struct OwnVia {
     pub rport: bool,
 }
 
+/// What of a request's identity went out differently than it came in. Replies get it back: they
+/// carry From, To and CSeq as the request had them (RFC 3261 8.2.6.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rewritten {
+    pub names: bool,
+    /// What was added to the number of CSeq.
+    pub cseq: u32,
+}
+
+impl Rewritten {
+    /// Both together.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { names: self.names || other.names, cseq: self.cseq.max(other.cseq) }
+    }
+
+    pub fn is_any(self) -> bool {
+        self.names || self.cseq != 0
+    }
+}
+
 /// The last parse or script error, for error_route and `sl_reply_error`.
 #[derive(Clone, Debug, Default)]
 pub struct ScriptError {
@@ -126,6 +147,7 @@ pub struct Ctx {
     pub record_route: Option<RecordRoute>,
     /// What the script wants of our Via.
     pub own_via: OwnVia,
+    pub rewritten: Rewritten,
     /// The kind of block that runs.
     pub block: Routes,
     /// The reply that a failure route looks at through `$(<reply>...)`.
@@ -157,6 +179,7 @@ impl Ctx {
             routes_taken: false,
             record_route: None,
             own_via: OwnVia::default(),
+            rewritten: Rewritten::default(),
             block,
             reply: None,
             request: None,

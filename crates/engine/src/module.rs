@@ -259,6 +259,9 @@ pub trait Module: Any + std::marker::Send + Sync {
         Some(ctx)
     }
 
+    /// A Route header of ours was taken off a request of a dialog; `params` are those of its URI.
+    fn route_taken(&self, _cx: &mut Cx<'_>, _ctx: &mut Ctx, _params: &[u8]) {}
+
     /// A route that this module started with [`Cx::run_route`] has ended.
     fn route_ended(&self, _cx: &mut Cx<'_>, _token: u64, _ctx: Box<Ctx>, _end: RouteEnd) {}
 

@@ -15,9 +15,18 @@ mod params;
 mod record;
 mod route;
 
+use bytes::Bytes;
+use tandem_engine::context::Ctx;
 use tandem_engine::module::ModuleDef;
+use tandem_engine::node::Node;
 use tandem_engine::table::variable;
 use tandem_script::value::Value;
+
+/// The parameters of our Route that `loose_route()` took off a message, from the first `;` on.
+pub fn taken_params(node: &Node, ctx: &Ctx) -> Option<Bytes> {
+    let (slot, _) = node.find::<params::Rr>()?;
+    ctx.section::<route::Taken>(slot)?.params.clone()
+}
 
 /// The table of the module.
 pub static MODULE: ModuleDef = ModuleDef {

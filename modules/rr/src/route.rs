@@ -1,5 +1,7 @@
 //! `loose_route`: the Route headers of a request (RFC 3261 16.4, 16.6 step 6, 16.12).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tandem_engine::context::Ctx;
 use tandem_engine::module::{Call, FunctionDef};
@@ -32,6 +34,9 @@ pub(crate) const LOOSE_ROUTE: FunctionDef = function(
         let Some(params) = loose_route(&call.cx.node.sockets, call.ctx) else {
             return Called::Returned(-1);
         };
+        if let Some(params) = &params {
+            tell(call, params);
+        }
         *call.ctx.section_mut::<Taken>(slot) = Taken { done: true, params };
         Called::Returned(1)
     },
@@ -69,6 +74,15 @@ pub(crate) struct Taken {
     pub(crate) done: bool,
     /// From the first `;` on; `None` if no Route was ours.
     pub(crate) params: Option<Bytes>,
+}
+
+/// Tells the other modules, which may have put parameters there.
+fn tell(call: &mut Call<'_, '_, '_>, params: &[u8]) {
+    let node = Arc::clone(call.cx.node);
+    let ctx = &mut *call.ctx;
+    for (slot, _, module) in node.loaded() {
+        call.cx.for_slot(slot, |cx| module.route_taken(cx, ctx, params));
+    }
 }
 
 fn taken_params<'a>(call: &'a Call<'_, '_, '_>) -> Option<&'a [u8]> {

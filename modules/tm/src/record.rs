@@ -7,7 +7,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tandem_clock::Mono;
 use tandem_engine::avp::Avps;
-use tandem_engine::context::{Branch, Ctx, RecordRoute, Source};
+use tandem_engine::context::{Branch, Ctx, RecordRoute, Rewritten, Source};
 use tandem_engine::sockets::Sockets;
 use tandem_engine::transport::reply_target;
 use tandem_script::program::RouteId;
@@ -116,6 +116,8 @@ pub(crate) struct Record {
     pub(crate) last_local: bool,
     /// A route of the transaction worked on the AVPs after the request route armed it.
     pub(crate) avps_used: bool,
+    /// What replies get back.
+    pub(crate) rewritten: Rewritten,
     /// Memory for the effects of a step.
     pub(crate) effects: Effects,
 }
@@ -133,6 +135,7 @@ impl Record {
             reason: Bytes::new(),
             last_local: false,
             avps_used: false,
+            rewritten: Rewritten::default(),
             effects: Effects::new(),
         }
     }

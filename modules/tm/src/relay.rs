@@ -289,6 +289,7 @@ fn ripen_one(
         ctx.avps = std::mem::take(&mut call.ctx.avps);
         let end = call.run_nested(route, &mut ctx);
         call.ctx.avps = std::mem::take(&mut ctx.avps);
+        call.ctx.rewritten = call.ctx.rewritten.or(ctx.rewritten);
         on_reply = ctx.section_mut::<Section>(slot).armed.reply;
         if end.dropped {
             return Ok(None);
@@ -322,6 +323,7 @@ fn add_branches(
     let mut failure = NO_BRANCH;
     let mut cell = tx.cell.lock();
     let record = &mut cell.record;
+    record.rewritten = record.rewritten.or(call.ctx.rewritten);
     let mut fx = std::mem::take(&mut record.effects);
     for Ripe { prepared: Prepared { bytes, to, socket }, uri, flags, on_reply } in ripe {
         let reliable = call.cx.node.sockets.is_reliable(socket);

@@ -7,7 +7,7 @@ use tandem_engine::context::Ctx;
 use tandem_engine::module::{Cx, RouteEnd};
 use tandem_engine::transport::written;
 use tandem_script::program::RouteId;
-use tandem_sip::{Method, remove_top_via};
+use tandem_sip::{Edits, HeaderName, Message, Method, remove_top_via};
 use tandem_transaction::{BranchIndex, Kind};
 
 use crate::drive::{ReplyIn, send_ack};
@@ -149,7 +149,7 @@ impl Tm {
         heard: Heard,
     ) {
         let code = ctx.msg.status();
-        let bytes = if code > 100 { upstream_bytes(ctx) } else { Bytes::new() };
+        let bytes = if code > 100 { upstream_bytes(&cell.record, ctx) } else { Bytes::new() };
         let mut fx = std::mem::take(&mut cell.record.effects);
         cell.record.machine.on_reply(cx.now, branch, code, bytes.clone(), &mut fx);
         let Heard { acked, vetoed } = heard;
@@ -169,9 +169,37 @@ fn is_invite(record: &Record) -> bool {
     record.machine.kind() == Kind::Invite
 }
 
-/// The reply as it goes on: without our Via, with what the script changed.
-fn upstream_bytes(ctx: &Ctx) -> Bytes {
+/// The reply as it goes on: without our Via, with what the script changed, and with the request's
+/// own From, To and CSeq.
+fn upstream_bytes(record: &Record, ctx: &Ctx) -> Bytes {
     let mut edits = ctx.edits.clone();
     remove_top_via(&ctx.msg, &mut edits);
+    if record.rewritten.is_any() {
+        restore(&record.saved.msg, &ctx.msg, &mut edits);
+    }
     written(&ctx.msg, &edits)
+}
+
+/// RFC 3261 8.2.6.2: From and CSeq of a reply are those of the request, To as well but for its
+/// tag.
+fn restore(request: &Message, reply: &Message, edits: &mut Edits) {
+    for name in [HeaderName::From, HeaderName::CSeq] {
+        let (Some(asked), Some(got)) = (request.header(name), reply.header(name)) else { continue };
+        if asked.value() != got.value() {
+            edits.replace(got.value_span(), Bytes::copy_from_slice(asked.value()));
+        }
+    }
+    let (Ok(asked), Ok(got)) = (request.to(), reply.to()) else { return };
+    if asked.uri == got.uri && asked.display == got.display {
+        return;
+    }
+    let (Some(header), Some(uri)) = (reply.header(HeaderName::To), request.header(HeaderName::To))
+    else {
+        return;
+    };
+    let mut value = uri.value().to_vec();
+    if let (None, Some(tag)) = (asked.tag(), got.tag()) {
+        value.extend_from_slice(&[b";tag=", tag].concat());
+    }
+    edits.replace(header.value_span(), value);
 }

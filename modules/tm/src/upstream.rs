@@ -68,6 +68,7 @@ fn failure_context(slot: u16, tx: &Arc<Tx>, record: &mut Record, decided: Decide
     let mut ctx = record.saved.context(Routes::FAILURE);
     ctx.avps = std::mem::take(&mut record.saved.avps);
     record.avps_used = true;
+    ctx.rewritten = record.rewritten;
     // What was tried has failed: the script names the next target, starting from the R-URI.
     ctx.target.dst_uri = None;
     ctx.target.path = Bytes::new();

@@ -1,0 +1,283 @@
+//! Every entry of the table, with a check that uses it and sees the difference.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
+use tandem_engine::catalogue::Modules;
+use tandem_engine::testing::{TestNode, cover};
+use tandem_sip::Algorithm;
+
+static MODULES: Modules = &[
+    &tandem_engine::core::CORE,
+    &tandem_proto_udp::MODULE,
+    &tandem_sl::MODULE,
+    &tandem_tm::MODULE,
+    &tandem_rr::MODULE,
+    &tandem_uac_auth::MODULE,
+    &tandem_uac::MODULE,
+];
+const MODULE_LINES: &str = "socket=udp:127.0.0.1:5060\nloadmodule \"proto_udp.so\"\n\
+     loadmodule \"sl.so\"\nloadmodule \"tm.so\"\nloadmodule \"rr.so\"\nloadmodule \"uac_auth.so\"\n\
+     loadmodule \"uac.so\"\nmodparam(\"uac_auth\", \"credential\", \"me:r.test:secret\")\n";
+const CALLER: &str = "127.0.0.9:5060";
+const CALLEE: &str = "127.0.0.2:5060";
+const FROM: &str = "\"A\" <sip:alice@a.test;x=y>;tag=f";
+
+fn node(params: &str, script: &str) -> TestNode {
+    TestNode::new(&format!("{MODULE_LINES}{params}\n{script}"), MODULES)
+}
+
+fn invite(from: &str) -> String {
+    format!(
+        "INVITE sip:bob@127.0.0.2 SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.9;branch=z9hG4bKa\n\
+         From: {from}\nTo: <sip:bob@b.test>\nCall-ID: c\nCSeq: 7 INVITE\n\
+         Contact: <sip:alice@127.0.0.9>\nContent-Length: 0\n\n"
+    )
+}
+
+/// The request that goes to the callee.
+fn forwarded(node: &mut TestNode) -> String {
+    let sent = node.sent().into_iter().filter(|(to, _)| to.to_string() == CALLEE);
+    sent.map(|(_, text)| text).rfind(|text| !text.starts_with("ACK")).unwrap()
+}
+
+fn header<'a>(text: &'a str, name: &str) -> &'a str {
+    let prefix = format!("{name}: ");
+    text.lines().find_map(|line| line.strip_prefix(&*prefix)).unwrap_or("")
+}
+
+fn reply_to(request: &str, code: u16, extra: &str) -> String {
+    let mut out = format!("SIP/2.0 {code} x\n");
+    for line in request.lines().skip(1).take_while(|line| !line.is_empty()) {
+        let name = line.split(':').next().unwrap();
+        match name {
+            "Via" | "From" | "Call-ID" | "CSeq" | "Record-Route" => {
+                out.push_str(line);
+                out.push('\n');
+            }
+            "To" if line.contains("tag=") => out.push_str(&format!("{line}\n")),
+            "To" => out.push_str(&format!("{line};tag=t\n")),
+            _ => {}
+        }
+    }
+    format!("{out}{extra}Content-Length: 0\n\n")
+}
+
+/// What the INVITE becomes under a script line.
+fn changed(params: &str, line: &str) -> String {
+    let mut node = node(params, &format!("route {{ {line}; record_route(); t_relay(); }}"));
+    node.udp(CALLER, &invite(FROM));
+    forwarded(&mut node)
+}
+
+/// The requests and replies of a dialog under a script line: INVITE out, 200 back, then the BYE
+/// of the caller out, its 200 back, and the BYE of the callee.
+fn dialog(params: &str, line: &str) -> [String; 5] {
+    let script = format!(
+        "route {{ if ($tt != NULL) {{ loose_route(); $var(r) = \"x\"; \
+         if ($hdr(X-Restore) != NULL) {{ uac_restore_from(); uac_restore_to(); }} t_relay(); \
+         exit; }} {line}; record_route(); t_relay(); }}"
+    );
+    let mut node = node(params, &script);
+    node.udp(CALLER, &invite(FROM));
+    let out = forwarded(&mut node);
+    let contact = "Contact: <sip:bob@127.0.0.2>\n";
+    node.udp(CALLEE, &reply_to(&out, 200, contact));
+    let answer = node.sent().pop().unwrap().1;
+    let bye = |from: &str, to: &str, target: &str, branch: &str| {
+        format!(
+            "BYE {target} SIP/2.0\nVia: SIP/2.0/UDP x.test;branch=z9hG4bK{branch}\nFrom: {from}\n\
+             To: {to}\nCall-ID: c\nCSeq: 8 BYE\nRoute: {}\nX-Restore: 1\n\
+             Content-Length: 0\n\n",
+            header(&out, "Record-Route")
+        )
+    };
+    let down = bye(header(&answer, "From"), header(&answer, "To"), "sip:bob@127.0.0.2", "b");
+    node.udp(CALLER, &down);
+    let bye_out = forwarded(&mut node);
+    node.udp(CALLEE, &reply_to(&bye_out, 200, ""));
+    let bye_answer = node.sent().pop().unwrap().1;
+    let to = format!("{};tag=t", header(&out, "To"));
+    let up = bye(&to, header(&out, "From"), "sip:alice@127.0.0.9", "c");
+    node.udp(CALLEE, &up);
+    let bye_back = node.sent().into_iter().rfind(|(to, _)| to.to_string() == CALLER).unwrap().1;
+    [out, answer, bye_out, bye_answer, bye_back]
+}
+
+#[test]
+fn every_entry_has_a_check() {
+    cover(
+        &tandem_uac::MODULE,
+        &[
+            ("param rr_from_store_param", store_params),
+            ("param rr_to_store_param", store_params),
+            ("param restore_mode", modes),
+            ("param restore_passwd", password),
+            ("function uac_replace_from", replace_from),
+            ("function uac_restore_from", restore_by_hand),
+            ("function uac_replace_to", replace_to),
+            ("function uac_restore_to", restore_by_hand),
+            ("function uac_auth", auth),
+            ("function uac_inc_cseq", inc_cseq),
+        ],
+    );
+}
+
+const FROM_CHANGE: &str = "uac_replace_from(\"Bob\", \"sip:pbx@a-much-longer-name.test\")";
+
+fn store_params() {
+    assert!(header(&changed("", FROM_CHANGE), "Record-Route").contains(";vsf="));
+    let params = "modparam(\"uac\", \"rr_from_store_param\", \"xf\")\n\
+        modparam(\"uac\", \"rr_to_store_param\", \"xt\")";
+    let both = format!("{FROM_CHANGE}; uac_replace_to(\"\", \"sip:x@y\")");
+    let sent = changed(params, &both);
+    let route = header(&sent, "Record-Route");
+    assert!(route.contains(";xf=") && route.contains(";xt=") && !route.contains("vs"), "{route}");
+    assert!(header(&changed("", &both), "Record-Route").contains(";vst="));
+}
+
+fn replace_from() {
+    let from = |line: &str| header(&changed("", line), "From").to_owned();
+    assert_eq!(from(FROM_CHANGE), "\"Bob\" <sip:pbx@a-much-longer-name.test>;tag=f");
+    assert_eq!(from("uac_replace_from(\"\", \"sip:x@y\")"), "<sip:x@y>;tag=f");
+    assert_eq!(from("uac_replace_from(, \"sip:x@y\")"), "\"A\" <sip:x@y>;tag=f");
+    assert_eq!(from("uac_replace_from(\"B\", \"\")"), "\"B\" <sip:alice@a.test;x=y>;tag=f");
+    assert_eq!(from("uac_replace_from(\"B\", \"no uri\")"), FROM);
+    let [out, answer, bye, bye_answer, back] = dialog("", FROM_CHANGE);
+    assert_eq!(header(&answer, "From"), FROM);
+    assert_eq!(header(&answer, "To"), "<sip:bob@b.test>;tag=t");
+    assert_eq!(header(&bye, "From"), "\"A\" <sip:pbx@a-much-longer-name.test>;tag=f");
+    assert_eq!(header(&bye_answer, "From"), FROM);
+    assert_eq!(header(&back, "To"), "\"Bob\" <sip:alice@a.test;x=y>;tag=f");
+    assert_eq!(header(&out, "To"), "<sip:bob@b.test>");
+    // A bare URI gets brackets, and its parameters stay those of the header.
+    let mut node = node("", "route { uac_replace_from(\"B\", \"sip:x@y;a=b\"); t_relay(); }");
+    node.udp(CALLER, &invite("sip:alice@a.test;tag=f"));
+    assert_eq!(header(&forwarded(&mut node), "From"), "\"B\" <sip:x@y;a=b>;tag=f");
+}
+
+fn replace_to() {
+    let [out, answer, bye, bye_answer, back] = dialog("", "uac_replace_to(\"\", \"sip:t@t.test\")");
+    assert_eq!(header(&out, "To"), "<sip:t@t.test>");
+    assert_eq!(header(&answer, "To"), "<sip:bob@b.test>;tag=t");
+    assert_eq!(header(&bye, "To"), "<sip:t@t.test>;tag=t");
+    assert_eq!(header(&bye_answer, "To"), "<sip:bob@b.test>;tag=t");
+    assert_eq!(header(&back, "From"), "<sip:bob@b.test>;tag=t");
+    // In a branch route it is the branch alone.
+    let script = "route { t_on_branch(\"b\"); record_route(); t_relay(); } \
+        branch_route[b] { uac_replace_to(\"\", \"sip:br@t.test\"); }";
+    let mut node = node("", script);
+    node.udp(CALLER, &invite(FROM));
+    let out = forwarded(&mut node);
+    assert_eq!(header(&out, "To"), "<sip:br@t.test>");
+    assert!(header(&out, "Record-Route").contains(";vst="));
+    node.udp(CALLEE, &reply_to(&out, 486, ""));
+    let reply = node.sent().into_iter().rfind(|(to, _)| to.to_string() == CALLER).unwrap().1;
+    assert_eq!(header(&reply, "To"), "<sip:bob@b.test>;tag=t");
+}
+
+fn modes() {
+    let mode = |mode: &str| format!("modparam(\"uac\", \"restore_mode\", \"{mode}\")");
+    let [out, answer, ..] = dialog(&mode("none"), FROM_CHANGE);
+    assert!(!header(&out, "Record-Route").contains("vsf"));
+    assert_eq!(header(&answer, "From"), "\"Bob\" <sip:pbx@a-much-longer-name.test>;tag=f");
+    let wrong = format!("{MODULE_LINES}{}\nroute {{ exit; }}", mode("sometimes"));
+    assert!(TestNode::try_new(&wrong, MODULES).is_err());
+}
+
+fn restore_by_hand() {
+    let params = "modparam(\"uac\", \"restore_mode\", \"manual\")";
+    let both = format!("{FROM_CHANGE}; uac_replace_to(\"\", \"sip:t@t.test\")");
+    let [_, answer, bye, _, back] = dialog(params, &both);
+    assert_eq!(header(&answer, "From"), FROM);
+    assert_eq!(header(&bye, "From"), "\"A\" <sip:pbx@a-much-longer-name.test>;tag=f");
+    assert_eq!(header(&bye, "To"), "<sip:t@t.test>;tag=t");
+    assert_eq!(header(&back, "From"), "<sip:bob@b.test>;tag=t");
+    // With restore_mode auto it has been done, and the functions fail.
+    let mut node = node(
+        "",
+        "route { uac_restore_from(); xlog(\"L_NOTICE\", \"$rc\"); \
+        uac_restore_to(); xlog(\"L_NOTICE\", \"$rc\"); }",
+    );
+    node.udp(CALLER, &invite(FROM));
+    let codes: Vec<String> = node.logs().into_iter().map(|(_, text)| text).collect();
+    assert_eq!(codes.iter().filter(|text| *text == "-1").count(), 2, "{codes:?}");
+}
+
+fn password() {
+    let route = |params: &str| header(&changed(params, FROM_CHANGE), "Record-Route").to_owned();
+    let params = "modparam(\"uac\", \"restore_passwd\", \"key\")";
+    assert_ne!(route(""), route(params));
+    let [_, _, bye, ..] = dialog(params, FROM_CHANGE);
+    assert_eq!(header(&bye, "From"), "\"A\" <sip:pbx@a-much-longer-name.test>;tag=f");
+}
+
+/// A call whose callee asks for credentials with these lines; what is sent then.
+fn challenged(args: &str, code: u16, challenge: &str) -> (TestNode, String) {
+    let script = format!(
+        "route {{ t_on_failure(\"f\"); t_relay(); }} failure_route[f] {{ \
+         if (uac_auth({args})) {{ t_on_failure(\"f\"); t_relay(); }} }}"
+    );
+    let mut node = node("", &script);
+    node.udp(CALLER, &invite(FROM));
+    let out = forwarded(&mut node);
+    node.udp(CALLEE, &reply_to(&out, code, challenge));
+    let again = node
+        .sent()
+        .into_iter()
+        .rfind(|(_, t)| t.starts_with("INVITE"))
+        .unwrap_or_else(|| (CALLEE.parse().unwrap(), String::new()));
+    (node, again.1)
+}
+
+fn auth() {
+    let ask = "WWW-Authenticate: Digest realm=\"r.test\", nonce=\"n\", opaque=\"o\"\n";
+    let (mut node, again) = challenged("", 401, ask);
+    let ha1 = Algorithm::Md5.ha1(b"me", b"r.test", b"secret");
+    let response = tandem_sip::Response {
+        algorithm: Algorithm::Md5,
+        method: b"INVITE",
+        uri: b"sip:bob@127.0.0.2",
+        nonce: b"n",
+        qop: b"",
+        nc: b"",
+        cnonce: b"",
+        body: b"",
+    };
+    let response = String::from_utf8(response.compute(ha1.as_bytes()).as_bytes().to_vec()).unwrap();
+    let wanted = format!(
+        "Digest username=\"me\", realm=\"r.test\", nonce=\"n\", uri=\"sip:bob@127.0.0.2\", \
+         response=\"{response}\", opaque=\"o\""
+    );
+    assert_eq!(header(&again, "Authorization"), wanted);
+    assert_eq!(header(&again, "CSeq"), "8 INVITE");
+    // A second challenge counts on, and the caller sees its own CSeq.
+    node.udp(CALLEE, &reply_to(&again, 401, ask));
+    let third = node.sent().into_iter().rfind(|(_, t)| t.starts_with("INVITE")).unwrap().1;
+    assert_eq!(header(&third, "CSeq"), "9 INVITE");
+    node.udp(CALLEE, &reply_to(&third, 200, ""));
+    let answer = node.sent().pop().unwrap().1;
+    assert_eq!(header(&answer, "CSeq"), "7 INVITE");
+
+    let two = "Proxy-Authenticate: Digest realm=\"r.test\", nonce=\"n\", algorithm=SHA-256, \
+        qop=\"auth,auth-int\"\nProxy-Authenticate: Digest realm=\"r.test\", nonce=\"n\"\n";
+    let (_, again) = challenged("", 407, two);
+    let line = header(&again, "Proxy-Authorization");
+    assert!(line.contains("algorithm=SHA-256") && line.contains("qop=auth, nc=00000001"), "{line}");
+    let (_, again) = challenged("\"MD5\"", 407, two);
+    assert!(!header(&again, "Proxy-Authorization").contains("SHA-256"));
+    assert!(header(&again, "Proxy-Authorization").contains("username=\"me\""));
+
+    let (mut node, again) = challenged("", 401, &ask.replace("r.test", "other.test"));
+    assert_eq!(again, "");
+    assert!(node.logs().iter().any(|(_, text)| text.contains("no credentials for the challenge")));
+    let wrong = format!("{MODULE_LINES}route {{ uac_auth(\"MD6\"); }}");
+    assert!(TestNode::try_new(&wrong, MODULES).err().unwrap().contains("MD6"));
+}
+
+fn inc_cseq() {
+    assert_eq!(header(&changed("", "uac_inc_cseq(5)"), "CSeq"), "12 INVITE");
+    assert_eq!(header(&changed("", "uac_inc_cseq(5); uac_inc_cseq(1)"), "CSeq"), "13 INVITE");
+    assert_eq!(header(&changed("", "uac_inc_cseq(-1)"), "CSeq"), "7 INVITE");
+    let [_, answer, ..] = dialog("", "uac_inc_cseq(5)");
+    assert_eq!(header(&answer, "CSeq"), "7 INVITE");
+}

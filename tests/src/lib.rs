@@ -10,6 +10,7 @@
 mod crowd;
 mod ctl;
 mod dialog;
+mod dns;
 mod dump;
 mod fifo;
 mod lan;
@@ -26,6 +27,7 @@ mod tools;
 pub use crowd::Crowd;
 pub use ctl::{Answer, Ctl};
 pub use dialog::Dialog;
+pub use dns::{DnsServer, Said};
 pub use dump::{assert_same_contacts, contacts};
 pub use fifo::{exchange, mi};
 pub use lan::{ELECTION, Lan, is_root};

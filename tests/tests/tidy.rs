@@ -77,7 +77,7 @@ fn level(package: &str) -> u32 {
     match package {
         "tandem-clock" => 0,
         "tandem-sip" | "tandem-bin" => 1,
-        "tandem-script" | "tandem-transaction" | "tandem-cluster" | "tandem-db" => 2,
+        "tandem-script" | "tandem-transaction" | "tandem-cluster" | "tandem-db" | "tandem-dns" => 2,
         "tandem-engine" | "tandem-net" | "tandem-drivers" => 3,
         "tandem" | "tandemctl" | "sim" | "bench" | "tandem-tests" => 5,
         // Modules.

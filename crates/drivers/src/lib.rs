@@ -1,7 +1,8 @@
 //! What answers an effect that is not a packet: SQLite, management over FIFO, datagrams and HTTP,
-//! state files, notifications of events, the clock.
+//! state files, names, notifications of events, the clock.
 
 pub mod clock;
+pub mod dns;
 pub mod fifo;
 mod fifo_parse;
 pub mod files;

@@ -14,8 +14,10 @@ use tandem_script::sig::Routes;
 use tandem_script::{Diag, Span};
 use tandem_sip::Message;
 
+use crate::blacklist::Blacklists;
 use crate::catalogue::Modules;
 use crate::core::SLOT as CORE;
+use crate::dns::{Dns, DnsSettings};
 use crate::events::Events;
 use crate::load::{Load, Memory};
 use crate::membership::Membership;
@@ -82,6 +84,8 @@ impl Node {
         let node_id = membership.node_id();
         let stream_settings = stream_settings(&program, &globals, &slots);
         let streams = Streams::new(stream_settings, &sockets, options.chance.hash_key());
+        let dns = Dns::new(DnsSettings::read(&globals), options.chance.hash_key().state());
+        let blacklists = blacklists(&globals);
         let reports = Reports::default();
         reports.set("core", MAIN, -1, "initializing");
         Ok(Arc::new(Self {
@@ -118,6 +122,8 @@ impl Node {
             program,
             sockets,
             dummy,
+            dns,
+            blacklists,
         }))
     }
 }
@@ -257,8 +263,16 @@ fn globals(program: &Program, modules: Modules) -> Values {
             values.entry(param.name.to_owned()).or_insert_with(|| vec![default_value(default)]);
         }
     }
+    let multiple = |name: &str| {
+        let core = modules.first().map_or(&[][..], |core| core.params);
+        core.iter().any(|p| p.name == name && p.multiple)
+    };
     for global in &program.globals {
-        values.insert(global.name.to_owned(), vec![value(&global.value)]);
+        let given = value(&global.value);
+        match values.get_mut(global.name) {
+            Some(all) if multiple(global.name) => all.push(given),
+            _ => drop(values.insert(global.name.to_owned(), vec![given])),
+        }
     }
     values
 }
@@ -279,6 +293,17 @@ fn global_text<'a>(globals: &'a Values, name: &str) -> Option<&'a str> {
         Some(ParamValue::Str(s)) => Some(s),
         _ => None,
     }
+}
+
+/// The lists of the script; their texts were checked with it.
+fn blacklists(globals: &Values) -> Blacklists {
+    let given = globals.get("dst_blacklist").map_or(&[][..], Vec::as_slice);
+    let texts = given.iter().filter_map(|value| match value {
+        ParamValue::Str(text) => Some(text),
+        ParamValue::Int(_) => None,
+    });
+    let lists = texts.filter_map(|text| crate::blacklist::parse(text).ok()).collect();
+    Blacklists::new(lists, global_int(globals, "disable_dns_blacklist") == Some(0))
 }
 
 fn level(globals: &Values, name: &str) -> i8 {

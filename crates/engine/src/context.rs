@@ -12,6 +12,7 @@ use tandem_script::value::Value;
 use tandem_sip::{Edits, Message, Span};
 
 use crate::avp::Avps;
+use crate::blacklist::Choice;
 use crate::sockets::SocketId;
 
 /// Message branches beside the Request-URI (the field's MAX_BRANCHES).
@@ -148,6 +149,8 @@ pub struct Ctx {
     /// What the script wants of our Via.
     pub own_via: OwnVia,
     pub rewritten: Rewritten,
+    /// Blacklists that the script named; `None`: those of every message.
+    pub blacklists: Option<Box<Choice>>,
     /// The kind of block that runs.
     pub block: Routes,
     /// The reply that a failure route looks at through `$(<reply>...)`.
@@ -180,6 +183,7 @@ impl Ctx {
             record_route: None,
             own_via: OwnVia::default(),
             rewritten: Rewritten::default(),
+            blacklists: None,
             block,
             reply: None,
             request: None,
@@ -188,6 +192,24 @@ impl Ctx {
             params: Vec::new(),
             sections: SmallVec::new(),
         }
+    }
+
+    /// A copy of what decides how the request leaves, for a target of its own: what happens to it
+    /// is its own.
+    #[must_use]
+    pub fn for_target(&self, target: Branch, block: Routes) -> Self {
+        let mut copy = Self::new(self.msg.clone(), self.source, block);
+        copy.id = self.id;
+        copy.edits = self.edits.clone();
+        copy.target = target;
+        copy.flags = self.flags;
+        copy.force_rport = self.force_rport;
+        copy.routes_taken = self.routes_taken;
+        copy.record_route.clone_from(&self.record_route);
+        copy.own_via = self.own_via.clone();
+        copy.blacklists.clone_from(&self.blacklists);
+        copy.rewritten = self.rewritten;
+        copy
     }
 
     /// The Request-URI as it stands now.

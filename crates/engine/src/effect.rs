@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use tandem_cluster::ConnId;
 use tandem_db::{DbError, Query, Rows};
+use tandem_dns::{Answer, Question};
 use tandem_script::program::Program;
 
 use crate::endpoint::{HttpAnswer, HttpAsk};
@@ -31,6 +32,8 @@ pub enum Input {
     Mi { request: u64, text: Bytes },
     /// A query is answered.
     Db { query: u64, result: Result<Rows, DbError> },
+    /// The DNS has answered.
+    Dns { query: u64, answer: Answer },
     /// A file was written durably, or not.
     FileWritten { token: u64, result: Result<(), String> },
     /// A file was read; a missing file is `Ok(None)`.
@@ -118,6 +121,12 @@ pub enum Effect {
         query: u64,
         database: DatabaseId,
         ask: Query,
+    },
+    /// Ask the table of the host or the DNS; the answer is [`Input::Dns`]. One that does not come
+    /// counts as a failure after a while.
+    Dns {
+        query: u64,
+        question: Question,
     },
     ReadFile {
         token: u64,

@@ -8,11 +8,12 @@
 //! Where to look: `module` is what a module is; `context` what a script run knows; `run` how
 //! routes run, suspend and end; `transport` where messages go; `membership` and `outbox` how
 //! changes reach the peers; `gate` what waits for them; `mi` how operators ask; `events` and
-//! `reports` what they are told; `build` how a
-//! checked script becomes a node.
+//! `reports` what they are told; `dns` and
+//! `blacklist` where names lead and where not to go; `build` how a checked script becomes a node.
 
 mod asking;
 pub mod avp;
+pub mod blacklist;
 pub mod body;
 pub mod build;
 pub mod cached;
@@ -20,6 +21,7 @@ pub mod catalogue;
 pub mod context;
 pub mod core;
 pub mod date;
+pub mod dns;
 pub mod effect;
 pub mod endpoint;
 pub mod events;

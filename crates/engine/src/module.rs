@@ -27,6 +27,7 @@ use crate::reports::MAIN;
 use crate::sockets::Sockets;
 use crate::stats::{StatDef, StatId};
 use crate::stream::StreamOptions;
+use crate::transport::{Hop, HopError};
 
 /// A script function of a module's table.
 #[derive(Clone, Copy)]
@@ -234,6 +235,14 @@ pub trait Module: Any + std::marker::Send + Sync {
     /// A query asked with [`Cx::query`] is answered.
     fn db(&self, _cx: &mut Cx<'_>, _token: u64, _result: Result<Rows, DbError>) {}
 
+    /// A search begun with [`Cx::resolve`] has ended.
+    fn resolved(&self, _cx: &mut Cx<'_>, _token: u64, _result: Result<Vec<Hop>, HopError>) {}
+
+    /// A request that this module sent through a module of transactions has this reply; `None`:
+    /// the code is one of this node's own, because nobody has answered. Provisional replies come
+    /// too; after one of 200 or more nothing comes any more.
+    fn local_reply(&self, _cx: &mut Cx<'_>, _token: u64, _code: u16, _reply: Option<&Message>) {}
+
     /// A datagram sent with a ticket of this module did not leave.
     fn send_failed(&self, _cx: &mut Cx<'_>, _token: u64, _error: crate::effect::SendError) {}
 
@@ -389,6 +398,11 @@ impl Cx<'_> {
     /// Adds to a counter of this module, by its index in the table.
     pub fn count(&self, index: usize, n: u64) {
         self.node.stats.add(self.worker.id, self.stat_id(self.slot, index), n);
+    }
+
+    /// Adds to a counter of the core.
+    pub(crate) fn count_core(&self, index: usize, n: u64) {
+        self.node.stats.add(self.worker.id, self.stat_id(crate::core::SLOT, index), n);
     }
 
     fn stat_id(&self, slot: u16, index: usize) -> StatId {

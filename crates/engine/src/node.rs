@@ -19,7 +19,9 @@ use tandem_script::value::Value;
 use tandem_script::vm::Vars;
 use tandem_sip::Message;
 
+use crate::blacklist::Blacklists;
 use crate::context::{Ctx, OwnVia};
+use crate::dns::Dns;
 use crate::events::Events;
 use crate::gate::{GateMode, GateTable};
 use crate::load::{Load, Memory};
@@ -64,6 +66,10 @@ pub struct Node {
     pub load: Load,
     /// Memory of the process.
     pub memory: Memory,
+    /// Names that are looked up.
+    pub dns: Dns,
+    /// Destinations that are not to be used.
+    pub blacklists: Blacklists,
     /// Who listens to what.
     pub events: Events,
     /// How ready each part of the node is.

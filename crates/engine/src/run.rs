@@ -128,6 +128,10 @@ impl Host for RunHost<'_, '_> {
         self.cx.xlogs(Level::from_number(level))
     }
 
+    fn resolve(&mut self, name: &str) -> Option<std::net::IpAddr> {
+        self.cx.resolve_now(name)
+    }
+
     fn begin_async(&mut self, _route: RouteId, timeout_s: Option<i32>) -> Result<bool, String> {
         let node = Arc::clone(self.cx.node);
         let ctx = &mut *self.ctx;
@@ -512,6 +516,25 @@ impl Call<'_, '_, '_> {
 }
 
 impl Cx<'_> {
+    /// Runs a block on a context of its own, inside this step. It must not wait.
+    pub fn run_nested(&mut self, route: RouteId, ctx: &mut Ctx) -> RouteEnd {
+        nested(self, route, ctx)
+    }
+
+    /// The unnamed block of a kind, such as local_route.
+    pub fn unnamed_route(&self, kind: Routes) -> Option<RouteId> {
+        let program = &self.worker.script.program;
+        let mut all = program.routes_of(kind);
+        all.find(|(_, route)| route.name.is_empty()).map(|(id, _)| id)
+    }
+
+    /// The block `route[name]`.
+    pub fn named_route(&self, name: &str) -> Option<RouteId> {
+        let program = &self.worker.script.program;
+        let mut all = program.routes_of(Routes::REQUEST);
+        all.find(|(_, route)| route.name == name).map(|(id, _)| id)
+    }
+
     /// Continues a suspended run after this step.
     pub fn resume(&mut self, run: u64, code: i32) {
         self.worker.add_job(Job::Resume { run, code });

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde_json::{Value as Json, json};
 use tandem_clock::{Chance, MS, Now};
 use tandem_db::memory::MemoryDb;
+use tandem_dns::{Answer, Name, Question, Record, RecordKind};
 use tandem_script::diag::render_all;
 use tandem_script::program::Program;
 use tandem_script::source::{Loaded, Loader};
@@ -70,6 +71,11 @@ pub struct TestNode {
     mi_answers: BTreeMap<u64, Json>,
     mi_texts: BTreeMap<u64, String>,
     next_mi: u64,
+    /// What the DNS says; what it does not name is not there.
+    pub zone: BTreeMap<Question, Answer>,
+    /// The DNS is silent: questions wait for [`TestNode::answer_names`].
+    pub dns_silent: bool,
+    dns_waiting: Vec<(u64, Question)>,
     http_answers: Vec<HttpAnswer>,
     /// Connections for SIP that were asked for.
     pub connects: Vec<(StreamId, SocketAddr)>,
@@ -155,6 +161,9 @@ impl TestNode {
             mi_answers: BTreeMap::new(),
             mi_texts: BTreeMap::new(),
             next_mi: 0,
+            zone: BTreeMap::new(),
+            dns_silent: false,
+            dns_waiting: Vec::new(),
             http_answers: Vec::new(),
             connects: Vec::new(),
             written: Vec::new(),
@@ -266,6 +275,32 @@ impl TestNode {
         }
     }
 
+    /// Answers the questions that a silent DNS has not answered; how many there were.
+    pub fn answer_names(&mut self) -> usize {
+        let waiting = std::mem::take(&mut self.dns_waiting);
+        let count = waiting.len();
+        for (query, question) in waiting {
+            let answer = self.dns_answer(&question);
+            self.step(Input::Dns { query, answer });
+        }
+        count
+    }
+
+    /// Gives a name addresses.
+    ///
+    /// # Panics
+    /// If it is no name, or one of them no address.
+    pub fn host(&mut self, name: &str, ips: &[&str]) {
+        let name = Name::parse(name.as_bytes()).unwrap_or_else(|| panic!("no name: {name}"));
+        let ips = ips.iter().map(|ip| ip.parse().unwrap_or_else(|_| panic!("no address: {ip}")));
+        let answer = Answer::of(ips.map(Record::Ip).collect(), 60);
+        self.zone.insert(Question::new(&name, RecordKind::A), answer);
+    }
+
+    fn dns_answer(&self, question: &Question) -> Answer {
+        self.zone.get(question).cloned().unwrap_or_else(|| Answer::none(60))
+    }
+
     /// Takes the log lines since the last call.
     pub fn logs(&mut self) -> Vec<(Level, String)> {
         std::mem::take(&mut self.logs)
@@ -337,6 +372,13 @@ impl TestNode {
                         inputs.push(Input::Db { query, result: Err(away()) });
                     }
                 },
+                Effect::Dns { query, question } if self.dns_silent => {
+                    self.dns_waiting.push((query, question));
+                }
+                Effect::Dns { query, question } => {
+                    let answer = self.dns_answer(&question);
+                    inputs.push(Input::Dns { query, answer });
+                }
                 Effect::ReadFile { token, name } => {
                     let result = Ok(self.files.get(&name).cloned());
                     inputs.push(Input::FileRead { token, result });

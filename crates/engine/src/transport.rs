@@ -4,12 +4,15 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use tandem_dns::Protocol;
 use tandem_sip::{
     Edits, HeaderName, Message, Received, ReplyOptions, Rport, Transport, Uri, Via, ViaLine,
     add_via, build_reply, mark_received, remove_top_via, write,
 };
 
 use crate::context::{Branch, Ctx, OwnVia, RecordRoute, Source};
+pub use crate::core::sending::first_allowed;
+
 use crate::core::stat;
 use crate::effect::Send;
 use crate::log::Level;
@@ -23,9 +26,12 @@ pub enum HopError {
     /// Answered with 475.
     #[error("the URI of the next hop cannot be read")]
     BadUri,
-    /// Answered with 476. Names are resolved in a later release.
-    #[error("the host of the next hop is not an IP address, and names are not resolved yet")]
+    /// Answered with 476.
+    #[error("the host of the next hop has no address")]
     Unresolvable,
+    /// Answered with 473.
+    #[error("every address of the next hop is in a blacklist")]
+    Blacklisted,
     /// Answered with 477.
     #[error("this node has no socket for the transport or address family of the next hop")]
     NoSocket,
@@ -92,6 +98,25 @@ pub fn via_target(via: &Via<'_>) -> Option<Hop> {
     Some(Hop { addr: SocketAddr::new(ip, port), proto })
 }
 
+/// A destination that the DNS has found; `None`: no socket speaks this.
+pub(crate) fn hop_of(protocol: Protocol, addr: SocketAddr) -> Option<Hop> {
+    let proto = match protocol {
+        Protocol::Udp => Proto::Udp,
+        Protocol::Tcp => Proto::Tcp,
+        Protocol::Tls => return None,
+    };
+    Some(Hop { addr, proto })
+}
+
+/// A transport as the DNS knows it.
+pub(crate) fn protocol_of(transport: Transport) -> Option<Protocol> {
+    match transport {
+        Transport::Udp => Some(Protocol::Udp),
+        Transport::Tcp => Some(Protocol::Tcp),
+        _ => None,
+    }
+}
+
 /// Where a request goes next, and over what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
@@ -139,24 +164,32 @@ pub fn uri_hop(uri: &[u8]) -> Result<Hop, HopError> {
     Ok(Hop { addr, proto })
 }
 
-/// The next hop of a branch: `$du`, else the first Path or Route, else the R-URI.
+/// The URI of a branch's next hop: `$du`, else the first Path or Route, else the R-URI.
 ///
 /// # Errors
-/// See [`HopError`].
-pub fn next_hop(ctx: &Ctx, branch: &Branch) -> Result<Hop, HopError> {
+/// If a Path or Route cannot be read.
+pub fn next_uri<'a>(ctx: &'a Ctx, branch: &'a Branch) -> Result<&'a [u8], HopError> {
     if let Some(uri) = &branch.dst_uri {
-        return uri_hop(uri);
+        return Ok(uri);
     }
     if !branch.path.is_empty() {
         let first = tandem_sip::NameAddr::parse(first_value(&branch.path));
-        return uri_hop(first.map_err(|_| HopError::BadUri)?.uri);
+        return Ok(first.map_err(|_| HopError::BadUri)?.uri);
     }
     if !ctx.routes_taken
         && let Some(route) = ctx.msg.routes().next()
     {
-        return uri_hop(route.map_err(|_| HopError::BadUri)?.uri);
+        return Ok(route.map_err(|_| HopError::BadUri)?.uri);
     }
-    uri_hop(branch.uri.as_deref().unwrap_or_else(|| ctx.request_uri()))
+    Ok(branch.uri.as_deref().unwrap_or_else(|| ctx.request_uri()))
+}
+
+/// The next hop of a branch, if it is an address.
+///
+/// # Errors
+/// See [`HopError`].
+pub fn next_hop(ctx: &Ctx, branch: &Branch) -> Result<Hop, HopError> {
+    uri_hop(next_uri(ctx, branch)?)
 }
 
 fn first_value(list: &[u8]) -> &[u8] {
@@ -183,7 +216,21 @@ pub fn prepare_request(
     branch: &Branch,
     via_branch: &[u8],
 ) -> Result<Prepared, HopError> {
-    let Hop { addr: to, proto } = next_hop(ctx, branch)?;
+    prepare_request_to(node, ctx, branch, via_branch, next_hop(ctx, branch)?)
+}
+
+/// The same to a hop that was found before.
+///
+/// # Errors
+/// If there is no socket for it.
+pub fn prepare_request_to(
+    node: &Node,
+    ctx: &Ctx,
+    branch: &Branch,
+    via_branch: &[u8],
+    hop: Hop,
+) -> Result<Prepared, HopError> {
+    let Hop { addr: to, proto } = hop;
     let preferred = branch.socket.or(ctx.target.socket).or(Some(ctx.source.socket));
     let socket = node.sockets.toward_by(proto, to, preferred).ok_or(HopError::NoSocket)?;
     let only_open = branch.flags & node.streams.settings.no_new_conn != 0;
@@ -293,6 +340,17 @@ pub fn local_tag(node: &Node, msg: &Message) -> String {
 /// A reply of our own to the request of `ctx`, as bytes.
 pub fn own_reply(node: &Node, ctx: &Ctx, code: u16, reason: &[u8], extra: &[u8]) -> Bytes {
     let tag = local_tag(node, &ctx.msg);
+    own_reply_tagged(node, ctx, (code, reason), extra, tag.as_bytes())
+}
+
+/// The same with a To tag of the caller's choice.
+pub fn own_reply_tagged(
+    node: &Node,
+    ctx: &Ctx,
+    (code, reason): (u16, &[u8]),
+    extra: &[u8],
+    tag: &[u8],
+) -> Bytes {
     let mut headers = Vec::with_capacity(extra.len() + ctx.reply_headers.len() + 64);
     headers.extend_from_slice(extra);
     headers.extend_from_slice(&ctx.reply_headers);
@@ -304,7 +362,7 @@ pub fn own_reply(node: &Node, ctx: &Ctx, code: u16, reason: &[u8], extra: &[u8])
         headers.extend_from_slice(warning(node, ctx).as_bytes());
     }
     let options = ReplyOptions {
-        to_tag: Some(tag.as_bytes()),
+        to_tag: Some(tag),
         extra_headers: &headers,
         body: (!ctx.reply_body.is_empty()).then_some((b"", &ctx.reply_body[..])),
         received: Some(received(&ctx.source, ctx.force_rport)),

@@ -31,6 +31,8 @@ pub(crate) mod timer {
     pub(crate) const STREAM_IDLE: u32 = 3;
     /// A message that has begun may be late; the id is that of its connection.
     pub(crate) const STREAM_MESSAGE: u32 = 4;
+    /// The time for an answer of the DNS is over; the id is its query.
+    pub(crate) const DNS: u32 = 5;
     /// The time of an `async()` is over; the id is its run.
     pub(crate) const ASYNC: u32 = 2;
 }
@@ -87,6 +89,9 @@ impl Worker {
             }
             Input::Db { query, result } => {
                 self.tell_module(now, query, out, |module, cx, id| module.db(cx, id, result));
+            }
+            Input::Dns { query, answer } => {
+                crate::dns::answered(&mut self.cx(now, out), query, &answer);
             }
             Input::Stream(event) => self.stream(now, event, out),
             Input::Bin(event) => {
@@ -246,6 +251,9 @@ impl Worker {
             }
         } else if matches!(timer.kind, timer::STREAM_IDLE | timer::STREAM_MESSAGE) {
             self.stream_timer(now, timer, out);
+        } else if timer.kind == timer::DNS {
+            let answer = tandem_dns::Answer::failure();
+            crate::dns::answered(&mut self.cx(now, out), timer.id, &answer);
         } else if timer.kind == timer::ROUTE {
             run::timer_route(&mut self.cx(now, out), timer);
         } else if timer.kind == timer::ASYNC {

@@ -11,6 +11,8 @@ use tandem_engine::testing::{Check, TestNode, cover};
 mod commands;
 #[path = "exports/credentials.rs"]
 mod credentials;
+#[path = "exports/dns.rs"]
+mod dns;
 #[path = "exports/events.rs"]
 mod events;
 #[path = "exports/functions.rs"]
@@ -70,6 +72,7 @@ fn every_entry_has_a_check() {
         statistics::CHECKS,
         events::CHECKS,
         tcp::CHECKS,
+        dns::CHECKS,
     ];
     cover(&CORE, &all.concat());
 }

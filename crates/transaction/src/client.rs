@@ -90,6 +90,49 @@ impl Client {
         client
     }
 
+    /// The machine of a branch that sends nothing: in Proceeding, until `ms` have passed.
+    pub(crate) fn waiting(
+        kind: Kind,
+        ms: u32,
+        cx: Cx<'_>,
+        id: ClientId,
+        out: &mut Effects,
+    ) -> Self {
+        let mut client = Self {
+            kind,
+            reliable: true,
+            state: ClientState::Proceeding,
+            interval_ms: 0,
+            retransmit: Alarm::default(),
+            deadline: Alarm::default(),
+        };
+        client.deadline.set(client.deadline_name(id), cx.now.after_ms(ms.into()), out);
+        client
+    }
+
+    /// In Calling again, towards another destination. The entries in the wheel are kept: what is
+    /// set later is set again when they come back.
+    pub(crate) fn begin_again(
+        &mut self,
+        kind: Kind,
+        reliable: bool,
+        fr_ms: u32,
+        cx: Cx<'_>,
+        id: ClientId,
+        out: &mut Effects,
+    ) {
+        self.kind = kind;
+        self.reliable = reliable;
+        self.state = ClientState::Calling;
+        self.interval_ms = cx.timers.first_ms();
+        self.retransmit.stop();
+        if !reliable {
+            let at = cx.now.after_ms(self.interval_ms.into());
+            self.retransmit.set(self.retransmit_name(id), at, out);
+        }
+        self.deadline.set(self.deadline_name(id), cx.now.after_ms(fr_ms.into()), out);
+    }
+
     pub(crate) fn is_terminated(&self) -> bool {
         self.state == ClientState::Terminated
     }

@@ -44,6 +44,8 @@ pub enum CancelReason {
     CompletedElsewhere,
     /// `fr_inv` passed: `SIP;cause=480;text="NO_ANSWER"`.
     NoAnswer,
+    /// The script wants it.
+    Script,
     /// The transaction got this final reply, 300 to 699: a 6xx of another branch or a local one.
     Answered(u16),
 }

@@ -36,6 +36,18 @@ pub struct BranchSpec {
     pub fr_ms: Option<u32>,
     /// Instead of [`crate::Timers::fr_inv_ms`].
     pub fr_inv_ms: Option<u32>,
+    /// The set does not wait for this branch.
+    pub minor: bool,
+}
+
+/// What a branch is to its set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    Normal,
+    /// The set does not wait for it.
+    Minor,
+    /// It sends nothing and waits for branches that come later.
+    Phony,
 }
 
 /// The result of a branch.
@@ -74,6 +86,7 @@ pub struct BranchView<'a> {
     pub reply: &'a Bytes,
     /// Set once the branch has to be cancelled, even if the CANCEL is still held back.
     pub cancel_reason: Option<CancelReason>,
+    pub role: Role,
 }
 
 /// The rank of a result; the lowest of a set wins. `cancelled`: the caller sent CANCEL.
@@ -99,6 +112,7 @@ pub(crate) struct Branch {
     pub(crate) request: Bytes,
     pub(crate) dest: Dest,
     pub(crate) fr_inv_ms: u32,
+    pub(crate) role: Role,
     pub(crate) client: Client,
     /// The machine of our CANCEL, once it was sent.
     pub(crate) cancel: Option<Client>,
@@ -139,19 +153,8 @@ impl Fork {
         cx: Cx<'_>,
         out: &mut Effects,
     ) -> Result<BranchIndex, BranchError> {
-        let number = self.branches.len();
-        let Some(index) = u8::try_from(number).ok().map(BranchIndex) else {
-            return Err(BranchError::TooMany);
-        };
-        match self.phase {
-            Phase::Done => return Err(BranchError::Answered),
-            _ if self.cancelled => return Err(BranchError::Cancelled),
-            _ if self.declined => return Err(BranchError::Declined),
-            Phase::Open | Phase::Decided => self.set_start = number,
-            Phase::Forking => {}
-        }
-        self.phase = Phase::Forking;
-        let BranchSpec { request, dest, fr_ms, fr_inv_ms } = spec;
+        let index = self.open_branch()?;
+        let BranchSpec { request, dest, fr_ms, fr_inv_ms, minor } = spec;
         out.push(Effect::SendBranch { branch: index, dest, bytes: request.clone() });
         let fr_ms = fr_ms.unwrap_or(cx.timers.fr_ms);
         let id = ClientId { branch: index, cancel: false };
@@ -159,6 +162,7 @@ impl Fork {
             request,
             dest,
             fr_inv_ms: fr_inv_ms.unwrap_or(cx.timers.fr_inv_ms),
+            role: if minor { Role::Minor } else { Role::Normal },
             client: Client::start(self.kind, dest.reliable, fr_ms, cx, id, out),
             cancel: None,
             cancel_reason: None,
@@ -177,7 +181,8 @@ impl Fork {
         cx: Cx<'_>,
         out: &mut Effects,
     ) -> Heard {
-        let Some(branch) = self.branches.get_mut(usize::from(index.0)) else {
+        let real = |branch: &&mut Branch| branch.role != Role::Phony;
+        let Some(branch) = self.branches.get_mut(usize::from(index.0)).filter(real) else {
             return Heard::Stray;
         };
         // A cancelled branch has 64*T1 to end; further provisionals must not prolong that.
@@ -233,7 +238,10 @@ impl Fork {
                 self.phase = Phase::Decided;
                 out.push(Effect::Final { branch: None, code: 487, local: true });
             }
-            Phase::Forking => self.cancel_pending(CancelReason::Originator, cx, out),
+            Phase::Forking => {
+                self.cancel_pending(CancelReason::Originator, cx, out);
+                self.stop_waiting(487, cx, out);
+            }
             Phase::Decided | Phase::Done => {}
         }
     }
@@ -241,6 +249,7 @@ impl Fork {
     /// The owner sent this final reply: nothing else is wanted.
     pub(crate) fn answered(&mut self, code: u16, cx: Cx<'_>, out: &mut Effects) {
         self.phase = Phase::Done;
+        self.drop_waiting();
         if cx.settings.auto_cancel {
             let success = (200..=299).contains(&code);
             let completed = CancelReason::CompletedElsewhere;
@@ -256,7 +265,10 @@ impl Fork {
         cx: Cx<'_>,
         out: &mut Effects,
     ) {
-        let Some(branch) = self.branches.get_mut(usize::from(index.0)) else { return };
+        let real = |branch: &&mut Branch| branch.role != Role::Phony;
+        let Some(branch) = self.branches.get_mut(usize::from(index.0)).filter(real) else {
+            return;
+        };
         if branch.client.on_send_error() {
             self.end_branch(index, Outcome { code, local: true }, cx, out);
         }
@@ -326,7 +338,13 @@ impl Fork {
     }
 
     /// The result of a branch that did not succeed.
-    fn end_branch(&mut self, index: BranchIndex, outcome: Outcome, cx: Cx<'_>, out: &mut Effects) {
+    pub(crate) fn end_branch(
+        &mut self,
+        index: BranchIndex,
+        outcome: Outcome,
+        cx: Cx<'_>,
+        out: &mut Effects,
+    ) {
         let Some(branch) = self.branches.get_mut(usize::from(index.0)) else { return };
         if branch.outcome.is_some() {
             return;
@@ -344,18 +362,29 @@ impl Fork {
                 self.cancel_pending(CancelReason::Answered(code), cx, out);
             }
             self.phase = Phase::Decided;
+            self.drop_waiting();
             out.push(Effect::Final { branch: Some(index), code, local });
         } else if let Some((winner, Outcome { code, local })) = self.winner() {
             self.phase = Phase::Decided;
+            // Minor branches that nobody waited for.
+            self.cancel_pending(CancelReason::Answered(code), cx, out);
             out.push(Effect::Final { branch: Some(winner), code, local });
         }
     }
 
-    /// The best result of the current set, once each of its branches has one.
+    /// The best result of the current set, once each of its branches has one that the set waits
+    /// for: minor ones count only when there is no other.
     fn winner(&self) -> Option<(BranchIndex, Outcome)> {
         let mut best: Option<(BranchIndex, Outcome)> = None;
-        for view in self.views().skip(self.set_start) {
-            let outcome = view.outcome?;
+        let set = || self.views().skip(self.set_start);
+        let only_minor = set().all(|view| view.role == Role::Minor);
+        for view in set() {
+            let Some(outcome) = view.outcome else {
+                if view.role == Role::Minor && !only_minor {
+                    continue;
+                }
+                return None;
+            };
             let better = best.is_none_or(|(_, other)| {
                 rank(outcome.code, self.cancelled) < rank(other.code, self.cancelled)
             });
@@ -371,7 +400,8 @@ impl Fork {
             return;
         }
         for (index, branch) in (0..=u8::MAX).map(BranchIndex).zip(&mut self.branches) {
-            if branch.client.is_waiting() && branch.cancel_reason.is_none() {
+            let real = branch.role != Role::Phony;
+            if real && branch.client.is_waiting() && branch.cancel_reason.is_none() {
                 branch.cancel(reason, index, cx, out);
             }
         }
@@ -392,7 +422,8 @@ impl Fork {
         if branch.client.on_deadline(at, cx, id, out) != Expiry::NoReply {
             return;
         }
-        if self.kind == Kind::Invite && branch.cancel_reason.is_none() {
+        let cancels = self.kind == Kind::Invite && branch.role != Role::Phony;
+        if cancels && branch.cancel_reason.is_none() {
             branch.cancel(CancelReason::NoAnswer, index, cx, out);
         } else {
             // RFC 3261 9.1: a cancelled branch had 64*T1 to react.
@@ -425,7 +456,13 @@ impl Fork {
 impl Branch {
     /// Cancels the branch: at once if it had a provisional reply, otherwise with its first one
     /// (RFC 3261 9.1).
-    fn cancel(&mut self, reason: CancelReason, index: BranchIndex, cx: Cx<'_>, out: &mut Effects) {
+    pub(crate) fn cancel(
+        &mut self,
+        reason: CancelReason,
+        index: BranchIndex,
+        cx: Cx<'_>,
+        out: &mut Effects,
+    ) {
         self.cancel_reason = Some(reason);
         if self.client.state == ClientState::Proceeding {
             self.send_held_cancel(index, cx, out);
@@ -451,6 +488,7 @@ impl Branch {
             outcome: self.outcome,
             reply: &self.reply,
             cancel_reason: self.cancel_reason,
+            role: self.role,
         }
     }
 }

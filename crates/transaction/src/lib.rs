@@ -36,7 +36,8 @@
 //!
 //! # Files
 //! `transaction.rs` the inputs; `server.rs` figures 7 and 8; `client.rs` figures 5 and 6;
-//! `fork.rs` branches, the choice of the winner and CANCEL; `timers.rs`; `effects.rs`;
+//! `fork.rs` branches, the choice of the winner and CANCEL; `waiting.rs` branches that wait for
+//! others, move elsewhere or are cancelled alone; `timers.rs`; `effects.rs`;
 //! `snapshot.rs`. Behaviour tests are in `tests/`: `cargo test -p tandem-transaction`.
 
 mod client;
@@ -46,10 +47,13 @@ mod server;
 mod snapshot;
 mod timers;
 mod transaction;
+mod waiting;
 
 pub use client::ClientState;
 pub use effects::{CancelReason, Effect, Effects};
-pub use fork::{BRANCHES_MAX, BranchIndex, BranchSpec, BranchView, Dest, Outcome, Phase, rank};
+pub use fork::{
+    BRANCHES_MAX, BranchIndex, BranchSpec, BranchView, Dest, Outcome, Phase, Role, rank,
+};
 pub use server::ServerState;
 pub use snapshot::{
     AlarmSnapshot, BranchSnapshot, ClientSnapshot, RestoreError, ServerSnapshot, Snapshot,

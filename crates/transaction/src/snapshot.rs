@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::client::{Client, ClientId, ClientState};
 use crate::effects::{CancelReason, Effect, Effects};
-use crate::fork::{BRANCHES_MAX, Branch, BranchIndex, Dest, Fork, Outcome, Phase};
+use crate::fork::{BRANCHES_MAX, Branch, BranchIndex, Dest, Fork, Outcome, Phase, Role};
 use crate::server::{Server, ServerState, Upstream};
 use crate::timers::{Alarm, Timer, Timers};
 use crate::transaction::{Kind, Settings, Transaction};
@@ -48,6 +48,7 @@ pub struct BranchSnapshot {
     pub request: Bytes,
     pub dest: Dest,
     pub fr_inv_ms: u32,
+    pub role: Role,
     pub client: ClientSnapshot,
     pub cancel: Option<ClientSnapshot>,
     pub cancel_reason: Option<CancelReason>,
@@ -154,7 +155,10 @@ fn check_pending(
     if let Some(number) = branches.iter().position(lost) {
         return Err(RestoreError::LostBranch(number));
     }
-    let pending = branches.iter().skip(set_start).any(|branch| branch.outcome.is_none());
+    let set = || branches.iter().skip(set_start);
+    let minor = |branch: &BranchSnapshot| branch.role == Role::Minor;
+    let counts = |branch: &&BranchSnapshot| !minor(branch) || set().all(minor);
+    let pending = set().filter(counts).any(|branch| branch.outcome.is_none());
     if phase == Phase::Forking && !pending {
         return Err(RestoreError::NothingPending);
     }
@@ -227,6 +231,7 @@ impl Branch {
             request,
             dest,
             fr_inv_ms,
+            role,
             client,
             cancel,
             cancel_reason,
@@ -238,6 +243,7 @@ impl Branch {
             request: request.clone(),
             dest: *dest,
             fr_inv_ms: *fr_inv_ms,
+            role: *role,
             client: client.snapshot(now),
             cancel: cancel.as_ref().map(|cancel| cancel.snapshot(now)),
             cancel_reason: *cancel_reason,
@@ -258,6 +264,7 @@ impl Branch {
             request,
             dest,
             fr_inv_ms,
+            role,
             client,
             cancel,
             cancel_reason,
@@ -270,7 +277,18 @@ impl Branch {
         let id = ClientId { branch: index, cancel: true };
         let cancel =
             cancel.map(|c| Client::restore(Kind::NonInvite, dest.reliable, c, id, now, out));
-        Self { request, dest, fr_inv_ms, client, cancel, cancel_reason, last_code, outcome, reply }
+        Self {
+            request,
+            dest,
+            fr_inv_ms,
+            role,
+            client,
+            cancel,
+            cancel_reason,
+            last_code,
+            outcome,
+            reply,
+        }
     }
 }
 

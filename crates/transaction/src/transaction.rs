@@ -4,8 +4,8 @@ use bytes::Bytes;
 use tandem_clock::{Mono, Now};
 use thiserror::Error;
 
-use crate::effects::{Effect, Effects};
-use crate::fork::{BranchIndex, BranchSpec, BranchView, Fork, Phase};
+use crate::effects::{CancelReason, Effect, Effects};
+use crate::fork::{BranchIndex, BranchSpec, BranchView, Dest, Fork, Phase};
 use crate::server::{Server, ServerState, Upstream};
 use crate::timers::{Timer, Timers};
 
@@ -129,6 +129,51 @@ impl Transaction {
         let index = self.fork.add(spec, cx, out)?;
         self.server.unrelease();
         Ok(index)
+    }
+
+    /// Keeps the set open for branches that come later (a phone that has to be woken up first):
+    /// until [`Transaction::stop_waiting`], a 2xx, a 6xx, a CANCEL or `fr_inv`. Not where
+    /// [`Transaction::add_branch`] is not possible.
+    pub fn wait_for_branches(
+        &mut self,
+        now: Now,
+        out: &mut Effects,
+    ) -> Result<BranchIndex, BranchError> {
+        if self.ended || !self.server.is_open() {
+            return Err(BranchError::Answered);
+        }
+        let cx = Cx { now, timers: &self.timers, settings: self.settings };
+        let index = self.fork.wait(cx, out)?;
+        self.server.unrelease();
+        Ok(index)
+    }
+
+    /// No further branch is waited for. When nothing else is pending, the best result is given.
+    pub fn stop_waiting(&mut self, now: Now, out: &mut Effects) {
+        self.step(now, out, |_, fork, cx, out| fork.stop_waiting(408, cx, out));
+    }
+
+    /// The request of a branch goes to another destination, because the first could not be
+    /// reached. Only as long as nobody has answered; `false` if that is too late.
+    pub fn redirect_branch(
+        &mut self,
+        now: Now,
+        branch: BranchIndex,
+        (request, dest): (Bytes, Dest),
+        out: &mut Effects,
+    ) -> bool {
+        let mut done = false;
+        self.step(now, out, |_, fork, cx, out| {
+            done = fork.redirect(branch, request, dest, cx, out);
+        });
+        done
+    }
+
+    /// Cancels a branch of an INVITE that has no result, now or with its first provisional reply.
+    pub fn cancel_branch(&mut self, now: Now, branch: BranchIndex, out: &mut Effects) {
+        self.step(now, out, |_, fork, cx, out| {
+            fork.cancel_one(branch, CancelReason::Script, cx, out);
+        });
     }
 
     /// A reply that matches this branch. Codes outside 100 to 699 are ignored.

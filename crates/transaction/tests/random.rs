@@ -146,6 +146,11 @@ fn input() -> impl Strategy<Value = In> {
         1 => Just(Ack),
         1 => Just(Cancel),
         1 => Just(Release),
+        1 => Just(Minor),
+        1 => Just(Wait),
+        1 => Just(NoMore),
+        1 => (branch(), any::<bool>()).prop_map(|(branch, tcp)| Redirect(branch, tcp)),
+        1 => branch().prop_map(CancelBranch),
         4 => (0u64..6_000).prop_map(At),
         1 => (0u64..130_000).prop_map(At),
     ]

@@ -107,7 +107,13 @@ impl Tm {
                 return;
             }
             Event::SendFailed { branch } => {
-                record.machine.on_send_error(now, branch, 477, &mut fx);
+                record.effects = fx;
+                self.note_failed(cx, &cell.record, branch);
+                if self.redirect(cx, tx, cell, branch) {
+                    return;
+                }
+                fx = std::mem::take(&mut cell.record.effects);
+                cell.record.machine.on_send_error(now, branch, 477, &mut fx);
             }
             Event::Release => record.machine.release(now, &mut fx),
         }
@@ -333,6 +339,7 @@ fn cancel_headers(record: &Record, reason: CancelReason) -> Bytes {
         CancelReason::CompletedElsewhere => {
             b"Reason: SIP ;cause=200 ;text=\"Call completed elsewhere\"\r\n"
         }
+        CancelReason::Script => b"",
         CancelReason::NoAnswer => b"Reason: SIP;cause=480;text=\"NO_ANSWER\"\r\n",
         CancelReason::Answered(code) => {
             return Bytes::from(format!("Reason: SIP;cause={code}\r\n"));

@@ -13,16 +13,21 @@
 //! - Replies are matched by a random label in our Via branch, which nobody can guess.
 //!
 //! # What is not here
-//! DNS failover and blacklists, local requests (`t_new_request`, `tm:uac_dlg`, `local_route`),
+//! Local requests (`t_new_request`, `tm:uac_dlg`, `local_route`),
 //! branch injection, anycast. An ACK to a 2xx is known by its branch only.
 //!
 //! # Files
 //! `table.rs` finds transactions; `record.rs` is what is kept of one; `drive.rs` feeds the
 //! machine and carries its effects out; `replies.rs` and `upstream.rs` are the way back;
-//! `relay.rs` the way on; `via_branch.rs` our Via branch.
+//! `relay.rs`, `draft.rs` and `launch.rs` the way on, `failover.rs` to the next server of a name;
+//! `via_branch.rs` our Via branch.
 
+mod bavp;
+mod draft;
 mod drive;
+mod failover;
 mod functions;
+mod launch;
 mod params;
 mod record;
 mod relay;

@@ -30,6 +30,12 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         Some("0"),
         "1: the transaction's AVPs are visible in onreply routes.",
     ),
+    param(
+        "minor_branch_flag",
+        ParamKind::BranchFlag,
+        None,
+        "Branches with this flag are not waited for when all others have failed.",
+    ),
     param("enable_stats", ParamKind::Int, Some("1"), "Keep the statistics."),
 ];
 
@@ -43,6 +49,8 @@ pub(crate) struct Params {
     pub(crate) stats: bool,
     /// A 503 goes upstream as it is (`disable_503_translation`).
     pub(crate) keeps_503: bool,
+    /// Mask of `minor_branch_flag`.
+    pub(crate) minor_branch: u32,
 }
 
 impl Params {
@@ -69,6 +77,7 @@ impl Params {
             auto_100trying: on("auto_100trying"),
             onreply_avps: on("onreply_avp_mode"),
             stats: on("enable_stats"),
+            minor_branch: build.branch_flag("minor_branch_flag"),
             keeps_503: build.global_int("disable_503_translation").is_some_and(|n| n != 0),
         })
     }

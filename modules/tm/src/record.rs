@@ -7,14 +7,17 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tandem_clock::Mono;
 use tandem_engine::avp::Avps;
-use tandem_engine::context::{Branch, Ctx, RecordRoute, Rewritten, Source};
-use tandem_engine::sockets::Sockets;
+use tandem_engine::blacklist::Choice;
+use tandem_engine::context::{Branch, Ctx, OwnVia, RecordRoute, Rewritten, Source};
+use tandem_engine::sockets::{SocketId, Sockets};
 use tandem_engine::transport::reply_target;
 use tandem_script::program::RouteId;
 use tandem_script::sig::Routes;
 use tandem_sip::{Edits, Message};
 use tandem_transaction::{BranchIndex, Effects, Timer, Transaction};
 
+use crate::bavp::Bavps;
+use crate::failover::Spare;
 use crate::table::Tx;
 
 /// Events of one transaction that wait while one of its routes runs, at most (decisions:
@@ -39,7 +42,6 @@ impl Armed {
 }
 
 /// The request as the script left it, from which failure routes and replies start.
-#[derive(Debug)]
 pub(crate) struct Saved {
     pub(crate) msg: Message,
     pub(crate) edits: Edits,
@@ -51,6 +53,8 @@ pub(crate) struct Saved {
     pub(crate) force_rport: bool,
     pub(crate) routes_taken: bool,
     pub(crate) record_route: Option<RecordRoute>,
+    pub(crate) own_via: OwnVia,
+    pub(crate) blacklists: Option<Box<Choice>>,
 }
 
 impl Saved {
@@ -66,6 +70,8 @@ impl Saved {
             force_rport: ctx.force_rport,
             routes_taken: ctx.routes_taken,
             record_route: ctx.record_route.clone(),
+            own_via: ctx.own_via.clone(),
+            blacklists: ctx.blacklists.clone(),
         }
     }
 
@@ -78,26 +84,39 @@ impl Saved {
         ctx.reply_headers = self.reply_headers.clone();
         ctx.force_rport = self.force_rport;
         ctx.routes_taken = self.routes_taken;
-        ctx.record_route = self.record_route.clone();
+        ctx.record_route.clone_from(&self.record_route);
+        ctx.own_via = self.own_via.clone();
+        ctx.blacklists.clone_from(&self.blacklists);
         ctx
     }
 }
 
 /// What is kept of a branch beside its machine.
-#[derive(Debug)]
 pub(crate) struct Leg {
-    /// Its Request-URI.
-    pub(crate) uri: Bytes,
-    /// Branch flags.
-    pub(crate) flags: u32,
+    /// Where it goes; the URI is always there.
+    pub(crate) target: Branch,
+    pub(crate) socket: SocketId,
     /// The onreply route armed for this branch alone.
     pub(crate) on_reply: Option<RouteId>,
     /// How often its request was sent.
     pub(crate) sends: u32,
+    pub(crate) bavps: Bavps,
+    /// Destinations that are left to try.
+    pub(crate) spare: Option<Box<Spare>>,
+}
+
+impl Leg {
+    /// The branch of a context, which leaves from `socket`.
+    pub(crate) fn of(ctx: &Ctx, socket: SocketId, on_reply: Option<RouteId>, bavps: Bavps) -> Self {
+        let mut target = ctx.target.clone();
+        // A part of the message costs nothing to keep.
+        let received = || ctx.msg.bytes().slice_ref(ctx.msg.request_uri());
+        target.uri.get_or_insert_with(received);
+        Self { target, socket, on_reply, sends: 0, bavps, spare: None }
+    }
 }
 
 /// The record of one transaction.
-#[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) machine: Transaction,
     pub(crate) saved: Saved,
@@ -223,4 +242,6 @@ pub(crate) struct Section {
     pub(crate) code: u16,
     /// The target that a failure route started with.
     pub(crate) started_with: Option<Bytes>,
+    /// `$bavp` of the branch that the route is about.
+    pub(crate) bavps: Bavps,
 }

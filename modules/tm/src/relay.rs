@@ -4,24 +4,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tandem_engine::context::{BRANCHES_MAX, Branch, Ctx};
-use tandem_engine::effect::Send;
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
-use tandem_engine::transport::{
-    HopError, Leave, Prepared, own_reply, prepare_request, reply_stateless,
-};
+use tandem_engine::transport::{HopError, Leave, reply_stateless};
 use tandem_script::flags::{FlagSet, parse};
 use tandem_script::host::Called;
-use tandem_script::program::{Ready, RouteId};
+use tandem_script::program::Ready;
 use tandem_script::sig::{FlagSig, Routes};
 use tandem_sip::Method;
-use tandem_transaction::{
-    BRANCHES_MAX as MACHINE_BRANCHES_MAX, BranchError, BranchIndex, BranchSpec, Dest, ServerState,
-    Settings,
-};
+use tandem_transaction::{ServerState, Settings};
 
+use crate::draft::drafts;
 use crate::drive::reason_lines;
-use crate::record::{Busy, Event, Leg, Role, Section};
+use crate::launch::{Errand, Relaying};
+use crate::record::{Busy, Event, Role, Section};
 use crate::stats;
 use crate::table::Tx;
 use crate::tm::{Begun, Tm};
@@ -32,33 +28,35 @@ const fn flag(name: &'static str, old: &'static str, help: &'static str) -> Flag
 
 /// The flags of `t_relay`; the old spellings are the bits of its former number.
 pub(crate) const FLAGS: &[FlagSig] = &[
-    flag("no-auto-477", "1", "Nothing is answered when the request cannot be sent anywhere."),
-    flag("allow-no-cancel", "8", "A caller may ask that branches are not cancelled (RFC 3841)."),
-    flag("pass-reason-hdr", "4", "The Reason of the caller's CANCEL goes to the branches."),
+    flag("no-auto-477", "2", "Nothing is answered when the request cannot be sent anywhere."),
+    flag("no-dns-failover", "4", "Only the first destination of a name is tried."),
+    flag("pass-reason-hdr", "8", "The Reason of the caller's CANCEL goes to the branches."),
+    flag("allow-no-cancel", "16", "A caller may ask that branches are not cancelled (RFC 3841)."),
 ];
 
 /// What the script asks of `t_relay`.
 #[derive(Clone, Debug, Default)]
-struct Options {
+pub(crate) struct Options {
     no_auto_477: bool,
+    pub(crate) no_dns_failover: bool,
     allow_no_cancel: bool,
     pass_reason: bool,
     /// Where to send without `$du`.
-    proxy: Option<Bytes>,
+    pub(crate) proxy: Option<Bytes>,
 }
 
 /// Why nothing was relayed.
 #[derive(Clone, Copy, Debug)]
-struct Failure {
+pub(crate) struct Failure {
     /// Return code of the function.
-    result: i32,
-    code: u16,
-    reason: &'static str,
+    pub(crate) result: i32,
+    pub(crate) code: u16,
+    pub(crate) reason: &'static str,
 }
 
-const NO_BRANCH: Failure =
+pub(crate) const NO_BRANCH: Failure =
     Failure { result: -3, code: 500, reason: "Server Internal Error (500/TM)" };
-const INTERNAL: Failure = Failure { result: -1, ..NO_BRANCH };
+pub(crate) const INTERNAL: Failure = Failure { result: -1, ..NO_BRANCH };
 
 impl From<HopError> for Failure {
     fn from(error: HopError) -> Self {
@@ -67,17 +65,12 @@ impl From<HopError> for Failure {
             HopError::Unresolvable => {
                 Self { result: -4, code: 476, reason: "Unresolvable destination (476/TM)" }
             }
+            HopError::Blacklisted => {
+                Self { result: -5, code: 473, reason: "Filtered destination (473/TM)" }
+            }
             HopError::NoSocket => Self { result: -6, code: 477, reason: "Send failed (477/TM)" },
         }
     }
-}
-
-/// A branch ready to be added.
-struct Ripe {
-    prepared: Prepared,
-    uri: Bytes,
-    flags: u32,
-    on_reply: Option<RouteId>,
 }
 
 pub(crate) fn t_relay(call: &mut Call<'_, '_, '_>) -> Called {
@@ -101,15 +94,15 @@ pub(crate) fn t_relay(call: &mut Call<'_, '_, '_>) -> Called {
     if !hold(call, &tx, &options) {
         return call.complain(Level::Error, "t_relay: a route of the transaction runs elsewhere");
     }
-    let (ripe, failure) = ripen(call, &tx, &options);
-    let failure = add_branches(&tm, call, &tx, ripe).err().map(|f| failure.unwrap_or(f));
-    let Some(failure) = failure else { return Called::Returned(1) };
-    if created && !options.no_auto_477 {
-        let bytes = own_reply(call.cx.node, call.ctx, failure.code, failure.reason.as_bytes(), b"");
-        tm.deliver(call.cx, &tx, Event::Local { code: failure.code, bytes });
-        return Called::Returned(0);
-    }
-    Called::Returned(failure.result)
+    let (drafts, failure) = drafts(call, &tx, &options);
+    let relaying = Relaying {
+        tx,
+        answers: created && !options.no_auto_477,
+        failover: !options.no_dns_failover,
+        drafts,
+        failure,
+    };
+    tm.launch(call, Errand::Relay(relaying))
 }
 
 fn options(call: &mut Call<'_, '_, '_>) -> Options {
@@ -119,8 +112,9 @@ fn options(call: &mut Call<'_, '_, '_>) -> Options {
     };
     let mut options = Options {
         no_auto_477: given.has(0),
-        allow_no_cancel: given.has(1),
+        no_dns_failover: given.has(1),
         pass_reason: given.has(2),
+        allow_no_cancel: given.has(3),
         proxy: None,
     };
     let proxy = call.text(1);
@@ -160,13 +154,8 @@ fn relay_ack(tm: &Tm, call: &mut Call<'_, '_, '_>) -> Called {
         return Called::Returned(0);
     }
     let via_branch = stateless_branch(tm, call.ctx);
-    match prepare_request(call.cx.node, call.ctx, &call.ctx.target, &via_branch) {
-        Ok(Prepared { bytes, to, socket }) => {
-            call.cx.out.send(Send { socket, to, payload: bytes, ticket: 0 });
-            Called::Returned(1)
-        }
-        Err(error) => Called::Returned(Failure::from(error).result),
-    }
+    let ctx = call.ctx.for_target(call.ctx.target.clone(), Routes::REQUEST);
+    tm.launch(call, Errand::Ack(Box::new(ctx), via_branch))
 }
 
 /// Gives an ACK to the INVITE transaction with its branch, if that waits for one.
@@ -227,7 +216,7 @@ fn wants_no_cancel(ctx: &Ctx) -> bool {
 }
 
 /// The targets of this call; message branches are consumed.
-fn targets(call: &mut Call<'_, '_, '_>) -> Vec<Branch> {
+pub(crate) fn targets(call: &mut Call<'_, '_, '_>) -> Vec<Branch> {
     let branches = std::mem::take(&mut call.ctx.branches);
     let target = call.ctx.target.clone();
     let section = call.ctx.section_mut::<Section>(call.cx.slot);
@@ -237,116 +226,6 @@ fn targets(call: &mut Call<'_, '_, '_>) -> Vec<Branch> {
         && target.dst_uri.is_none();
     let with_target = !untouched || branches.is_empty();
     with_target.then_some(target).into_iter().chain(branches).take(BRANCHES_MAX).collect()
-}
-
-/// Runs the branch route for each target and writes the requests. The failure is that of the
-/// last target which could not be used.
-fn ripen(
-    call: &mut Call<'_, '_, '_>,
-    tx: &Arc<Tx>,
-    options: &Options,
-) -> (Vec<Ripe>, Option<Failure>) {
-    let (used, route) = {
-        let cell = tx.cell.lock();
-        (cell.record.legs.len(), cell.record.armed.branch)
-    };
-    let mut ripe = Vec::new();
-    let mut failure = None;
-    for mut target in targets(call) {
-        let Some(number) = u8::try_from(used + ripe.len()).ok() else { break };
-        if target.dst_uri.is_none() {
-            target.dst_uri = options.proxy.clone();
-        }
-        match ripen_one(call, tx, route, target, number) {
-            Ok(Some(branch)) => ripe.push(branch),
-            Ok(None) => {}
-            Err(error) => {
-                let place = error.to_string();
-                call.complain(Level::Info, format!("t_relay: a branch is left out: {place}"));
-                failure = Some(Failure::from(error));
-            }
-        }
-    }
-    (ripe, failure)
-}
-
-/// `None` if the branch route drops the branch.
-fn ripen_one(
-    call: &mut Call<'_, '_, '_>,
-    tx: &Arc<Tx>,
-    route: Option<RouteId>,
-    target: Branch,
-    number: u8,
-) -> Result<Option<Ripe>, HopError> {
-    let mut ctx = branch_context(call.ctx, target);
-    let mut on_reply = None;
-    if let Some(route) = route {
-        let slot = call.cx.slot;
-        let section = ctx.section_mut::<Section>(slot);
-        section.tx = Some(Arc::clone(tx));
-        section.role = Role::Branch;
-        section.branch = Some(BranchIndex(number));
-        ctx.avps = std::mem::take(&mut call.ctx.avps);
-        let end = call.run_nested(route, &mut ctx);
-        call.ctx.avps = std::mem::take(&mut ctx.avps);
-        call.ctx.rewritten = call.ctx.rewritten.or(ctx.rewritten);
-        on_reply = ctx.section_mut::<Section>(slot).armed.reply;
-        if end.dropped {
-            return Ok(None);
-        }
-    }
-    let prepared = prepare_request(call.cx.node, &ctx, &ctx.target, &tx.id.via_branch(number))?;
-    let uri = Bytes::copy_from_slice(ctx.request_uri());
-    Ok(Some(Ripe { prepared, uri, flags: ctx.target.flags, on_reply }))
-}
-
-/// A copy of the request's context for one branch: what its route changes is its own.
-fn branch_context(ctx: &Ctx, target: Branch) -> Ctx {
-    let mut copy = Ctx::new(ctx.msg.clone(), ctx.source, Routes::BRANCH);
-    copy.edits = ctx.edits.clone();
-    copy.target = target;
-    copy.flags = ctx.flags;
-    copy.force_rport = ctx.force_rport;
-    copy.routes_taken = ctx.routes_taken;
-    copy.record_route = ctx.record_route.clone();
-    copy
-}
-
-/// Adds the branches, and lets other events of the transaction in again.
-fn add_branches(
-    tm: &Tm,
-    call: &mut Call<'_, '_, '_>,
-    tx: &Arc<Tx>,
-    ripe: Vec<Ripe>,
-) -> Result<(), Failure> {
-    let mut added = false;
-    let mut failure = NO_BRANCH;
-    let mut cell = tx.cell.lock();
-    let record = &mut cell.record;
-    record.rewritten = record.rewritten.or(call.ctx.rewritten);
-    let mut fx = std::mem::take(&mut record.effects);
-    for Ripe { prepared: Prepared { bytes, to, socket }, uri, flags, on_reply } in ripe {
-        let reliable = call.cx.node.sockets.is_reliable(socket);
-        let dest = Dest { socket: u32::from(socket.0), addr: to, reliable };
-        let spec = BranchSpec { request: bytes, dest, fr_ms: None, fr_inv_ms: None };
-        match record.machine.add_branch(call.cx.now, spec, &mut fx) {
-            Ok(_) => {
-                record.legs.push(Leg { uri, flags, on_reply, sends: 0 });
-                added = true;
-            }
-            Err(BranchError::Cancelled) => failure = NO_BRANCH,
-            Err(_) => failure = INTERNAL,
-        }
-    }
-    debug_assert!(record.legs.len() <= MACHINE_BRANCHES_MAX);
-    tm.finish_step(call.cx, tx, &mut cell, fx, None);
-    if cell.busy == Some(Busy::Relay) {
-        // What branch routes did to the AVPs belongs to the transaction.
-        cell.record.saved.avps = call.ctx.avps.clone();
-        cell.busy = None;
-        tm.settle(call.cx, tx, cell);
-    }
-    if added { Ok(()) } else { Err(failure) }
 }
 
 #[cfg(test)]

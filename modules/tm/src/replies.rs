@@ -85,7 +85,7 @@ impl Tm {
             return self.settle(cx, tx, cell);
         }
         cell.busy = None;
-        self.take_back_reply(&mut cell.record, branch, &mut ctx);
+        self.take_back_reply(cx.slot, &mut cell.record, branch, &mut ctx);
         self.feed(cx, tx, &mut cell, branch, &ctx, Heard { acked, vetoed });
         self.settle(cx, tx, cell);
     }
@@ -102,7 +102,7 @@ impl Tm {
         if let Some(mut ctx) = cx.run_route(route, ctx, tx.id.token(0))
             && let Some(Busy::Reply { branch, .. }) = cell.busy.take()
         {
-            self.take_back_reply(&mut cell.record, branch, &mut ctx);
+            self.take_back_reply(cx.slot, &mut cell.record, branch, &mut ctx);
         }
     }
 
@@ -117,7 +117,7 @@ impl Tm {
     ) {
         ctx.request = Some(record.saved.msg.clone());
         ctx.flags = record.saved.flags;
-        ctx.target.flags = record.leg(branch).map_or(0, |leg| leg.flags);
+        ctx.target.flags = record.leg(branch).map_or(0, |leg| leg.target.flags);
         if self.params.onreply_avps {
             ctx.avps = std::mem::take(&mut record.saved.avps);
             record.avps_used = true;
@@ -126,15 +126,17 @@ impl Tm {
         section.tx = Some(Arc::clone(tx));
         section.role = Role::Reply;
         section.branch = Some(branch);
+        section.bavps = record.leg_mut(branch).and_then(|leg| leg.bavps.take());
     }
 
-    fn take_back_reply(&self, record: &mut Record, branch: BranchIndex, ctx: &mut Ctx) {
+    fn take_back_reply(&self, slot: u16, record: &mut Record, branch: BranchIndex, ctx: &mut Ctx) {
         record.saved.flags = ctx.flags;
         if self.params.onreply_avps {
             record.saved.avps = std::mem::take(&mut ctx.avps);
         }
         if let Some(leg) = record.leg_mut(branch) {
-            leg.flags = ctx.target.flags;
+            leg.target.flags = ctx.target.flags;
+            leg.bavps = std::mem::take(&mut ctx.section_mut::<Section>(slot).bavps);
         }
     }
 

@@ -8,10 +8,11 @@ use tandem_engine::effect::SendError;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Build, BuildError, Cx, Module, RouteEnd, Timer};
 use tandem_engine::node::Node;
-use tandem_engine::transport::{Leave, own_reply, reply_stateless};
+use tandem_engine::transport::{Hop, HopError, Leave, own_reply, reply_stateless};
 use tandem_sip::Method;
 use tandem_transaction::{BranchIndex, Kind, Transaction};
 
+use crate::launch::Errands;
 use crate::params::Params;
 use crate::record::{Busy, Event, Record, Role, Section};
 use crate::stats;
@@ -22,6 +23,8 @@ use crate::via_branch::TxId;
 pub struct Tm {
     pub(crate) params: Params,
     pub(crate) table: Table,
+    /// What waits for names.
+    pub(crate) errands: Errands,
 }
 
 /// What became of the wish for a transaction.
@@ -41,7 +44,7 @@ impl Tm {
     pub(crate) fn build(build: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
         let params = Params::read(build)?;
         let table = Table::new(build.hash_key().state());
-        Ok(Arc::new(Self { params, table }))
+        Ok(Arc::new(Self { params, table, errands: Errands::default() }))
     }
 
     /// Transactions in memory.
@@ -89,6 +92,11 @@ impl Tm {
                 Begun::New(tx)
             }
         }
+    }
+
+    /// The branch of our Via for a branch.
+    pub(crate) fn via_branch(&self, id: TxId, branch: u8) -> Vec<u8> {
+        id.via_branch(branch)
     }
 
     /// A hash that strangers cannot foresee.
@@ -200,6 +208,10 @@ impl Module for Tm {
         if let Some(tx) = self.table.by_short(index, short) {
             self.deliver(cx, &tx, Event::SendFailed { branch: BranchIndex(branch) });
         }
+    }
+
+    fn resolved(&self, cx: &mut Cx<'_>, token: u64, result: Result<Vec<Hop>, HopError>) {
+        self.name_found(cx, token, result);
     }
 
     fn reply(&self, cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {

@@ -18,6 +18,9 @@ use crate::tm::Tm;
 impl Tm {
     /// All branches of the set have failed.
     pub(crate) fn decide(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>, cell: &mut Cell, decided: Decided) {
+        if self.fail_over(cx, tx, cell, decided) {
+            return;
+        }
         let Some(route) = cell.record.armed.failure.take() else {
             return self.send_winner(cx, tx, &mut cell.record, decided);
         };
@@ -77,9 +80,9 @@ fn failure_context(slot: u16, tx: &Arc<Tx>, record: &mut Record, decided: Decide
     if let Some(bytes) = winner.map(|v| v.reply.clone()).filter(|b| !b.is_empty()) {
         ctx.reply = Message::parse(bytes).ok();
     }
-    if let Some(leg) = decided.branch.and_then(|branch| record.leg(branch)) {
-        ctx.target.flags = leg.flags;
-    }
+    let leg = decided.branch.and_then(|branch| record.leg(branch));
+    let bavps = leg.and_then(|leg| leg.bavps.clone());
+    ctx.target.flags = leg.map_or(0, |leg| leg.target.flags);
     let started_with = ctx.target.uri.clone();
     let section = ctx.section_mut::<Section>(slot);
     section.tx = Some(Arc::clone(tx));
@@ -87,6 +90,7 @@ fn failure_context(slot: u16, tx: &Arc<Tx>, record: &mut Record, decided: Decide
     section.branch = decided.branch;
     section.code = decided.code;
     section.started_with = started_with;
+    section.bavps = bavps;
     Box::new(ctx)
 }
 

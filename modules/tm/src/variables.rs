@@ -59,7 +59,7 @@ fn ruri(call: &mut VarCall<'_, '_>) -> Value {
     let of_leg = section(call).filter(|s| matches!(s.role, Role::Reply | Role::Failure)).and_then(
         |section| {
             let cell = section.tx.as_ref()?.cell.lock();
-            Some(cell.record.leg(section.branch?)?.uri.clone())
+            cell.record.leg(section.branch?)?.target.uri.clone()
         },
     );
     let uri = of_leg.unwrap_or_else(|| Bytes::copy_from_slice(call.ctx.request_uri()));

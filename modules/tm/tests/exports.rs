@@ -19,6 +19,7 @@ const PARAMS: &[(&str, Check)] = &[
     ("auto_100trying", auto_100trying),
     ("disable_6xx_block", disable_6xx_block),
     ("onreply_avp_mode", onreply_avp_mode),
+    ("minor_branch_flag", minor_branch_flag),
     ("enable_stats", enable_stats),
 ];
 
@@ -190,6 +191,21 @@ fn onreply_avp_mode() {
         let logs: Vec<String> = node.logs().into_iter().map(|(_, line)| line).collect();
         assert!(logs.iter().any(|l| l.contains(text)), "{logs:?}");
         assert!(logs.iter().any(|l| l.contains("in failure kept")), "{logs:?}");
+    }
+}
+
+fn minor_branch_flag() {
+    let routes = "route { t_on_branch(\"b\"); append_msg_branch(\"sip:bob@127.0.0.3\"); \
+                  t_relay(); } \
+                  branch_route[b] { if ($rd == \"127.0.0.3\") { setbflag(fax); } }";
+    for (params, expected) in
+        [("modparam(\"tm\", \"minor_branch_flag\", \"fax\")", vec![486]), ("", vec![])]
+    {
+        let mut node = node_with(params, routes);
+        node.udp(CALLER, &invite());
+        let sent = node.sent();
+        node.udp(CALLEE, &reply_to(&sent[1].1, 486, ""));
+        assert_eq!(codes(&mut node), expected);
     }
 }
 

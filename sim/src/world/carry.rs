@@ -48,6 +48,10 @@ impl World {
                 let takes = self.dice.between(MS / 2, 5 * MS);
                 self.queue.push(self.now + takes, Event::Database { of, query, ask });
             }
+            Effect::Dns { query, question } => {
+                let takes = self.dice.between(MS / 2, 50 * MS);
+                self.queue.push(self.now + takes, Event::Named { of, query, question });
+            }
             Effect::ReadFile { token, name } => {
                 let found = self.running(of).and_then(|host| host.disk.read(&name));
                 self.deliver(of, 0, Input::FileRead { token, result: Ok(found) });

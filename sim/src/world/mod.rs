@@ -4,6 +4,7 @@ mod build;
 mod carry;
 mod host;
 mod look;
+mod names;
 mod network;
 mod queue;
 mod stock;
@@ -130,6 +131,12 @@ impl World {
             Event::Database { of, query, ask } => {
                 let result = self.db.execute(&ask);
                 self.deliver(of, 0, Input::Db { query, result });
+            }
+            Event::Named { of, query, question } => {
+                let silent = self.dice.below(50) == 0;
+                if let Some(answer) = names::answer(&question, silent) {
+                    self.deliver(of, 0, Input::Dns { query, answer });
+                }
             }
             Event::Act(action) => self.act(&action),
             Event::Phone { phone, timer } => self.phone(phone, |p, now| p.timer(now, timer)),

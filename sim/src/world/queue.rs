@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tandem_clock::Mono;
 use tandem_cluster::ConnId;
 use tandem_db::Query;
+use tandem_dns::Question;
 
 use crate::plan::Action;
 
@@ -35,6 +36,8 @@ pub(crate) enum Event {
     Written { of: Life, write: u64 },
     /// The database answers.
     Database { of: Life, query: u64, ask: Query },
+    /// The DNS answers, or not.
+    Named { of: Life, query: u64, question: Question },
     /// A step of the plan.
     Act(Action),
     /// A timer of a phone.

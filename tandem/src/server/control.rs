@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_clock::{Chance, MS, Now};
+use tandem_drivers::dns::{self, Resolver};
 use tandem_drivers::notify::{self, Notifier};
 use tandem_drivers::sqlite::{Completion, Sqlite, SqliteOptions};
 use tandem_engine::effect::{DatabaseId, Effect, Input, Out, Send};
@@ -78,6 +79,7 @@ struct Control<'a> {
     /// When the memory is measured next.
     measure_at: tandem_clock::Mono,
     notifier: Option<Notifier>,
+    names: Resolver,
     /// Said once.
     events_lost: bool,
     serving: bool,
@@ -88,6 +90,7 @@ struct Control<'a> {
 struct Inputs {
     workers: mpsc::Receiver<Vec<Effect>>,
     db: mpsc::Receiver<Completion>,
+    names: mpsc::Receiver<dns::Completion>,
     addresses: mpsc::Receiver<()>,
 }
 
@@ -95,6 +98,7 @@ struct Inputs {
 enum Woken {
     Worker(Vec<Effect>),
     Db(Completion),
+    Name(dns::Completion),
     Asked(Asked),
     Addresses,
     Time,
@@ -115,7 +119,9 @@ impl<'a> Control<'a> {
         let databases = open_databases(shared, &endpoints, &completions).await?;
         let management = Management::open(&endpoints, &shared.identity)?;
         let addresses = watch_addresses(shared);
-        let inputs = Inputs { workers, db, addresses };
+        let (names, named) = mpsc::channel(COMPLETIONS_MAX);
+        let names = Resolver::new(dns_options(shared)?, names);
+        let inputs = Inputs { workers, db, names: named, addresses };
         Ok(Self {
             shared,
             worker,
@@ -128,6 +134,7 @@ impl<'a> Control<'a> {
             stop: None,
             measure_at: 0,
             notifier: None,
+            names,
             events_lost: false,
             serving: false,
             fatal: None,
@@ -218,6 +225,7 @@ impl<'a> Control<'a> {
         tokio::select! {
             Some(effects) = inputs.workers.recv() => Woken::Worker(effects),
             Some(done) = inputs.db.recv() => Woken::Db(done),
+            Some(done) = inputs.names.recv() => Woken::Name(done),
             asked = management.next() => Woken::Asked(asked),
             Some(()) = inputs.addresses.recv() => Woken::Addresses,
             () = timer => Woken::Time,
@@ -233,6 +241,9 @@ impl<'a> Control<'a> {
             Woken::Worker(effects) => out.effects.extend(effects),
             Woken::Db(done) => {
                 self.step(Input::Db { query: done.id, result: done.result }, out);
+            }
+            Woken::Name(dns::Completion { query, answer }) => {
+                self.step(Input::Dns { query, answer }, out);
             }
             Woken::Asked(asked) => {
                 if let Some(input) = self.management.take(asked) {
@@ -304,6 +315,11 @@ impl<'a> Control<'a> {
                     self.ready.push(Input::Db { query, result: Err(e) });
                 }
             }
+            Effect::Dns { query, question } => {
+                if let Some(answer) = self.names.ask(query, question) {
+                    self.ready.push(Input::Dns { query, answer });
+                }
+            }
             Effect::ReadFile { token, name } => {
                 let result = self.state.read(&name).map(|b| b.map(Bytes::from));
                 self.ready.push(Input::FileRead { token, result });
@@ -361,6 +377,19 @@ impl<'a> Control<'a> {
             db.close().await;
         }
     }
+}
+
+/// How names are looked up. `TANDEM_NAMESERVERS` (`ADDRESS:PORT`, with commas) is asked instead of
+/// the servers of the system.
+fn dns_options(shared: &Shared) -> Result<dns::DnsOptions, String> {
+    let settings = &shared.node.dns.settings;
+    let (timeout_s, attempts) = settings.patience();
+    let given = std::env::var("TANDEM_NAMESERVERS").unwrap_or_default();
+    let texts = given.split(',').map(str::trim).filter(|t| !t.is_empty());
+    let servers: Result<Vec<_>, _> = texts.map(str::parse).collect();
+    let servers = servers.map_err(|e| format!("tandem: TANDEM_NAMESERVERS: {e}"))?;
+    let (servers_max, search_list) = (settings.servers_max, settings.search_list);
+    Ok(dns::DnsOptions { timeout_s, attempts, servers_max, search_list, servers })
 }
 
 /// Tells of every change of the host's addresses, from a thread that does nothing else.

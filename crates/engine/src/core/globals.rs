@@ -1,5 +1,6 @@
 //! The globals of a script. Every one in this table is read by the code that its help names.
 
+mod dns;
 mod moot;
 mod names;
 mod script;
@@ -23,7 +24,7 @@ const fn global(
 pub(super) static ALL: [ParamSig; count(PARTS)] = join(PARTS);
 
 const PARTS: &[&[ParamSig]] =
-    &[GLOBALS, names::GLOBALS, script::GLOBALS, tcp::GLOBALS, moot::GLOBALS];
+    &[GLOBALS, names::GLOBALS, dns::GLOBALS, script::GLOBALS, tcp::GLOBALS, moot::GLOBALS];
 
 const GLOBALS: &[ParamSig] = &[
     global(

@@ -2,12 +2,14 @@
 //!
 //! Its parameters are the globals of a script.
 
+mod blacklists;
 mod branches;
 mod events;
 mod flags;
 mod globals;
 mod mi;
 mod routing;
+pub(crate) mod sending;
 mod stats;
 mod status;
 mod target;
@@ -19,9 +21,10 @@ use std::sync::Arc;
 
 use tandem_clock::Now;
 
-use crate::module::{EventDef, FunctionDef, Module, ModuleDef};
+use crate::module::{Cx, EventDef, FunctionDef, Module, ModuleDef};
 use crate::node::Node;
 use crate::table::{count, join};
+use crate::transport::{Hop, HopError};
 
 /// The slot of `core`.
 pub(crate) const SLOT: u16 = 0;
@@ -50,7 +53,7 @@ pub static CORE: ModuleDef = ModuleDef {
             help: "A connection that carried SIP has ended.",
         },
     ],
-    build: |_| Ok(Arc::new(Core)),
+    build: |_| Ok(Arc::new(Core { waiting: sending::Waiting::default() })),
 };
 
 const SINGLE: &[FunctionDef] = &[
@@ -84,16 +87,22 @@ const SINGLE: &[FunctionDef] = &[
 ];
 
 const PARTS: &[&[FunctionDef]] =
-    &[SINGLE, branches::FUNCTIONS, routing::FUNCTIONS, text::FUNCTIONS];
+    &[SINGLE, blacklists::FUNCTIONS, branches::FUNCTIONS, routing::FUNCTIONS, text::FUNCTIONS];
 
 static FUNCTIONS: [FunctionDef; count(PARTS)] = join(PARTS);
 
-/// The core has no state of its own: it is the node.
-struct Core;
+/// The core has little state of its own: it is the node.
+struct Core {
+    waiting: sending::Waiting,
+}
 
 impl Module for Core {
     fn statistic(&self, node: &Node, now: Now, index: usize) -> u64 {
         stats::value(node, now, index)
+    }
+
+    fn resolved(&self, cx: &mut Cx<'_>, token: u64, result: Result<Vec<Hop>, HopError>) {
+        sending::resolved(self, cx, token, result);
     }
 
     fn dynamic_statistics(&self, node: &Node, now: Now) -> Vec<(String, u64)> {

@@ -1,16 +1,12 @@
 //! Functions that send without state, and those that say how our own Via looks.
 
-use bytes::Bytes;
 use tandem_script::host::Called;
 use tandem_script::sig::{ArgKind, ArgSig, FlagSig, Routes};
-use tandem_sip::Method;
 
-use super::stat;
-use crate::effect::Send;
+use super::sending::{forward, send};
 use crate::log::Level;
 use crate::module::{Call, FunctionDef};
 use crate::table::{arg, function, optional};
-use crate::transport::{self, stateless_branch, uri_target, written};
 
 const OK: Called = Called::Returned(1);
 const FAILED: Called = Called::Returned(-1);
@@ -103,73 +99,4 @@ fn flags(call: &Call<'_, '_, '_>) -> Option<tandem_script::flags::FlagSet> {
 
 fn is_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
-}
-
-/// `[proto:]host[:port]` as a URI.
-fn as_uri(destination: &[u8]) -> Option<Bytes> {
-    let text = std::str::from_utf8(destination).ok()?.trim();
-    if text.starts_with("sip:") || text.starts_with("sips:") {
-        return Some(Bytes::copy_from_slice(text.as_bytes()));
-    }
-    let (proto, rest) = match text.split_once(':') {
-        Some((proto, rest)) if ["udp", "tcp", "tls", "ws", "wss", "sctp"].contains(&proto) => {
-            (Some(proto), rest)
-        }
-        _ => (None, text),
-    };
-    let transport = proto.filter(|p| *p != "udp").map(|p| format!(";transport={p}"));
-    Some(Bytes::from(format!("sip:{rest}{}", transport.unwrap_or_default())))
-}
-
-fn forward(call: &mut Call<'_, '_, '_>) -> Called {
-    if !call.ctx.msg.is_request() {
-        return call.complain(Level::Error, "forward() is for requests");
-    }
-    let mut branch = call.ctx.target.clone();
-    if call.given(0) {
-        let Some(uri) = as_uri(&call.text(0)) else { return FAILED };
-        branch.dst_uri = Some(uri);
-    }
-    let via = stateless_branch(call.cx.node, &call.ctx.msg);
-    match transport::prepare_request(call.cx.node, call.ctx, &branch, via.as_bytes()) {
-        Ok(ready) => {
-            call.cx.count(stat::FWD_REQUESTS, 1);
-            let ticket = 0;
-            let (socket, to, payload) = (ready.socket, ready.to, ready.bytes);
-            call.cx.out.send(Send { socket, to, payload, ticket });
-            OK
-        }
-        Err(error) => {
-            call.cx.count(stat::ERR_REQUESTS, 1);
-            if call.ctx.msg.method() != Method::Ack {
-                call.ctx.error.code = 478;
-                call.ctx.error.reason = "Unresolvable destination".to_owned();
-            }
-            call.complain(Level::Error, format!("the request cannot be forwarded: {error}"))
-        }
-    }
-}
-
-fn send(call: &mut Call<'_, '_, '_>) -> Called {
-    let to = as_uri(&call.text(0)).map(|uri| uri_target(&uri));
-    let to = match to {
-        Some(Ok(to)) => to,
-        Some(Err(error)) => {
-            return call.complain(Level::Error, format!("the message cannot be sent: {error}"));
-        }
-        None => return FAILED,
-    };
-    let preferred = call.ctx.target.socket.or(Some(call.ctx.source.socket));
-    let Some(socket) = call.cx.node.sockets.toward(to, preferred) else { return FAILED };
-    let mut edits = tandem_sip::Edits::default();
-    if call.given(1) {
-        let headers = call.text(1);
-        if !headers.ends_with(b"\r\n") {
-            return call.complain(Level::Error, "the headers for send() end with \\r\\n");
-        }
-        edits.append_header(&call.ctx.msg, headers);
-    }
-    let payload = written(&call.ctx.msg, &edits);
-    call.cx.out.send(Send { socket, to, payload, ticket: 0 });
-    OK
 }

@@ -31,6 +31,8 @@ pub(crate) mod stat {
     pub(super) const LOAD_1M_ALL: usize = 20;
     pub(super) const LOAD_10M_ALL: usize = 21;
     pub(super) const PROCESSES: usize = 22;
+    pub(crate) const DNS_QUERIES: usize = 23;
+    pub(crate) const DNS_SLOW_QUERIES: usize = 24;
 }
 
 pub(super) const STATISTICS: &[StatDef] = &[
@@ -57,6 +59,8 @@ pub(super) const STATISTICS: &[StatDef] = &[
     gauge("load:load1m-all", "Load of all workers in the last minute."),
     gauge("load:load10m-all", "Load of all workers in the last ten minutes."),
     gauge("load:processes_number", "Workers, the one for everything but SIP included."),
+    counter("dns:dns_total_queries", "Questions asked of the DNS."),
+    counter("dns:dns_slow_queries", "Questions that took longer than exec_dns_threshold."),
 ];
 
 /// The value of a statistic that is not counted.

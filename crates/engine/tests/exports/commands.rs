@@ -114,31 +114,6 @@ pub(super) const CHECKS: &[Check] = &[
         assert_eq!(ask(&mut node, "mem_shm_dump", json!([1])), "OK");
         assert!(node.logs()[0].1.starts_with("memory: 5 bytes in use"));
     }),
-    ("mi blacklists:list", || {
-        let mut node = node("", "exit;");
-        assert_eq!(ask(&mut node, "list_blacklists", Json::Null), json!({"Lists": []}));
-        assert_eq!(ask(&mut node, "list_blacklists", json!(["x"]))["message"], "Unknown name");
-    }),
-    ("mi blacklists:check_all", || {
-        let mut node = node("", "exit;");
-        assert_eq!(ask(&mut node, "check_blacklists", json!(["10.0.0.1"])), json!([]));
-        assert_eq!(ask(&mut node, "check_blacklists", json!(["udp", "x"]))["code"], 400);
-    }),
-    ("mi blacklists:check", || {
-        let mut node = node("", "exit;");
-        let none = json!({"code": 400, "message": "Missing or bad blacklist name"});
-        assert_eq!(ask(&mut node, "check_blacklist", json!(["x", "10.0.0.1"])), none);
-        let bad = ask(&mut node, "check_blacklist", json!(["x", "udp", "ten"]));
-        assert_eq!(bad["message"], "Missing or bad IP");
-    }),
-    ("mi blacklists:add_rule", || {
-        let answer = ask(&mut node("", "exit;"), "add_blacklist_rule", json!(["x", "r", 60]));
-        assert_eq!(answer["message"], "Missing or bad blacklist name");
-    }),
-    ("mi blacklists:del_rule", || {
-        let answer = ask(&mut node("", "exit;"), "del_blacklist_rule", json!(["x", "r"]));
-        assert_eq!(answer["message"], "Missing or bad blacklist name");
-    }),
     ("mi mem:rpm_dump", || {
         let mut node = node("", "exit;");
         assert_eq!(ask(&mut node, "mem_rpm_dump", json!([1])), "OK");

@@ -27,6 +27,15 @@ pub(crate) enum In {
     Ack,
     Cancel,
     Release,
+    /// A branch that the set does not wait for.
+    Minor,
+    /// Further branches are waited for, or no more.
+    Wait,
+    NoMore,
+    /// A branch goes elsewhere, over TCP if so.
+    Redirect(u8, bool),
+    /// The script cancels a branch.
+    CancelBranch(u8),
     /// Time goes on until then; timers fire.
     At(u64),
 }
@@ -122,6 +131,17 @@ impl World {
             In::Ack => tx.on_ack(now, out),
             In::Cancel => tx.on_cancel(now, out),
             In::Release => tx.release(now, out),
+            In::Minor => {
+                let spec = BranchSpec { minor: true, ..spec(false) };
+                self.last_error = error(tx.add_branch(now, spec, out));
+            }
+            In::Wait => self.last_error = error(tx.wait_for_branches(now, out)),
+            In::NoMore => tx.stop_waiting(now, out),
+            In::Redirect(branch, reliable) => {
+                let BranchSpec { request, dest, .. } = spec(reliable);
+                tx.redirect_branch(now, BranchIndex(branch), (request, dest), out);
+            }
+            In::CancelBranch(branch) => tx.cancel_branch(now, BranchIndex(branch), out),
             In::At(ms) => {
                 let until = self.base + ms * MS;
                 while let Some((at, timer)) = self.pop(until) {
@@ -175,6 +195,7 @@ pub(crate) fn spec(reliable: bool) -> BranchSpec {
         dest: Dest { socket: 1, addr, reliable },
         fr_ms: None,
         fr_inv_ms: None,
+        minor: false,
     }
 }
 
@@ -225,6 +246,7 @@ fn reason_text(reason: CancelReason) -> String {
         CancelReason::Originator => "originator".to_owned(),
         CancelReason::CompletedElsewhere => "elsewhere".to_owned(),
         CancelReason::NoAnswer => "no-answer".to_owned(),
+        CancelReason::Script => "script".to_owned(),
         CancelReason::Answered(code) => format!("answered-{code}"),
     }
 }

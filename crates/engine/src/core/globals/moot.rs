@@ -9,8 +9,7 @@ use ParamKind::{Int, IntOrStr, Str};
 const WAITS: &str = "no worker ever waits: there is nothing to tune";
 const MEMORY: &str = "memory comes from the system, and every table has a limit of its own";
 const BUFFER: &str = "texts take the room they need";
-const DNS: &str =
-    "the DNS is not asked: addresses and the names of the host's own table are reached";
+const OWN_NAMES: &str = "the node answers to the names that its sockets are given by";
 const MULTICAST: &str = "no multicast group is joined";
 const ROWS: &str = "modules write their rows in batches by themselves";
 const RESTART: &str = "what has to survive a restart is with the peer and in the database";
@@ -29,7 +28,6 @@ pub(super) const GLOBALS: &[ParamSig] = &[
     moot("auto_scaling_cycle", Int, WAITS),
     moot("auto_scaling_profile", Str, WAITS),
     also(moot("exec_msg_threshold", Int, WAITS), &["execmsgthreshold"]),
-    also(moot("exec_dns_threshold", Int, DNS), &["execdnsthreshold"]),
     moot("event_pkg_threshold", Int, MEMORY),
     moot("event_shm_threshold", Int, MEMORY),
     moot("mem-group", Str, MEMORY),
@@ -49,16 +47,8 @@ pub(super) const GLOBALS: &[ParamSig] = &[
     moot("xlog_buf_size", Int, BUFFER),
     moot("log_event_enabled", Int, EVENT),
     moot("log_event_level_filter", Int, EVENT),
-    moot("dns", Int, DNS),
-    moot("rev_dns", Int, DNS),
-    moot("dns_retr_time", Int, DNS),
-    moot("dns_retr_no", Int, DNS),
-    moot("dns_servers_no", Int, DNS),
-    moot("dns_try_ipv6", Int, DNS),
-    moot("dns_try_naptr", Int, DNS),
-    moot("dns_use_search_list", Int, DNS),
-    moot("disable_dns_blacklist", Int, DNS),
-    moot("disable_dns_failover", Int, DNS),
+    moot("dns", Int, OWN_NAMES),
+    moot("rev_dns", Int, OWN_NAMES),
     moot("mcast_loopback", Int, MULTICAST),
     moot("mcast_ttl", Int, MULTICAST),
     moot("query_buffer_size", Int, ROWS),

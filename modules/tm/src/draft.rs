@@ -1,0 +1,118 @@
+//! Branches before they are sent: what the branch route makes of each target.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tandem_engine::context::{Branch, Ctx};
+use tandem_engine::log::Level;
+use tandem_engine::module::Call;
+use tandem_engine::transport::{Hop, HopError, next_uri, uri_hop};
+use tandem_script::program::RouteId;
+use tandem_script::sig::Routes;
+use tandem_transaction::BranchIndex;
+
+use crate::bavp::Bavps;
+use crate::record::{Busy, Role, Section};
+use crate::relay::{Failure, Options, targets};
+use crate::table::Tx;
+
+/// A branch whose route has run.
+pub(crate) struct Draft {
+    pub(crate) ctx: Box<Ctx>,
+    /// The onreply route armed for this branch alone.
+    pub(crate) on_reply: Option<RouteId>,
+    pub(crate) bavps: Bavps,
+    pub(crate) way: Way,
+}
+
+/// Where a branch goes.
+pub(crate) enum Way {
+    /// To these, one after the other.
+    Known(Vec<Hop>),
+    /// To whom this URI names; it has to be looked up.
+    Named(Bytes),
+    Lost(HopError),
+}
+
+impl Way {
+    fn of(ctx: &Ctx) -> Self {
+        let uri = match next_uri(ctx, &ctx.target) {
+            Ok(uri) => uri,
+            Err(error) => return Self::Lost(error),
+        };
+        match uri_hop(uri) {
+            Ok(hop) => Self::Known(vec![hop]),
+            Err(HopError::Unresolvable) => Self::Named(Bytes::copy_from_slice(uri)),
+            Err(error) => Self::Lost(error),
+        }
+    }
+}
+
+/// Runs the branch route for each target. The failure is that of the last target which cannot be
+/// used.
+pub(crate) fn drafts(
+    call: &mut Call<'_, '_, '_>,
+    tx: &Arc<Tx>,
+    options: &Options,
+) -> (Vec<Draft>, Option<Failure>) {
+    let (used, route) = {
+        let cell = tx.cell.lock();
+        (cell.record.legs.len(), cell.record.armed.branch)
+    };
+    let mut drafts = Vec::new();
+    let mut failure = None;
+    for mut target in targets(call) {
+        let Some(number) = u8::try_from(used + drafts.len()).ok() else { break };
+        if target.dst_uri.is_none() {
+            target.dst_uri = options.proxy.clone();
+        }
+        let Some(draft) = draft(call, tx, route, target, number) else { continue };
+        match &draft.way {
+            Way::Lost(error) => {
+                let text = format!("t_relay: a branch is left out: {error}");
+                call.complain(Level::Info, text);
+                failure = Some(Failure::from(*error));
+            }
+            Way::Known(_) | Way::Named(_) => drafts.push(draft),
+        }
+    }
+    let mut cell = tx.cell.lock();
+    cell.record.rewritten = cell.record.rewritten.or(call.ctx.rewritten);
+    if cell.busy == Some(Busy::Relay) {
+        // What branch routes did to the AVPs belongs to the transaction.
+        cell.record.saved.avps = call.ctx.avps.clone();
+    }
+    (drafts, failure)
+}
+
+/// `None` if the branch route drops the branch.
+fn draft(
+    call: &mut Call<'_, '_, '_>,
+    tx: &Arc<Tx>,
+    route: Option<RouteId>,
+    target: Branch,
+    number: u8,
+) -> Option<Draft> {
+    let mut ctx = Box::new(call.ctx.for_target(target, Routes::BRANCH));
+    let (mut on_reply, mut bavps) = (None, Bavps::default());
+    if let Some(route) = route {
+        let slot = call.cx.slot;
+        let section = ctx.section_mut::<Section>(slot);
+        section.tx = Some(Arc::clone(tx));
+        section.role = Role::Branch;
+        section.branch = Some(BranchIndex(number));
+        ctx.avps = std::mem::take(&mut call.ctx.avps);
+        let end = call.run_nested(route, &mut ctx);
+        call.ctx.avps = std::mem::take(&mut ctx.avps);
+        call.ctx.rewritten = call.ctx.rewritten.or(ctx.rewritten);
+        let section = ctx.section_mut::<Section>(slot);
+        on_reply = section.armed.reply;
+        bavps = std::mem::take(&mut section.bavps);
+        section.tx = None;
+        if end.dropped {
+            return None;
+        }
+    }
+    let way = Way::of(&ctx);
+    Some(Draft { ctx, on_reply, bavps, way })
+}

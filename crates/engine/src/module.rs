@@ -488,6 +488,11 @@ impl Cx<'_> {
         self.out.push(Effect::HttpReply { request, answer });
     }
 
+    /// Tells a module of the reply to a request that it sent through this one, after this step.
+    pub fn tell_reply(&mut self, slot: u16, token: u64, code: u16, reply: Option<Message>) {
+        self.worker.add_job(Job::Told { slot, token, code, reply });
+    }
+
     /// Runs a script block on a context after this step; it comes back to
     /// [`Module::route_ended`] with `token`. When too many routes wait already, the context comes
     /// back at once and the route does not run.

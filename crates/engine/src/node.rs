@@ -295,9 +295,26 @@ impl Node {
 
 /// A route to run when the current step is over.
 pub(crate) enum Job {
-    Event { route: RouteId, params: Vec<(Bytes, Value)> },
-    Route { route: RouteId, ctx: Box<Ctx>, done: Option<(u16, u64)> },
-    Resume { run: u64, code: i32 },
+    Event {
+        route: RouteId,
+        params: Vec<(Bytes, Value)>,
+    },
+    Route {
+        route: RouteId,
+        ctx: Box<Ctx>,
+        done: Option<(u16, u64)>,
+    },
+    Resume {
+        run: u64,
+        code: i32,
+    },
+    /// A reply to a local request is told to the module that sent it.
+    Told {
+        slot: u16,
+        token: u64,
+        code: u16,
+        reply: Option<Message>,
+    },
 }
 
 /// What one worker owns.

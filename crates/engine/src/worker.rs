@@ -277,6 +277,12 @@ impl Worker {
                 Job::Event { route, params } => run::event(&mut cx, route, params),
                 Job::Route { route, ctx, done } => run::route(&mut cx, route, ctx, done),
                 Job::Resume { run, code } => run::resume(&mut cx, run, code),
+                Job::Told { slot, token, code, reply } => {
+                    let number = crate::module::with_slot(slot, token);
+                    self.tell_module(now, number, out, |module, cx, token| {
+                        module.local_reply(cx, token, code, reply.as_ref());
+                    });
+                }
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_engine::context::{Branch, Ctx};
 use tandem_engine::log::Level;
-use tandem_engine::module::Call;
+use tandem_engine::module::{Call, Cx};
 use tandem_engine::transport::{Hop, HopError, next_uri, uri_hop};
 use tandem_script::program::RouteId;
 use tandem_script::sig::Routes;
@@ -35,7 +35,7 @@ pub(crate) enum Way {
 }
 
 impl Way {
-    fn of(ctx: &Ctx) -> Self {
+    pub(crate) fn of(ctx: &Ctx) -> Self {
         let uri = match next_uri(ctx, &ctx.target) {
             Ok(uri) => uri,
             Err(error) => return Self::Lost(error),
@@ -48,63 +48,81 @@ impl Way {
     }
 }
 
-/// Runs the branch route for each target. The failure is that of the last target which cannot be
-/// used.
+/// Runs the branch route for each target of the script. The failure is that of the last target
+/// which cannot be used.
 pub(crate) fn drafts(
     call: &mut Call<'_, '_, '_>,
     tx: &Arc<Tx>,
     options: &Options,
 ) -> (Vec<Draft>, Option<Failure>) {
-    let (used, route) = {
-        let cell = tx.cell.lock();
-        (cell.record.legs.len(), cell.record.armed.branch)
-    };
-    let mut drafts = Vec::new();
-    let mut failure = None;
-    for mut target in targets(call) {
-        let Some(number) = u8::try_from(used + drafts.len()).ok() else { break };
-        if target.dst_uri.is_none() {
-            target.dst_uri = options.proxy.clone();
-        }
-        let Some(draft) = draft(call, tx, route, target, number) else { continue };
-        match &draft.way {
-            Way::Lost(error) => {
-                let text = format!("t_relay: a branch is left out: {error}");
-                call.complain(Level::Info, text);
-                failure = Some(Failure::from(*error));
-            }
-            Way::Known(_) | Way::Named(_) => drafts.push(draft),
-        }
-    }
+    let targets = targets(call);
+    let made = drafts_of(call.cx, call.ctx, tx, targets, options);
     let mut cell = tx.cell.lock();
     cell.record.rewritten = cell.record.rewritten.or(call.ctx.rewritten);
     if cell.busy == Some(Busy::Relay) {
         // What branch routes did to the AVPs belongs to the transaction.
         cell.record.saved.avps = call.ctx.avps.clone();
     }
+    made
+}
+
+/// The same for given targets, from a context that need not be the script's.
+pub(crate) fn drafts_of(
+    cx: &mut Cx<'_>,
+    base: &mut Ctx,
+    tx: &Arc<Tx>,
+    targets: Vec<Branch>,
+    options: &Options,
+) -> (Vec<Draft>, Option<Failure>) {
+    let (used, route, headers) = {
+        let record = &tx.cell.lock().record;
+        (record.legs.len(), record.armed.branch, record.headers.clone())
+    };
+    let mut drafts = Vec::new();
+    let mut failure = None;
+    for mut target in targets {
+        let Some(number) = u8::try_from(used + drafts.len()).ok() else { break };
+        if target.dst_uri.is_none() {
+            target.dst_uri = options.proxy.clone();
+        }
+        let Some(mut draft) = draft(cx, base, tx, route, target, number) else { continue };
+        if !headers.is_empty() {
+            let ctx = &mut draft.ctx;
+            ctx.edits.append_header(&ctx.msg, headers.clone());
+        }
+        match &draft.way {
+            Way::Lost(error) => {
+                let text = format!("t_relay: a branch is left out: {error}");
+                cx.log(Level::Info, text);
+                failure = Some(Failure::from(*error));
+            }
+            Way::Known(_) | Way::Named(_) => drafts.push(draft),
+        }
+    }
     (drafts, failure)
 }
 
 /// `None` if the branch route drops the branch.
 fn draft(
-    call: &mut Call<'_, '_, '_>,
+    cx: &mut Cx<'_>,
+    base: &mut Ctx,
     tx: &Arc<Tx>,
     route: Option<RouteId>,
     target: Branch,
     number: u8,
 ) -> Option<Draft> {
-    let mut ctx = Box::new(call.ctx.for_target(target, Routes::BRANCH));
+    let mut ctx = Box::new(base.for_target(target, Routes::BRANCH));
     let (mut on_reply, mut bavps) = (None, Bavps::default());
     if let Some(route) = route {
-        let slot = call.cx.slot;
+        let slot = cx.slot;
         let section = ctx.section_mut::<Section>(slot);
         section.tx = Some(Arc::clone(tx));
         section.role = Role::Branch;
         section.branch = Some(BranchIndex(number));
-        ctx.avps = std::mem::take(&mut call.ctx.avps);
-        let end = call.run_nested(route, &mut ctx);
-        call.ctx.avps = std::mem::take(&mut ctx.avps);
-        call.ctx.rewritten = call.ctx.rewritten.or(ctx.rewritten);
+        ctx.avps = std::mem::take(&mut base.avps);
+        let end = cx.run_nested(route, &mut ctx);
+        base.avps = std::mem::take(&mut ctx.avps);
+        base.rewritten = base.rewritten.or(ctx.rewritten);
         let section = ctx.section_mut::<Section>(slot);
         on_reply = section.armed.reply;
         bavps = std::mem::take(&mut section.bavps);

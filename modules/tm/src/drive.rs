@@ -10,6 +10,7 @@ use tandem_engine::sockets::SocketId;
 use tandem_sip::{Message, Method, build_ack, build_cancel};
 use tandem_transaction::{BranchIndex, CancelReason, Dest, Effect, Effects, Kind, Timer};
 
+use crate::local::{ack_success, tell_owner};
 use crate::record::{Event, INBOX_MAX, Record};
 use crate::stats;
 use crate::table::{Cell, Tx};
@@ -115,6 +116,7 @@ impl Tm {
                 fx = std::mem::take(&mut cell.record.effects);
                 cell.record.machine.on_send_error(now, branch, 477, &mut fx);
             }
+            Event::NoMore => record.machine.stop_waiting(now, &mut fx),
             Event::Release => record.machine.release(now, &mut fx),
         }
         self.finish_step(cx, tx, cell, fx, None);
@@ -181,7 +183,8 @@ impl Tm {
                     record.timers.push((timer, at));
                     cx.set_timer(at, WheelTimer { kind: 0, id: id.token(0) });
                 }
-                Effect::Relay { code, .. } => {
+                Effect::Relay { branch, code } => {
+                    self.acknowledge(cx, record, branch, code, reply);
                     if let Some(reply) = reply.filter(|r| !(r.vetoed && code < 200)) {
                         self.relay(cx, id, record, code, reply.bytes.clone());
                     }
@@ -205,7 +208,7 @@ impl Tm {
         code: u16,
         bytes: Bytes,
     ) {
-        if self.answer(cx, id, record, code, bytes) {
+        if self.answer(cx, id, record, (code, false), bytes) {
             record.last_local = false;
             self.count(cx, stats::RELAYED_REPLIES);
         }
@@ -220,7 +223,7 @@ impl Tm {
         code: u16,
         bytes: Bytes,
     ) -> bool {
-        let sent = self.answer(cx, id, record, code, bytes);
+        let sent = self.answer(cx, id, record, (code, true), bytes);
         if sent {
             record.last_local = true;
             self.count(cx, stats::LOCAL_REPLIES);
@@ -233,13 +236,17 @@ impl Tm {
         cx: &mut Cx<'_>,
         id: TxId,
         record: &mut Record,
-        code: u16,
+        (code, own): (u16, bool),
         bytes: Bytes,
     ) -> bool {
         let before = record.machine.last_code();
         let mut fx = Effects::new();
+        let told = record.owner.is_some().then(|| bytes.clone());
         if record.machine.reply(cx.now, code, bytes, &mut fx).is_err() {
             return false;
+        }
+        if let Some(bytes) = told {
+            tell_owner(cx, record, code, &bytes, own);
         }
         // A reply never makes a winner: there is nothing to decide.
         self.perform(cx, id, record, &mut fx, None);
@@ -247,6 +254,23 @@ impl Tm {
             self.count(cx, stats::CLASSES + usize::from(code / 100).clamp(2, 6) - 2);
         }
         true
+    }
+
+    /// A 2xx to an INVITE of our own has no caller who would acknowledge it.
+    fn acknowledge(
+        &self,
+        cx: &mut Cx<'_>,
+        record: &Record,
+        branch: BranchIndex,
+        code: u16,
+        reply: Option<&ReplyIn<'_>>,
+    ) {
+        let local = record.owner.is_some() && record.machine.kind() == Kind::Invite;
+        let (true, Some(reply)) = (local && code >= 200, reply) else { return };
+        let Some(view) = record.machine.branch(branch) else { return };
+        if let Some(ack) = ack_success(cx, view.request, reply.msg) {
+            send_to(cx, view.dest, ack.to_vec());
+        }
     }
 
     fn send_branch(
@@ -333,6 +357,9 @@ fn send_to(cx: &mut Cx<'_>, dest: &Dest, payload: Vec<u8>) {
 
 /// The Reason of a CANCEL (RFC 3326), in the words of the field.
 fn cancel_headers(record: &Record, reason: CancelReason) -> Bytes {
+    if !record.cancel_reason.is_empty() {
+        return record.cancel_reason.clone();
+    }
     let fixed: &'static [u8] = match reason {
         CancelReason::Originator if !record.reason.is_empty() => return record.reason.clone(),
         CancelReason::Originator => b"Reason: SIP;cause=487;text=\"ORIGINATOR_CANCEL\"\r\n",

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use tandem_engine::log::Level;
 use tandem_engine::module::{Call, FunctionDef};
 use tandem_engine::table::{arg, function, literal, optional};
 use tandem_script::host::Called;
@@ -10,9 +12,15 @@ use tandem_script::sig::{ArgKind, ArgSig, Routes};
 use tandem_sip::Method;
 use tandem_transaction::ServerState;
 
+use crate::answers::{t_reply, t_reply_by_callid, t_reply_with_body};
+use crate::branches::{t_cancel_branch, t_get_branch_idx_by_attr};
+use crate::generate::{t_new_request, t_replicate};
+use crate::inject::{
+    FLAGS as INJECT_FLAGS, t_inject_branches, t_wait_for_new_branches, t_wait_no_more_branches,
+};
 use crate::record::{Armed, Event, Role, Section};
 use crate::relay::{FLAGS, absorb_ack, t_relay};
-use crate::table::{Tx, request_key};
+use crate::table::Tx;
 use crate::tm::{Begun, Tm};
 
 const REPLY: &[ArgSig] = &[arg("code", ArgKind::Int), arg("reason", ArgKind::Str)];
@@ -30,8 +38,41 @@ const WHICH: &[ArgSig] = &[ArgSig {
     check: Some(check_which),
 }];
 
+const BODY: &[ArgSig] =
+    &[arg("code", ArgKind::Int), arg("reason", ArgKind::Str), arg("body", ArgKind::Str)];
+const BY_CALL: &[ArgSig] = &[
+    arg("code", ArgKind::Int),
+    arg("reason", ArgKind::Str),
+    optional("callid", ArgKind::Str),
+    optional("cseq", ArgKind::Str),
+];
+const REPLICATE: &[ArgSig] = &[arg("uri", ArgKind::Str), optional("flags", ArgKind::Flags(FLAGS))];
+const NEW_REQUEST: &[ArgSig] = &[
+    arg("method", ArgKind::Str),
+    arg("ruri", ArgKind::Str),
+    arg("from", ArgKind::Str),
+    arg("to", ArgKind::Str),
+    optional("body", ArgKind::Str),
+    optional("ctx", ArgKind::Str),
+];
+const INJECT: &[ArgSig] =
+    &[arg("source", ArgKind::Str), optional("flags", ArgKind::Flags(INJECT_FLAGS))];
+const ATTR: &[ArgSig] = &[
+    arg("attr", ArgKind::Str),
+    optional("val_str", ArgKind::Str),
+    optional("val_int", ArgKind::Int),
+    optional("result", ArgKind::Var),
+    optional("offset", ArgKind::Int),
+];
+const COUNT: &[ArgSig] = &[optional("branches", ArgKind::Int)];
+const WHO: &[ArgSig] = &[optional("flags", ArgKind::Str)];
+const HEADERS: &[ArgSig] = &[arg("hdrs", ArgKind::Str)];
+const REASON: &[ArgSig] = &[arg("hdr", ArgKind::Str)];
+
 const SENDING: Routes = Routes::REQUEST.or(Routes::FAILURE);
 const ASKING: Routes = SENDING.or(Routes::ONREPLY).or(Routes::BRANCH);
+
+const ARMING: Routes = ASKING.or(Routes::LOCAL);
 
 const OK: Called = Called::Returned(1);
 const NO: Called = Called::Returned(-1);
@@ -55,14 +96,14 @@ pub(crate) const FUNCTIONS: &[FunctionDef] = &[
     function(
         "t_on_failure",
         ON_FAILURE,
-        ASKING,
+        ARMING,
         "Names the route that runs when all branches have failed.",
         |call| arm(call, |armed, route| armed.failure = Some(route)),
     ),
     function(
         "t_on_reply",
         ON_REPLY,
-        ASKING,
+        ARMING,
         "Names the route that sees replies; in a branch route, those of the branch.",
         |call| arm(call, |armed, route| armed.reply = Some(route)),
     ),
@@ -107,7 +148,120 @@ pub(crate) const FUNCTIONS: &[FunctionDef] = &[
             truth(read(call, |tx| tx.cell.lock().record.saved.flags = flags).is_some())
         },
     ),
+    function(
+        "t_reply_with_body",
+        BODY,
+        SENDING,
+        "As t_reply, with a body; append_to_reply names its type.",
+        t_reply_with_body,
+    ),
+    function(
+        "t_reply_by_callid",
+        BY_CALL,
+        Routes::REQUEST,
+        "Answers another INVITE, by Call-ID and CSeq; default: those of this request.",
+        t_reply_by_callid,
+    ),
+    function(
+        "t_replicate",
+        REPLICATE,
+        SENDING,
+        "Sends a copy to another destination and forgets about it.",
+        t_replicate,
+    ),
+    function(
+        "t_new_request",
+        NEW_REQUEST,
+        Routes::ANY,
+        "Sends a request of its own, with a transaction.",
+        t_new_request,
+    ),
+    function(
+        "t_add_hdrs",
+        HEADERS,
+        Routes::REQUEST,
+        "Header lines for every request that the transaction sends.",
+        |call| {
+            keep_lines(
+                call,
+                |section| &mut section.headers,
+                |tx, lines| {
+                    tx.cell.lock().record.headers = lines;
+                },
+            )
+        },
+    ),
+    function(
+        "t_add_cancel_reason",
+        REASON,
+        Routes::REQUEST,
+        "The Reason header of the CANCELs that the transaction sends.",
+        |call| {
+            keep_lines(
+                call,
+                |section| &mut section.cancel_reason,
+                |tx, lines| {
+                    tx.cell.lock().record.cancel_reason = lines;
+                },
+            )
+        },
+    ),
+    function(
+        "t_cancel_branch",
+        WHO,
+        Routes::ONREPLY,
+        "Cancels this branch, all pending ones (a), or all but this (o).",
+        t_cancel_branch,
+    ),
+    function(
+        "t_get_branch_idx_by_attr",
+        ATTR,
+        Routes::FAILURE.or(Routes::ONREPLY).or(Routes::BRANCH),
+        "Finds a branch by an attribute.",
+        t_get_branch_idx_by_attr,
+    ),
+    function(
+        "t_wait_for_new_branches",
+        COUNT,
+        Routes::REQUEST,
+        "Keeps the transaction open for so many branches that come later.",
+        t_wait_for_new_branches,
+    ),
+    function(
+        "t_wait_no_more_branches",
+        &[],
+        ASKING,
+        "Waits for no further branches.",
+        t_wait_no_more_branches,
+    ),
+    function(
+        "t_inject_branches",
+        INJECT,
+        Routes::REQUEST.or(Routes::ONREPLY),
+        "Adds branches from an \"event\" or this \"msg\" to a transaction that waits.",
+        t_inject_branches,
+    ),
 ];
+
+/// Keeps whole header lines with the transaction, or until there is one.
+fn keep_lines(
+    call: &mut Call<'_, '_, '_>,
+    early: fn(&mut Section) -> &mut Bytes,
+    late: fn(&Tx, Bytes),
+) -> Called {
+    let text = call.text(0);
+    let text = text.trim_ascii();
+    if !text.contains(&b':') {
+        return call.complain(Level::Error, "this is no header line");
+    }
+    let lines = Bytes::from([text, b"\r\n"].concat());
+    let section = call.ctx.section_mut::<Section>(call.cx.slot);
+    match &section.tx {
+        Some(tx) => late(tx, lines),
+        None => *early(section) = lines,
+    }
+    OK
+}
 
 fn truth(value: bool) -> Called {
     if value { OK } else { NO }
@@ -119,7 +273,7 @@ pub(crate) fn status(section: Option<&Section>, reply_status: u16) -> u16 {
     match section.role {
         Role::Reply => reply_status,
         Role::Failure => section.code,
-        Role::Request | Role::Branch => {
+        Role::Request | Role::Branch | Role::Local | Role::Visitor => {
             section.tx.as_ref().map_or(0, |tx| tx.cell.lock().record.machine.last_code())
         }
     }
@@ -136,22 +290,6 @@ fn t_newtran(call: &mut Call<'_, '_, '_>) -> Called {
         Begun::Retransmission | Begun::Refused => Called::Returned(0),
         Begun::Existing(_) | Begun::Failed => NO,
     }
-}
-
-fn t_reply(call: &mut Call<'_, '_, '_>) -> Called {
-    let Some(tm) = call.state::<Tm>() else { return NO };
-    let Some(code) = call.int(0).and_then(|c| u16::try_from(c).ok()) else { return NO };
-    if call.ctx.msg.method() == Method::Ack {
-        return NO;
-    }
-    match tm.begin(call.cx, call.ctx) {
-        Begun::New(_) | Begun::Existing(_) => {}
-        // The reply that was sent then is sent again.
-        Begun::Retransmission | Begun::Refused => return OK,
-        Begun::Failed => return NO,
-    }
-    let reason = call.text(1);
-    truth(tm.reply_with(call.cx, call.ctx, code, &reason))
 }
 
 fn arm(call: &mut Call<'_, '_, '_>, set: fn(&mut Armed, RouteId)) -> Called {
@@ -193,7 +331,7 @@ fn t_check_trans(call: &mut Call<'_, '_, '_>) -> Called {
             OK
         }
         method => {
-            let known = request_key(&call.ctx.msg, method).and_then(|key| tm.live(&key));
+            let known = tm.key(&call.ctx.msg, method).and_then(|key| tm.live(&key));
             let Some(tx) = known else { return NO };
             tm.deliver(call.cx, &tx, Event::Retransmission);
             Called::Returned(0)

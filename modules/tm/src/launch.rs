@@ -33,6 +33,10 @@ const BRANCH_BITS: u32 = 8;
 /// What is to be sent once it is known where to.
 pub(crate) enum Errand {
     Relay(Relaying),
+    /// Branches that are added to a transaction which waits for them.
+    Inject(Relaying),
+    /// A request of this node itself; whether later destinations are tried.
+    Local(Arc<Tx>, Vec<Draft>, bool),
     /// An ACK to a 2xx, without state, with this branch in its Via.
     Ack(Box<Ctx>, Vec<u8>),
 }
@@ -61,19 +65,21 @@ struct Waiting {
     /// Look-ups that have not ended, and one more while they are begun.
     open: usize,
     /// The run that goes on afterwards.
-    run: u64,
+    run: Option<u64>,
 }
 
 impl Errand {
     /// The names that have to be looked up, with the numbers of their branches.
     fn names(&self) -> Vec<(u8, Bytes)> {
         match self {
-            Self::Relay(relaying) => {
+            Self::Relay(Relaying { drafts, .. })
+            | Self::Inject(Relaying { drafts, .. })
+            | Self::Local(_, drafts, _) => {
                 let named = |(n, draft): (u8, &Draft)| match &draft.way {
                     Way::Named(uri) => Some((n, uri.clone())),
                     _ => None,
                 };
-                (0..=u8::MAX).zip(&relaying.drafts).filter_map(named).collect()
+                (0..=u8::MAX).zip(drafts).filter_map(named).collect()
             }
             Self::Ack(ctx, _) => {
                 let uri = next_uri(ctx, &ctx.target).ok();
@@ -85,8 +91,10 @@ impl Errand {
 
     fn found(&mut self, branch: u8, result: Result<Vec<Hop>, HopError>) {
         match self {
-            Self::Relay(relaying) => {
-                if let Some(draft) = relaying.drafts.get_mut(usize::from(branch)) {
+            Self::Relay(Relaying { drafts, .. })
+            | Self::Inject(Relaying { drafts, .. })
+            | Self::Local(_, drafts, _) => {
+                if let Some(draft) = drafts.get_mut(usize::from(branch)) {
                     draft.way = match result {
                         Ok(hops) => Way::Known(hops),
                         Err(error) => Way::Lost(error),
@@ -111,25 +119,34 @@ fn hop_uri(hop: &Hop) -> Bytes {
 impl Tm {
     /// Sends at once if every destination is known; otherwise the script waits.
     pub(crate) fn launch(&self, call: &mut Call<'_, '_, '_>, errand: Errand) -> Called {
-        let names = errand.names();
-        if names.is_empty() {
+        if errand.names().is_empty() {
             return Called::Returned(self.carry_out(call.cx, errand));
         }
-        let number = self.errands.next.fetch_add(1, Ordering::Relaxed) + 1;
         let run = call.suspend();
+        let done = self.look_up(call.cx, errand, Some(run));
+        done.map_or(Called::Suspended, Called::Returned)
+    }
+
+    /// The same when no script waits.
+    pub(crate) fn start(&self, cx: &mut Cx<'_>, errand: Errand) {
+        self.look_up(cx, errand, None);
+    }
+
+    /// Looks up what has to be; the result if everything was known.
+    fn look_up(&self, cx: &mut Cx<'_>, errand: Errand, run: Option<u64>) -> Option<i32> {
+        let names = errand.names();
+        let number = self.errands.next.fetch_add(1, Ordering::Relaxed) + 1;
         let waiting = Waiting { errand, open: names.len() + 1, run };
         self.errands.waiting.lock().insert(number, waiting);
         for (branch, uri) in names {
             let token = number << BRANCH_BITS | u64::from(branch);
-            if let Resolved::Now(result) = call.cx.resolve(&uri, token) {
+            if let Resolved::Now(result) = cx.resolve(&uri, token) {
                 // Not the last one: the look-ups are still being begun.
                 self.found(number, branch, result);
             }
         }
-        match self.one_less(number) {
-            Some(waiting) => Called::Returned(self.carry_out(call.cx, waiting.errand)),
-            None => Called::Suspended,
-        }
+        let waiting = self.one_less(number)?;
+        Some(self.carry_out(cx, waiting.errand))
     }
 
     /// A name was looked up.
@@ -142,7 +159,9 @@ impl Tm {
         let (number, branch) = (token >> BRANCH_BITS, token as u8);
         if let Some(Waiting { errand, run, .. }) = self.found(number, branch, result) {
             let code = self.carry_out(cx, errand);
-            cx.resume(run, code);
+            if let Some(run) = run {
+                cx.resume(run, code);
+            }
         }
     }
 
@@ -170,6 +189,11 @@ impl Tm {
     fn carry_out(&self, cx: &mut Cx<'_>, errand: Errand) -> i32 {
         match errand {
             Errand::Relay(relaying) => self.relay_drafts(cx, relaying),
+            Errand::Inject(relaying) => self.inject_drafts(cx, relaying),
+            Errand::Local(tx, drafts, failover) => {
+                self.send_drafts(cx, &tx, drafts, failover);
+                1
+            }
             Errand::Ack(ctx, via_branch) => send_ack(cx, &ctx, &via_branch),
         }
     }
@@ -187,6 +211,23 @@ impl Tm {
         let bytes = own_reply(cx.node, &ctx, failure.code, failure.reason.as_bytes(), b"");
         self.deliver(cx, &tx, Event::Local { code: failure.code, bytes });
         0
+    }
+
+    /// Branches that were waited for.
+    fn inject_drafts(&self, cx: &mut Cx<'_>, relaying: Relaying) -> i32 {
+        let Relaying { tx, failover, drafts, failure, .. } = relaying;
+        let count = u16::try_from(drafts.len()).unwrap_or(u16::MAX);
+        let added = self.add_drafts(cx, &tx, drafts, failover, failure);
+        let over = {
+            let record = &mut tx.cell.lock().record;
+            let left = record.waits.map(|n| n.saturating_sub(count));
+            record.waits = left;
+            std::mem::take(&mut record.last_injection) || left == Some(0)
+        };
+        if over {
+            self.deliver(cx, &tx, Event::NoMore);
+        }
+        added.map_or_else(|failure| failure.result, |()| 1)
     }
 
     /// Adds the branches, and lets other events of the transaction in again.

@@ -13,21 +13,28 @@
 //! - Replies are matched by a random label in our Via branch, which nobody can guess.
 //!
 //! # What is not here
-//! Local requests (`t_new_request`, `tm:uac_dlg`, `local_route`),
-//! branch injection, anycast. An ACK to a 2xx is known by its branch only.
+//! An ACK to a 2xx is known by its branch only.
 //!
 //! # Files
 //! `table.rs` finds transactions; `record.rs` is what is kept of one; `drive.rs` feeds the
 //! machine and carries its effects out; `replies.rs` and `upstream.rs` are the way back;
 //! `relay.rs`, `draft.rs` and `launch.rs` the way on, `failover.rs` to the next server of a name;
-//! `via_branch.rs` our Via branch.
+//! `via_branch.rs` our Via branch; `local.rs` and `generate.rs` requests of our own; `inject.rs`
+//! branches that come later; `mi.rs` commands.
 
+mod answers;
 mod bavp;
+mod branches;
 mod draft;
 mod drive;
 mod failover;
 mod functions;
+mod generate;
+mod inject;
 mod launch;
+mod local;
+mod mi;
+mod own_reply;
 mod params;
 mod record;
 mod relay;
@@ -41,6 +48,8 @@ mod via_branch;
 
 use tandem_engine::module::ModuleDef;
 
+pub use inject::TxRef;
+pub use local::{LocalRequest, Owner};
 pub use tm::Tm;
 
 /// The table of the module.
@@ -51,7 +60,7 @@ pub static MODULE: ModuleDef = ModuleDef {
     params: params::PARAMS,
     functions: functions::FUNCTIONS,
     variables: variables::VARIABLES,
-    mi: &[],
+    mi: mi::COMMANDS,
     statistics: stats::STATISTICS,
     events: &[],
     build: Tm::build,

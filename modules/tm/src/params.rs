@@ -1,9 +1,11 @@
 //! Module parameters.
 
 use tandem_engine::module::{Build, BuildError};
-use tandem_engine::table::param;
-use tandem_script::sig::{ParamKind, ParamSig};
+use tandem_engine::table::{moot, param};
+use tandem_script::sig::{ParamKind, ParamSig, Routes};
 use tandem_transaction::{Settings, Timers};
+
+use crate::table::OldMatch;
 
 pub(crate) const PARAMS: &[ParamSig] = &[
     param("fr_timeout", ParamKind::Int, Some("30"), "Seconds to wait for a final reply or an ACK."),
@@ -22,6 +24,39 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         Some("1"),
         "Every provisional reply restarts fr_inv_timeout, not only the first.",
     ),
+    param(
+        "ruri_matching",
+        ParamKind::Int,
+        Some("1"),
+        "The R-URI counts when a request without the cookie of RFC 3261 is matched.",
+    ),
+    param(
+        "via1_matching",
+        ParamKind::Int,
+        Some("1"),
+        "The topmost Via counts when a request without the cookie of RFC 3261 is matched.",
+    ),
+    param(
+        "local_request_route",
+        ParamKind::Str,
+        None,
+        "Name of a route that sees requests of the node before they leave, after local_route.",
+    ),
+    param(
+        "local_reply_route",
+        ParamKind::Str,
+        None,
+        "Name of a route that sees final replies of the node before they leave.",
+    ),
+    moot("delete_timer", ParamKind::Int, "a transaction goes when nothing needs it any more"),
+    moot("unix_tx_timeout", ParamKind::Int, "nothing waits for the reader of a socket"),
+    moot(
+        "pass_provisional_replies",
+        ParamKind::Int,
+        "a command has one answer, which is the final reply",
+    ),
+    moot("syn_branch", ParamKind::Int, "branches are random and found by their label"),
+    moot("timer_partitions", ParamKind::Int, "every worker has a timer wheel of its own"),
     param("auto_100trying", ParamKind::Int, Some("1"), "Answer an INVITE with 100 at once."),
     param("disable_6xx_block", ParamKind::Int, Some("0"), "Treat a 6xx like any negative reply."),
     param(
@@ -40,7 +75,7 @@ pub(crate) const PARAMS: &[ParamSig] = &[
 ];
 
 /// The parameters as numbers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Params {
     pub(crate) timers: Timers,
     pub(crate) settings: Settings,
@@ -49,6 +84,9 @@ pub(crate) struct Params {
     pub(crate) stats: bool,
     /// A 503 goes upstream as it is (`disable_503_translation`).
     pub(crate) keeps_503: bool,
+    pub(crate) old_match: OldMatch,
+    pub(crate) local_request_route: Option<String>,
+    pub(crate) local_reply_route: Option<String>,
     /// Mask of `minor_branch_flag`.
     pub(crate) minor_branch: u32,
 }
@@ -77,10 +115,24 @@ impl Params {
             auto_100trying: on("auto_100trying"),
             onreply_avps: on("onreply_avp_mode"),
             stats: on("enable_stats"),
+            old_match: OldMatch { uri: on("ruri_matching"), via: on("via1_matching") },
+            local_request_route: route(build, "local_request_route")?,
+            local_reply_route: route(build, "local_reply_route")?,
             minor_branch: build.branch_flag("minor_branch_flag"),
             keeps_503: build.global_int("disable_503_translation").is_some_and(|n| n != 0),
         })
     }
+}
+
+/// A parameter that names a `route[NAME]` of the script.
+fn route(build: &Build<'_>, name: &'static str) -> Result<Option<String>, BuildError> {
+    let Some(text) = build.text(name).filter(|t| !t.is_empty()) else { return Ok(None) };
+    let mut routes = build.program.routes_of(Routes::REQUEST);
+    if routes.any(|(_, route)| route.name == text) {
+        return Ok(Some(text.to_owned()));
+    }
+    let message = format!("there is no route[{text}] in the script");
+    Err(BuildError::new(name, message))
 }
 
 /// A parameter in milliseconds; `unit_ms` is what one of it lasts.

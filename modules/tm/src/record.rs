@@ -18,6 +18,7 @@ use tandem_transaction::{BranchIndex, Effects, Timer, Transaction};
 
 use crate::bavp::Bavps;
 use crate::failover::Spare;
+use crate::local::Owner;
 use crate::table::Tx;
 
 /// Events of one transaction that wait while one of its routes runs, at most (decisions:
@@ -103,6 +104,8 @@ pub(crate) struct Leg {
     pub(crate) bavps: Bavps,
     /// Destinations that are left to try.
     pub(crate) spare: Option<Box<Spare>>,
+    /// It sends nothing and waits for others.
+    pub(crate) phony: bool,
 }
 
 impl Leg {
@@ -112,7 +115,12 @@ impl Leg {
         // A part of the message costs nothing to keep.
         let received = || ctx.msg.bytes().slice_ref(ctx.msg.request_uri());
         target.uri.get_or_insert_with(received);
-        Self { target, socket, on_reply, sends: 0, bavps, spare: None }
+        Self { target, socket, on_reply, sends: 0, bavps, spare: None, phony: false }
+    }
+
+    /// A branch that only waits.
+    pub(crate) fn phony(ctx: &Ctx) -> Self {
+        Self { phony: true, ..Self::of(ctx, ctx.source.socket, None, None) }
     }
 }
 
@@ -131,6 +139,16 @@ pub(crate) struct Record {
     pub(crate) pass_reason: bool,
     /// Reason headers of the caller's CANCEL, whole lines.
     pub(crate) reason: Bytes,
+    /// `t_add_cancel_reason`: what our CANCELs say instead, whole lines.
+    pub(crate) cancel_reason: Bytes,
+    /// `t_add_hdrs`: lines for every request of the transaction.
+    pub(crate) headers: Bytes,
+    /// Branches that are still waited for; `None`: any number.
+    pub(crate) waits: Option<u16>,
+    /// The injection at hand is the last one.
+    pub(crate) last_injection: bool,
+    /// The request is one of ours, and who hears of its replies.
+    pub(crate) owner: Option<Owner>,
     /// The last reply sent upstream was made here.
     pub(crate) last_local: bool,
     /// A route of the transaction worked on the AVPs after the request route armed it.
@@ -152,6 +170,11 @@ impl Record {
             timers: SmallVec::new(),
             pass_reason: false,
             reason: Bytes::new(),
+            cancel_reason: Bytes::new(),
+            headers: Bytes::new(),
+            waits: None,
+            last_injection: false,
+            owner: None,
             last_local: false,
             avps_used: false,
             rewritten: Rewritten::default(),
@@ -186,6 +209,14 @@ pub(crate) enum Busy {
         next: Option<RouteId>,
     },
     Failure,
+    /// local_route, and what follows it.
+    Local {
+        next: Option<RouteId>,
+    },
+    /// `local_reply_route` with a final reply of ours.
+    OwnReply {
+        code: u16,
+    },
 }
 
 /// What can happen to a transaction.
@@ -212,6 +243,8 @@ pub(crate) enum Event {
     SendFailed {
         branch: BranchIndex,
     },
+    /// No further branches are waited for.
+    NoMore,
     /// The request route has ended.
     Release,
 }
@@ -224,6 +257,10 @@ pub(crate) enum Role {
     Branch,
     Reply,
     Failure,
+    /// local_route of a request of ours.
+    Local,
+    /// A run that comes back to the transaction from elsewhere.
+    Visitor,
 }
 
 /// What tm attaches to the message of a script run.
@@ -242,6 +279,9 @@ pub(crate) struct Section {
     pub(crate) code: u16,
     /// The target that a failure route started with.
     pub(crate) started_with: Option<Bytes>,
+    /// What `t_add_hdrs` and `t_add_cancel_reason` said before the transaction was made.
+    pub(crate) headers: Bytes,
+    pub(crate) cancel_reason: Bytes,
     /// `$bavp` of the branch that the route is about.
     pub(crate) bavps: Bavps,
 }

@@ -75,7 +75,7 @@ impl From<HopError> for Failure {
 
 pub(crate) fn t_relay(call: &mut Call<'_, '_, '_>) -> Called {
     let Some(tm) = call.state::<Tm>() else { return Called::Returned(-1) };
-    let options = options(call);
+    let options = options(call, 0, Some(1));
     match call.ctx.msg.method() {
         Method::Ack => return relay_ack(&tm, call),
         Method::Cancel => {
@@ -105,30 +105,30 @@ pub(crate) fn t_relay(call: &mut Call<'_, '_, '_>) -> Called {
     tm.launch(call, Errand::Relay(relaying))
 }
 
-fn options(call: &mut Call<'_, '_, '_>) -> Options {
-    let given = match call.ready(0) {
-        Some(Ready::Flags(flags)) => FlagSet::clone(flags),
-        _ => computed_flags(call),
-    };
-    let mut options = Options {
+/// The options of a call: flags are argument `at`, an outbound proxy argument `proxy`.
+pub(crate) fn options(call: &mut Call<'_, '_, '_>, at: usize, proxy: Option<usize>) -> Options {
+    let given = flags(call, at, FLAGS);
+    let proxy = proxy.map(|at| call.text(at)).filter(|proxy| !proxy.is_empty());
+    Options {
         no_auto_477: given.has(0),
         no_dns_failover: given.has(1),
         pass_reason: given.has(2),
         allow_no_cancel: given.has(3),
-        proxy: None,
-    };
-    let proxy = call.text(1);
-    options.proxy = (!proxy.is_empty()).then(|| proxy_uri(&proxy));
-    options
+        proxy: proxy.map(|proxy| proxy_uri(&proxy)),
+    }
 }
 
-/// Flags that are not a literal; a wrong one is complained about and counts for nothing.
-fn computed_flags(call: &mut Call<'_, '_, '_>) -> FlagSet {
-    let text = call.text(0);
-    match parse(FLAGS, &String::from_utf8_lossy(&text)) {
+/// The flags of an argument. One that is no literal may be wrong: that is complained about and
+/// counts for nothing.
+pub(crate) fn flags(call: &mut Call<'_, '_, '_>, at: usize, known: &[FlagSig]) -> FlagSet {
+    if let Some(Ready::Flags(flags)) = call.ready(at) {
+        return FlagSet::clone(flags);
+    }
+    let text = call.text(at);
+    match parse(known, &String::from_utf8_lossy(&text)) {
         Ok(parsed) => parsed.flags,
         Err(error) => {
-            call.complain(Level::Error, format!("t_relay: {error}"));
+            call.complain(Level::Error, error);
             FlagSet::default()
         }
     }

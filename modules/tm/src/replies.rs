@@ -118,7 +118,7 @@ impl Tm {
         ctx.request = Some(record.saved.msg.clone());
         ctx.flags = record.saved.flags;
         ctx.target.flags = record.leg(branch).map_or(0, |leg| leg.target.flags);
-        if self.params.onreply_avps {
+        if self.shows_avps(record) {
             ctx.avps = std::mem::take(&mut record.saved.avps);
             record.avps_used = true;
         }
@@ -129,9 +129,14 @@ impl Tm {
         section.bavps = record.leg_mut(branch).and_then(|leg| leg.bavps.take());
     }
 
+    /// Whether onreply routes see the AVPs of the transaction.
+    fn shows_avps(&self, record: &Record) -> bool {
+        self.params.onreply_avps || record.owner.is_some()
+    }
+
     fn take_back_reply(&self, slot: u16, record: &mut Record, branch: BranchIndex, ctx: &mut Ctx) {
         record.saved.flags = ctx.flags;
-        if self.params.onreply_avps {
+        if self.shows_avps(record) {
             record.saved.avps = std::mem::take(&mut ctx.avps);
         }
         if let Some(leg) = record.leg_mut(branch) {
@@ -174,6 +179,10 @@ fn is_invite(record: &Record) -> bool {
 /// The reply as it goes on: without our Via, with what the script changed, and with the request's
 /// own From, To and CSeq.
 fn upstream_bytes(record: &Record, ctx: &Ctx) -> Bytes {
+    if record.owner.is_some() {
+        // Whoever sent the request sees the reply as it came.
+        return ctx.msg.bytes().clone();
+    }
     let mut edits = ctx.edits.clone();
     remove_top_via(&ctx.msg, &mut edits);
     if record.rewritten.is_any() {

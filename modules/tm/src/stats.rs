@@ -16,6 +16,7 @@ pub(crate) const RETRANSMITTED_REPLIES: usize = 14;
 pub(crate) const TIMEOUT: usize = 15;
 pub(crate) const TIMEOUT_INVITE: usize = 16;
 pub(crate) const DROPPED_EVENTS: usize = 17;
+pub(crate) const UAC_TRANSACTIONS: usize = 18;
 
 pub(crate) const STATISTICS: &[StatDef] = &[
     counter("received_replies", "Replies seen by tm."),
@@ -36,4 +37,5 @@ pub(crate) const STATISTICS: &[StatDef] = &[
     counter("timeout_finalresponse", "Branches that got no reply in fr_timeout."),
     counter("timeout_finalresponse_inv", "Branches that got no final reply in fr_inv_timeout."),
     counter("dropped_events", "Events dropped because a route of their transaction ran too long."),
+    counter("UAC_transactions", "Transactions of requests of this node."),
 ];

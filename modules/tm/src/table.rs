@@ -25,6 +25,8 @@ pub(crate) type Key = SmallVec<[u8; 128]>;
 pub(crate) struct Tx {
     pub(crate) id: TxId,
     key: Box<[u8]>,
+    /// Of the Call-ID, to find a transaction by it.
+    pub(crate) call_hash: u32,
     pub(crate) cell: Mutex<Cell>,
 }
 
@@ -41,6 +43,8 @@ struct Shard {
     /// Short label of a request.
     by_request: HashMap<Box<[u8]>, u32, RandomState>,
     by_label: HashMap<u32, Arc<Tx>, RandomState>,
+    /// Transactions since the start.
+    total: u64,
 }
 
 /// All transactions of a node.
@@ -63,6 +67,7 @@ impl Table {
             Mutex::new(Shard {
                 by_request: HashMap::with_hasher(hasher.clone()),
                 by_label: HashMap::with_hasher(hasher.clone()),
+                total: 0,
             })
         };
         let shards = (0..SHARDS).map(|_| shard()).collect();
@@ -102,17 +107,62 @@ impl Table {
         if let Some(tx) = known {
             return Inserted::Known(Arc::clone(tx));
         }
+        let tx = self.put(&mut shard, index, key, record, chance);
+        shard.by_request.insert(key.into(), tx.id.short());
+        Inserted::New(tx)
+    }
+
+    /// A transaction whose request is one of ours: no request of others finds it.
+    pub(crate) fn insert_local(&self, record: Record, chance: &mut Chance) -> Arc<Tx> {
+        let index = (chance.u64() % SHARDS as u64) as u16;
+        let mut shard = self.shards[usize::from(index)].lock();
+        self.put(&mut shard, index, b"", record, chance)
+    }
+
+    fn put(
+        &self,
+        shard: &mut Shard,
+        index: u16,
+        key: &[u8],
+        record: Record,
+        chance: &mut Chance,
+    ) -> Arc<Tx> {
         let mut id = TxId { index, label: chance.u64() };
         // 0 would make a token of 0; a shard holds far fewer than 2^30.
         while id.short() == 0 || shard.by_label.contains_key(&id.short()) {
             id.label = chance.u64();
         }
+        let call_hash = self.call_hash(record.saved.msg.call_id().unwrap_or_default());
         let cell = Cell { record, busy: None, inbox: VecDeque::new() };
-        let tx = Arc::new(Tx { id, key: key.into(), cell: Mutex::new(cell) });
-        shard.by_request.insert(key.into(), id.short());
+        let tx = Arc::new(Tx { id, key: key.into(), call_hash, cell: Mutex::new(cell) });
         shard.by_label.insert(id.short(), Arc::clone(&tx));
+        shard.total += 1;
         self.len.fetch_add(1, Ordering::Relaxed);
-        Inserted::New(tx)
+        tx
+    }
+
+    pub(crate) fn call_hash(&self, call_id: &[u8]) -> u32 {
+        self.hasher.hash_one(call_id) as u32
+    }
+
+    /// The transactions that may be of a call.
+    pub(crate) fn of_call(&self, call_id: &[u8]) -> Vec<Arc<Tx>> {
+        let hash = self.call_hash(call_id);
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            found.extend(shard.by_label.values().filter(|tx| tx.call_hash == hash).cloned());
+        }
+        found
+    }
+
+    /// The parts that hold transactions: number, how many now, how many since the start.
+    pub(crate) fn counts(&self) -> Vec<(usize, usize, u64)> {
+        let each = self.shards.iter().enumerate().map(|(n, shard)| {
+            let shard = shard.lock();
+            (n, shard.by_label.len(), shard.total)
+        });
+        each.filter(|(_, now, _)| *now > 0).collect()
     }
 
     pub(crate) fn remove(&self, tx: &Tx) {
@@ -133,12 +183,19 @@ impl Table {
     }
 }
 
+/// What else counts when there is no cookie: `ruri_matching` and `via1_matching`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OldMatch {
+    pub(crate) uri: bool,
+    pub(crate) via: bool,
+}
+
 /// The key under which a request is found, with `method` in the place of its own: an ACK and a
 /// CANCEL look for their INVITE. `None` if the topmost Via cannot be read.
 ///
 /// Without the cookie of RFC 3261 in the branch this is the match of RFC 2543 (17.2.3): Call-ID,
 /// From tag, CSeq number, Request-URI and topmost Via.
-pub(crate) fn request_key(msg: &Message, method: Method) -> Option<Key> {
+pub(crate) fn request_key(msg: &Message, method: Method, old: OldMatch) -> Option<Key> {
     let via = msg.top_via().ok()?;
     let mut key = Key::new();
     let name = if method == msg.method() { msg.method_bytes() } else { method.as_str().as_bytes() };
@@ -152,7 +209,9 @@ pub(crate) fn request_key(msg: &Message, method: Method) -> Option<Key> {
         None => {
             let number = msg.cseq().ok()?.number;
             let tag = msg.from_tag().unwrap_or_default();
-            for part in [msg.call_id()?, tag, msg.request_uri(), via.raw] {
+            let uri = if old.uri { msg.request_uri() } else { b"" };
+            let via = if old.via { via.raw } else { b"" };
+            for part in [msg.call_id()?, tag, uri, via] {
                 key.extend_from_slice(part);
                 key.push(0);
             }
@@ -169,6 +228,8 @@ mod tests {
     use super::*;
     use bytes::Bytes;
 
+    const BOTH: OldMatch = OldMatch { uri: true, via: true };
+
     fn msg(method: &str, via: &str) -> Message {
         let text = format!(
             "{method} sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP {via}\r\nFrom: <sip:a@h>;tag=1\r\n\
@@ -179,7 +240,7 @@ mod tests {
 
     fn key(method: &str, via: &str) -> Option<Key> {
         let msg = msg(method, via);
-        request_key(&msg, msg.method())
+        request_key(&msg, msg.method(), BOTH)
     }
 
     #[test]
@@ -197,7 +258,7 @@ mod tests {
             let invite = key("INVITE", via);
             for method in ["ACK", "CANCEL"] {
                 assert_eq!(
-                    request_key(&msg(method, via), Method::Invite),
+                    request_key(&msg(method, via), Method::Invite, BOTH),
                     invite,
                     "{method} {via}"
                 );

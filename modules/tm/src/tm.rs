@@ -9,14 +9,17 @@ use tandem_engine::log::Level;
 use tandem_engine::module::{Build, BuildError, Cx, Module, RouteEnd, Timer};
 use tandem_engine::node::Node;
 use tandem_engine::transport::{Hop, HopError, Leave, own_reply, reply_stateless};
-use tandem_sip::Method;
+use tandem_sip::{Message, Method};
 use tandem_transaction::{BranchIndex, Kind, Transaction};
 
 use crate::launch::Errands;
+use crate::local::CallIds;
 use crate::params::Params;
 use crate::record::{Busy, Event, Record, Role, Section};
 use crate::stats;
-use crate::table::{Inserted, TRANSACTIONS_HARD_MAX, TRANSACTIONS_MAX, Table, Tx, request_key};
+use crate::table::{
+    Inserted, Key, TRANSACTIONS_HARD_MAX, TRANSACTIONS_MAX, Table, Tx, request_key,
+};
 use crate::via_branch::TxId;
 
 /// The transactions of a node.
@@ -25,6 +28,7 @@ pub struct Tm {
     pub(crate) table: Table,
     /// What waits for names.
     pub(crate) errands: Errands,
+    pub(crate) call_ids: CallIds,
 }
 
 /// What became of the wish for a transaction.
@@ -44,7 +48,8 @@ impl Tm {
     pub(crate) fn build(build: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
         let params = Params::read(build)?;
         let table = Table::new(build.hash_key().state());
-        Ok(Arc::new(Self { params, table, errands: Errands::default() }))
+        let call_ids = CallIds::new(build.chance.u64());
+        Ok(Arc::new(Self { params, table, errands: Errands::default(), call_ids }))
     }
 
     /// Transactions in memory.
@@ -66,7 +71,7 @@ impl Tm {
         if method == Method::Ack {
             return Begun::Failed;
         }
-        let Some(key) = request_key(&ctx.msg, method).filter(|_| ctx.msg.is_request()) else {
+        let Some(key) = self.key(&ctx.msg, method).filter(|_| ctx.msg.is_request()) else {
             return Begun::Failed;
         };
         if let Some(tx) = self.live(&key) {
@@ -94,6 +99,24 @@ impl Tm {
         }
     }
 
+    /// Under which a request is found; see [`request_key`].
+    pub(crate) fn key(&self, msg: &Message, method: Method) -> Option<Key> {
+        request_key(msg, method, self.params.old_match)
+    }
+
+    /// A pending INVITE of a call, by Call-ID and CSeq number.
+    pub(crate) fn by_call(&self, call_id: &[u8], number: Option<u32>) -> Option<Arc<Tx>> {
+        self.table.of_call(call_id).into_iter().find(|tx| {
+            let cell = tx.cell.lock();
+            let msg = &cell.record.saved.msg;
+            let cseq = msg.cseq().map(|c| c.number).ok();
+            msg.method() == Method::Invite
+                && msg.call_id() == Some(call_id)
+                && number.is_none_or(|n| cseq == Some(n))
+                && !cell.record.machine.is_ended()
+        })
+    }
+
     /// The branch of our Via for a branch.
     pub(crate) fn via_branch(&self, id: TxId, branch: u8) -> Vec<u8> {
         id.via_branch(branch)
@@ -111,7 +134,7 @@ impl Tm {
 
     /// The INVITE that an ACK or a CANCEL is about.
     pub(crate) fn invite_of(&self, ctx: &Ctx) -> Option<Arc<Tx>> {
-        self.live(&request_key(&ctx.msg, Method::Invite)?)
+        self.live(&self.key(&ctx.msg, Method::Invite)?)
     }
 
     /// Replies to the request of `ctx` with its transaction; `false` if that is not possible.
@@ -128,6 +151,7 @@ impl Tm {
             return false;
         }
         let bytes = own_reply(cx.node, ctx, code, reason, b"");
+        let bytes = self.show_own_reply(cx, ctx, bytes);
         match role {
             Role::Request => {
                 self.deliver(cx, &tx, Event::Local { code, bytes });
@@ -137,7 +161,11 @@ impl Tm {
                 let mut cell = tx.cell.lock();
                 self.send_local(cx, tx.id, &mut cell.record, code, bytes)
             }
-            Role::Branch | Role::Reply => false,
+            Role::Visitor => {
+                self.deliver(cx, &tx, Event::Local { code, bytes });
+                true
+            }
+            Role::Branch | Role::Reply | Role::Local => false,
         }
     }
 
@@ -151,8 +179,9 @@ impl Tm {
         let section = ctx.section_mut::<Section>(cx.slot);
         machine.set_timeouts(section.fr_ms, section.fr_inv_ms);
         let armed = std::mem::take(&mut section.armed);
+        let (headers, cancel_reason) = (section.headers.clone(), section.cancel_reason.clone());
         let mut record = Record::new(machine, sockets, ctx);
-        record.armed = armed;
+        (record.armed, record.headers, record.cancel_reason) = (armed, headers, cancel_reason);
         record
     }
 
@@ -227,6 +256,8 @@ impl Module for Tm {
             Some(Busy::Reply { branch, acked, next }) => {
                 self.after_reply(cx, &tx, (branch, acked, next), ctx, end);
             }
+            Some(Busy::Local { next }) => self.after_local(cx, &tx, ctx, next),
+            Some(Busy::OwnReply { code }) => self.after_own_reply(cx, &tx, &ctx, code),
             Some(Busy::Relay) | None => {}
         }
     }

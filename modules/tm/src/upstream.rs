@@ -22,14 +22,14 @@ impl Tm {
             return;
         }
         let Some(route) = cell.record.armed.failure.take() else {
-            return self.send_winner(cx, tx, &mut cell.record, decided);
+            return self.send_winner(cx, tx, cell, decided);
         };
         let ctx = failure_context(cx.slot, tx, &mut cell.record, decided);
         cell.busy = Some(Busy::Failure);
         if let Some(ctx) = cx.run_route(route, ctx, tx.id.token(0)) {
             cell.busy = None;
             take_back(&mut cell.record, *ctx);
-            self.send_winner(cx, tx, &mut cell.record, decided);
+            self.send_winner(cx, tx, cell, decided);
         }
     }
 
@@ -42,18 +42,22 @@ impl Tm {
         cell.busy = None;
         take_back(&mut cell.record, *ctx);
         if cell.record.machine.phase() == Phase::Decided {
-            self.send_winner(cx, tx, &mut cell.record, decided);
+            self.send_winner(cx, tx, &mut cell, decided);
         }
         self.settle(cx, tx, cell);
     }
 
-    fn send_winner(&self, cx: &mut Cx<'_>, tx: &Tx, record: &mut Record, decided: Decided) {
+    fn send_winner(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>, cell: &mut Cell, decided: Decided) {
+        let record = &mut cell.record;
         let view = decided.branch.and_then(|branch| record.machine.branch(branch));
         let received = view.map(|v| v.reply.clone()).filter(|bytes| !bytes.is_empty());
         // RFC 3261 16.7 step 6: a 503 says that this node serves nobody, which is not so.
         let hides = decided.code == 503 && !self.params.keeps_503;
         let code = if hides { 500 } else { decided.code };
         match received.and_then(|bytes| Message::parse(bytes).ok()) {
+            Some(reply) if record.owner.is_some() => {
+                self.relay(cx, tx.id, record, code, reply.bytes().clone());
+            }
             Some(reply) => {
                 let bytes = best_reply(record, &reply, decided, hides);
                 self.relay(cx, tx.id, record, code, bytes);
@@ -61,7 +65,7 @@ impl Tm {
             None => {
                 let ctx = record.saved.context(Routes::REQUEST);
                 let bytes = own_reply(cx.node, &ctx, code, local_reason(code).as_bytes(), b"");
-                self.send_local(cx, tx.id, record, code, bytes);
+                self.send_own_winner(cx, tx, cell, code, bytes);
             }
         }
     }

@@ -8,6 +8,7 @@ use tandem_script::sig::VariableSig;
 use tandem_script::value::Value;
 use tandem_transaction::Timers;
 
+use crate::branches;
 use crate::functions::status;
 use crate::record::{Role, Section};
 use crate::tm::Tm;
@@ -17,6 +18,16 @@ type Set = fn(&mut VarCall<'_, '_>, Assign, Value) -> Result<(), String>;
 const fn writable(mut def: VariableDef, set: Set) -> VariableDef {
     def.sig = VariableSig { writable: true, ..def.sig };
     def.set = Some(set);
+    def
+}
+
+const fn named(mut def: VariableDef) -> VariableDef {
+    def.sig = VariableSig { takes_name: true, ..def.sig };
+    def
+}
+
+const fn indexed(mut def: VariableDef) -> VariableDef {
+    def.sig = VariableSig { takes_index: true, ..def.sig };
     def
 }
 
@@ -49,6 +60,35 @@ pub(crate) const VARIABLES: &[VariableDef] = &[
         let tx = section(c).and_then(|s| s.tx.as_ref());
         tx.map_or(Value::Null, |tx| Value::str(tx.id.text()))
     }),
+    writable(
+        named(indexed(variable("bavp", "Values of the branch.", branches::bavp))),
+        branches::set_bavp,
+    ),
+    indexed(variable(
+        "T_branch_last_reply_code",
+        "The last code of a branch, our own results included.",
+        branches::last_code,
+    )),
+    indexed(variable("tm.branch.uri", "R-URI of a branch.", branches::uri)),
+    indexed(variable("tm.branch.duri", "Next hop of a branch.", branches::dst_uri)),
+    indexed(variable("tm.branch.path", "Path of a branch.", branches::path)),
+    indexed(variable("tm.branch.q", "q of a branch, times 1000.", branches::q)),
+    indexed(variable("tm.branch.flags", "Names of a branch's flags.", branches::flags)),
+    indexed(variable("tm.branch.socket", "Socket that a branch leaves from.", branches::socket)),
+    writable(
+        named(indexed(variable("tm.branch.flag", "A flag of a branch, 0 or 1.", branches::flag))),
+        branches::set_flag,
+    ),
+    writable(
+        named(indexed(variable("tm.branch.attr", "An attribute of a branch.", branches::attr))),
+        branches::set_attr,
+    ),
+    indexed(variable(
+        "tm.branch.last_received",
+        "The last code that the network gave for a branch.",
+        branches::last_received,
+    )),
+    indexed(variable("tm.branch.type", "normal, or phony: it only waits.", branches::kind)),
 ];
 
 fn section<'a>(call: &'a VarCall<'_, '_>) -> Option<&'a Section> {

@@ -5,80 +5,92 @@
 mod common;
 
 use common::*;
+use tandem_engine::testing::{Check, cover};
 use tandem_tm::MODULE as TM;
 
-type Check = fn();
+#[path = "exports/branches.rs"]
+mod branches;
+#[path = "exports/commands.rs"]
+mod commands;
+#[path = "exports/local.rs"]
+mod local;
+#[path = "exports/settings.rs"]
+mod settings;
+#[path = "exports/waiting.rs"]
+mod waiting;
 
-const PARAMS: &[(&str, Check)] = &[
-    ("fr_timeout", fr_timeout),
-    ("fr_inv_timeout", fr_inv_timeout),
-    ("wt_timer", wt_timer),
-    ("T1_timer", t1_timer),
-    ("T2_timer", t2_timer),
-    ("restart_fr_on_each_reply", restart_fr_on_each_reply),
-    ("auto_100trying", auto_100trying),
-    ("disable_6xx_block", disable_6xx_block),
-    ("onreply_avp_mode", onreply_avp_mode),
-    ("minor_branch_flag", minor_branch_flag),
-    ("enable_stats", enable_stats),
+const PARAMS: &[Check] = &[
+    ("param fr_timeout", fr_timeout),
+    ("param fr_inv_timeout", fr_inv_timeout),
+    ("param wt_timer", wt_timer),
+    ("param T1_timer", t1_timer),
+    ("param T2_timer", t2_timer),
+    ("param restart_fr_on_each_reply", restart_fr_on_each_reply),
+    ("param auto_100trying", auto_100trying),
+    ("param disable_6xx_block", disable_6xx_block),
+    ("param onreply_avp_mode", onreply_avp_mode),
+    ("param minor_branch_flag", minor_branch_flag),
+    ("param enable_stats", enable_stats),
 ];
 
-const FUNCTIONS: &[(&str, Check)] = &[
-    ("t_newtran", t_newtran),
-    ("t_reply", t_reply),
-    ("t_relay", t_relay_flags),
-    ("t_on_failure", t_on_failure),
-    ("t_on_reply", t_on_reply),
-    ("t_on_branch", t_on_branch),
-    ("t_check_status", t_check_status),
-    ("t_check_trans", t_check_trans),
-    ("t_was_cancelled", t_was_cancelled),
-    ("t_local_replied", t_local_replied),
-    ("t_flush_flags", t_flush_flags),
+const FUNCTIONS: &[Check] = &[
+    ("function t_newtran", t_newtran),
+    ("function t_reply", t_reply),
+    ("function t_relay", t_relay_flags),
+    ("function t_on_failure", t_on_failure),
+    ("function t_on_reply", t_on_reply),
+    ("function t_on_branch", t_on_branch),
+    ("function t_check_status", t_check_status),
+    ("function t_check_trans", t_check_trans),
+    ("function t_was_cancelled", t_was_cancelled),
+    ("function t_local_replied", t_local_replied),
+    ("function t_flush_flags", t_flush_flags),
 ];
 
-const VARIABLES: &[(&str, Check)] = &[
-    ("T_branch_idx", branch_variables),
-    ("T_reply_code", t_check_status),
-    ("T_ruri", branch_variables),
-    ("T_fr_timeout", timeout_variables),
-    ("T_fr_inv_timeout", timeout_variables),
-    ("T_id", transaction_id),
+const VARIABLES: &[Check] = &[
+    ("variable T_branch_idx", branch_variables),
+    ("variable T_reply_code", t_check_status),
+    ("variable T_ruri", branch_variables),
+    ("variable T_fr_timeout", timeout_variables),
+    ("variable T_fr_inv_timeout", timeout_variables),
+    ("variable T_id", transaction_id),
 ];
 
-const STATISTICS: &[(&str, Check)] = &[
-    ("received_replies", reply_counters),
-    ("relayed_replies", reply_counters),
-    ("local_replies", reply_counters),
-    ("UAS_transactions", class_counters),
-    ("2xx_transactions", class_counters),
-    ("3xx_transactions", class_counters),
-    ("4xx_transactions", class_counters),
-    ("5xx_transactions", class_counters),
-    ("6xx_transactions", class_counters),
-    ("inuse_transactions", wt_timer),
-    ("retransmission_req_T1_1", retransmission_counters),
-    ("retransmission_req_T1_2", retransmission_counters),
-    ("retransmission_req_T1_3", retransmission_counters),
-    ("retransmission_req_T2", retransmission_counters),
-    ("retransmission_rpl_T2", reply_retransmission_counter),
-    ("timeout_finalresponse", fr_timeout),
-    ("timeout_finalresponse_inv", fr_inv_timeout),
-    ("dropped_events", overflow_counter),
+const STATISTICS: &[Check] = &[
+    ("statistic received_replies", reply_counters),
+    ("statistic relayed_replies", reply_counters),
+    ("statistic local_replies", reply_counters),
+    ("statistic UAS_transactions", class_counters),
+    ("statistic 2xx_transactions", class_counters),
+    ("statistic 3xx_transactions", class_counters),
+    ("statistic 4xx_transactions", class_counters),
+    ("statistic 5xx_transactions", class_counters),
+    ("statistic 6xx_transactions", class_counters),
+    ("statistic inuse_transactions", wt_timer),
+    ("statistic retransmission_req_T1_1", retransmission_counters),
+    ("statistic retransmission_req_T1_2", retransmission_counters),
+    ("statistic retransmission_req_T1_3", retransmission_counters),
+    ("statistic retransmission_req_T2", retransmission_counters),
+    ("statistic retransmission_rpl_T2", reply_retransmission_counter),
+    ("statistic timeout_finalresponse", fr_timeout),
+    ("statistic timeout_finalresponse_inv", fr_inv_timeout),
+    ("statistic dropped_events", overflow_counter),
 ];
 
 #[test]
 fn every_entry_has_a_check_and_every_check_passes() {
-    let names = |list: &[(&'static str, Check)]| list.iter().map(|(n, _)| *n).collect::<Vec<_>>();
-    assert_eq!(names(PARAMS), TM.params.iter().map(|p| p.name).collect::<Vec<_>>());
-    assert_eq!(names(FUNCTIONS), TM.functions.iter().map(|f| f.sig.name).collect::<Vec<_>>());
-    assert_eq!(names(VARIABLES), TM.variables.iter().map(|v| v.sig.name).collect::<Vec<_>>());
-    assert_eq!(names(STATISTICS), TM.statistics.iter().map(|s| s.name).collect::<Vec<_>>());
-    assert!(TM.mi.is_empty() && TM.events.is_empty());
-    for (name, check) in [PARAMS, FUNCTIONS, VARIABLES, STATISTICS].concat() {
-        eprintln!("{name}");
-        check();
-    }
+    let all = [
+        PARAMS,
+        FUNCTIONS,
+        VARIABLES,
+        STATISTICS,
+        local::CHECKS,
+        branches::CHECKS,
+        waiting::CHECKS,
+        commands::CHECKS,
+        settings::CHECKS,
+    ];
+    cover(&TM, &all.concat());
 }
 
 #[test]

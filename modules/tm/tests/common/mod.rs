@@ -16,9 +16,11 @@ use tandem_proto_udp::MODULE as PROTO_UDP;
 use tandem_script::host::Called;
 use tandem_script::sig::Routes;
 use tandem_signaling::MODULE as SIGNALING;
+use tandem_sipmsgops::MODULE as SIPMSGOPS;
 use tandem_tm::MODULE as TM;
 
-pub(crate) const MODULES: Modules = &[&CORE, &PROTO_UDP, &TM, &WAIT, &SIGNALING, &WAITING];
+pub(crate) const MODULES: Modules =
+    &[&CORE, &PROTO_UDP, &TM, &WAIT, &SIGNALING, &SIPMSGOPS, &WAITING];
 
 pub(crate) const CALLER: &str = "127.0.0.9:5060";
 pub(crate) const CALLEE: &str = "127.0.0.2:5060";
@@ -56,7 +58,7 @@ pub(crate) fn node_with(params: &str, routes: &str) -> TestNode {
     let script = format!(
         "socket=udp:127.0.0.1:5060\nlog_level=4\nloadmodule \"proto_udp.so\"\n\
          loadmodule \"tm.so\"\nloadmodule \"wait.so\"\nloadmodule \"waiting.so\"\n\
-         loadmodule \"signaling.so\"\n{params}\n{routes}"
+         loadmodule \"signaling.so\"\nloadmodule \"sipmsgops.so\"\n{params}\n{routes}"
     );
     TestNode::new(&script, MODULES)
 }

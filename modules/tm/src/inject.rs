@@ -1,0 +1,208 @@
+//! Branches that come later: a phone that has to be woken up registers, and gets the call.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tandem_engine::context::{Branch, Ctx};
+use tandem_engine::log::Level;
+use tandem_engine::module::Call;
+use tandem_script::host::Called;
+use tandem_script::sig::{FlagSig, Routes};
+use tandem_script::value::Value;
+use tandem_transaction::{BranchIndex, Role as BranchRole};
+
+use crate::draft::drafts_of;
+use crate::launch::{Errand, Relaying};
+use crate::record::{Busy, Leg, Role, Section};
+use crate::relay::Options;
+use crate::table::{Cell, Tx};
+use crate::tm::{Begun, Tm};
+use crate::via_branch::TxId;
+
+const OK: Called = Called::Returned(1);
+const NO: Called = Called::Returned(-1);
+
+pub(crate) const FLAGS: &[FlagSig] = &[
+    FlagSig {
+        name: "cancel",
+        takes_value: false,
+        old: "c",
+        help: "The branches that are there are cancelled first.",
+    },
+    FlagSig {
+        name: "last",
+        takes_value: false,
+        old: "l",
+        help: "No further branches are waited for.",
+    },
+];
+
+/// A transaction, for modules that come back to it later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TxRef(pub(crate) TxId);
+
+impl Tm {
+    /// The transaction of the message of a context. `slot` is that of this module.
+    pub fn transaction_of(&self, slot: u16, ctx: &Ctx) -> Option<TxRef> {
+        ctx.section::<Section>(slot)?.tx.as_ref().map(|tx| TxRef(tx.id))
+    }
+
+    /// Lets a run work on a transaction that waits: its functions and variables mean that one.
+    /// `false` if it has ended.
+    pub fn visit(&self, slot: u16, ctx: &mut Ctx, tx: TxRef) -> bool {
+        let Some(tx) = self.table.by_id(tx.0) else { return false };
+        let (saved, ended) = {
+            let cell = tx.cell.lock();
+            let saved = &cell.record.saved;
+            ((saved.msg.clone(), saved.source), cell.record.machine.is_ended())
+        };
+        if ended {
+            return false;
+        }
+        (ctx.msg, ctx.source) = saved;
+        let section = ctx.section_mut::<Section>(slot);
+        section.tx = Some(tx);
+        section.role = Role::Visitor;
+        true
+    }
+}
+
+pub(crate) fn t_wait_for_new_branches(call: &mut Call<'_, '_, '_>) -> Called {
+    let Some(tm) = call.state::<Tm>() else { return NO };
+    let tx = match tm.begin(call.cx, call.ctx) {
+        Begun::New(tx) | Begun::Existing(tx) => tx,
+        Begun::Retransmission | Begun::Refused => return Called::Returned(0),
+        Begun::Failed => return NO,
+    };
+    let wanted = call.int(0).and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0);
+    let mut cell = tx.cell.lock();
+    if cell.busy.is_some() {
+        return NO;
+    }
+    cell.record.save(&call.cx.node.sockets, call.ctx);
+    let mut fx = std::mem::take(&mut cell.record.effects);
+    let added = cell.record.machine.wait_for_branches(call.cx.now, &mut fx);
+    if added.is_ok() {
+        cell.record.legs.push(Leg::phony(call.ctx));
+        cell.record.waits = wanted;
+    }
+    tm.finish_step(call.cx, &tx, &mut cell, fx, None);
+    tm.settle(call.cx, &tx, cell);
+    if added.is_ok() { OK } else { NO }
+}
+
+pub(crate) fn t_wait_no_more_branches(call: &mut Call<'_, '_, '_>) -> Called {
+    let Some(tm) = call.state::<Tm>() else { return NO };
+    let section = call.ctx.section::<Section>(call.cx.slot);
+    let Some(tx) = section.and_then(|s| s.tx.clone()) else { return NO };
+    let cell = tx.cell.lock();
+    let waits = cell
+        .record
+        .machine
+        .current_set()
+        .any(|b| b.role == BranchRole::Phony && b.outcome.is_none());
+    drop(cell);
+    if !waits {
+        return NO;
+    }
+    tm.stop_waiting(call.cx, &tx);
+    OK
+}
+
+impl Tm {
+    /// No further branches are waited for. A route of the transaction ends first.
+    pub(crate) fn stop_waiting(&self, cx: &mut tandem_engine::module::Cx<'_>, tx: &Arc<Tx>) {
+        self.deliver(cx, tx, crate::record::Event::NoMore);
+    }
+}
+
+pub(crate) fn t_inject_branches(call: &mut Call<'_, '_, '_>) -> Called {
+    let Some(tm) = call.state::<Tm>() else { return NO };
+    let section = call.ctx.section::<Section>(call.cx.slot);
+    let Some((tx, role)) = section.and_then(|s| Some((s.tx.clone()?, s.role))) else {
+        return call.complain(Level::Error, "t_inject_branches: there is no transaction here");
+    };
+    let source = call.text(0);
+    let targets = match &source[..] {
+        b"event" => event_target(&call.ctx.params).into_iter().collect(),
+        b"msg" => message_targets(call.ctx),
+        _ => {
+            let text = "t_inject_branches: the source is \"event\" or \"msg\"";
+            return call.complain(Level::Error, text);
+        }
+    };
+    if targets.is_empty() {
+        return call.complain(Level::Error, "t_inject_branches: there is no branch to add");
+    }
+    let flags = crate::relay::flags(call, 1, FLAGS);
+    if !begin(&mut tx.cell.lock(), role) {
+        return call.complain(Level::Error, "t_inject_branches: a route of it runs elsewhere");
+    }
+    if flags.has(0) {
+        cancel(&tm, call, &tx, |_| true);
+    }
+    let mut base = tx.cell.lock().record.saved.context(Routes::REQUEST);
+    let options = Options::default();
+    let (drafts, failure) = drafts_of(call.cx, &mut base, &tx, targets, &options);
+    tx.cell.lock().record.last_injection = flags.has(1);
+    let relaying = Relaying { tx, answers: false, failover: true, drafts, failure };
+    tm.launch(call, Errand::Inject(relaying))
+}
+
+/// Takes an idle transaction; within a route of its own it is taken already.
+fn begin(cell: &mut Cell, role: Role) -> bool {
+    match (role, cell.busy) {
+        (Role::Reply | Role::Failure, _) => true,
+        (_, None) => {
+            cell.busy = Some(Busy::Relay);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Cancels the branches that are pending and wanted.
+pub(crate) fn cancel(
+    tm: &Tm,
+    call: &mut Call<'_, '_, '_>,
+    tx: &Arc<Tx>,
+    wanted: impl Fn(BranchIndex) -> bool,
+) {
+    let mut cell = tx.cell.lock();
+    let pending: Vec<BranchIndex> = cell
+        .record
+        .machine
+        .branches()
+        .filter(|b| b.outcome.is_none() && b.role != BranchRole::Phony && wanted(b.index))
+        .map(|b| b.index)
+        .collect();
+    for branch in pending {
+        let mut fx = std::mem::take(&mut cell.record.effects);
+        cell.record.machine.cancel_branch(call.cx.now, branch, &mut fx);
+        tm.finish_step(call.cx, tx, &mut cell, fx, None);
+    }
+}
+
+/// The contact of `E_UL_CONTACT_INSERT` and its like.
+fn event_target(params: &[(Bytes, Value)]) -> Option<Branch> {
+    let find = |name: &[u8]| params.iter().find(|(n, _)| n == name).map(|(_, value)| value);
+    let text = |name: &[u8]| find(name)?.text().map(|t| Bytes::copy_from_slice(&t));
+    let filled = |name: &[u8]| text(name).filter(|t| !t.is_empty());
+    let uri = filled(b"address").or_else(|| filled(b"uri"))?;
+    let number = |name: &[u8]| find(name).and_then(Value::int);
+    Some(Branch {
+        uri: Some(uri),
+        dst_uri: filled(b"received"),
+        path: filled(b"path").unwrap_or_default(),
+        q: number(b"qval").and_then(|q| u16::try_from(q.checked_mul(10)?).ok()),
+        flags: number(b"bflags").map_or(0, i32::cast_unsigned),
+        ..Branch::default()
+    })
+}
+
+/// The R-URI of the message as it stands, and its further branches.
+fn message_targets(ctx: &mut Ctx) -> Vec<Branch> {
+    let mut first = ctx.target.clone();
+    first.uri.get_or_insert_with(|| Bytes::copy_from_slice(ctx.msg.request_uri()));
+    std::iter::once(first).chain(std::mem::take(&mut ctx.branches)).collect()
+}

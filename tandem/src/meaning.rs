@@ -31,6 +31,7 @@ pub(crate) fn cluster(program: &Program) -> Vec<Diag> {
         nodes(program, loaded.span, &mut found);
     }
     found.extend(untagged_contacts(program));
+    found.extend(unsaid_pinging(program));
     found
 }
 
@@ -173,4 +174,20 @@ fn untagged_contacts(program: &Program) -> Option<Diag> {
     let help =
         "set modparam(\"usrloc\", \"location_cluster\", 1) and a working_mode_preset that shares";
     Some(Diag::warning("W0916", *span, message).help(help))
+}
+
+/// Shared contacts that are pinged, while no line says by whom.
+fn unsaid_pinging(program: &Program) -> Option<Diag> {
+    let pings = params(program, "nathelper", "natping_interval").last()?;
+    let is_said = |name| params(program, "usrloc", name).next().is_some();
+    let shared = int(program, "usrloc", "location_cluster").is_some_and(|n| n > 0);
+    let never = matches!(pings.value, Setting::Int(0));
+    if never || !shared || is_said("pinging_mode") || is_said("shared_pinging") {
+        return None;
+    }
+    let message = "the pinging mode is not set: a contact with a sharing tag is pinged by the \
+                   node that holds the tag, any other by the nodes in turn";
+    let help = "say it with modparam(\"usrloc\", \"pinging_mode\", \"ownership\"), or \
+                \"cooperation\" to share all of them";
+    Some(Diag::note("N0917", pings.span, message).help(help))
 }

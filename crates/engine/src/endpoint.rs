@@ -4,6 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use tandem_script::sig::{ParamKind, ParamSig};
+
+use crate::module::{Build, BuildError, ParamValue};
+use crate::table::{moot, param};
 
 /// An outside connection of a node. The binary opens it and exchanges bytes with the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +123,37 @@ pub struct FifoOptions {
 pub enum Owner {
     Id(u32),
     Name(String),
+}
+
+impl Owner {
+    /// The last of the values of a parameter, which is a number or a name.
+    pub fn of(values: &[ParamValue]) -> Option<Self> {
+        values.last().map(|v| match v {
+            ParamValue::Int(id) => Self::Id(id.unsigned_abs()),
+            ParamValue::Str(name) => Self::Name(name.clone()),
+        })
+    }
+}
+
+/// The permissions that a parameter gives to a file.
+///
+/// # Errors
+/// What is none.
+pub fn permissions(from: &Build<'_>, name: &'static str) -> Result<u32, BuildError> {
+    let mode = from.int(name).and_then(|m| u32::try_from(m).ok()).filter(|m| *m <= 0o777);
+    mode.ok_or_else(|| BuildError::new(name, "permissions go from 0 to 0777"))
+}
+
+const NO_TRACING: &str = "there is no tracing of commands";
+/// Parameters of every module that takes commands.
+pub const TRACE_DESTINATION: ParamSig = moot("trace_destination", ParamKind::Str, NO_TRACING);
+pub const TRACE_BWLIST: ParamSig = moot("trace_bwlist", ParamKind::Str, NO_TRACING);
+pub const PRETTY_PRINTING: ParamSig =
+    param("pretty_printing", ParamKind::Int, Some("0"), "Indents answers.");
+
+/// Whether answers are indented.
+pub fn pretty(from: &Build<'_>) -> bool {
+    from.int("pretty_printing").unwrap_or(0) != 0
 }
 
 /// Options of every SQLite connection.

@@ -1,6 +1,9 @@
 //! A node in memory, for tests of modules: real scripts and real messages, no sockets, and time
 //! that passes when the test says so.
 
+mod cover;
+pub mod evidence;
+mod nodes;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -27,6 +30,8 @@ use crate::sockets::Proto;
 use crate::stream::StreamId;
 use crate::worker::Worker;
 
+pub use cover::{Check, cover};
+pub use nodes::{Nodes, Witness};
 pub use waiting::WAITING;
 
 /// Files of a script that live in memory.
@@ -116,7 +121,7 @@ impl TestNode {
         modules: Modules,
         fill: impl FnOnce(&mut MemoryDb),
     ) -> Result<Self, String> {
-        Self::started(script, modules, fill, DbState::Up)
+        Self::started(script, modules, fill, DbState::Up).inspect_err(|said| evidence::note(said))
     }
 
     /// Starts a node whose database has not answered anything yet.
@@ -137,6 +142,7 @@ impl TestNode {
         db_state: DbState,
     ) -> Result<Self, String> {
         let now = Now { mono_ns: 1_000_000 * MS, unix_ms: 1_800_000_000_000 };
+        evidence::note(script);
         let mut chance = Chance::from_number(1);
         let mut files = Files([("test.cfg".to_owned(), script.to_owned())].into());
         let (program, diags, map) =
@@ -331,6 +337,9 @@ impl TestNode {
 
     /// Feeds any input and carries the effects out.
     pub fn step(&mut self, input: Input) {
+        if let Input::Mi { text, .. } = &input {
+            evidence::note(&String::from_utf8_lossy(text));
+        }
         let mut out = Out::default();
         self.worker.step(self.now, input, &mut out);
         self.worker.finish(self.now, &mut out);
@@ -360,6 +369,7 @@ impl TestNode {
                     let json = serde_json::from_slice(&text).unwrap_or(Json::Null);
                     self.mi_answers.insert(request, json);
                     let text = String::from_utf8_lossy(&text).into_owned();
+                    evidence::note(&text);
                     self.mi_texts.insert(request, text);
                 }
                 Effect::HttpReply { answer, .. } => self.http_answers.push(answer),
@@ -388,6 +398,7 @@ impl TestNode {
                     inputs.push(Input::FileWritten { token, result: Ok(()) });
                 }
                 Effect::Notify { to, payload } => {
+                    evidence::note(&String::from_utf8_lossy(&payload));
                     self.notified.push((to, String::from_utf8_lossy(&payload).into_owned()));
                 }
                 Effect::LoadScript { request } => {
@@ -419,31 +430,4 @@ impl TestNode {
 
 fn away() -> tandem_db::DbError {
     tandem_db::DbError::new(tandem_db::DbErrorKind::Unavailable, "it is away")
-}
-
-/// A check of an entry of an export table: `("function save", save_works)`.
-pub type Check = (&'static str, fn());
-
-/// Runs a check for every entry of a module's table. An entry is named by its kind and name:
-/// `param`, `function`, `variable`, `mi`, `statistic`, `event`.
-///
-/// # Panics
-/// If an entry has no check, a check has no entry, or a check fails.
-pub fn cover(def: &crate::module::ModuleDef, checks: &[Check]) {
-    let mut entries: Vec<String> = Vec::new();
-    entries.extend(def.params.iter().map(|p| format!("param {}", p.name)));
-    entries.extend(def.functions.iter().map(|f| format!("function {}", f.sig.name)));
-    entries.extend(def.variables.iter().map(|v| format!("variable {}", v.sig.name)));
-    entries.extend(def.mi.iter().map(|c| format!("mi {}", c.name)));
-    entries.extend(def.statistics.iter().map(|s| format!("statistic {}", s.name)));
-    entries.extend(def.events.iter().map(|e| format!("event {}", e.name)));
-    let checked: Vec<&str> = checks.iter().map(|(name, _)| *name).collect();
-    let missing: Vec<_> = entries.iter().filter(|e| !checked.contains(&e.as_str())).collect();
-    let unknown: Vec<_> = checked.iter().filter(|c| !entries.iter().any(|e| e == *c)).collect();
-    assert!(missing.is_empty(), "{}: entries without a check: {missing:?}", def.name);
-    assert!(unknown.is_empty(), "{}: checks without an entry: {unknown:?}", def.name);
-    for (name, check) in checks {
-        eprintln!("{name}");
-        check();
-    }
 }

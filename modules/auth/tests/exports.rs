@@ -278,6 +278,7 @@ fn ha1() {
     let header = answer(&asked, "Authorization", "pw", "MD5", "auth");
     assert_eq!(feed(&mut node, &request("REGISTER", &header)).1, ["1"]);
     assert_eq!(code_with("", "pw", "MD5", "auth"), "-2", "a plain password is no HA1");
+    assert_eq!(code_with(PLAIN, "pw", "MD5", "auth"), "1");
 }
 
 fn consuming() {

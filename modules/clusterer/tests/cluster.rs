@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod nodes;
-
-use nodes::Nodes;
 use serde_json::{Value as Json, json};
 use tandem_db::{Query, Value};
 use tandem_engine::catalogue::Modules;
+use tandem_engine::testing::Nodes;
 
 static MODULES: Modules = &[
     &tandem_engine::core::CORE,
@@ -26,6 +24,25 @@ const EVENTS: &str = "event_route[E_CLUSTERER_REQ_RECEIVED] {\n\
     xlog(\"#reply $param(msg) of $param(src_id)/$param(cluster_id), tag $param(tag)\"); }\n\
     event_route[E_CLUSTERER_NODE_STATE_CHANGED] {\n\
     xlog(\"#node $param(node_id)/$param(cluster_id) $param(new_state)\"); }\n";
+
+/// A command to a node, counted from 1: its result or its error.
+fn ask(nodes: &mut Nodes, node: usize, method: &str, params: Json) -> Json {
+    let answer = nodes.mi(node - 1, method, params);
+    answer.get("result").or(answer.get("error")).cloned().unwrap_or(Json::Null)
+}
+
+/// An OPTIONS to a node, which runs its route.
+fn options(nodes: &mut Nodes, node: usize) {
+    let text = "OPTIONS sip:x SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.9;branch=z9hG4bKx\n\
+        From: <sip:f@h>;tag=f\nTo: <sip:a@h>\nCall-ID: c\nCSeq: 1 OPTIONS\n\
+        Content-Length: 0\n\n";
+    nodes.udp(node - 1, "127.0.0.9:5060", text);
+}
+
+/// Takes the lines of a node that begin with `#`.
+fn lines(nodes: &mut Nodes, node: usize) -> Vec<String> {
+    nodes.said(node - 1)
+}
 
 fn head(n: usize) -> String {
     format!(
@@ -54,7 +71,7 @@ fn script(n: usize, of: usize, more: &str) -> String {
 
 fn cluster(of: usize, more: &str) -> Nodes {
     let scripts: Vec<String> = (1..=of).map(|n| script(n, of, more)).collect();
-    let mut nodes = Nodes::new(MODULES, &scripts);
+    let mut nodes = Nodes::new(MODULES, scripts);
     nodes.advance_ms(3000);
     nodes.logs.clear();
     nodes
@@ -68,15 +85,15 @@ fn with_route(route: &str) -> String {
 fn a_request_and_its_reply_travel_with_one_tag() {
     let route = "cluster_send_req(1, 2, \"ping\", $var(tag)); xlog(\"#sent $rc $var(tag)\");";
     let mut nodes = cluster(2, &with_route(route));
-    nodes.options(1);
-    let said = nodes.said(1);
+    options(&mut nodes, 1);
+    let said = lines(&mut nodes, 1);
     let tag = said[0].strip_prefix("#sent 1 ").unwrap().to_owned();
     assert!(tag.starts_with("1-1-") && tag.len() == 28, "{tag}");
     nodes.advance_ms(40);
     let request = format!("#request ping of 1/1, tag {tag}");
-    assert_eq!(nodes.said(2), [request, "#replied 1".into()]);
+    assert_eq!(lines(&mut nodes, 2), [request, "#replied 1".into()]);
     let reply = format!("#reply pong of 2/1, tag {tag}");
-    assert_eq!([said, nodes.said(1)].concat()[1..], [reply]);
+    assert_eq!([said, lines(&mut nodes, 1)].concat()[1..], [reply]);
 }
 
 #[test]
@@ -88,28 +105,28 @@ fn return_codes_tell_why_nothing_was_sent() {
         cluster_broadcast_req(1, \"x\"); xlog(\"#$rc\");\n\
         cluster_broadcast_req(9, \"x\"); xlog(\"#$rc\");";
     let mut nodes = cluster(2, &format!("route {{ {route} }}"));
-    nodes.options(1);
-    assert_eq!(nodes.said(1), ["#1", "#-2", "#-3", "#1", "#1", "#-4"]);
+    options(&mut nodes, 1);
+    assert_eq!(lines(&mut nodes, 1), ["#1", "#-2", "#-3", "#1", "#1", "#-4"]);
     nodes.cut();
     nodes.advance_ms(6000);
-    nodes.options(1);
-    assert_eq!(nodes.said(1), ["#-2", "#-2", "#-3", "#-2", "#-2", "#-4"]);
-    nodes.mi(1, "clusterer:set_status", json!([1, 0]));
-    nodes.options(1);
-    assert_eq!(nodes.said(1), ["#-1", "#-1", "#-3", "#-1", "#-1", "#-4"]);
+    options(&mut nodes, 1);
+    assert_eq!(lines(&mut nodes, 1), ["#-2", "#-2", "#-3", "#-2", "#-2", "#-4"]);
+    ask(&mut nodes, 1, "clusterer:set_status", json!([1, 0]));
+    options(&mut nodes, 1);
+    assert_eq!(lines(&mut nodes, 1), ["#-1", "#-1", "#-3", "#-1", "#-1", "#-4"]);
 }
 
 #[test]
 fn a_broadcast_reaches_all_nodes_and_this_one_if_it_wants() {
     let route = "cluster_broadcast_req(1, \"all\", $var(tag), 1); xlog(\"#sent $rc\");";
     let mut nodes = cluster(3, &with_route(route));
-    nodes.options(1);
+    options(&mut nodes, 1);
     nodes.advance_ms(40);
     for node in [2, 3] {
-        let said = nodes.said(node);
+        let said = lines(&mut nodes, node);
         assert!(said[0].starts_with("#request all of 1/1, tag 1-1-"), "{said:?}");
     }
-    let said = nodes.said(1);
+    let said = lines(&mut nodes, 1);
     assert_eq!(said[0], "#sent 1");
     assert_eq!(said.iter().filter(|s| s.starts_with("#request all of 1/1")).count(), 1);
     assert_eq!(said.iter().filter(|s| s.starts_with("#reply pong")).count(), 2);
@@ -124,8 +141,8 @@ fn addresses_of_nodes_are_known_by_sip_and_by_bin() {
         cluster_check_addr(2, \"127.0.0.2\", \"sip\"); xlog(\"#$rc\");\n\
         cluster_check_addr(1, \"host\"); xlog(\"#$rc\");";
     let mut nodes = cluster(2, &format!("route {{ {route} }}"));
-    nodes.options(1);
-    assert_eq!(nodes.said(1), ["#1", "#-1", "#1", "#-1", "#-1", "#-1"]);
+    options(&mut nodes, 1);
+    assert_eq!(lines(&mut nodes, 1), ["#1", "#-1", "#1", "#-1", "#-1", "#-1"]);
 }
 
 #[test]
@@ -133,11 +150,11 @@ fn nodes_that_come_and_go_raise_an_event() {
     let mut nodes = cluster(2, &with_route("exit;"));
     nodes.cut();
     nodes.advance_ms(8000);
-    assert_eq!(nodes.said(1), ["#node 2/1 0"]);
+    assert_eq!(lines(&mut nodes, 1), ["#node 2/1 0"]);
     nodes.heal();
     nodes.advance_ms(62_000);
-    assert_eq!(nodes.said(1), ["#node 2/1 1"]);
-    let up = nodes.mi(1, "get_statistics", json!([["clusterer_nodes_up"]]));
+    assert_eq!(lines(&mut nodes, 1), ["#node 2/1 1"]);
+    let up = ask(&mut nodes, 1, "get_statistics", json!([["clusterer_nodes_up"]]));
     assert_eq!(up, json!({"clusterer:clusterer_nodes_up": 1}));
 }
 
@@ -145,27 +162,27 @@ fn nodes_that_come_and_go_raise_an_event() {
 fn statistics_can_be_switched_off() {
     let more = "modparam(\"clusterer\", \"enable_stats\", 0)\nroute { exit; }";
     let mut nodes = cluster(2, more);
-    let up = nodes.mi(1, "get_statistics", json!([["clusterer_nodes_up"]]));
+    let up = ask(&mut nodes, 1, "get_statistics", json!([["clusterer_nodes_up"]]));
     assert_eq!(up, json!({"clusterer:clusterer_nodes_up": 0}));
 }
 
 fn logged(nodes: &Nodes, node: usize, text: &str) -> bool {
-    nodes.logs.iter().any(|(n, line)| *n == node && line.contains(text))
+    nodes.logs.iter().any(|(n, line)| *n + 1 == node && line.contains(text))
 }
 
 #[test]
 fn a_command_runs_on_another_node_if_its_list_has_it() {
     let mut nodes = cluster(2, "route { exit; }");
-    assert_eq!(nodes.mi(1, "clusterer:send_mi", json!([1, 2, "version"])), "OK");
+    assert_eq!(ask(&mut nodes, 1, "clusterer:send_mi", json!([1, 2, "version"])), "OK");
     assert!(logged(&nodes, 2, "node 1 ran version: {\"Server\""), "{:?}", nodes.logs);
     let params = json!({"cluster_id": 1, "destination": 2, "cmd_name": "log_level",
         "cmd_params": ["3"]});
-    assert_eq!(nodes.mi(1, "cluster_send_mi", params), "OK");
+    assert_eq!(ask(&mut nodes, 1, "cluster_send_mi", params), "OK");
     assert!(logged(&nodes, 2, "node 1 ran log_level"), "{:?}", nodes.logs);
-    assert_eq!(nodes.mi(1, "clusterer:send_mi", json!([1, 2, "kill"])), "OK");
+    assert_eq!(ask(&mut nodes, 1, "clusterer:send_mi", json!([1, 2, "kill"])), "OK");
     assert!(logged(&nodes, 2, "command \"kill\" of node 1 refused"));
     let remove = json!([1, 2, "clusterer:remove_node", ["1", "1"]]);
-    assert_eq!(nodes.mi(1, "clusterer:send_mi", remove), "OK");
+    assert_eq!(ask(&mut nodes, 1, "clusterer:send_mi", remove), "OK");
     assert!(logged(&nodes, 2, "of node 1 refused: it is not in mi_commands"));
     let errors = [
         (json!([1, 1, "pwd"]), "Local node specified as destination"),
@@ -174,7 +191,7 @@ fn a_command_runs_on_another_node_if_its_list_has_it() {
         (json!([1, 7, "pwd"]), "Destination down"),
     ];
     for (params, text) in errors {
-        let answer = nodes.mi(1, "clusterer:send_mi", params);
+        let answer = ask(&mut nodes, 1, "clusterer:send_mi", params);
         assert_eq!(answer, json!({"code": 400, "message": text}));
     }
 }
@@ -182,15 +199,15 @@ fn a_command_runs_on_another_node_if_its_list_has_it() {
 #[test]
 fn a_command_for_all_runs_here_too_and_answers_from_here() {
     let mut nodes = cluster(3, "route { exit; }");
-    let answer = nodes.mi(1, "clusterer:broadcast_mi", json!([1, "uptime"]));
+    let answer = ask(&mut nodes, 1, "clusterer:broadcast_mi", json!([1, "uptime"]));
     assert!(answer["Up since"].is_string(), "{answer}");
     assert!(logged(&nodes, 2, "node 1 ran uptime") && logged(&nodes, 3, "node 1 ran uptime"));
-    let answer = nodes.mi(1, "cluster_broadcast_mi", json!([1, "log_level", ["3"]]));
+    let answer = ask(&mut nodes, 1, "cluster_broadcast_mi", json!([1, "log_level", ["3"]]));
     assert!(answer.to_string().contains("log level\":3"), "{answer}");
     assert!(logged(&nodes, 3, "node 1 ran log_level"));
-    let answer = nodes.mi(1, "clusterer:broadcast_mi", json!([1, "no_such_thing"]));
+    let answer = ask(&mut nodes, 1, "clusterer:broadcast_mi", json!([1, "no_such_thing"]));
     assert_eq!(answer["message"], "Command to be run not found");
-    let answer = nodes.mi(1, "clusterer:broadcast_mi", json!([9, "uptime"]));
+    let answer = ask(&mut nodes, 1, "clusterer:broadcast_mi", json!([9, "uptime"]));
     assert_eq!(answer["message"], "Bad value for 'cluster_id'");
 }
 
@@ -198,8 +215,8 @@ fn a_command_for_all_runs_here_too_and_answers_from_here() {
 fn the_list_of_commands_is_a_parameter() {
     let more = "modparam(\"clusterer\", \"mi_commands\", \"uptime\")\nroute { exit; }";
     let mut nodes = cluster(2, more);
-    nodes.mi(1, "clusterer:send_mi", json!([1, 2, "version"]));
-    nodes.mi(1, "clusterer:send_mi", json!([1, 2, "uptime"]));
+    ask(&mut nodes, 1, "clusterer:send_mi", json!([1, 2, "version"]));
+    ask(&mut nodes, 1, "clusterer:send_mi", json!([1, 2, "uptime"]));
     assert!(logged(&nodes, 2, "\"version\" of node 1 refused"));
     assert!(logged(&nodes, 2, "node 1 ran uptime"));
 }
@@ -207,10 +224,10 @@ fn the_list_of_commands_is_a_parameter() {
 #[test]
 fn a_node_is_removed_everywhere_and_falls_silent() {
     let mut nodes = cluster(3, "route { exit; }");
-    assert_eq!(nodes.mi(1, "clusterer:remove_node", json!([1, 3])), "OK");
+    assert_eq!(ask(&mut nodes, 1, "clusterer:remove_node", json!([1, 3])), "OK");
     nodes.advance_ms(3000);
     for node in [1, 2] {
-        let listed = nodes.mi(node, "clusterer:list", Json::Null);
+        let listed = ask(&mut nodes, node, "clusterer:list", Json::Null);
         let listed = listed["Clusters"][0]["Nodes"].as_array().unwrap();
         assert!(listed.iter().all(|n| n["node_id"] != 3), "{listed:?}");
     }
@@ -221,10 +238,10 @@ fn a_node_is_removed_everywhere_and_falls_silent() {
         (json!([1, 3]), "Unknown node id"),
     ];
     for (params, text) in errors {
-        let answer = nodes.mi(1, "clusterer_remove_node", params);
+        let answer = ask(&mut nodes, 1, "clusterer_remove_node", params);
         assert_eq!(answer, json!({"code": 400, "message": text}));
     }
-    assert_eq!(nodes.mi(1, "clusterer:reload", Json::Null)["message"], "Non-DB mode");
+    assert_eq!(ask(&mut nodes, 1, "clusterer:reload", Json::Null)["message"], "Non-DB mode");
 }
 
 fn row(node: u32, description: &str) -> Query {
@@ -248,13 +265,13 @@ fn the_table_is_read_again_by_command() {
     let script = |n| {
         head(n) + "modparam(\"clusterer\", \"db_url\", \"sqlite:///x.sqlite\")\nroute { exit; }"
     };
-    let mut nodes = Nodes::with_database(MODULES, &[script(1), script(2)], |db| {
-        db.execute(&row(1, "first")).unwrap();
-        db.execute(&row(2, "second")).unwrap();
-    });
+    let mut nodes = Nodes::asleep(MODULES, vec![script(1), script(2)]);
+    nodes.db.execute(&row(1, "first")).unwrap();
+    nodes.db.execute(&row(2, "second")).unwrap();
+    nodes.boot_all();
     nodes.advance_ms(3000);
     let list = |nodes: &mut Nodes| {
-        let listed = nodes.mi(1, "clusterer:list", Json::Null);
+        let listed = ask(nodes, 1, "clusterer:list", Json::Null);
         listed["Clusters"][0]["Nodes"].as_array().unwrap().clone()
     };
     let before = list(&mut nodes);
@@ -262,12 +279,12 @@ fn the_table_is_read_again_by_command() {
         "link_state": "Up", "state": "enabled", "next_hop": "2", "description": "second"}]);
     assert_eq!(json!(before), expected);
     nodes.db.execute(&row(3, "third")).unwrap();
-    assert_eq!(nodes.mi(1, "clusterer:reload", Json::Null), "OK");
+    assert_eq!(ask(&mut nodes, 1, "clusterer:reload", Json::Null), "OK");
     let after = list(&mut nodes);
     assert_eq!((after.len(), &after[0]["link_state"]), (2, &json!("Up")));
     assert_eq!((&after[1]["node_id"], &after[1]["link_state"]), (&json!(3), &json!("Probe")));
     assert_eq!(
-        nodes.mi(1, "clusterer:remove_node", json!([1, 2]))["message"],
+        ask(&mut nodes, 1, "clusterer:remove_node", json!([1, 2]))["message"],
         "Running in DB mode"
     );
 }
@@ -275,7 +292,7 @@ fn the_table_is_read_again_by_command() {
 #[test]
 fn the_status_of_the_cluster_is_reported_in_the_words_of_the_field() {
     let mut nodes = cluster(2, "route { exit; }");
-    let status = nodes.mi(1, "status_report:status", json!(["clusterer"]));
+    let status = ask(&mut nodes, 1, "status_report:status", json!(["clusterer"]));
     assert_eq!(
         status,
         json!([
@@ -283,9 +300,9 @@ fn the_status_of_the_cluster_is_reported_in_the_words_of_the_field() {
             {"Name": "node_states", "Readiness": true, "Status": 1, "Details": ""},
         ])
     );
-    let reports = nodes.mi(1, "status_report:reports", json!(["clusterer", "node_states"]));
+    let reports = ask(&mut nodes, 1, "status_report:reports", json!(["clusterer", "node_states"]));
     assert_eq!(reports[0]["Reports"][0]["Log"], "Node [2], cluster [1] is UP");
-    nodes.mi(1, "clusterer:shtag_set_active", json!({"tag": "vip/1", "force": 1}));
-    let reports = nodes.mi(1, "status_report:reports", json!(["clusterer", "sharing_tags"]));
+    ask(&mut nodes, 1, "clusterer:shtag_set_active", json!({"tag": "vip/1", "force": 1}));
+    let reports = ask(&mut nodes, 1, "status_report:reports", json!(["clusterer", "sharing_tags"]));
     assert!(reports[0]["Reports"][0]["Log"].as_str().unwrap().contains("vip/1"), "{reports}");
 }

@@ -5,8 +5,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tandem_engine::endpoint::{Endpoint, MiDatagramOptions, MiSocket, Owner};
-use tandem_engine::module::{Build, BuildError, Module, ModuleDef, ParamValue};
+use tandem_engine::endpoint::{
+    Endpoint, MiDatagramOptions, MiSocket, Owner, PRETTY_PRINTING, TRACE_BWLIST, TRACE_DESTINATION,
+    permissions, pretty,
+};
+use tandem_engine::module::{Build, BuildError, Module, ModuleDef};
 use tandem_engine::table::{moot, param};
 use tandem_script::sig::ParamKind;
 
@@ -26,9 +29,9 @@ pub static MODULE: ModuleDef = ModuleDef {
         param("unix_socket_mode", ParamKind::Int, Some("432"), "Permissions (0660)."),
         param("unix_socket_group", ParamKind::IntOrStr, None, "Group of the unix socket."),
         param("unix_socket_user", ParamKind::IntOrStr, None, "Owner of the unix socket."),
-        moot("trace_destination", ParamKind::Str, "there is no tracing of commands"),
-        moot("trace_bwlist", ParamKind::Str, "there is no tracing of commands"),
-        param("pretty_printing", ParamKind::Int, Some("0"), "Indents answers."),
+        TRACE_DESTINATION,
+        TRACE_BWLIST,
+        PRETTY_PRINTING,
     ],
     functions: &[],
     variables: &[],
@@ -47,11 +50,7 @@ impl Module for MiDatagram {
 }
 
 fn build(from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
-    let mode = from
-        .int("unix_socket_mode")
-        .and_then(|m| u32::try_from(m).ok())
-        .filter(|m| *m <= 0o777)
-        .ok_or_else(|| BuildError::new("unix_socket_mode", "permissions go from 0 to 0777"))?;
+    let mode = permissions(from, "unix_socket_mode")?;
     let number = |name: &'static str, least: i64| {
         let n = from.int(name).filter(|n| *n >= least);
         n.ok_or_else(|| BuildError::new(name, format!("{least} or more is wanted")))
@@ -70,14 +69,14 @@ fn build(from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
                 MiSocket::Unix {
                     path: path.into(),
                     mode,
-                    user: owner(from.all("unix_socket_user")),
-                    group: owner(from.all("unix_socket_group")),
+                    user: Owner::of(from.all("unix_socket_user")),
+                    group: Owner::of(from.all("unix_socket_group")),
                 }
             }
         },
         bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
         send_timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
-        pretty: from.int("pretty_printing").unwrap_or(0) != 0,
+        pretty: pretty(from),
     })))
 }
 
@@ -96,11 +95,4 @@ fn udp(text: &str) -> Option<SocketAddr> {
         host => host.trim_matches(['[', ']']).parse().ok()?,
     };
     Some(SocketAddr::new(ip, port.parse().ok()?))
-}
-
-fn owner(values: &[ParamValue]) -> Option<Owner> {
-    values.last().map(|v| match v {
-        ParamValue::Int(id) => Owner::Id(id.unsigned_abs()),
-        ParamValue::Str(name) => Owner::Name(name.clone()),
-    })
 }

@@ -4,9 +4,12 @@
 
 use std::sync::Arc;
 
-use tandem_engine::endpoint::{Endpoint, FifoOptions, Owner};
-use tandem_engine::module::{Build, BuildError, Module, ModuleDef, ParamValue};
-use tandem_engine::table::{moot, param};
+use tandem_engine::endpoint::{
+    Endpoint, FifoOptions, Owner, PRETTY_PRINTING, TRACE_BWLIST, TRACE_DESTINATION, permissions,
+    pretty,
+};
+use tandem_engine::module::{Build, BuildError, Module, ModuleDef};
+use tandem_engine::table::param;
 use tandem_script::sig::ParamKind;
 
 /// The table of `mi_fifo`.
@@ -20,9 +23,9 @@ pub static MODULE: ModuleDef = ModuleDef {
         param("fifo_group", ParamKind::IntOrStr, None, "Group of the pipe."),
         param("fifo_user", ParamKind::IntOrStr, None, "Owner of the pipe."),
         param("reply_dir", ParamKind::Str, Some("/tmp/"), "Folder of the pipes for answers."),
-        moot("trace_destination", ParamKind::Str, "there is no tracing of commands"),
-        moot("trace_bwlist", ParamKind::Str, "there is no tracing of commands"),
-        param("pretty_printing", ParamKind::Int, Some("0"), "Indents answers."),
+        TRACE_DESTINATION,
+        TRACE_BWLIST,
+        PRETTY_PRINTING,
     ],
     functions: &[],
     variables: &[],
@@ -41,11 +44,7 @@ impl Module for MiFifo {
 }
 
 fn build(from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
-    let mode = from
-        .int("fifo_mode")
-        .and_then(|m| u32::try_from(m).ok())
-        .filter(|m| *m <= 0o777)
-        .ok_or_else(|| BuildError::new("fifo_mode", "permissions go from 0 to 0777"))?;
+    let mode = permissions(from, "fifo_mode")?;
     let path = from.text("fifo_name").unwrap_or_default();
     if path.is_empty() {
         return Err(BuildError::new("fifo_name", "the path of the pipe is empty"));
@@ -53,16 +52,9 @@ fn build(from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
     Ok(Arc::new(MiFifo(FifoOptions {
         path: path.into(),
         mode,
-        user: owner(from.all("fifo_user")),
-        group: owner(from.all("fifo_group")),
+        user: Owner::of(from.all("fifo_user")),
+        group: Owner::of(from.all("fifo_group")),
         reply_dir: from.text("reply_dir").unwrap_or("/tmp/").into(),
-        pretty: from.int("pretty_printing").unwrap_or(0) != 0,
+        pretty: pretty(from),
     })))
-}
-
-fn owner(values: &[ParamValue]) -> Option<Owner> {
-    values.last().map(|v| match v {
-        ParamValue::Int(id) => Owner::Id(id.unsigned_abs()),
-        ParamValue::Str(name) => Owner::Name(name.clone()),
-    })
 }

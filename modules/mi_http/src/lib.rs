@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use tandem_engine::endpoint::{HttpPage, HttpServes};
+use tandem_engine::endpoint::{
+    HttpPage, HttpServes, PRETTY_PRINTING, TRACE_BWLIST, TRACE_DESTINATION, pretty,
+};
 use tandem_engine::module::{Build, BuildError, Module, ModuleDef};
-use tandem_engine::table::{moot, needs, param};
+use tandem_engine::table::{needs, param};
 use tandem_httpd::Httpd;
 use tandem_script::sig::ParamKind;
 
@@ -15,9 +17,9 @@ pub static MODULE: ModuleDef = ModuleDef {
     dependencies: &[needs("httpd")],
     params: &[
         param("root", ParamKind::Str, Some("mi"), "First part of the path."),
-        moot("trace_destination", ParamKind::Str, "there is no tracing of commands"),
-        moot("trace_bwlist", ParamKind::Str, "there is no tracing of commands"),
-        param("pretty_printing", ParamKind::Int, Some("0"), "Indents answers."),
+        TRACE_DESTINATION,
+        TRACE_BWLIST,
+        PRETTY_PRINTING,
     ],
     functions: &[],
     variables: &[],
@@ -39,7 +41,7 @@ fn build(from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
     let page = HttpPage {
         root: from.text("root").unwrap_or("mi").trim_matches('/').to_owned(),
         module: "mi_http",
-        serves: HttpServes::Mi { pretty: from.int("pretty_printing").unwrap_or(0) != 0 },
+        serves: HttpServes::Mi { pretty: pretty(from) },
     };
     httpd.add_page(page).map_err(|e| BuildError::new("root", e))?;
     Ok(Arc::new(MiHttp))

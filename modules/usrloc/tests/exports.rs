@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod together;
+
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
@@ -15,6 +17,9 @@ use tandem_engine::testing::{DbState, TestNode, cover};
 use tandem_script::host::Called;
 use tandem_script::sig::Routes;
 use tandem_usrloc::{MODULE, Table, Usrloc};
+use together::{
+    a_push_contact_is_woken_before_its_end_if_wanted, what_peers_changed_is_written_only_if_wanted,
+};
 
 const MODULES: Modules = {
     static ALL: &[&ModuleDef] =
@@ -104,10 +109,9 @@ fn error(answer: &Json) -> (i64, &str) {
 #[test]
 fn every_entry_has_a_check() {
     let columns = MODULE.params.iter().map(|p| p.name).filter(|n| n.ends_with("_column"));
-    // A check runs once for all columns: it goes through them itself.
-    let columns = columns.enumerate().map(|(n, name)| {
+    let columns = columns.map(|name| {
         let name: &'static str = format!("param {name}").leak();
-        (name, if n == 0 { column_names_follow_their_parameters } else { nothing } as fn())
+        (name, column_names_follow_their_parameters as fn())
     });
     let checks: [(&str, fn()); 42] = [
         ("param working_mode_preset", write_through_writes_at_once_and_deletes_at_once),
@@ -127,9 +131,9 @@ fn every_entry_has_a_check() {
         ("param pinging_mode", parameters_that_do_not_fit_are_refused_at_load),
         ("param location_cluster", parameters_that_do_not_fit_are_refused_at_load),
         ("param max_contact_delete", deletes_go_in_groups),
-        ("param skip_replicated_db_ops", nothing),
+        ("param skip_replicated_db_ops", what_peers_changed_is_written_only_if_wanted),
         ("param regen_broken_contactid", rows_of_another_id_are_taken_if_wanted),
-        ("param contact_refresh_timer", nothing),
+        ("param contact_refresh_timer", a_push_contact_is_woken_before_its_end_if_wanted),
         ("param mi_dump_kv_store", attributes_of_an_aor_are_set_read_and_deleted),
         (
             "param latency_event_min_us",
@@ -160,13 +164,10 @@ fn every_entry_has_a_check() {
             "event E_UL_LATENCY_UPDATE",
             a_latency_is_shown_and_reported_within_the_limits_of_the_parameters,
         ),
-        ("event E_UL_CONTACT_REFRESH", nothing),
+        ("event E_UL_CONTACT_REFRESH", a_push_contact_is_woken_before_its_end_if_wanted),
     ];
     cover(&MODULE, &checks.into_iter().chain(columns).collect::<Vec<_>>());
 }
-
-/// Checked elsewhere, on more than one node: `persistence.rs`, `nodes.rs`, and in registrar.
-fn nothing() {}
 
 #[test]
 fn add_show_dump_and_remove_over_management() {

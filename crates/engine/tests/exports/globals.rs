@@ -2,13 +2,14 @@
 
 use tandem_engine::catalogue::Tables;
 use tandem_engine::log::Level;
-use tandem_engine::testing::{Check, Files, TestNode};
+use tandem_engine::testing::{Check, Files, TestNode, evidence};
 use tandem_script::diag::render_all;
 
 use super::{HEAD, MODULES, PHONE, REQUEST, accepted, node};
 
 /// What is said about a script that starts.
 fn findings(globals: &str) -> String {
+    evidence::note(globals);
     let text = format!("{HEAD}{globals}\nroute {{ exit; }}");
     let mut files = Files([("t.cfg".to_owned(), text)].into());
     let compiled = Tables::new(MODULES).with(|c| tandem_script::compile(&mut files, "t.cfg", c));

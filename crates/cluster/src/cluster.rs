@@ -241,6 +241,11 @@ impl Cluster {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.lost_at_unix_ms = Some(ctx.now.unix_ms);
             peer.drop_log();
+            if peer.bulk.repeats() {
+                // What waited to be repeated has not arrived.
+                let now = ctx.now.mono_ns;
+                peer.replayed = peer.replayed.map(|(since, _)| (since, now));
+            }
             peer.bulk.clear();
             // Bytes stuck in a dead connection must not arrive after a heal.
             close(peer, ctx);

@@ -45,8 +45,12 @@ pub type Missed = (u32, u16, Bytes);
 #[derive(Debug, Default)]
 pub(crate) struct Bulk {
     pub(crate) donations: Vec<Donation>,
-    packets: VecDeque<Bytes>,
+    packets: VecDeque<Packed>,
     bytes: usize,
+    /// Changes made while the module looks for missed ones: what it finds may be older.
+    later: Vec<Bytes>,
+    /// How many of `packets` have their place in the order of changes.
+    in_order: usize,
     /// Packets with records that it has not acknowledged.
     in_flight: u64,
     /// What it last said it has taken.
@@ -56,6 +60,13 @@ pub(crate) struct Bulk {
     /// What has left since the turn began.
     turn_at: Mono,
     turn_bytes: usize,
+}
+
+/// A packet, and whether later changes must not overtake it.
+#[derive(Debug)]
+struct Packed {
+    bytes: Bytes,
+    in_order: bool,
 }
 
 impl Bulk {
@@ -70,9 +81,52 @@ impl Bulk {
         self.packets.is_empty() && self.donations.is_empty()
     }
 
-    fn push(&mut self, packet: Bytes) {
-        self.bytes += packet.len();
-        self.packets.push_back(packet);
+    fn push(&mut self, bytes: Bytes, in_order: bool) {
+        self.bytes += bytes.len();
+        self.in_order += usize::from(in_order);
+        self.packets.push_back(Packed { bytes, in_order });
+    }
+
+    fn pop(&mut self) -> Option<Bytes> {
+        let packet = self.packets.pop_front()?;
+        self.bytes -= packet.bytes.len();
+        self.in_order -= usize::from(packet.in_order);
+        Some(packet.bytes)
+    }
+
+    /// Whether missed changes are being looked for or wait to be sent. What changes meanwhile
+    /// goes behind them: an update that arrives after the delete would bring the record back.
+    pub(crate) fn repeats(&self) -> bool {
+        self.in_order > 0 || self.looks()
+    }
+
+    fn looks(&self) -> bool {
+        let replay = |d: &Donation| matches!(d.kind, DonationKind::Replay { .. });
+        self.donations.iter().any(|d| replay(d) && d.asked.is_some())
+    }
+
+    /// Puts a change behind what is repeated. False: there is no room for it.
+    pub(crate) fn follow(&mut self, packet: Bytes, bytes_max: usize) -> bool {
+        if self.bytes + packet.len() > bytes_max {
+            return false;
+        }
+        if self.looks() {
+            self.bytes += packet.len();
+            self.later.push(packet);
+        } else {
+            self.push(packet, true);
+        }
+        true
+    }
+
+    /// What was found has its place: the changes that were made meanwhile come behind it.
+    fn settle_later(&mut self) {
+        if !self.looks() {
+            for packet in std::mem::take(&mut self.later) {
+                self.bytes -= packet.len();
+                self.push(packet, true);
+            }
+        }
     }
 
     /// The peer has taken this many packets with records since it knows us.
@@ -177,7 +231,7 @@ impl Cluster {
                     .encode(&trailer)
             });
         }
-        self.answered(ctx, to, request, packets, count);
+        self.answered(ctx, to, request, (packets, false), count);
     }
 
     /// The module has found what a stock peer missed.
@@ -198,7 +252,7 @@ impl Cluster {
             Packet { capability, packet_type, version, payload, trailer }.encode().ok()
         };
         let packets = missed.into_iter().filter_map(packet).collect();
-        self.answered(ctx, to, request, packets, 0);
+        self.answered(ctx, to, request, (packets, true), 0);
     }
 
     fn answered(
@@ -206,7 +260,7 @@ impl Cluster {
         ctx: &mut Ctx<'_>,
         to: NodeId,
         request: RequestId,
-        packets: Vec<Bytes>,
+        (packets, in_order): (Vec<Bytes>, bool),
         count: u64,
     ) {
         let bytes: usize = packets.iter().map(Bytes::len).sum();
@@ -229,7 +283,8 @@ impl Cluster {
         if over.is_some() {
             peer.bulk.donations.retain(|d| d.asked.is_some() || !d.left.is_empty());
         }
-        packets.into_iter().chain(end).for_each(|packet| peer.bulk.push(packet));
+        packets.into_iter().chain(end).for_each(|packet| peer.bulk.push(packet, in_order));
+        peer.bulk.settle_later();
         self.ask_buckets(ctx, to);
         self.send_bulk(ctx);
     }
@@ -269,8 +324,7 @@ impl Cluster {
         let mut budget = turn_budget(peer, now);
         while budget > 0 {
             let Some(peer) = self.peers.get_mut(&id) else { return };
-            let Some(packet) = peer.bulk.packets.pop_front() else { return };
-            peer.bulk.bytes -= packet.len();
+            let Some(packet) = peer.bulk.pop() else { return };
             peer.bulk.in_flight += 1;
             peer.bulk.moved_at = now;
             peer.bulk.turn_bytes += packet.len();

@@ -225,7 +225,7 @@ impl Cluster {
                 payload: change.payload.clone(),
                 trailer: Some(trailer),
             };
-            return Ok((self.route(ctx, to, &packet.encode()?), false));
+            return Ok((self.tell_stock(ctx, to, packet.encode()?), false));
         }
         let now = ctx.now.mono_ns;
         if peer.stalled {
@@ -246,6 +246,26 @@ impl Cluster {
         let behind = peer.behind;
         let sent = self.route(ctx, to, &bytes);
         Ok((sent, sent && !behind))
+    }
+
+    /// A change for a stock peer, behind those that are repeated to it.
+    fn tell_stock(&mut self, ctx: &mut Ctx<'_>, to: NodeId, packet: Bytes) -> bool {
+        let bytes_max = self.cfg.log_bytes_max;
+        let Some(peer) = self.peers.get_mut(&to) else { return false };
+        if !peer.bulk.repeats() {
+            return self.route(ctx, to, &packet);
+        }
+        if peer.bulk.follow(packet, bytes_max) {
+            self.send_bulk(ctx);
+            return true;
+        }
+        // It takes less than there is to tell: all of it again, from where it began.
+        peer.bulk.clear();
+        peer.miss(ctx.now.mono_ns);
+        let since = peer.replayed.map_or(ctx.now.unix_ms, |(since, _)| since);
+        ctx.out.log(Level::Warning, format!("node {to} is behind: what it missed begins again"));
+        self.catch_up_with_stock(ctx, to, since);
+        false
     }
 
     fn on_envelope(&mut self, ctx: &mut Ctx<'_>, source: NodeId, envelope: Envelope) {

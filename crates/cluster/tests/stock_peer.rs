@@ -229,3 +229,68 @@ fn a_closed_connection_of_a_living_stock_peer_is_replaced_and_what_was_lost_repe
     let next = s.m.next_deadline().unwrap();
     assert!(next > s.now.mono_ns, "nothing is left that would be due for ever");
 }
+
+/// What the stock node was told of its contacts, in order: type and text.
+fn told(s: &Stage) -> Vec<(u32, String)> {
+    let ours = s.got.iter().filter(|p| p.capability.as_ref() == CAP);
+    ours.map(|p| (p.packet_type, String::from_utf8_lossy(&p.payload).into_owned())).collect()
+}
+
+fn change(s: &mut Stage, kind: u32, text: &str) {
+    let (cap, payload, stamp) =
+        (s.cap, Bytes::from(text.to_owned()), Stamp { time_us: 1, node: 1 });
+    s.input(|m, now, out| {
+        m.broadcast(now, cap, kind, 5, &payload, stamp, out).unwrap();
+        m.flush(out);
+    });
+}
+
+/// The questions for missed changes that nobody has answered.
+fn questions(s: &mut Stage) -> Vec<RequestId> {
+    let asked = std::mem::take(&mut s.log).into_iter();
+    asked
+        .filter_map(|e| match e {
+            Effect::ReplayWanted { request, .. } => Some(request),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_change_does_not_overtake_what_is_repeated() {
+    let mut s = Stage::new(true);
+    s.link_up();
+    s.say_caps(true);
+    s.run_ms(30_000);
+    s.log.clear();
+    s.got.clear();
+    s.keeps_questions = true;
+    for id in 1..3 {
+        s.input(|m, now, out| m.handle_closed(now, ConnId::Outgoing(id), out));
+    }
+    let mut asked = questions(&mut s);
+    assert_eq!(asked.len(), 1, "{:?}", s.log);
+    // The module has looked, and has not said what it found, when a contact goes.
+    change(&mut s, 5, "delete alice");
+    assert_eq!(told(&s), []);
+    let large = "x".repeat(20_000);
+    let found = |n: u32| (4, 5, Bytes::from(format!("update {n} {large}")));
+    let missed = (0..20).map(found).chain([(4, 5, "update alice".into())]).collect();
+    let request = asked.remove(0);
+    s.input(|m, now, out| m.replay_ready(now, request, missed, out));
+    // More than a peer gets at once: this one waits behind it.
+    change(&mut s, 5, "delete bob");
+    assert!(told(&s).len() < 15, "{}", told(&s).len());
+    for _ in 0..300 {
+        s.run_ms(100);
+        for request in questions(&mut s) {
+            s.input(|m, now, out| m.replay_ready(now, request, Vec::new(), out));
+        }
+    }
+    let texts: Vec<String> =
+        told(&s).into_iter().map(|(_, t)| t.chars().take(12).collect()).collect();
+    assert_eq!(texts[20..], ["update alice", "delete alice", "delete bob"]);
+    // And then changes leave at once again.
+    change(&mut s, 5, "delete carol");
+    assert_eq!(told(&s).len(), 24);
+}

@@ -100,6 +100,10 @@ impl Scene {
                 let snapshot = Snapshot { version: 5, records };
                 self.input(|m, now, out| m.snapshot_ready(now, request, snapshot, out));
             }
+            Effect::ReplayWanted { request, .. } => {
+                self.log.push(effect);
+                self.input(|m, now, out| m.replay_ready(now, request, vec![], out));
+            }
             other => self.log.push(other),
         }
     }

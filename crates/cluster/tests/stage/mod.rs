@@ -25,6 +25,8 @@ pub(crate) struct Stage {
     /// Packets we wrote to it.
     pub(crate) got: Vec<Packet>,
     pub(crate) log: Vec<Effect>,
+    /// The test answers what missed changes are asked for; else there are none.
+    pub(crate) keeps_questions: bool,
 }
 
 impl Stage {
@@ -41,8 +43,17 @@ impl Stage {
         let cap = m.register_capability(1, "usrloc-contact-repl", true).unwrap();
         let now = Now { mono_ns: 1000 * MS, unix_ms: 1_700_000_000_000 };
         let to_us = ConnId::Accepted(1);
-        let mut stage =
-            Self { m, cap, now, to_us, accepted: 1, cap_sequence: 0, got: vec![], log: vec![] };
+        let mut stage = Self {
+            m,
+            cap,
+            now,
+            to_us,
+            accepted: 1,
+            cap_sequence: 0,
+            got: vec![],
+            log: vec![],
+            keeps_questions: false,
+        };
         stage.input(|m, now, out| m.start(now, out));
         stage.input(|m, now, out| m.handle_accepted(now, to_us, ip(2), out));
         stage
@@ -78,6 +89,12 @@ impl Stage {
                     records.retain(|_| buckets.as_ref().is_none_or(|b| b.contains(&0)));
                     let snapshot = Snapshot { version: 5, records };
                     self.input(|m, now, out| m.snapshot_ready(now, request, snapshot, out));
+                }
+                Effect::ReplayWanted { request, .. } => {
+                    self.log.push(effect);
+                    if !self.keeps_questions {
+                        self.input(|m, now, out| m.replay_ready(now, request, vec![], out));
+                    }
                 }
                 other => self.log.push(other),
             }

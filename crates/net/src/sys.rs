@@ -10,8 +10,12 @@ use std::ptr;
 
 /// Datagrams per system call.
 pub(crate) const BATCH_MAX: usize = 64;
-/// Bytes of each receive slot: no UDP payload is longer.
-pub(crate) const SLOT_BYTES: usize = 65_536;
+/// Bytes that a datagram can have: no UDP payload is longer.
+pub(crate) const DATAGRAM_BYTES: usize = 65_536;
+/// From the start of a receive slot to that of the next. Not a multiple of the size of a cache,
+/// else the starts of all slots, which alone are used by messages of the usual size, would fall
+/// on the same few cache lines and drive each other out.
+const SLOT_BYTES: usize = DATAGRAM_BYTES + 1_088;
 
 /// Room for the control message of one datagram: a packet info of either family.
 const CONTROL_BYTES: usize = 64;

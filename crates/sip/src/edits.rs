@@ -1,6 +1,7 @@
 //! What is to go out differently than it came in.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::{Message, Span};
 
@@ -20,8 +21,9 @@ use crate::{Message, Span};
 ///   is not applied.
 #[derive(Clone, Debug, Default)]
 pub struct Edits {
-    /// By start, insertions before the replacement at the same place; never overlapping.
-    list: Vec<Edit>,
+    /// By start, insertions before the replacement at the same place; never overlapping. Many
+    /// messages have one, the hop count.
+    list: SmallVec<[Edit; 1]>,
     body: Option<NewBody>,
 }
 
@@ -41,13 +43,13 @@ pub(crate) struct NewBody {
 impl Edits {
     /// No edits; allocates nothing.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { list: Vec::new(), body: None }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// `true` if the message leaves as it came.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.list.is_empty() && self.body.is_none()
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::scan::{find_near, parse_u32, slice, tail, trim};
+use crate::scan::{find_near, parse_u32, slice, tail, trim, trim_start};
 
 /// The address, if a host is one; an IPv6 address may have its brackets or not.
 #[must_use]
@@ -21,38 +21,55 @@ pub(crate) enum HostPortError {
 /// is cut, which only a Via may have.
 pub(crate) fn host_port(text: &[u8]) -> Result<(&[u8], Option<u16>), HostPortError> {
     let text = trim(text);
-    let host_end = if text.first() == Some(&b'[') {
-        find_near(text, b']').ok_or(HostPortError::Host)? + 1
-    } else {
-        find_near(text, b':').unwrap_or(text.len())
+    let host_end = match text {
+        [b'[', ..] => ipv6_end(text).ok_or(HostPortError::Host)?,
+        _ => text.iter().position(|b| !is_host_byte(*b)).unwrap_or(text.len()),
     };
-    let host = trim(slice(text, 0, host_end));
-    if !is_host(host) {
+    let host = slice(text, 0, host_end);
+    if host.is_empty() {
         return Err(HostPortError::Host);
     }
-    match trim(tail(text, host_end)) {
+    match tail(text, host_end) {
         [] => Ok((host, None)),
-        [b':', digits @ ..] => {
-            let port = parse_u32(trim(digits)).and_then(|n| u16::try_from(n).ok());
-            match port {
-                Some(port) if port > 0 => Ok((host, Some(port))),
-                _ => Err(HostPortError::Port),
-            }
-        }
-        _ => Err(HostPortError::Host),
+        rest => match trim_start(rest) {
+            [b':', digits @ ..] => port(trim_start(digits)).map(|port| (host, Some(port))),
+            _ => Err(HostPortError::Host),
+        },
     }
 }
 
-/// A name, an IPv4 address, or an IPv6 address in brackets. `_` is taken, though no domain name
-/// has it: real networks do.
-fn is_host(host: &[u8]) -> bool {
-    if let Some(inner) = host.strip_prefix(b"[") {
-        let Some(inner) = inner.strip_suffix(b"]") else { return false };
-        return std::str::from_utf8(inner).is_ok_and(|s| s.parse::<Ipv6Addr>().is_ok());
-    }
-    !host.is_empty()
-        && host.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+fn port(digits: &[u8]) -> Result<u16, HostPortError> {
+    let port = parse_u32(digits).and_then(|n| u16::try_from(n).ok());
+    port.filter(|port| *port > 0).ok_or(HostPortError::Port)
 }
+
+/// Behind the bracket that closes the IPv6 address at the start of `text`.
+fn ipv6_end(text: &[u8]) -> Option<usize> {
+    let close = find_near(text, b']')?;
+    let inner = std::str::from_utf8(slice(text, 1, close)).ok()?;
+    inner.parse::<Ipv6Addr>().ok()?;
+    Some(close + 1)
+}
+
+/// What a name or an IPv4 address consists of. `_` is taken, though no domain name has it: real
+/// networks do.
+#[expect(clippy::indexing_slicing, reason = "the table has a place for each byte")]
+const fn is_host_byte(b: u8) -> bool {
+    HOST[b as usize]
+}
+
+#[expect(clippy::indexing_slicing, reason = "the table has a place for each byte")]
+const HOST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut b = 0u8;
+    loop {
+        table[b as usize] = b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+        if b == u8::MAX {
+            break table;
+        }
+        b += 1;
+    }
+};
 
 #[cfg(test)]
 mod tests {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::header::{Header, HeaderEntry, Headers, Value};
+use crate::mandatory::Mandatory;
 use crate::scan::slice;
 use crate::{HeaderName, Method, ParseError, Span};
 
@@ -33,6 +34,9 @@ pub(crate) struct Index {
     /// Start of the empty line.
     pub(crate) headers_end: u32,
     pub(crate) body: Span,
+    /// A header that may stand only once and stands there again.
+    pub(crate) repeated: Option<HeaderName>,
+    pub(crate) mandatory: Mandatory,
 }
 
 /// A name that no header line has, in [`Index::first_of`].
@@ -56,7 +60,16 @@ impl Message {
     /// If there is no message in the bytes that could be answered or routed.
     pub fn parse(buf: Bytes) -> Result<Self, ParseError> {
         let (buf, index) = crate::parse::parse(buf)?;
-        Ok(Self { buf, index: Arc::new(index) })
+        Ok(Self { buf, index })
+    }
+
+    /// What was read of the headers that every message must have.
+    pub(crate) fn mandatory(&self) -> &Mandatory {
+        &self.index.mandatory
+    }
+
+    pub(crate) fn repeated(&self) -> Option<HeaderName> {
+        self.index.repeated
     }
 
     /// The whole message.
@@ -104,7 +117,7 @@ impl Message {
     pub fn method(&self) -> Method {
         match self.index.first_line {
             FirstLine::Request { method, .. } => method,
-            FirstLine::Reply { .. } => self.cseq().map_or(Method::Other, |c| c.method),
+            FirstLine::Reply { .. } => self.mandatory().cseq.map_or(Method::Other, |c| c.method),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::scan::{is_lws, quoted_end, slice, tail, trim, trim_start};
+use crate::scan::{find_soon, is_lws, quoted_end, slice, tail, trim, trim_start};
 use crate::{Params, Uri, UriError, ValueError, unquote};
 
 /// A `name-addr` or `addr-spec` with the parameters behind it.
@@ -35,7 +35,7 @@ impl<'a> NameAddr<'a> {
             }
             return Self::in_brackets(slice(value, 0, end), rest);
         }
-        match memchr::memchr(b'<', value) {
+        match find_soon(value, b'<') {
             // A `<` in a parameter does not make the value a name-addr.
             Some(at) if !slice(value, 0, at).contains(&b';') => {
                 let display = trim(slice(value, 0, at));
@@ -50,7 +50,7 @@ impl<'a> NameAddr<'a> {
 
     /// `rest` starts with `<`.
     fn in_brackets(display: &'a [u8], rest: &'a [u8]) -> Result<Self, ValueError> {
-        let close = memchr::memchr(b'>', rest).ok_or(ValueError::Bracket)?;
+        let close = find_soon(rest, b'>').ok_or(ValueError::Bracket)?;
         let uri = trim(slice(rest, 1, close));
         let params = trim(tail(rest, close + 1));
         if uri.is_empty() {
@@ -63,7 +63,7 @@ impl<'a> NameAddr<'a> {
     }
 
     fn bare(value: &'a [u8]) -> Result<Self, ValueError> {
-        let end = memchr::memchr(b';', value).unwrap_or(value.len());
+        let end = find_soon(value, b';').unwrap_or(value.len());
         let uri = trim(slice(value, 0, end));
         if uri.is_empty() {
             return Err(ValueError::Empty);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::scan::{find_near, find_unquoted, quoted_end, slice, tail, trim};
+use crate::scan::{quoted_end, slice, tail, trim};
 
 /// One parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,24 +62,57 @@ impl<'a> Iterator for ParamsIter<'a> {
 
     fn next(&mut self) -> Option<Param<'a>> {
         while !self.0.is_empty() {
-            let end = find_unquoted(self.0, b';').unwrap_or(self.0.len());
-            let text = trim(slice(self.0, 0, end));
-            self.0 = tail(self.0, end + 1);
-            if !text.is_empty() {
-                return Some(split(text));
+            let (end, equals) = first_end(self.0);
+            let text = slice(self.0, 0, end);
+            let rest = tail(self.0, end + 1);
+            let raw = trim(text);
+            self.0 = rest;
+            if raw.is_empty() {
+                continue;
             }
+            return Some(match equals {
+                Some(at) => Param {
+                    name: trim(slice(text, 0, at)),
+                    value: Some(trim(tail(text, at + 1))),
+                    raw,
+                },
+                None => Param { name: raw, value: None, raw },
+            });
         }
         None
     }
 }
 
-fn split(raw: &[u8]) -> Param<'_> {
-    match find_near(raw, b'=') {
-        Some(at) => {
-            Param { name: trim(slice(raw, 0, at)), value: Some(trim(tail(raw, at + 1))), raw }
+/// The end of the first parameter, and its first `=`, in one walk. An unclosed quote takes in
+/// everything behind it.
+fn first_end(text: &[u8]) -> (usize, Option<usize>) {
+    let mut equals = None;
+    let mut at = 0;
+    while let Some(ordinary) = tail(text, at).iter().position(|b| is_mark(*b)) {
+        at += ordinary;
+        match text.get(at).copied().unwrap_or_default() {
+            b';' => return (at, equals),
+            b'=' if equals.is_none() => equals = Some(at),
+            b'"' => match quoted_end(tail(text, at)) {
+                Some(length) => at += length - 1,
+                None => return (text.len(), equals),
+            },
+            _ => {}
         }
-        None => Param { name: raw, value: None, raw },
+        at += 1;
     }
+    (text.len(), equals)
+}
+
+/// What ends a parameter, parts it or hides its end.
+#[expect(clippy::indexing_slicing, reason = "the table has a place for each byte")]
+const fn is_mark(b: u8) -> bool {
+    const MARKS: [bool; 256] = {
+        let mut table = [false; 256];
+        (table[b';' as usize], table[b'=' as usize], table[b'"' as usize]) = (true, true, true);
+        table
+    };
+    MARKS[b as usize]
 }
 
 /// The text of a quoted string without its quotes and escapes (RFC 3261 25.1). Text that is not

@@ -1,16 +1,18 @@
 //! From bytes to the index: one walk over the lines, with SIMD search for their ends.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
-use memchr::{memchr, memrchr};
 use smallvec::SmallVec;
 
-use crate::header::HeaderEntry;
+use crate::header::{Header, HeaderEntry};
+use crate::mandatory::Mandatory;
 use crate::message::{FirstLine, Index, NO_HEADER};
-use crate::scan::{is_lws, is_token, parse_u32, slice, tail, trim_end};
+use crate::scan::{find_near, find_soon, is_lws, is_token, parse_u32, slice, tail, trim_end};
 use crate::{HEADER_BYTES_MAX, HEADERS_MAX, MESSAGE_BYTES_MAX};
 use crate::{HeaderName, Method, ParseError, ParseErrorKind, Span};
 
-pub(crate) fn parse(mut buf: Bytes) -> Result<(Bytes, Index), ParseError> {
+pub(crate) fn parse(mut buf: Bytes) -> Result<(Bytes, Arc<Index>), ParseError> {
     if buf.len() > MESSAGE_BYTES_MAX {
         return Err(fail(ParseErrorKind::MessageTooLong, MESSAGE_BYTES_MAX));
     }
@@ -19,7 +21,9 @@ pub(crate) fn parse(mut buf: Bytes) -> Result<(Bytes, Index), ParseError> {
     if lead == buf.len() {
         return Err(fail(ParseErrorKind::Empty, 0));
     }
-    buf.advance(lead);
+    if lead > 0 {
+        buf.advance(lead);
+    }
     let index = index(&buf).map_err(|e| fail(e.kind, e.offset as usize + lead))?;
     buf.truncate(index.body.end as usize);
     Ok((buf, index))
@@ -29,13 +33,14 @@ const fn fail(kind: ParseErrorKind, offset: usize) -> ParseError {
     ParseError { kind, offset: offset as u32 }
 }
 
-fn index(buf: &[u8]) -> Result<Index, ParseError> {
-    let line_len = memchr(b'\n', buf).ok_or(fail(ParseErrorKind::Unfinished, buf.len()))?;
+/// The index is large, so it is filled where it stays.
+fn index(buf: &[u8]) -> Result<Arc<Index>, ParseError> {
+    let line_len = find_soon(buf, b'\n').ok_or(fail(ParseErrorKind::Unfinished, buf.len()))?;
     if line_len > HEADER_BYTES_MAX {
         return Err(fail(ParseErrorKind::HeaderTooLong, 0));
     }
     let (first_line, version, first_line_end) = first_line(slice(buf, 0, line_len))?;
-    let mut index = Index {
+    let mut shared = Arc::new(Index {
         first_line,
         first_line_end,
         version,
@@ -44,10 +49,21 @@ fn index(buf: &[u8]) -> Result<Index, ParseError> {
         headers_start: (line_len + 1) as u32,
         headers_end: 0,
         body: Span::default(),
-    };
-    let body_start = headers(buf, line_len + 1, &mut index)?;
-    index.body = body(buf, body_start, &index);
-    Ok(index)
+        repeated: None,
+        mandatory: Mandatory::NONE,
+    });
+    // Nobody else has it yet.
+    let Some(index) = Arc::get_mut(&mut shared) else { return Ok(shared) };
+    let body_start = headers(buf, line_len + 1, index)?;
+    index.body = body(buf, body_start, index);
+    let first = [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CSeq];
+    index.mandatory = Mandatory::read(buf, first.map(|name| first_header(buf, index, name)));
+    Ok(shared)
+}
+
+fn first_header<'a>(buf: &'a [u8], index: &'a Index, name: HeaderName) -> Option<Header<'a>> {
+    let number = usize::from(*index.first_of.get(name as usize)?);
+    index.headers.get(number).map(|entry| Header::new(buf, entry))
 }
 
 /// Returns the line's content, the place of the version, and the length of the line.
@@ -56,7 +72,7 @@ fn first_line(line: &[u8]) -> Result<(FirstLine, Span, u32), ParseError> {
     let line_end = line.strip_suffix(b"\r").unwrap_or(line).len() as u32;
     // Spaces behind the line are cut (RFC 4475 3.1.2.6 allows to be liberal).
     let text = trim_end(line);
-    let space = memchr(b' ', text).ok_or(wrong)?;
+    let space = find_near(text, b' ').ok_or(wrong)?;
     let head = slice(text, 0, space);
     if is_sip_version(head) {
         let (first_line, version) = status_line(line, text, space)?;
@@ -65,7 +81,7 @@ fn first_line(line: &[u8]) -> Result<(FirstLine, Span, u32), ParseError> {
     if !is_token(head) {
         return Err(wrong);
     }
-    let last = memrchr(b' ', text).ok_or(wrong)?;
+    let last = text.iter().rposition(|b| *b == b' ').ok_or(wrong)?;
     let version = tail(text, last + 1);
     if last <= space || !is_sip_version(version) {
         return Err(wrong);
@@ -86,7 +102,7 @@ fn status_line(line: &[u8], text: &[u8], space: usize) -> Result<(FirstLine, Spa
     let wrong = fail(ParseErrorKind::StatusCode, space + 1);
     let code_start = text.iter().skip(space).take_while(|b| **b == b' ').count() + space;
     let rest = tail(text, code_start);
-    let code_len = memchr(b' ', rest).unwrap_or(rest.len());
+    let code_len = find_near(rest, b' ').unwrap_or(rest.len());
     let status = match slice(rest, 0, code_len) {
         code @ [_, _, _] => parse_u32(code).ok_or(wrong)?,
         _ => return Err(wrong),
@@ -106,6 +122,7 @@ fn is_sip_version(text: &[u8]) -> bool {
 
 /// Indexes the headers from `at` on; returns where the body starts.
 fn headers(buf: &[u8], mut at: usize, index: &mut Index) -> Result<usize, ParseError> {
+    let mut line_ends = LineEnds { from: at, found: memchr::memchr_iter(b'\n', tail(buf, at)) };
     loop {
         match tail(buf, at) {
             [b'\n', ..] => return Ok(end_of_headers(at, at + 1, index)),
@@ -117,12 +134,14 @@ fn headers(buf: &[u8], mut at: usize, index: &mut Index) -> Result<usize, ParseE
         if number >= HEADERS_MAX {
             return Err(fail(ParseErrorKind::TooManyHeaders, at));
         }
-        let (end, folded) = logical_line(buf, at)?;
+        let (end, folded) = line_ends.logical_line(buf, at)?;
         let entry = header(buf, at, end, folded)?;
-        if let Some(first) = index.first_of.get_mut(entry.name as usize)
-            && *first == NO_HEADER
-        {
-            *first = number as u8;
+        if let Some(first) = index.first_of.get_mut(entry.name as usize) {
+            if *first == NO_HEADER {
+                *first = number as u8;
+            } else if entry.name.is_single() && index.repeated.is_none() {
+                index.repeated = Some(entry.name);
+            }
         }
         index.headers.push(entry);
         at = end;
@@ -134,26 +153,34 @@ const fn end_of_headers(blank: usize, body_start: usize, index: &mut Index) -> u
     body_start
 }
 
-/// The end of the header that starts at `start`: behind its line end, over all folded lines.
-fn logical_line(buf: &[u8], start: usize) -> Result<(usize, bool), ParseError> {
-    let mut end = start;
-    let mut folded = false;
-    loop {
-        let found = memchr(b'\n', tail(buf, end));
-        end += found.ok_or(fail(ParseErrorKind::Unfinished, buf.len()))? + 1;
-        if end - start > HEADER_BYTES_MAX {
-            return Err(fail(ParseErrorKind::HeaderTooLong, start));
+/// The line ends of a message, found in one search.
+struct LineEnds<'a> {
+    /// Where the search began.
+    from: usize,
+    found: memchr::Memchr<'a>,
+}
+
+impl LineEnds<'_> {
+    /// The end of the header that starts at `start`: behind its line end, over all folded lines.
+    fn logical_line(&mut self, buf: &[u8], start: usize) -> Result<(usize, bool), ParseError> {
+        let mut folded = false;
+        loop {
+            let found = self.found.next().ok_or(fail(ParseErrorKind::Unfinished, buf.len()))?;
+            let end = self.from + found + 1;
+            if end - start > HEADER_BYTES_MAX {
+                return Err(fail(ParseErrorKind::HeaderTooLong, start));
+            }
+            if !matches!(buf.get(end), Some(b' ' | b'\t')) {
+                return Ok((end, folded));
+            }
+            folded = true;
         }
-        if !matches!(buf.get(end), Some(b' ' | b'\t')) {
-            return Ok((end, folded));
-        }
-        folded = true;
     }
 }
 
 fn header(buf: &[u8], start: usize, end: usize, folded: bool) -> Result<HeaderEntry, ParseError> {
     let line = slice(buf, start, end);
-    let colon = memchr(b':', line).ok_or(fail(ParseErrorKind::NoColon, start))?;
+    let colon = find_near(line, b':').ok_or(fail(ParseErrorKind::NoColon, start))?;
     let name_text = trim_blanks_end(slice(line, 0, colon));
     let name = HeaderName::of(name_text);
     if name == HeaderName::Other && !is_token(name_text) {

@@ -19,8 +19,8 @@ pub struct Received {
 pub struct ReplyOptions<'a> {
     /// Our tag for To, if the request has none there. A 100 never gets it.
     pub to_tag: Option<&'a [u8]>,
-    /// Header lines, each with its line end.
-    pub extra_headers: &'a [u8],
+    /// Header lines, each with its line end, in as many pieces as they come from.
+    pub extra_headers: &'a [&'a [u8]],
     /// Content-Type and body; an empty type: `extra_headers` has it.
     pub body: Option<(&'a [u8], &'a [u8])>,
     /// The value of the Server header.
@@ -35,37 +35,50 @@ pub struct ReplyOptions<'a> {
 /// `reason` is cut to one line.
 #[must_use]
 pub fn build_reply(req: &Message, code: u16, reason: &[u8], opts: &ReplyOptions<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_reply(req, code, reason, opts, &mut out);
+    out
+}
+
+/// Appends what [`build_reply`] builds to `out`.
+pub fn write_reply(
+    req: &Message,
+    code: u16,
+    reason: &[u8],
+    opts: &ReplyOptions<'_>,
+    out: &mut Vec<u8>,
+) {
     let (content_type, body) = opts.body.unwrap_or_default();
-    let given = reason.len() + opts.extra_headers.len() + content_type.len() + body.len();
+    let extra: usize = opts.extra_headers.iter().map(|lines| lines.len()).sum();
+    let given = reason.len() + extra + content_type.len() + body.len();
     let room = given + opts.server.map_or(0, <[u8]>::len) + opts.to_tag.map_or(0, <[u8]>::len);
-    let mut out = Vec::with_capacity(req.headers_end() as usize + room + 192);
+    out.reserve(req.headers_end() as usize + room + 192);
 
     out.extend_from_slice(b"SIP/2.0 ");
-    push_number(&mut out, u32::from(code));
+    push_number(out, u32::from(code));
     out.push(b' ');
     out.extend(reason.iter().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b }));
     out.extend_from_slice(b"\r\n");
 
-    push_vias(req, opts.received, &mut out);
+    push_vias(req, opts.received, out);
     if (101..300).contains(&code) && req.method().creates_dialog() {
-        req.headers(HeaderName::RecordRoute).for_each(|h| push_line(&h, &mut out));
+        req.headers(HeaderName::RecordRoute).for_each(|h| push_line(&h, out));
     }
-    push_first(req, HeaderName::From, &mut out);
-    push_to(req, opts.to_tag.filter(|_| code != 100), &mut out);
-    push_first(req, HeaderName::CallId, &mut out);
-    push_first(req, HeaderName::CSeq, &mut out);
+    push_first(req, HeaderName::From, out);
+    push_to(req, opts.to_tag.filter(|_| code != 100), out);
+    push_first(req, HeaderName::CallId, out);
+    push_first(req, HeaderName::CSeq, out);
     if code == 100 {
-        push_first(req, HeaderName::Timestamp, &mut out);
+        push_first(req, HeaderName::Timestamp, out);
     }
     if let Some(server) = opts.server {
-        push_field(b"Server", server, &mut out);
+        push_field(b"Server", server, out);
     }
-    push_lines(opts.extra_headers, &mut out);
+    opts.extra_headers.iter().for_each(|lines| push_lines(lines, out));
     if opts.body.is_some() && !content_type.is_empty() {
-        push_field(b"Content-Type", content_type, &mut out);
+        push_field(b"Content-Type", content_type, out);
     }
-    push_end(body, &mut out);
-    out
+    push_end(body, out);
 }
 
 fn push_vias(req: &Message, received: Option<Received>, out: &mut Vec<u8>) {
@@ -137,8 +150,8 @@ pub(crate) fn push_end(body: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(body);
 }
 
-/// Decimal digits, without an allocation.
-pub(crate) fn push_number(out: &mut Vec<u8>, number: u32) {
+/// Appends a number in decimal digits, without an allocation.
+pub fn push_number(out: &mut Vec<u8>, number: u32) {
     let mut digits = [0u8; 10];
     let mut rest = number;
     let mut used = 0;

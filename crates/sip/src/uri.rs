@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::host::{HostPortError, host_ip, host_port};
-use crate::scan::{slice, tail};
+use crate::scan::{find_near, slice, tail};
 use crate::{Params, Transport, UriError};
 
 /// The scheme of a URI.
@@ -45,12 +45,11 @@ impl<'a> Uri<'a> {
     /// # Errors
     /// If it has no scheme, or is sip, sips or tel and malformed.
     pub fn parse(raw: &'a [u8]) -> Result<Self, UriError> {
-        let colon = memchr::memchr(b':', raw).ok_or(UriError::Scheme)?;
+        let colon = find_near(raw, b':').ok_or(UriError::Scheme)?;
         let scheme_bytes = slice(raw, 0, colon);
         let scheme = scheme_of(scheme_bytes).ok_or(UriError::Scheme)?;
-        if raw.iter().any(|b| is_forbidden(*b)) {
-            return Err(UriError::Character);
-        }
+        let rest = tail(raw, colon + 1);
+        let ends = Ends::of(rest)?;
         let opaque = Self {
             raw,
             scheme,
@@ -62,35 +61,34 @@ impl<'a> Uri<'a> {
             params: Params::default(),
             headers: None,
         };
-        let rest = tail(raw, colon + 1);
         match scheme {
-            Scheme::Sip | Scheme::Sips => opaque.with_sip_parts(rest),
+            Scheme::Sip | Scheme::Sips => opaque.with_sip_parts(rest, &ends),
             Scheme::Tel => opaque.with_tel_parts(rest),
             Scheme::Urn | Scheme::Other => Ok(opaque),
         }
     }
 
-    fn with_sip_parts(mut self, rest: &'a [u8]) -> Result<Self, UriError> {
-        // A user may contain `;` and `?`, so the `@` has to be looked for first.
-        let mut rest = rest;
-        if let Some(at) = memchr::memchr(b'@', rest) {
-            let userinfo = slice(rest, 0, at);
-            let colon = memchr::memchr(b':', userinfo);
-            let user = slice(userinfo, 0, colon.unwrap_or(userinfo.len()));
-            if user.is_empty() {
-                return Err(UriError::User);
+    fn with_sip_parts(mut self, rest: &'a [u8], ends: &Ends) -> Result<Self, UriError> {
+        let host_start = match ends.userinfo {
+            Some(end) => {
+                let userinfo = slice(rest, 0, end);
+                let colon = find_near(userinfo, b':');
+                let user = slice(userinfo, 0, colon.unwrap_or(end));
+                if user.is_empty() {
+                    return Err(UriError::User);
+                }
+                self.user = Some(user);
+                self.password = colon.map(|c| tail(userinfo, c + 1));
+                end + 1
             }
-            self.user = Some(user);
-            self.password = colon.map(|c| tail(userinfo, c + 1));
-            rest = tail(rest, at + 1);
-        }
-        if let Some(question) = memchr::memchr(b'?', rest) {
-            self.headers = Some(tail(rest, question + 1));
-            rest = slice(rest, 0, question);
-        }
-        let params = memchr::memchr(b';', rest).unwrap_or(rest.len());
-        self.params = Params::new(tail(rest, params));
-        let (host, port) = host_port(slice(rest, 0, params)).map_err(|e| match e {
+            None => 0,
+        };
+        let end = ends.headers.unwrap_or(rest.len());
+        let host_end = ends.params.unwrap_or(end);
+        self.headers = ends.headers.map(|question| tail(rest, question + 1));
+        self.params = Params::new(slice(rest, host_end, end));
+        let host = slice(rest, host_start, host_end);
+        let (host, port) = host_port(host).map_err(|e| match e {
             HostPortError::Host => UriError::Host,
             HostPortError::Port => UriError::Port,
         })?;
@@ -100,7 +98,7 @@ impl<'a> Uri<'a> {
     }
 
     fn with_tel_parts(mut self, rest: &'a [u8]) -> Result<Self, UriError> {
-        let params = memchr::memchr(b';', rest).unwrap_or(rest.len());
+        let params = find_near(rest, b';').unwrap_or(rest.len());
         let number = slice(rest, 0, params);
         if number.is_empty() {
             return Err(UriError::User);
@@ -153,10 +151,72 @@ impl<'a> Uri<'a> {
     }
 }
 
-/// Whitespace, controls and delimiters that would end the URI wherever it is written.
-const fn is_forbidden(b: u8) -> bool {
-    b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f)
+/// Where the parts of a sip URI end, found in one walk over what follows the scheme.
+#[derive(Debug, Default)]
+struct Ends {
+    /// The `@`. A user may contain `;` and `?`, so what was seen of these before it is forgotten.
+    userinfo: Option<usize>,
+    /// The first `;` in front of the headers.
+    params: Option<usize>,
+    /// The `?`.
+    headers: Option<usize>,
 }
+
+impl Ends {
+    fn of(rest: &[u8]) -> Result<Self, UriError> {
+        let mut ends = Self::default();
+        for (at, &b) in rest.iter().enumerate() {
+            match mark_of(b) {
+                Mark::Plain => {}
+                Mark::Forbidden => return Err(UriError::Character),
+                Mark::At if ends.userinfo.is_none() => {
+                    ends = Self { userinfo: Some(at), params: None, headers: None };
+                }
+                Mark::Semicolon if ends.params.is_none() && ends.headers.is_none() => {
+                    ends.params = Some(at);
+                }
+                Mark::Question if ends.headers.is_none() => ends.headers = Some(at),
+                Mark::At | Mark::Semicolon | Mark::Question => {}
+            }
+        }
+        Ok(ends)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mark {
+    Plain,
+    /// Whitespace, controls and delimiters that would end the URI wherever it is written.
+    Forbidden,
+    At,
+    Semicolon,
+    Question,
+}
+
+/// Looked up, because every message has some hundred bytes of URIs.
+#[expect(clippy::indexing_slicing, reason = "the table has a place for each byte")]
+const fn mark_of(b: u8) -> Mark {
+    MARKS[b as usize]
+}
+
+#[expect(clippy::indexing_slicing, reason = "the table has a place for each byte")]
+const MARKS: [Mark; 256] = {
+    let mut table = [Mark::Plain; 256];
+    let mut b = 0u8;
+    loop {
+        table[b as usize] = match b {
+            0..=b' ' | b'<' | b'>' | b'"' | 0x7f => Mark::Forbidden,
+            b'@' => Mark::At,
+            b';' => Mark::Semicolon,
+            b'?' => Mark::Question,
+            _ => Mark::Plain,
+        };
+        if b == u8::MAX {
+            break table;
+        }
+        b += 1;
+    }
+};
 
 fn scheme_of(name: &[u8]) -> Option<Scheme> {
     let is = |scheme: &[u8]| name.eq_ignore_ascii_case(scheme);

@@ -21,7 +21,9 @@ impl Message {
         if let Some(missing) = MANDATORY.into_iter().find(|name| self.header(*name).is_none()) {
             return Err(Invalid::Missing(missing));
         }
-        self.validate_single()?;
+        if let Some(repeated) = self.repeated() {
+            return Err(Invalid::Repeated(repeated));
+        }
         self.validate_mandatory()?;
         self.validate_body()?;
         if self.is_request() {
@@ -30,25 +32,12 @@ impl Message {
         Ok(())
     }
 
-    fn validate_single(&self) -> Result<(), Invalid> {
-        let mut seen = [false; HeaderName::COUNT];
-        for header in self.all_headers() {
-            let name = header.name();
-            if let Some(seen) = seen.get_mut(name as usize)
-                && std::mem::replace(seen, true)
-                && name.is_single()
-            {
-                return Err(Invalid::Repeated(name));
-            }
-        }
-        Ok(())
-    }
-
     fn validate_mandatory(&self) -> Result<(), Invalid> {
         let bad = |name| move |e| Invalid::Header(name, e);
+        let read = self.mandatory();
         self.validate_top_vias().map_err(bad(HeaderName::Via))?;
-        self.from().map_err(bad(HeaderName::From))?;
-        self.to().map_err(bad(HeaderName::To))?;
+        read.from.map_err(bad(HeaderName::From))?;
+        read.to.map_err(bad(HeaderName::To))?;
         let cseq = self.cseq().map_err(bad(HeaderName::CSeq))?;
         if self.call_id().is_none() {
             return Err(Invalid::Header(HeaderName::CallId, ValueError::Empty));
@@ -62,10 +51,9 @@ impl Message {
     /// All Vias of the first header line: the topmost one is ours to answer to, and what stands
     /// beside it shows whether it was read right.
     fn validate_top_vias(&self) -> Result<(), ValueError> {
+        self.mandatory().via?;
         let header = self.header(HeaderName::Via).ok_or(ValueError::Missing)?;
-        let mut values = header.values();
-        Via::parse(values.next().ok_or(ValueError::Empty)?.bytes)?;
-        values.try_for_each(|via| Via::parse(via.bytes).map(drop))
+        header.values().skip(1).try_for_each(|via| Via::parse(via.bytes).map(drop))
     }
 
     fn validate_body(&self) -> Result<(), Invalid> {

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use crate::host::{host_ip, host_port};
-use crate::scan::{is_lws, is_token, parse_u32, slice, tail, trim};
+use crate::scan::{find_near, find_soon, is_token, is_token_byte, parse_u32};
+use crate::scan::{slice, tail, trim, trim_start};
 use crate::{Params, Transport, ValueError};
 
 /// What every branch of an RFC 3261 element starts with (8.1.1.7).
@@ -52,24 +53,20 @@ impl<'a> Via<'a> {
     /// what the first line is refused for.
     pub fn parse(value: &'a [u8]) -> Result<Self, ValueError> {
         let raw = trim(value);
-        let params_at = memchr::memchr(b';', raw).unwrap_or(raw.len());
+        let params_at = find_soon(raw, b';').unwrap_or(raw.len());
         let head = slice(raw, 0, params_at);
         let params = Params::new(tail(raw, params_at));
-        let first = memchr::memchr(b'/', head).ok_or(ValueError::SentBy)?;
-        let after = tail(head, first + 1);
-        let second = memchr::memchr(b'/', after).ok_or(ValueError::SentBy)?;
-        if !trim(slice(head, 0, first)).eq_ignore_ascii_case(b"SIP")
-            || !is_token(trim(slice(after, 0, second)))
-        {
+        let rest = match head.strip_prefix(b"SIP/2.0/") {
+            Some(rest) => trim_start(rest),
+            None => behind_protocol(head)?,
+        };
+        let space = rest.iter().position(|b| !is_token_byte(*b)).unwrap_or(0);
+        let (transport_bytes, gap) = (slice(rest, 0, space), tail(rest, space));
+        let sent_by = trim_start(gap);
+        if space == 0 || sent_by.is_empty() || sent_by.len() == gap.len() {
             return Err(ValueError::SentBy);
         }
-        let rest = trim(tail(after, second + 1));
-        let space = rest.iter().position(|b| is_lws(*b)).ok_or(ValueError::SentBy)?;
-        let transport_bytes = slice(rest, 0, space);
-        if !is_token(transport_bytes) {
-            return Err(ValueError::SentBy);
-        }
-        let (host, port) = host_port(tail(rest, space)).map_err(|_| ValueError::HostPort)?;
+        let (host, port) = host_port(sent_by).map_err(|_| ValueError::HostPort)?;
         let mut via = Self {
             transport: Transport::of(transport_bytes),
             transport_bytes,
@@ -90,15 +87,20 @@ impl<'a> Via<'a> {
     /// One walk for all parameters that routing needs; the first of a name counts.
     fn read_params(&mut self) {
         for p in self.params {
-            if p.name.eq_ignore_ascii_case(b"branch") {
-                self.branch = self.branch.or(p.value);
-            } else if p.name.eq_ignore_ascii_case(b"received") && self.received_raw.is_none() {
-                self.received = p.value;
-                self.received_raw = Some(p.raw);
-            } else if p.name.eq_ignore_ascii_case(b"rport") && self.rport_raw.is_none() {
-                let port = p.value.and_then(parse_u32).and_then(|n| u16::try_from(n).ok());
-                self.rport = port.filter(|p| *p > 0).map_or(Rport::Empty, Rport::Port);
-                self.rport_raw = Some(p.raw);
+            match p.name.len() {
+                6 if self.branch.is_none() && p.name.eq_ignore_ascii_case(b"branch") => {
+                    self.branch = p.value;
+                }
+                8 if self.received_raw.is_none() && p.name.eq_ignore_ascii_case(b"received") => {
+                    self.received = p.value;
+                    self.received_raw = Some(p.raw);
+                }
+                5 if self.rport_raw.is_none() && p.name.eq_ignore_ascii_case(b"rport") => {
+                    let port = p.value.and_then(parse_u32).and_then(|n| u16::try_from(n).ok());
+                    self.rport = port.filter(|p| *p > 0).map_or(Rport::Empty, Rport::Port);
+                    self.rport_raw = Some(p.raw);
+                }
+                _ => {}
             }
         }
     }
@@ -126,6 +128,19 @@ impl<'a> Via<'a> {
     pub fn has_rfc3261_branch(&self) -> bool {
         self.branch.is_some_and(is_rfc3261_branch)
     }
+}
+
+/// What follows `SIP/2.0/` where that is written with spaces, another version or in other case.
+fn behind_protocol(head: &[u8]) -> Result<&[u8], ValueError> {
+    let first = find_near(head, b'/').ok_or(ValueError::SentBy)?;
+    let after = tail(head, first + 1);
+    let second = find_near(after, b'/').ok_or(ValueError::SentBy)?;
+    if !trim(slice(head, 0, first)).eq_ignore_ascii_case(b"SIP")
+        || !is_token(trim(slice(after, 0, second)))
+    {
+        return Err(ValueError::SentBy);
+    }
+    Ok(trim_start(tail(after, second + 1)))
 }
 
 #[cfg(test)]

@@ -4,10 +4,6 @@ use crate::scan::parse_u32;
 use crate::{CSeq, ContactList, HeaderName, Message, NameAddr, Uri, UriError, ValueError, Via};
 
 impl Message {
-    fn mandatory(&self, name: HeaderName) -> Result<&[u8], ValueError> {
-        self.header(name).map(|h| h.value()).ok_or(ValueError::Missing)
-    }
-
     fn number(&self, name: HeaderName) -> Result<Option<u32>, ValueError> {
         match self.header(name) {
             None => Ok(None),
@@ -20,8 +16,7 @@ impl Message {
     /// # Errors
     /// [`ValueError::Missing`], or as [`Via::parse`].
     pub fn top_via(&self) -> Result<Via<'_>, ValueError> {
-        let header = self.header(HeaderName::Via).ok_or(ValueError::Missing)?;
-        Via::parse(header.values().next().ok_or(ValueError::Empty)?.bytes)
+        self.mandatory().via.map(|via| via.view(self.as_bytes()))
     }
 
     /// All Vias, the topmost first.
@@ -32,31 +27,31 @@ impl Message {
     /// # Errors
     /// [`ValueError::Missing`], or as [`NameAddr::parse`].
     pub fn from(&self) -> Result<NameAddr<'_>, ValueError> {
-        NameAddr::parse(self.mandatory(HeaderName::From)?)
+        self.mandatory().from.map(|addr| addr.view(self.as_bytes()))
     }
 
     /// # Errors
     /// [`ValueError::Missing`], or as [`NameAddr::parse`].
     pub fn to(&self) -> Result<NameAddr<'_>, ValueError> {
-        NameAddr::parse(self.mandatory(HeaderName::To)?)
+        self.mandatory().to.map(|addr| addr.view(self.as_bytes()))
     }
 
     /// The tag of From, if it can be read.
     #[must_use]
     pub fn from_tag(&self) -> Option<&[u8]> {
-        self.from().ok()?.tag()
+        self.mandatory().from.ok()?.tag(self.as_bytes())
     }
 
     /// The tag of To, if it can be read.
     #[must_use]
     pub fn to_tag(&self) -> Option<&[u8]> {
-        self.to().ok()?.tag()
+        self.mandatory().to.ok()?.tag(self.as_bytes())
     }
 
     /// # Errors
     /// [`ValueError::Missing`], or as [`CSeq::parse`].
     pub fn cseq(&self) -> Result<CSeq<'_>, ValueError> {
-        CSeq::parse(self.mandatory(HeaderName::CSeq)?)
+        self.mandatory().cseq.map(|cseq| cseq.view(self.as_bytes()))
     }
 
     /// The Call-ID; `None` if it is missing or empty.

@@ -31,7 +31,7 @@ fn reply(req: &Message, code: u16, reason: &str, options: &ReplyOptions<'_>) -> 
 fn a_reply_copies_what_the_rfc_says() {
     let options = ReplyOptions {
         to_tag: Some(b"t1"),
-        extra_headers: b"Contact: <sip:bob@x>\r\n",
+        extra_headers: &[b"Contact: <sip:bob@x>\r\n"],
         body: Some((b"application/sdp", b"v=0\r\n")),
         server: Some(b"Tandem"),
         received: None,
@@ -119,7 +119,7 @@ fn lines_that_ended_with_lf_end_with_crlf_in_replies() {
 
 #[test]
 fn extra_header_lines_get_the_line_end_they_lack() {
-    let options = ReplyOptions { extra_headers: b"X: 1", ..Default::default() };
+    let options = ReplyOptions { extra_headers: &[b"X: 1"], ..Default::default() };
     let text = reply(&parse(INVITE), 404, "Not Found", &options);
     assert!(text.ends_with("\r\nX: 1\r\nContent-Length: 0\r\n\r\n"));
 }
@@ -178,7 +178,7 @@ proptest! {
         let req = parse(INVITE);
         let options = ReplyOptions {
             to_tag: Some(tag.as_bytes()),
-            extra_headers: b"",
+            extra_headers: &[],
             body: Some((b"text/plain", body.as_bytes())),
             server: None,
             received: Some(Received { ip, port, add_rport: false }),

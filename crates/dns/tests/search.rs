@@ -1,4 +1,5 @@
 //! RFC 3263, with a DNS that the test plays.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -34,6 +34,7 @@ pub mod mi;
 pub mod module;
 pub mod node;
 pub mod outbox;
+pub mod own_reply;
 pub mod replication;
 pub mod reports;
 pub mod run;

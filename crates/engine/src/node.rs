@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI8, AtomicU32, AtomicU64, Ordering};
 
 use ahash::RandomState;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value as Json;
 use tandem_clock::{Chance, Mono, Now, Wheel};
 use tandem_db::DbUrl;
 use tandem_script::program::{Program, RouteId};
 use tandem_script::value::Value;
-use tandem_script::vm::Vars;
+use tandem_script::vm::{RunState, Vars};
 use tandem_sip::Message;
 
 use crate::blacklist::Blacklists;
@@ -341,6 +341,12 @@ pub struct WorkerState {
     /// `$log_level` and `$xlog_level` of this worker, when a script has set them.
     pub(crate) log_level: Option<Level>,
     pub(crate) xlog_level: Option<Level>,
+    /// A run that has ended, for the next one to take its place without making a new one.
+    pub(crate) spare_run: Option<Box<RunState>>,
+    /// Where a reply is put together.
+    pub(crate) reply_text: Vec<u8>,
+    /// The memory of replies that leave at once.
+    pub(crate) replies: BytesMut,
 }
 
 impl WorkerState {
@@ -360,6 +366,9 @@ impl WorkerState {
             messages: 0,
             log_level: None,
             xlog_level: None,
+            spare_run: None,
+            reply_text: Vec::new(),
+            replies: BytesMut::new(),
         }
     }
 

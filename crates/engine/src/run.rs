@@ -33,7 +33,7 @@ pub(crate) struct Suspended {
     pub(crate) ctx: Box<Ctx>,
     /// The version of the script that it started with.
     script: Arc<Script>,
-    run: RunState,
+    run: Box<RunState>,
     after: After,
 }
 
@@ -172,7 +172,7 @@ impl Host for RunHost<'_, '_> {
             Called::Suspended => self.cx.worker.suspending.take(),
         };
         let Some(script) = self.shared.map(Arc::clone) else { return -1 };
-        let waits = Suspended { ctx, script, run, after: After::Nothing };
+        let waits = Suspended { ctx, script, run: Box::new(run), after: After::Nothing };
         if keep(self.cx, key, waits).is_ok() { 1 } else { -1 }
     }
 }
@@ -192,7 +192,7 @@ pub(crate) fn error_route(cx: &mut Cx<'_>, mut ctx: Box<Ctx>) {
             begin(cx, route, ctx, After::Nothing, &[]);
         }
         None => {
-            crate::transport::reply_error(cx, &mut ctx);
+            crate::own_reply::reply_error(cx, &mut ctx);
         }
     }
 }
@@ -219,7 +219,7 @@ pub(crate) fn event(cx: &mut Cx<'_>, route: RouteId, params: Vec<(Bytes, Value)>
     let ctx = Box::new(dummy_context(cx.node, kind));
     let values: Vec<Value> = params.iter().map(|(_, value)| value.clone()).collect();
     let run = RunState::start(&cx.worker.script.program, route, &values).with_named(params);
-    drive(cx, run, ctx, After::Nothing);
+    drive(cx, Box::new(run), ctx, After::Nothing);
 }
 
 /// Runs a block for a module, which gets the context back.
@@ -279,11 +279,12 @@ pub(crate) fn nested(cx: &mut Cx<'_>, route: RouteId, ctx: &mut Ctx) -> RouteEnd
 }
 
 fn begin(cx: &mut Cx<'_>, route: RouteId, ctx: Box<Ctx>, after: After, params: &[Value]) {
-    let run = RunState::start(&cx.worker.script.program, route, params);
+    let mut run = cx.worker.spare_run.take().unwrap_or_default();
+    run.restart(&cx.worker.script.program, route, params);
     drive(cx, run, ctx, after);
 }
 
-fn drive(cx: &mut Cx<'_>, run: RunState, ctx: Box<Ctx>, after: After) {
+fn drive(cx: &mut Cx<'_>, run: Box<RunState>, ctx: Box<Ctx>, after: After) {
     let script = Arc::clone(&cx.worker.script);
     go_on(cx, Suspended { ctx, script, run, after }, None);
 }
@@ -312,7 +313,9 @@ fn go_on(cx: &mut Cx<'_>, mut it: Suspended, code: Option<i32>) {
                 it.ctx.block = Routes::ERROR;
                 return begin(cx, route, it.ctx, it.after, &[]);
             }
-            finish(cx, it.ctx, it.after, end_of(how));
+            let Suspended { ctx, run, after, .. } = it;
+            cx.worker.spare_run = Some(run);
+            finish(cx, ctx, after, end_of(how));
         }
         Step::Suspended => {
             if !resumed {

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use tandem_dns::Protocol;
 use tandem_sip::{
-    Edits, HeaderName, Message, Received, ReplyOptions, Rport, Transport, Uri, Via, ViaLine,
-    add_via, build_reply, mark_received, remove_top_via, write,
+    Edits, HeaderName, Message, Received, Rport, Transport, Uri, Via, ViaLine, add_via,
+    mark_received, remove_top_via, write,
 };
 
 use crate::context::{Branch, Ctx, OwnVia, RecordRoute, Source};
@@ -326,105 +326,8 @@ pub fn written(msg: &Message, edits: &Edits) -> Bytes {
     Bytes::from(out)
 }
 
-fn received(source: &Source, add_rport: bool) -> Received {
+pub(crate) fn received(source: &Source, add_rport: bool) -> Received {
     Received { ip: source.addr.ip(), port: source.addr.port(), add_rport }
-}
-
-/// The tag that this node puts into To of its own replies: the same for every retransmission of
-/// a request, and not to be guessed from outside.
-pub fn local_tag(node: &Node, msg: &Message) -> String {
-    let key = (msg.call_id(), msg.from_tag(), msg.cseq().map(|c| c.number).ok());
-    format!("{:016x}", node.tag_key.hash_one(key))
-}
-
-/// A reply of our own to the request of `ctx`, as bytes.
-pub fn own_reply(node: &Node, ctx: &Ctx, code: u16, reason: &[u8], extra: &[u8]) -> Bytes {
-    let tag = local_tag(node, &ctx.msg);
-    own_reply_tagged(node, ctx, (code, reason), extra, tag.as_bytes())
-}
-
-/// The same with a To tag of the caller's choice.
-pub fn own_reply_tagged(
-    node: &Node,
-    ctx: &Ctx,
-    (code, reason): (u16, &[u8]),
-    extra: &[u8],
-    tag: &[u8],
-) -> Bytes {
-    let mut headers = Vec::with_capacity(extra.len() + ctx.reply_headers.len() + 64);
-    headers.extend_from_slice(extra);
-    headers.extend_from_slice(&ctx.reply_headers);
-    if let Some(server) = &node.settings.server_header {
-        headers.extend_from_slice(server);
-        headers.extend_from_slice(b"\r\n");
-    }
-    if node.settings.sip_warning {
-        headers.extend_from_slice(warning(node, ctx).as_bytes());
-    }
-    let options = ReplyOptions {
-        to_tag: Some(tag),
-        extra_headers: &headers,
-        body: (!ctx.reply_body.is_empty()).then_some((b"", &ctx.reply_body[..])),
-        received: Some(received(&ctx.source, ctx.force_rport)),
-        ..ReplyOptions::default()
-    };
-    Bytes::from(build_reply(&ctx.msg, code, reason, &options))
-}
-
-/// What was seen of a request, for people who look for a fault (RFC 3261 20.43, code 392).
-fn warning(node: &Node, ctx: &Ctx) -> String {
-    let own = node.sockets.get(ctx.source.socket).map(|s| s.sent_by()).unwrap_or_default();
-    let shown = |uri: &[u8]| String::from_utf8_lossy(uri).replace(['"', '\\', '\r', '\n'], "");
-    let (from, vias) = (ctx.source.addr, ctx.msg.values(HeaderName::Via).count());
-    let (ip, port) = (from.ip(), from.port());
-    let (received, now) = (shown(ctx.msg.request_uri()), shown(ctx.request_uri()));
-    format!(
-        "Warning: 392 {own} \"Noisy feedback tells:  req_src_ip={ip} req_src_port={port} \
-         in_uri={received} out_uri={now} via_cnt=={vias}\"\r\n"
-    )
-}
-
-/// When a reply of our own leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leave {
-    Now,
-    /// When a peer has acknowledged what was changed for it.
-    Gated,
-}
-
-/// Sends a reply without state. An ACK is never answered.
-pub fn reply_stateless(
-    cx: &mut Cx<'_>,
-    ctx: &Ctx,
-    code: u16,
-    reason: &[u8],
-    extra: &[u8],
-    leave: Leave,
-) -> bool {
-    if !ctx.msg.is_request() || ctx.msg.method() == tandem_sip::Method::Ack {
-        return false;
-    }
-    let payload = own_reply(cx.node, ctx, code, reason, extra);
-    let to = reply_target(&cx.node.sockets, &ctx.msg, &ctx.source, ctx.force_rport);
-    if !cx.node.streams.may_reply(ctx.flags, ctx.source.socket, to) {
-        return false;
-    }
-    let send = Send { socket: ctx.source.socket, to, payload, ticket: 0 };
-    match leave {
-        Leave::Now => cx.out.send(send),
-        Leave::Gated => cx.out.send_gated(send),
-    }
-    true
-}
-
-/// Answers a request with the error that its context holds (500 when it holds none).
-pub fn reply_error(cx: &mut Cx<'_>, ctx: &mut Ctx) -> bool {
-    if ctx.error.code == 0 {
-        ctx.error.code = 500;
-        ctx.error.reason = "Server Internal Error".into();
-    }
-    let reason = ctx.error.reason.clone();
-    reply_stateless(cx, ctx, ctx.error.code, reason.as_bytes(), b"", Leave::Now)
 }
 
 /// Passes a reply on by its Vias; used when no transaction knows it.

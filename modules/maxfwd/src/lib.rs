@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use tandem_engine::module::{Build, BuildError, Call, Module, ModuleDef};
 use tandem_engine::table::{arg, function, param};
 use tandem_script::host::Called;
@@ -69,9 +71,28 @@ fn process(call: &mut Call<'_, '_, '_>) -> Called {
     }
     if let Some(header) = ctx.msg.header(HeaderName::MaxForwards) {
         let next = (present - 1).min(state.max_limit);
-        ctx.edits.replace(header.value_span(), next.to_string());
+        ctx.edits.replace(header.value_span(), hops(next));
     }
     Called::Returned(1)
+}
+
+/// The number as text; the usual ones without an allocation.
+fn hops(number: u32) -> Bytes {
+    const WIDTH: usize = 2;
+    static TEXTS: [[u8; WIDTH]; 100] = {
+        let mut texts = [[0; WIDTH]; 100];
+        let mut n = 0;
+        while n < 100 {
+            texts[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
+            n += 1;
+        }
+        texts
+    };
+    match TEXTS.get(number as usize) {
+        Some([b'0', digit]) => Bytes::from_static(std::slice::from_ref(digit)),
+        Some(text) => Bytes::from_static(text),
+        None => Bytes::from(number.to_string()),
+    }
 }
 
 fn is_lower(call: &mut Call<'_, '_, '_>) -> Called {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tandem_engine::effect::Send;
 use tandem_engine::module::Call;
-use tandem_engine::transport::{own_reply, reply_target};
+use tandem_engine::own_reply::passing_reply;
+use tandem_engine::transport::reply_target;
 use tandem_script::host::Called;
 use tandem_usrloc::store::{Contact, Q_UNSET};
 
@@ -119,7 +120,7 @@ fn send(
         call.cx.for_slot(slot, |cx| module.reply_stateful(cx, ctx, code, reason))
     });
     if !is_sent {
-        let payload = own_reply(&node, ctx, code, reason, b"");
+        let payload = passing_reply(call.cx, ctx, code, reason, b"");
         let to = reply_target(&node.sockets, &ctx.msg, &ctx.source, ctx.force_rport);
         let reply = Send { socket: ctx.source.socket, to, payload, ticket: 0 };
         match leave {
@@ -139,7 +140,8 @@ fn write_contact(out: &mut Vec<u8>, contact: &Contact, received_param: &str, now
         let _ = write!(out, ";q={}", f64::from(contact.q()) / 1000.0);
     }
     let left_s = contact.remaining_s(now_s).unwrap_or(u64::from(u32::MAX));
-    let _ = write!(out, ";expires={left_s}");
+    out.extend_from_slice(b";expires=");
+    tandem_sip::push_number(out, u32::try_from(left_s).unwrap_or(u32::MAX));
     if !contact.received().is_empty() && !received_param.is_empty() {
         let _ = write!(out, ";{received_param}=\"");
         out.extend_from_slice(contact.received());

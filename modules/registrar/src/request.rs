@@ -205,13 +205,15 @@ fn allowed_methods(msg: &Message) -> u32 {
     if msg.header(HeaderName::Allow).is_none() {
         return ALL_METHODS;
     }
-    msg.values(HeaderName::Allow).fold(0, |mask, v| mask | method_bit(v.bytes))
+    // Tokens have no quotes, so commas alone part them.
+    msg.headers(HeaderName::Allow).fold(0, |mask, header| mask | tokens_mask(header.value()))
 }
 
 /// The bits of `"INVITE,BYE"`.
 fn tokens_mask(list: &[u8]) -> u32 {
     let list = list.strip_prefix(b"\"").and_then(|l| l.strip_suffix(b"\"")).unwrap_or(list);
-    list.split(|b| *b == b',').fold(0, |mask, name| mask | method_bit(name.trim_ascii()))
+    let names = list.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|n| !n.is_empty());
+    names.fold(0, |mask, name| mask | method_bit(name))
 }
 
 /// The bit that the wire and SQL have for a method.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use tandem_engine::context::Ctx;
 use tandem_engine::module::{Call, Cx, Module, ModuleDef};
+use tandem_engine::own_reply::{Leave, local_tag, reply_stateless};
 use tandem_engine::table::{arg, function, variable};
-use tandem_engine::transport::{Leave, local_tag, reply_stateless};
 use tandem_script::host::Called;
 use tandem_script::sig::{ArgKind, Routes};
 use tandem_script::value::Value;
@@ -25,7 +27,8 @@ pub static MODULE: ModuleDef = ModuleDef {
         send_reply,
     )],
     variables: &[variable("sig_local_totag", "Tag of our own replies to this request.", |c| {
-        Value::str(local_tag(c.cx.node, &c.ctx.msg).into_bytes())
+        let tag = local_tag(c.cx.node, &c.ctx.msg);
+        Value::Str(Bytes::copy_from_slice(tag.as_bytes()))
     })],
     mi: &[],
     statistics: &[],

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tandem_engine::context::Ctx;
 use tandem_engine::module::{Call, Cx, Module, ModuleDef};
+use tandem_engine::own_reply::{Leave, local_tag, reply_error, reply_stateless};
 use tandem_engine::table::{arg, counter, function, param};
-use tandem_engine::transport::{Leave, local_tag, reply_error, reply_stateless};
 use tandem_script::host::Called;
 use tandem_script::sig::{ArgKind, ParamKind, Routes};
 use tandem_sip::{Message, Method};

@@ -2,7 +2,7 @@
 
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
-use tandem_engine::transport::own_reply;
+use tandem_engine::own_reply::own_reply;
 use tandem_script::host::Called;
 use tandem_script::sig::Routes;
 use tandem_sip::Method;

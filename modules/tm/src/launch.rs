@@ -12,9 +12,9 @@ use tandem_engine::dns::Resolved;
 use tandem_engine::effect::Send;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Call, Cx};
+use tandem_engine::own_reply::own_reply;
 use tandem_engine::transport::{
-    Hop, HopError, Prepared, first_allowed, next_uri, own_reply, prepare_request,
-    prepare_request_to, uri_hop,
+    Hop, HopError, Prepared, first_allowed, next_uri, prepare_request, prepare_request_to, uri_hop,
 };
 use tandem_script::host::Called;
 use tandem_script::sig::Routes;

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome, MiParam};
+use tandem_engine::own_reply::own_reply_tagged;
 use tandem_engine::table::{mi_int, mi_text};
-use tandem_engine::transport::own_reply_tagged;
 use tandem_script::sig::Routes;
 use tandem_sip::{HeaderName, Message, Uri};
 

@@ -8,7 +8,8 @@ use tandem_engine::effect::SendError;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Build, BuildError, Cx, Module, RouteEnd, Timer};
 use tandem_engine::node::Node;
-use tandem_engine::transport::{Hop, HopError, Leave, own_reply, reply_stateless};
+use tandem_engine::own_reply::{Leave, own_reply, reply_stateless};
+use tandem_engine::transport::{Hop, HopError};
 use tandem_sip::{Message, Method};
 use tandem_transaction::{BranchIndex, Kind, Transaction};
 

@@ -16,8 +16,8 @@ use crate::core::stat;
 use crate::effect::{Effect, Out};
 use crate::log::Level;
 use crate::module::Timer;
+use crate::own_reply::{Leave, reply_stateless};
 use crate::sockets::{Proto, SocketId, Sockets};
-use crate::transport::{Leave, reply_stateless};
 use crate::worker::{Worker, timer};
 
 impl Worker {

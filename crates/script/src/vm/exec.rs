@@ -293,7 +293,10 @@ fn unary<H: Host + ?Sized>(
 
 fn call<H: Host + ?Sized>(program: &Program, run: &mut RunState, id: CallId, host: &mut H) -> Flow {
     let Some(site) = program.calls.get(id.0 as usize) else { return Flow::Next };
-    let Some(args) = arguments(program, run, site, host) else { return called(run, -1) };
+    let mut args = Args::new();
+    if !arguments(program, run, site, host, &mut args) {
+        return called(run, -1);
+    }
     let mut running = Running { program, run };
     match host.call(site.module, site.function, site, &args, &mut running) {
         Called::Returned(rc) => called(run, rc),
@@ -311,14 +314,17 @@ fn called(run: &mut RunState, rc: i32) -> Flow {
     if rc == 0 { Flow::Stop(done(run, End::Exit)) } else { Flow::Next }
 }
 
-/// `None`: an argument has the wrong type; it was logged.
+/// The arguments of a call; few functions have more than four.
+type Args = SmallVec<[ArgValue; 4]>;
+
+/// `false`: an argument has the wrong type; it was logged.
 fn arguments<H: Host + ?Sized>(
     program: &Program,
     run: &mut RunState,
     site: &Call,
     host: &mut H,
-) -> Option<SmallVec<[ArgValue; 8]>> {
-    let mut args: SmallVec<[ArgValue; 8]> = SmallVec::new();
+    args: &mut Args,
+) -> bool {
     for (i, arg) in site.args.iter().enumerate() {
         args.push(match arg {
             Arg::None => ArgValue::None,
@@ -330,7 +336,7 @@ fn arguments<H: Host + ?Sized>(
                     let name = program.var_text(*var);
                     let text = format!("argument {} is an integer, but {name} is a text", i + 1);
                     complain(program, run, host, L_ERR, &text);
-                    return None;
+                    return false;
                 }
                 ArgValue::Value(value)
             }
@@ -341,7 +347,7 @@ fn arguments<H: Host + ?Sized>(
             other => ArgValue::Value(arg_value(program, run, other, host)),
         });
     }
-    Some(args)
+    true
 }
 
 fn start_async<H: Host + ?Sized>(
@@ -367,18 +373,18 @@ fn start_async<H: Host + ?Sized>(
             return Flow::Next;
         }
     }
-    let rc = match arguments(program, run, site, host) {
-        None => -1,
-        Some(args) => {
-            let mut running = Running { program, run };
-            match host.call(site.module, site.function, site, &args, &mut running) {
-                Called::Returned(rc) => rc,
-                Called::Suspended => {
-                    run.pending = Pending::Async(route);
-                    return Flow::Stop(Step::Suspended);
-                }
+    let mut args = Args::new();
+    let rc = if arguments(program, run, site, host, &mut args) {
+        let mut running = Running { program, run };
+        match host.call(site.module, site.function, site, &args, &mut running) {
+            Called::Returned(rc) => rc,
+            Called::Suspended => {
+                run.pending = Pending::Async(route);
+                return Flow::Stop(Step::Suspended);
             }
         }
+    } else {
+        -1
     };
     continue_in(program, run, route, rc);
     Flow::Next
@@ -396,7 +402,10 @@ fn continue_in(program: &Program, run: &mut RunState, route: RouteId, rc: i32) {
 fn launch<H: Host + ?Sized>(program: &Program, run: &mut RunState, i: u32, host: &mut H) -> Flow {
     let Some(detached) = program.detached.get(i as usize) else { return Flow::Next };
     let Some(site) = program.calls.get(detached.call.0 as usize) else { return Flow::Next };
-    let Some(args) = arguments(program, run, site, host) else { return called(run, -1) };
+    let mut args = Args::new();
+    if !arguments(program, run, site, host, &mut args) {
+        return called(run, -1);
+    }
     let text: Option<Bytes> = arg_value(program, run, &detached.text, host).into_bytes();
     run.rc = host.launch(site, &args, detached.route, text);
     run.called = true;

@@ -119,9 +119,36 @@ enum Flow {
 impl RunState {
     /// A run of a block, to be given to [`run`]. `params` are `$param(1)`, `$param(2)`, ...
     pub fn start(program: &Program, route: RouteId, params: &[Value]) -> Self {
-        let mut run = Self { rc: 1, steps: STEPS_MAX, ..Self::default() };
-        run.enter(program, route, SmallVec::from(params));
+        let mut run = Self::default();
+        run.restart(program, route, params);
         run
+    }
+
+    /// As [`RunState::start`], in the place of a run that is over. Its `$var` table stays.
+    pub fn restart(&mut self, program: &Program, route: RouteId, params: &[Value]) {
+        let Self {
+            vars: _,
+            pc,
+            rc,
+            test,
+            called,
+            stack,
+            loops,
+            frames,
+            named,
+            returned,
+            steps,
+            expanding,
+            pending,
+        } = self;
+        (*pc, *rc, *test, *called) = (0, 1, 0, false);
+        (*steps, *expanding, *pending) = (STEPS_MAX, 0, Pending::Nothing);
+        stack.clear();
+        loops.clear();
+        frames.clear();
+        named.clear();
+        returned.clear();
+        self.enter(program, route, SmallVec::from(params));
     }
 
     /// What `launch()` starts: it waits for its function, then `route` runs with `text` as

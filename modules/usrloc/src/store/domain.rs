@@ -218,7 +218,7 @@ impl Domain {
     /// The record label and the next contact label of an AoR.
     pub fn labels(&self, aor: &[u8]) -> Option<(u32, u16)> {
         let shard = self.shards[self.shard_of(aor).0].lock();
-        shard.slots.next_label(aor).map(|(id, next)| ((id >> 14) as u32, next))
+        shard.slots.next_label(shard.slots.first(aor)).map(|(id, next)| ((id >> 14) as u32, next))
     }
 
     /// Count and sums over everything that is replicated and lives at least 10 s more. The sums

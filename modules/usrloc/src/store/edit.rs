@@ -43,6 +43,8 @@ pub(super) struct At<'a> {
 pub struct Edit<'a> {
     pub(super) shard: &'a mut Shard,
     pub(super) at: At<'a>,
+    /// What the index of AoRs knows the AoR by.
+    index_hash: u64,
     now_s: u64,
     sink: &'a dyn Sink,
     /// The AoR had a contact before.
@@ -58,15 +60,25 @@ impl<'a> Edit<'a> {
         origin: Origin,
         sink: &'a dyn Sink,
     ) -> Self {
-        let labels = Labels::of(&shard.slots, at.aor);
+        let index_hash = shard.slots.hash_of(at.aor);
+        let labels = Labels::of(&shard.slots, shard.slots.first_hashed(index_hash, at.aor));
         let done = Done { origin, events: SmallVec::new() };
         let (existed, now_s) = (labels.is_some(), at.clock.now_s);
-        Self { shard, at, now_s, sink, existed, labels, done }
+        Self { shard, at, index_hash, now_s, sink, existed, labels, done }
+    }
+
+    /// The place of the oldest contact.
+    fn first(&self) -> u32 {
+        self.shard.slots.first_hashed(self.index_hash, self.at.aor)
+    }
+
+    fn slots(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.shard.slots.from(self.first())
     }
 
     /// The contacts as they are, expired ones that were not dropped yet included; oldest first.
     pub fn contacts(&self) -> impl Iterator<Item = &Arc<Contact>> {
-        self.shard.slots.of(self.at.aor).map(|(_, s)| &s.contact)
+        self.slots().map(|(_, s)| &s.contact)
     }
 
     /// The contact that a request means: an exact match before a loose one, and one that lives
@@ -76,14 +88,14 @@ impl<'a> Edit<'a> {
     }
 
     fn found(&self, matching: &Matching, uri: &[u8], call_id: &[u8]) -> Option<(u32, &Slot)> {
-        let all = self.shard.slots.of(self.at.aor);
+        let all = self.slots();
         let fits = all.filter(|(_, s)| matching.matches(&s.contact, uri, call_id));
         fits.min_by_key(|(_, s)| (s.contact.is_expired(self.now_s), s.contact.uri() != uri))
     }
 
     /// The contact with this name, as Tandem nodes name contacts between them: exactly.
     fn named(&self, uri: &[u8], call_id: Option<&[u8]>) -> Option<(u32, Arc<Contact>)> {
-        let mut all = self.shard.slots.of(self.at.aor);
+        let mut all = self.slots();
         let found = all.find(|(_, s)| {
             s.contact.uri() == uri
                 && s.contact.keyed_by_call_id() == call_id.is_some()
@@ -131,7 +143,7 @@ impl<'a> Edit<'a> {
 
     pub(super) fn finish(mut self) -> Done {
         let had_one = self.existed || !self.done.events.is_empty();
-        if !had_one || self.shard.slots.first(self.at.aor) != NONE {
+        if !had_one || self.first() != NONE {
             return self.done;
         }
         if self.done.origin == Origin::Local && !self.is_expiry_only() {
@@ -322,7 +334,7 @@ impl<'a> Edit<'a> {
 
     fn insert(&mut self, contact: Arc<Contact>, matching: &Matching) -> Outcome {
         let (id, aor) = (contact.id, self.at.aor);
-        let is_first = self.shard.slots.first(aor) == NONE;
+        let is_first = self.first() == NONE;
         if is_first && !self.existed {
             self.done.events.push(Event::AorInserted);
         }

@@ -13,9 +13,9 @@ pub(super) struct Labels {
 }
 
 impl Labels {
-    /// `None`: the AoR has no contact.
-    pub(super) fn of(slots: &Slots, aor: &[u8]) -> Option<Self> {
-        slots.next_label(aor).map(|(id, next)| Self { record: (id >> 14) as u32, next })
+    /// Of the AoR whose first contact is at `first`; `None`: there is none.
+    pub(super) fn of(slots: &Slots, first: u32) -> Option<Self> {
+        slots.next_label(first).map(|(id, next)| Self { record: (id >> 14) as u32, next })
     }
 }
 

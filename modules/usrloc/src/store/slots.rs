@@ -82,7 +82,16 @@ impl Slots {
 
     /// Place of the first contact of an AoR, or [`NONE`].
     pub(super) fn first(&self, aor: &[u8]) -> u32 {
-        let hash = self.hasher.hash_one(aor);
+        self.first_hashed(self.hash_of(aor), aor)
+    }
+
+    /// What the index of AoRs knows an AoR by.
+    pub(super) fn hash_of(&self, aor: &[u8]) -> u64 {
+        self.hasher.hash_one(aor)
+    }
+
+    /// As [`Slots::first`], with the hash of the AoR at hand.
+    pub(super) fn first_hashed(&self, hash: u64, aor: &[u8]) -> u32 {
         let is_it = |at: &u32| self.slot(*at).is_some_and(|s| s.contact.aor() == aor);
         self.by_aor.find(hash, is_it).copied().unwrap_or(NONE)
     }
@@ -90,6 +99,11 @@ impl Slots {
     /// The contacts of an AoR with their places, oldest first.
     pub(super) fn of(&self, aor: &[u8]) -> impl Iterator<Item = (u32, &Slot)> {
         self.chain(self.first(aor))
+    }
+
+    /// As [`Slots::of`], from the place of the first on.
+    pub(super) fn from(&self, first: u32) -> impl Iterator<Item = (u32, &Slot)> {
+        self.chain(first)
     }
 
     fn chain(&self, first: u32) -> impl Iterator<Item = (u32, &Slot)> {
@@ -119,8 +133,9 @@ impl Slots {
         self.chunks.get_mut(at as usize / CHUNK)?.get_mut(at as usize % CHUNK)?.as_mut()
     }
 
-    pub(super) fn next_label(&self, aor: &[u8]) -> Option<(u64, u16)> {
-        self.slot(self.first(aor)).map(|s| (s.contact.id, s.local.next_label))
+    /// The id of the contact at `first` and the label that its AoR gives out next.
+    pub(super) fn next_label(&self, first: u32) -> Option<(u64, u16)> {
+        self.slot(first).map(|s| (s.contact.id, s.local.next_label))
     }
 
     pub(super) fn set_next_label(&mut self, aor: &[u8], label: u16) {

@@ -1,0 +1,157 @@
+//! Replies of our own: how they are written, and when they leave without a transaction.
+
+use bytes::{Bytes, BytesMut};
+use tandem_sip::{HeaderName, Message, ReplyOptions, write_reply};
+
+use crate::context::Ctx;
+use crate::effect::Send;
+use crate::module::Cx;
+use crate::node::Node;
+use crate::transport::{received, reply_target};
+
+/// The tag that this node puts into To of its own replies: the same for every retransmission of
+/// a request, and not to be guessed from outside.
+pub fn local_tag(node: &Node, msg: &Message) -> LocalTag {
+    let key = (msg.call_id(), msg.from_tag(), msg.cseq().map(|c| c.number).ok());
+    let hash = node.tag_key.hash_one(key);
+    // Digit by digit, since every reply has one and formatting costs more than the hash.
+    LocalTag(std::array::from_fn(|i| match (hash >> (60 - 4 * i)) as u8 & 15 {
+        digit @ 0..=9 => b'0' + digit,
+        letter => b'a' + letter - 10,
+    }))
+}
+
+/// The text of [`local_tag`]: hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalTag([u8; 16]);
+
+impl LocalTag {
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A reply of our own to the request of `ctx`, as bytes that may be kept.
+pub fn own_reply(node: &Node, ctx: &Ctx, code: u16, reason: &[u8], extra: &[u8]) -> Bytes {
+    let mut out = Vec::new();
+    write_own_reply(node, ctx, (code, reason), extra, &mut out);
+    Bytes::from(out)
+}
+
+/// The same, for a reply that leaves at once: it shares its memory with others of its batch.
+pub fn passing_reply(cx: &mut Cx<'_>, ctx: &Ctx, code: u16, reason: &[u8], extra: &[u8]) -> Bytes {
+    let mut out = std::mem::take(&mut cx.worker.reply_text);
+    out.clear();
+    write_own_reply(cx.node, ctx, (code, reason), extra, &mut out);
+    let arena = &mut cx.worker.replies;
+    if arena.capacity() < out.len() {
+        *arena = BytesMut::with_capacity(out.len().max(REPLIES_BYTES));
+    }
+    arena.extend_from_slice(&out);
+    cx.worker.reply_text = out;
+    arena.split().freeze()
+}
+
+/// Bytes of replies that share one allocation.
+const REPLIES_BYTES: usize = 16 << 10;
+
+fn write_own_reply(
+    node: &Node,
+    ctx: &Ctx,
+    (code, reason): (u16, &[u8]),
+    extra: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let tag = local_tag(node, &ctx.msg);
+    write_tagged_reply(node, ctx, (code, reason), extra, tag.as_bytes(), out);
+}
+
+/// As [`own_reply`], with a To tag of the caller's choice.
+pub fn own_reply_tagged(
+    node: &Node,
+    ctx: &Ctx,
+    what: (u16, &[u8]),
+    extra: &[u8],
+    tag: &[u8],
+) -> Bytes {
+    let mut out = Vec::new();
+    write_tagged_reply(node, ctx, what, extra, tag, &mut out);
+    Bytes::from(out)
+}
+
+fn write_tagged_reply(
+    node: &Node,
+    ctx: &Ctx,
+    (code, reason): (u16, &[u8]),
+    extra: &[u8],
+    tag: &[u8],
+    out: &mut Vec<u8>,
+) {
+    let warning = if node.settings.sip_warning { warning(node, ctx) } else { String::new() };
+    let server = node.settings.server_header.as_deref().unwrap_or_default();
+    let options = ReplyOptions {
+        to_tag: Some(tag),
+        extra_headers: &[extra, &ctx.reply_headers, server, warning.as_bytes()],
+        body: (!ctx.reply_body.is_empty()).then_some((b"", &ctx.reply_body[..])),
+        received: Some(received(&ctx.source, ctx.force_rport)),
+        ..ReplyOptions::default()
+    };
+    write_reply(&ctx.msg, code, reason, &options, out);
+}
+
+/// What was seen of a request, for people who look for a fault (RFC 3261 20.43, code 392).
+fn warning(node: &Node, ctx: &Ctx) -> String {
+    let own = node.sockets.get(ctx.source.socket).map(|s| s.sent_by()).unwrap_or_default();
+    let shown = |uri: &[u8]| String::from_utf8_lossy(uri).replace(['"', '\\', '\r', '\n'], "");
+    let (from, vias) = (ctx.source.addr, ctx.msg.values(HeaderName::Via).count());
+    let (ip, port) = (from.ip(), from.port());
+    let (received, now) = (shown(ctx.msg.request_uri()), shown(ctx.request_uri()));
+    format!(
+        "Warning: 392 {own} \"Noisy feedback tells:  req_src_ip={ip} req_src_port={port} \
+         in_uri={received} out_uri={now} via_cnt=={vias}\"\r\n"
+    )
+}
+
+/// When a reply of our own leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    Now,
+    /// When a peer has acknowledged what was changed for it.
+    Gated,
+}
+
+/// Sends a reply without state. An ACK is never answered.
+pub fn reply_stateless(
+    cx: &mut Cx<'_>,
+    ctx: &Ctx,
+    code: u16,
+    reason: &[u8],
+    extra: &[u8],
+    leave: Leave,
+) -> bool {
+    if !ctx.msg.is_request() || ctx.msg.method() == tandem_sip::Method::Ack {
+        return false;
+    }
+    let to = reply_target(&cx.node.sockets, &ctx.msg, &ctx.source, ctx.force_rport);
+    if !cx.node.streams.may_reply(ctx.flags, ctx.source.socket, to) {
+        return false;
+    }
+    let payload = passing_reply(cx, ctx, code, reason, extra);
+    let send = Send { socket: ctx.source.socket, to, payload, ticket: 0 };
+    match leave {
+        Leave::Now => cx.out.send(send),
+        Leave::Gated => cx.out.send_gated(send),
+    }
+    true
+}
+
+/// Answers a request with the error that its context holds (500 when it holds none).
+pub fn reply_error(cx: &mut Cx<'_>, ctx: &mut Ctx) -> bool {
+    if ctx.error.code == 0 {
+        ctx.error.code = 500;
+        ctx.error.reason = "Server Internal Error".into();
+    }
+    let reason = ctx.error.reason.clone();
+    reply_stateless(cx, ctx, ctx.error.code, reason.as_bytes(), b"", Leave::Now)
+}

@@ -474,6 +474,7 @@ fn build_socket(
         let addr = SocketAddr::new(ip, port);
         let mut made = Socket::new(proto, addr, advertised, socket.tag.clone());
         made.tos = tos(socket, globals);
+        made.anycast = socket.anycast;
         made
     };
     Ok(ports.into_iter().map(make).collect())

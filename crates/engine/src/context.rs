@@ -92,6 +92,8 @@ pub struct OwnVia {
     pub port: Option<u16>,
     /// With an empty `rport`.
     pub rport: bool,
+    /// Further parameters, each with its `;`.
+    pub params: Bytes,
 }
 
 /// What of a request's identity went out differently than it came in. Replies get it back: they

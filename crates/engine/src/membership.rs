@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tandem_clock::{Mono, Now};
 use tandem_cluster::{
@@ -164,6 +165,29 @@ impl Membership {
         let Inner { machine, effects, touched, .. } = &mut *inner;
         *touched = true;
         machine.as_mut().map(|machine| run(machine, effects))
+    }
+
+    /// Sends a packet of a module's capability to one node of its cluster; `false` if it cannot be
+    /// reached. It is no change of a record: nobody repeats it.
+    pub fn send_to(&self, cx: &mut Cx<'_>, to: u32, kind: u32, payload: &Bytes) -> bool {
+        let (now, slot) = (cx.now, cx.slot);
+        let stamp = cx.node.outbox.stamp(now);
+        let sent = {
+            let mut inner = self.inner.lock();
+            let Inner { machine, effects, caps, touched, .. } = &mut *inner;
+            let cap = caps.iter().find(|c| c.slot == slot).map(|c| c.id);
+            *touched = true;
+            machine.as_mut().zip(cap).is_some_and(|(machine, cap)| {
+                machine.send_to(now, cap, to, kind, 0, payload, stamp, effects).is_ok()
+            })
+        };
+        cx.out.push(Effect::Wake);
+        sent
+    }
+
+    /// The other nodes of a cluster that are not disabled.
+    pub fn others(&self, cluster: u32) -> Vec<u32> {
+        self.with(|machine, _| machine.others(cluster)).unwrap_or_default()
     }
 
     /// Activates a tag; the result comes as [`ClusterEffect::Activated`].

@@ -15,7 +15,7 @@ use tandem_script::value::Value;
 use tandem_script::vm::Running;
 use tandem_sip::Message;
 
-use crate::context::Ctx;
+use crate::context::{Ctx, Source};
 use crate::effect::{DatabaseId, Effect, Out, Send};
 use crate::endpoint::{Endpoint, HttpAnswer, HttpAsk};
 use crate::gate::GateMode;
@@ -263,6 +263,11 @@ pub trait Module: Any + std::marker::Send + Sync {
         false
     }
 
+    /// Whether a CANCEL to an anycast socket is dealt with by this module, without the script.
+    fn takes_cancel(&self, _cx: &mut Cx<'_>, _cancel: &Message, _source: &Source) -> bool {
+        false
+    }
+
     /// A reply arrived. `Some`: it was ours and is dealt with; the context comes back otherwise.
     fn reply(&self, _cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
         Some(ctx)
@@ -491,6 +496,17 @@ impl Cx<'_> {
     /// Tells a module of the reply to a request that it sent through this one, after this step.
     pub fn tell_reply(&mut self, slot: u16, token: u64, code: u16, reply: Option<Message>) {
         self.worker.add_job(Job::Told { slot, token, code, reply });
+    }
+
+    /// Takes a message that another node of the cluster got as if it had come here, after this
+    /// step.
+    pub fn take_message(&mut self, msg: Message, source: Source) {
+        self.worker.add_job(Job::Message { msg, source });
+    }
+
+    /// Whether the message at hand was handed on by another node.
+    pub fn is_handed_on(&self) -> bool {
+        self.worker.from_peer
     }
 
     /// Runs a script block on a context after this step; it comes back to

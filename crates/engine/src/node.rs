@@ -20,7 +20,7 @@ use tandem_script::vm::{RunState, Vars};
 use tandem_sip::Message;
 
 use crate::blacklist::Blacklists;
-use crate::context::{Ctx, OwnVia};
+use crate::context::{Ctx, OwnVia, Source};
 use crate::dns::Dns;
 use crate::events::Events;
 use crate::gate::{GateMode, GateTable};
@@ -224,7 +224,7 @@ impl Node {
 
     /// Remembers what a script advertises in a Via.
     pub(crate) fn advertise(&self, via: &OwnVia) {
-        let via = OwnVia { rport: false, ..via.clone() };
+        let via = OwnVia { rport: false, params: Bytes::new(), ..via.clone() };
         if self.advertised.read().contains(&via) {
             return;
         }
@@ -308,6 +308,11 @@ pub(crate) enum Job {
         run: u64,
         code: i32,
     },
+    /// A message that another node got is taken as if it had come here.
+    Message {
+        msg: Message,
+        source: Source,
+    },
     /// A reply to a local request is told to the module that sent it.
     Told {
         slot: u16,
@@ -336,6 +341,8 @@ pub struct WorkerState {
     pub(crate) watches_gates: bool,
     /// Depth of routes that functions started inside themselves.
     pub(crate) nested: u32,
+    /// The message at hand came from another node.
+    pub(crate) from_peer: bool,
     /// Messages received so far.
     pub(crate) messages: u32,
     /// `$log_level` and `$xlog_level` of this worker, when a script has set them.
@@ -363,6 +370,7 @@ impl WorkerState {
             jobs_dropped: 0,
             watches_gates: false,
             nested: 0,
+            from_peer: false,
             messages: 0,
             log_level: None,
             xlog_level: None,

@@ -56,6 +56,8 @@ pub struct Socket {
     pub tag: Option<String>,
     /// The TOS byte of what leaves from it.
     pub tos: Option<u8>,
+    /// Several nodes have the address, and a message reaches any of them.
+    pub anycast: bool,
     /// Whether this host holds the address now.
     held: AtomicBool,
     /// `udp:127.0.0.1:5060`.
@@ -77,7 +79,7 @@ impl Socket {
         };
         let text = format!("{}:{addr}", proto.text());
         let (tos, held) = (None, AtomicBool::new(true));
-        Self { proto, addr, advertised, tag, tos, held, text, sent_by }
+        Self { proto, addr, advertised, tag, tos, anycast: false, held, text, sent_by }
     }
 
     pub fn text(&self) -> &str {

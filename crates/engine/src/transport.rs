@@ -63,7 +63,7 @@ pub(crate) fn is_our_reply(node: &Node, msg: &Message) -> bool {
 
 /// The branch of a request that is forwarded without a transaction: the same for every
 /// retransmission, and for an ACK or CANCEL that belongs to it (RFC 3261 16.11).
-pub(crate) fn stateless_branch(node: &Node, msg: &Message) -> String {
+pub fn stateless_branch(node: &Node, msg: &Message) -> String {
     let below = msg.top_via().ok().map(|via| via.branch.unwrap_or_default());
     let key = (below, msg.call_id(), msg.cseq().map(|c| c.number).ok());
     format!("z9hG4bK{:016x}.0", node.tag_key.hash_one(key))
@@ -291,12 +291,18 @@ pub fn via_line(node: &Node, socket: SocketId, via_branch: &[u8]) -> Vec<u8> {
 /// The same, as the script wants it.
 fn via_line_as(node: &Node, socket: SocketId, via_branch: &[u8], own: &OwnVia) -> Vec<u8> {
     let proto = node.sockets.get(socket).map(|s| s.proto);
+    let rport: &[u8] = if own.rport { b";rport" } else { b"" };
+    let params = if own.params.is_empty() {
+        Cow::Borrowed(rport)
+    } else {
+        Cow::Owned([rport, &own.params].concat())
+    };
     ViaLine {
         transport: proto.map_or(Transport::Udp, Proto::transport),
         host: sent_by(node, socket, own).as_bytes(),
         port: None,
         branch: via_branch,
-        params: if own.rport { b";rport" } else { b"" },
+        params: &params,
     }
     .to_bytes()
 }

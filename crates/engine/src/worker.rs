@@ -277,6 +277,11 @@ impl Worker {
                 Job::Event { route, params } => run::event(&mut cx, route, params),
                 Job::Route { route, ctx, done } => run::route(&mut cx, route, ctx, done),
                 Job::Resume { run, code } => run::resume(&mut cx, run, code),
+                Job::Message { msg, source } => {
+                    self.state.from_peer = true;
+                    self.message(now, msg, source, out);
+                    self.state.from_peer = false;
+                }
                 Job::Told { slot, token, code, reply } => {
                     let number = crate::module::with_slot(slot, token);
                     self.tell_module(now, number, out, |module, cx, token| {
@@ -327,6 +332,9 @@ fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
     if msg.method() == Method::Ack && absorbed(cx, &msg) {
         return;
     }
+    if msg.method() == Method::Cancel && takes_cancel(cx, &msg, &source) {
+        return;
+    }
     let problem = msg.validate().err();
     let mut ctx = Box::new(Ctx::new(msg, source, Routes::REQUEST));
     ctx.id = next_message(cx);
@@ -368,6 +376,16 @@ fn next_message(cx: &mut Cx<'_>) -> u32 {
 fn absorbed(cx: &mut Cx<'_>, ack: &Message) -> bool {
     let node = Arc::clone(cx.node);
     node.loaded().any(|(slot, _, module)| cx.for_slot(slot, |cx| module.absorbs(cx, ack)))
+}
+
+/// Whether a CANCEL is dealt with before any script sees it: on anycast sockets only.
+fn takes_cancel(cx: &mut Cx<'_>, msg: &Message, source: &Source) -> bool {
+    if !cx.node.sockets.get(source.socket).is_some_and(|s| s.anycast) {
+        return false;
+    }
+    let node = Arc::clone(cx.node);
+    node.loaded()
+        .any(|(slot, _, module)| cx.for_slot(slot, |cx| module.takes_cancel(cx, msg, source)))
 }
 
 fn reply(cx: &mut Cx<'_>, msg: Message, source: Source) {

@@ -39,7 +39,8 @@ impl Tm {
     /// Gives an event to a transaction, now or when its route has ended.
     pub(crate) fn deliver(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>, event: Event) {
         let mut cell = tx.cell.lock();
-        if cell.busy.is_some() {
+        // A retransmitted request gets the last reply again and changes nothing.
+        if cell.busy.is_some() && !matches!(event, Event::Retransmission) {
             if cell.inbox.len() < INBOX_MAX {
                 cell.inbox.push_back(event);
             } else {

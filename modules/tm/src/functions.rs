@@ -13,6 +13,7 @@ use tandem_sip::Method;
 use tandem_transaction::ServerState;
 
 use crate::answers::{t_reply, t_reply_by_callid, t_reply_with_body};
+use crate::anycast::t_anycast_replicate;
 use crate::branches::{t_cancel_branch, t_get_branch_idx_by_attr};
 use crate::generate::{t_new_request, t_replicate};
 use crate::inject::{
@@ -240,6 +241,13 @@ pub(crate) const FUNCTIONS: &[FunctionDef] = &[
         Routes::REQUEST.or(Routes::ONREPLY),
         "Adds branches from an \"event\" or this \"msg\" to a transaction that waits.",
         t_inject_branches,
+    ),
+    function(
+        "t_anycast_replicate",
+        &[],
+        Routes::REQUEST,
+        "Hands a CANCEL or ACK without a transaction here to all nodes of the anycast cluster.",
+        t_anycast_replicate,
     ),
 ];
 

@@ -37,8 +37,8 @@ pub(crate) enum Errand {
     Inject(Relaying),
     /// A request of this node itself; whether later destinations are tried.
     Local(Arc<Tx>, Vec<Draft>, bool),
-    /// An ACK to a 2xx, without state, with this branch in its Via.
-    Ack(Box<Ctx>, Vec<u8>),
+    /// An ACK to a 2xx or a CANCEL, without state, with this branch in its Via.
+    Stateless(Box<Ctx>, Vec<u8>),
 }
 
 /// The branches of a `t_relay`.
@@ -81,7 +81,7 @@ impl Errand {
                 };
                 (0..=u8::MAX).zip(drafts).filter_map(named).collect()
             }
-            Self::Ack(ctx, _) => {
+            Self::Stateless(ctx, _) => {
                 let uri = next_uri(ctx, &ctx.target).ok();
                 let named = uri.filter(|uri| uri_hop(uri) == Err(HopError::Unresolvable));
                 named.map(|uri| (0, Bytes::copy_from_slice(uri))).into_iter().collect()
@@ -101,7 +101,7 @@ impl Errand {
                     };
                 }
             }
-            Self::Ack(ctx, _) => {
+            Self::Stateless(ctx, _) => {
                 // The destination of a name takes the place of the URI.
                 let uri = result.ok().and_then(|hops| hops.first().map(hop_uri));
                 ctx.target.dst_uri = uri.or_else(|| Some(Bytes::new()));
@@ -194,7 +194,7 @@ impl Tm {
                 self.send_drafts(cx, &tx, drafts, failover);
                 1
             }
-            Errand::Ack(ctx, via_branch) => send_ack(cx, &ctx, &via_branch),
+            Errand::Stateless(ctx, via_branch) => send_stateless(cx, &ctx, &via_branch),
         }
     }
 
@@ -263,7 +263,8 @@ impl Tm {
         draft: Draft,
         failover: bool,
     ) -> Result<BranchIndex, Failure> {
-        let Draft { ctx, on_reply, bavps, way } = draft;
+        let Draft { mut ctx, on_reply, bavps, way } = draft;
+        self.sign(cx, &mut ctx);
         let mut hops = match way {
             Way::Known(hops) => hops,
             Way::Named(_) => return Err(Failure::from(HopError::Unresolvable)),
@@ -322,14 +323,14 @@ pub(crate) fn dest_of(cx: &Cx<'_>, prepared: &Prepared) -> Dest {
     Dest { socket: u32::from(prepared.socket.0), addr: prepared.to, reliable }
 }
 
-fn send_ack(cx: &mut Cx<'_>, ctx: &Ctx, via_branch: &[u8]) -> i32 {
+fn send_stateless(cx: &mut Cx<'_>, ctx: &Ctx, via_branch: &[u8]) -> i32 {
     match prepare_request(cx.node, ctx, &ctx.target, via_branch) {
         Ok(Prepared { bytes, to, socket }) => {
             cx.out.send(Send { socket, to, payload: bytes, ticket: 0 });
             1
         }
         Err(error) => {
-            cx.log(Level::Info, format!("t_relay: an ACK is left out: {error}"));
+            cx.log(Level::Info, format!("t_relay: a request is left out: {error}"));
             Failure::from(error).result
         }
     }

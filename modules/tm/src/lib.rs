@@ -20,9 +20,11 @@
 //! machine and carries its effects out; `replies.rs` and `upstream.rs` are the way back;
 //! `relay.rs`, `draft.rs` and `launch.rs` the way on, `failover.rs` to the next server of a name;
 //! `via_branch.rs` our Via branch; `local.rs` and `generate.rs` requests of our own; `inject.rs`
-//! branches that come later; `mi.rs` commands.
+//! branches that come later; `mi.rs` commands; `anycast.rs` messages
+//! that other nodes got.
 
 mod answers;
+mod anycast;
 mod bavp;
 mod branches;
 mod draft;
@@ -47,6 +49,7 @@ mod variables;
 mod via_branch;
 
 use tandem_engine::module::ModuleDef;
+use tandem_script::sig::Dependency;
 
 pub use inject::TxRef;
 pub use local::{LocalRequest, Owner};
@@ -56,7 +59,7 @@ pub use tm::Tm;
 pub static MODULE: ModuleDef = ModuleDef {
     name: "tm",
     help: "Stateful processing of requests: transactions, forking, failure routes.",
-    dependencies: &[],
+    dependencies: &[Dependency { module: "clusterer", when_param: "tm_replication_cluster" }],
     params: params::PARAMS,
     functions: functions::FUNCTIONS,
     variables: variables::VARIABLES,

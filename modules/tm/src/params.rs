@@ -5,6 +5,7 @@ use tandem_engine::table::{moot, param};
 use tandem_script::sig::{ParamKind, ParamSig, Routes};
 use tandem_transaction::{Settings, Timers};
 
+use crate::anycast::Anycast;
 use crate::table::OldMatch;
 
 pub(crate) const PARAMS: &[ParamSig] = &[
@@ -71,6 +72,24 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         None,
         "Branches with this flag are not waited for when all others have failed.",
     ),
+    param(
+        "tm_replication_cluster",
+        ParamKind::Int,
+        Some("0"),
+        "Cluster whose nodes share anycast sockets; 0: none do.",
+    ),
+    param(
+        "cluster_param",
+        ParamKind::Str,
+        Some("cid"),
+        "Via parameter with the id of the node that sent the request.",
+    ),
+    param(
+        "cluster_auto_cancel",
+        ParamKind::Int,
+        Some("1"),
+        "CANCELs to anycast sockets find their node without the script.",
+    ),
     param("enable_stats", ParamKind::Int, Some("1"), "Keep the statistics."),
 ];
 
@@ -85,6 +104,7 @@ pub(crate) struct Params {
     /// A 503 goes upstream as it is (`disable_503_translation`).
     pub(crate) keeps_503: bool,
     pub(crate) old_match: OldMatch,
+    pub(crate) anycast: Anycast,
     pub(crate) local_request_route: Option<String>,
     pub(crate) local_reply_route: Option<String>,
     /// Mask of `minor_branch_flag`.
@@ -115,6 +135,7 @@ impl Params {
             auto_100trying: on("auto_100trying"),
             onreply_avps: on("onreply_avp_mode"),
             stats: on("enable_stats"),
+            anycast: anycast(build)?,
             old_match: OldMatch { uri: on("ruri_matching"), via: on("via1_matching") },
             local_request_route: route(build, "local_request_route")?,
             local_reply_route: route(build, "local_reply_route")?,
@@ -122,6 +143,20 @@ impl Params {
             keeps_503: build.global_int("disable_503_translation").is_some_and(|n| n != 0),
         })
     }
+}
+
+fn anycast(build: &Build<'_>) -> Result<Anycast, BuildError> {
+    let param = build.text("cluster_param").unwrap_or("cid").to_owned();
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
+    if param.is_empty() || !param.bytes().all(token) {
+        return Err(BuildError::new("cluster_param", "this is no name of a Via parameter"));
+    }
+    let cluster = build.int("tm_replication_cluster").unwrap_or(0);
+    let cluster = u32::try_from(cluster).map_err(|_| {
+        BuildError::new("tm_replication_cluster", "the id of a cluster is greater than 0")
+    })?;
+    let auto_cancel = build.int("cluster_auto_cancel").is_some_and(|n| n != 0);
+    Ok(Anycast { cluster, param, auto_cancel })
 }
 
 /// A parameter that names a `route[NAME]` of the script.

@@ -83,6 +83,9 @@ pub(crate) fn t_relay(call: &mut Call<'_, '_, '_>) -> Called {
             if let Some(tx) = tm.invite_of(call.ctx) {
                 return cancel(&tm, call, &tx);
             }
+            if call.ctx.section::<Section>(call.cx.slot).is_none_or(|s| s.tx.is_none()) {
+                return relay_cancel(&tm, call);
+            }
         }
         _ => {}
     }
@@ -156,7 +159,15 @@ fn relay_ack(tm: &Tm, call: &mut Call<'_, '_, '_>) -> Called {
     }
     let via_branch = stateless_branch(tm, call.ctx);
     let ctx = call.ctx.for_target(call.ctx.target.clone(), Routes::REQUEST);
-    tm.launch(call, Errand::Ack(Box::new(ctx), via_branch))
+    tm.launch(call, Errand::Stateless(Box::new(ctx), via_branch))
+}
+
+/// A CANCEL whose INVITE is not known goes on without state, under the branch that the INVITE had
+/// if it went without, too (RFC 3261 16.10).
+fn relay_cancel(tm: &Tm, call: &mut Call<'_, '_, '_>) -> Called {
+    let via_branch = tandem_engine::transport::stateless_branch(call.cx.node, &call.ctx.msg);
+    let ctx = call.ctx.for_target(call.ctx.target.clone(), Routes::REQUEST);
+    tm.launch(call, Errand::Stateless(Box::new(ctx), via_branch.into_bytes()))
 }
 
 /// Gives an ACK to the INVITE transaction with its branch, if that waits for one.

@@ -21,11 +21,15 @@ impl Tm {
     /// A reply from the network. What belongs to no transaction comes back.
     pub(crate) fn take_reply(&self, cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
         self.count(cx, stats::RECEIVED_REPLIES);
+        if self.hand_back(cx, &ctx) {
+            return None;
+        }
         let named = ctx.msg.top_via().ok().and_then(|via| TxId::parse(via.branch?));
         let found = named.and_then(|(id, branch)| Some((self.table.by_id(id)?, branch)));
         let Some((tx, branch)) = found else { return Some(ctx) };
         let branch = BranchIndex(branch);
-        if ctx.msg.method() == Method::Cancel {
+        let ours = ctx.msg.method() == Method::Cancel && !tx.is_cancel;
+        if ours {
             let code = ctx.msg.status();
             self.deliver(cx, &tx, Event::CancelReply { branch, code });
         } else {

@@ -17,6 +17,12 @@ pub(crate) const TIMEOUT: usize = 15;
 pub(crate) const TIMEOUT_INVITE: usize = 16;
 pub(crate) const DROPPED_EVENTS: usize = 17;
 pub(crate) const UAC_TRANSACTIONS: usize = 18;
+pub(crate) const CLUSTER_REPLY_SENT: usize = 19;
+pub(crate) const CLUSTER_REQUEST_SENT: usize = 20;
+pub(crate) const CLUSTER_CANCEL_SENT: usize = 21;
+pub(crate) const CLUSTER_REPLY_RECV: usize = 22;
+pub(crate) const CLUSTER_REQUEST_RECV: usize = 23;
+pub(crate) const CLUSTER_CANCEL_RECV: usize = 24;
 
 pub(crate) const STATISTICS: &[StatDef] = &[
     counter("received_replies", "Replies seen by tm."),
@@ -38,4 +44,10 @@ pub(crate) const STATISTICS: &[StatDef] = &[
     counter("timeout_finalresponse_inv", "Branches that got no final reply in fr_inv_timeout."),
     counter("dropped_events", "Events dropped because a route of their transaction ran too long."),
     counter("UAC_transactions", "Transactions of requests of this node."),
+    counter("cluster_reply_sent", "Replies handed to the node that sent their request."),
+    counter("cluster_request_sent", "Requests handed to all nodes of the anycast cluster."),
+    counter("cluster_cancel_sent", "CANCELs handed to all nodes of the anycast cluster."),
+    counter("cluster_reply_recv", "Replies that other nodes got for this one."),
+    counter("cluster_request_recv", "Requests that other nodes have handed on."),
+    counter("cluster_cancel_recv", "CANCELs that other nodes have handed on."),
 ];

@@ -27,6 +27,8 @@ pub(crate) struct Tx {
     key: Box<[u8]>,
     /// Of the Call-ID, to find a transaction by it.
     pub(crate) call_hash: u32,
+    /// The request is a CANCEL: replies to CANCEL are its own.
+    pub(crate) is_cancel: bool,
     pub(crate) cell: Mutex<Cell>,
 }
 
@@ -133,8 +135,9 @@ impl Table {
             id.label = chance.u64();
         }
         let call_hash = self.call_hash(record.saved.msg.call_id().unwrap_or_default());
-        let cell = Cell { record, busy: None, inbox: VecDeque::new() };
-        let tx = Arc::new(Tx { id, key: key.into(), call_hash, cell: Mutex::new(cell) });
+        let is_cancel = record.saved.msg.method() == Method::Cancel;
+        let cell = Mutex::new(Cell { record, busy: None, inbox: VecDeque::new() });
+        let tx = Arc::new(Tx { id, key: key.into(), call_hash, is_cancel, cell });
         shard.by_label.insert(id.short(), Arc::clone(&tx));
         shard.total += 1;
         self.len.fetch_add(1, Ordering::Relaxed);

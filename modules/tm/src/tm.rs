@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use tandem_clock::Now;
-use tandem_engine::context::Ctx;
+use tandem_engine::context::{Ctx, Source};
 use tandem_engine::effect::SendError;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Build, BuildError, Cx, Module, RouteEnd, Timer};
 use tandem_engine::node::Node;
 use tandem_engine::own_reply::{Leave, own_reply, reply_stateless};
+use tandem_engine::replication::Replicated;
 use tandem_engine::transport::{Hop, HopError};
 use tandem_sip::{Message, Method};
 use tandem_transaction::{BranchIndex, Kind, Transaction};
@@ -242,6 +243,14 @@ impl Module for Tm {
 
     fn resolved(&self, cx: &mut Cx<'_>, token: u64, result: Result<Vec<Hop>, HopError>) {
         self.name_found(cx, token, result);
+    }
+
+    fn takes_cancel(&self, cx: &mut Cx<'_>, cancel: &Message, source: &Source) -> bool {
+        self.cancel_anywhere(cx, cancel, source)
+    }
+
+    fn replicated(&self) -> Option<&dyn Replicated> {
+        self.params.anycast.is_on().then_some(self)
     }
 
     fn reply(&self, cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {

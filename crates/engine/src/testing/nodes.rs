@@ -34,6 +34,8 @@ pub struct Nodes {
     pub logs: Vec<(usize, String)>,
     /// What was sent, with what the witness saw at each running node when it left.
     pub sent: Vec<(String, Vec<usize>)>,
+    /// The same with the node that sent it, and where to.
+    pub datagrams: Vec<(usize, SocketAddr, String)>,
     modules: Modules,
     scripts: Vec<String>,
     witness: Option<Witness>,
@@ -60,6 +62,7 @@ impl Nodes {
             db: MemoryDb::with_tables(tandem_db::schema::tables()),
             logs: Vec::new(),
             sent: Vec::new(),
+            datagrams: Vec::new(),
             modules,
             scripts,
             witness: None,
@@ -237,6 +240,7 @@ impl Nodes {
                         self.workers.iter().map(|w| w.as_ref().map_or(0, see)).collect()
                     });
                     let text = String::from_utf8_lossy(&send.payload).into_owned();
+                    self.datagrams.push((at, send.to, text.clone()));
                     self.sent.push((text, seen.unwrap_or_default()));
                 }
                 _ => {}

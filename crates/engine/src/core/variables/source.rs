@@ -43,7 +43,7 @@ fn of_socket(call: &VarCall<'_, '_>, socket: Option<SocketId>, field: &[u8]) -> 
         b"tag" => socket.tag.clone().map_or(Value::Null, text),
         b"advertised_ip" => socket.advertised.as_ref().map_or(Value::Null, |a| text(&*a.0)),
         b"advertised_port" => socket.advertised.as_ref().map_or(Value::Null, |a| port(a.1)),
-        b"anycast" => Value::Int(0),
+        b"anycast" => Value::Int(i32::from(socket.anycast)),
         b"af" => text(if socket.addr.is_ipv4() { "INET" } else { "INET6" }),
         _ => Value::Null,
     }

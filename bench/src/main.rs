@@ -5,6 +5,7 @@
 //! as Markdown.
 
 mod bulk;
+mod calls;
 mod clock;
 mod cpu;
 mod digest;
@@ -24,7 +25,7 @@ use network::Network;
 use rounds::{Contest, PHONES, SOCKETS};
 use server::Place;
 
-const USAGE: &str = "usage: bench [--quick] [--rounds N] [--only single|pair|bulk]";
+const USAGE: &str = "usage: bench [--quick] [--rounds N] [--only single|calls|pair|bulk]";
 
 /// How much is measured.
 #[derive(Debug, Clone)]
@@ -70,8 +71,9 @@ fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
                 plan.rounds = n.ok_or("--rounds wants a number from 1 to 50")?;
             }
             "--only" => {
-                let part =
-                    words.next().filter(|w| matches!(w.as_str(), "single" | "pair" | "bulk"));
+                let part = words
+                    .next()
+                    .filter(|w| matches!(w.as_str(), "single" | "calls" | "pair" | "bulk"));
                 plan.only = Some(part.ok_or(USAGE)?);
             }
             _ => return Err(format!("unknown word {word}; {USAGE}")),
@@ -89,6 +91,9 @@ fn measure(plan: &Plan) -> Result<(), String> {
         let mut contest = Contest::single(&place)?;
         contest.rounds(plan)?;
         println!("{}", contest.table());
+    }
+    if plan.wants("calls") {
+        println!("{}", calls::measure(&place, plan)?);
     }
     let network = Network::new(4);
     let network = network

@@ -14,6 +14,8 @@ use crate::network::{self, Network};
 
 const KAMAILIO: &str = include_str!("../configs/kamailio.cfg");
 const KAMAILIO_PAIR: &str = include_str!("../configs/kamailio-pair.cfg");
+const KAMAILIO_CALLS: &str = include_str!("../configs/kamailio-calls.cfg");
+const TANDEM_CALLS: &str = include_str!("../configs/tandem-calls.cfg");
 const TANDEM: &str = include_str!("../configs/tandem.cfg");
 const TANDEM_PAIR: &str = include_str!("../configs/tandem-pair.cfg");
 
@@ -55,6 +57,22 @@ impl Place {
         let address = "127.0.3.2";
         let dir = self.folder("tandem")?;
         let config = self.config(&dir, TANDEM, address, &[])?;
+        let node = self.spawn_tandem(&dir, &config, None)?;
+        self.serving("Tandem", &[address], SINGLE_LOAD, vec![node])
+    }
+
+    pub(crate) fn kamailio_calls(&self) -> Result<Server, String> {
+        let address = "127.0.3.3";
+        let dir = self.folder("kamailio-calls")?;
+        let config = self.config(&dir, KAMAILIO_CALLS, address, &[])?;
+        let node = self.spawn_kamailio(&dir, &config, None)?;
+        self.serving("Kamailio", &[address], SINGLE_LOAD, vec![node])
+    }
+
+    pub(crate) fn tandem_calls(&self) -> Result<Server, String> {
+        let address = "127.0.3.4";
+        let dir = self.folder("tandem-calls")?;
+        let config = self.config(&dir, TANDEM_CALLS, address, &[])?;
         let node = self.spawn_tandem(&dir, &config, None)?;
         self.serving("Tandem", &[address], SINGLE_LOAD, vec![node])
     }

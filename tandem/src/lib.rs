@@ -50,6 +50,8 @@ pub fn modules() -> Modules {
         &tandem_group::MODULE,
         &tandem_uac_auth::MODULE,
         &tandem_uac::MODULE,
+        &tandem_sqlops::MODULE,
+        &tandem_avpops::MODULE,
     ];
     ALL
 }

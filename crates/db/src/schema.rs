@@ -86,6 +86,17 @@ pub fn create_query(dialect: Dialect, wanted: &[&Table]) -> Result<Query, DbErro
     Ok(Query::Batch(statements.into_iter().map(|sql| Query::Raw { sql }).collect()))
 }
 
+impl Table {
+    /// The primary key, else a unique key, whose columns are all there.
+    pub fn unique_key(&self, has: impl Fn(&str) -> bool) -> Option<Vec<&str>> {
+        let primary = self.columns.iter().filter(|c| c.primary_key).map(|c| c.name.as_str());
+        let unique = self.keys.iter().filter(|key| key.unique);
+        let unique = unique.map(|key| key.columns.iter().map(String::as_str).collect());
+        let mut keys = std::iter::once(primary.collect::<Vec<_>>()).chain(unique);
+        keys.find(|key| !key.is_empty() && key.iter().all(|column| has(column)))
+    }
+}
+
 impl Column {
     /// The declared type in this dialect.
     pub fn declared(&self, backend: Backend) -> &str {

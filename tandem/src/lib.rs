@@ -52,6 +52,9 @@ pub fn modules() -> Modules {
         &tandem_uac::MODULE,
         &tandem_sqlops::MODULE,
         &tandem_avpops::MODULE,
+        &tandem_regex::MODULE,
+        &tandem_mathops::MODULE,
+        &tandem_dialplan::MODULE,
     ];
     ALL
 }

@@ -218,6 +218,11 @@ impl Build<'_> {
         u16::try_from(at).map(DatabaseId).map_err(|_| "too many databases".into())
     }
 
+    /// The url behind a handle, without its password.
+    pub fn database_text(&self, database: DatabaseId) -> String {
+        self.databases.get(usize::from(database.0)).map_or_else(String::new, DbUrl::to_string)
+    }
+
     pub fn hash_key(&mut self) -> HashKey {
         self.chance.hash_key()
     }

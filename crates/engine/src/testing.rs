@@ -124,7 +124,29 @@ impl TestNode {
         modules: Modules,
         fill: impl FnOnce(&mut MemoryDb),
     ) -> Result<Self, String> {
-        Self::started(script, modules, fill, DbState::Up).inspect_err(|said| evidence::note(said))
+        Self::with_all(script, modules, fill, &[])
+    }
+
+    /// Starts a node with files beside its script.
+    ///
+    /// # Errors
+    /// What `check` would print, or why the node could not go on.
+    pub fn with_files(
+        script: &str,
+        modules: Modules,
+        files: &[(&str, &str)],
+    ) -> Result<Self, String> {
+        Self::with_all(script, modules, |_| {}, files)
+    }
+
+    fn with_all(
+        script: &str,
+        modules: Modules,
+        fill: impl FnOnce(&mut MemoryDb),
+        files: &[(&str, &str)],
+    ) -> Result<Self, String> {
+        let started = Self::started(script, modules, fill, DbState::Up, files);
+        started.inspect_err(|said| evidence::note(said))
     }
 
     /// Starts a node whose database has not answered anything yet.
@@ -132,7 +154,7 @@ impl TestNode {
     /// # Panics
     /// With the rendered errors, if the script has any.
     pub fn with_slow_database(script: &str, modules: Modules, db: MemoryDb) -> Self {
-        match Self::started(script, modules, |of| *of = db, DbState::Slow) {
+        match Self::started(script, modules, |of| *of = db, DbState::Slow, &[]) {
             Ok(node) => node,
             Err(errors) => panic!("{errors}"),
         }
@@ -143,6 +165,7 @@ impl TestNode {
         modules: Modules,
         fill: impl FnOnce(&mut MemoryDb),
         db_state: DbState,
+        beside: &[(&str, &str)],
     ) -> Result<Self, String> {
         let now = Now { mono_ns: 1_000_000 * MS, unix_ms: 1_800_000_000_000 };
         evidence::note(script);
@@ -182,6 +205,9 @@ impl TestNode {
             stopped: None,
         };
         fill(&mut test.db);
+        for (name, text) in beside {
+            test.write_file(name, text);
+        }
         let mut out = Out::default();
         test.worker.start(now, &mut out);
         test.carry_out(out);

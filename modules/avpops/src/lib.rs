@@ -8,7 +8,9 @@ mod text;
 use tandem_engine::module::{FunctionDef, ModuleDef};
 use tandem_engine::table::{arg, function, literal, optional, param};
 use tandem_script::sig::{ArgKind, ArgSig, ParamKind, ParamSig, Routes};
-use tandem_sqlops::{LOAD, PREFERENCE, Sql, avp_load, avp_store, check_url, sql_query, waiting};
+use tandem_sqlops::{
+    LOAD, Names, PREFERENCE, Sql, avp_load, avp_store, check_url, sql_query, waiting,
+};
 
 /// The table of `avpops`.
 pub static MODULE: ModuleDef = ModuleDef {
@@ -21,7 +23,19 @@ pub static MODULE: ModuleDef = ModuleDef {
     mi: &[],
     statistics: &[],
     events: &[],
-    build: |build| Sql::build(build, "avp_table"),
+    build: |build| Sql::build(build, &NAMES),
+};
+
+const NAMES: Names = Names {
+    table: "avp_table",
+    use_domain: "use_domain",
+    uuid: "uuid_column",
+    attribute: "attribute_column",
+    value: "value_column",
+    kind: "type_column",
+    username: "username_column",
+    domain: "domain_column",
+    scheme: "db_scheme",
 };
 
 const fn name(name: &'static str, help: &'static str) -> ParamSig {

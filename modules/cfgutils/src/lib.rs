@@ -26,6 +26,8 @@ use tandem_script::host::Called;
 use tandem_script::sig::{ParamKind, ParamSig, Routes};
 use tandem_script::value::Value;
 
+pub use crate::recurrence::Recurrence;
+
 const OK: Called = Called::Returned(1);
 const FAILED: Called = Called::Returned(-1);
 /// Every block but error_route.

@@ -58,7 +58,7 @@ enum Freq {
 
 /// A recurrence as it is written.
 #[derive(Debug, Default)]
-struct Recurrence {
+pub struct Recurrence {
     start_s: Option<u64>,
     duration_s: Option<u64>,
     freq: Option<Freq>,
@@ -73,7 +73,11 @@ struct Recurrence {
 }
 
 impl Recurrence {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads a recurrence.
+    ///
+    /// # Errors
+    /// What is wrong with it, in plain words.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts: Vec<&str> = text.split('|').map(str::trim).collect();
         let is_time = |p: &str| p.is_empty() || p.starts_with(|c: char| c.is_ascii_digit());
         if let Some(zone) = parts.first().filter(|p| !is_time(p)) {
@@ -113,7 +117,8 @@ impl Recurrence {
         })
     }
 
-    fn matches(&self, at_s: u64) -> bool {
+    /// Whether a time, in Unix seconds, lies in one of the periods.
+    pub fn matches(&self, at_s: u64) -> bool {
         let Some(start) = self.start_s else { return self.by_rules(&date::fields(at_s), at_s) };
         if at_s < start || self.until_s.is_some_and(|until| at_s > until) {
             return false;

@@ -17,7 +17,7 @@ use tandem_engine::table::{arg, function, literal, optional};
 use tandem_script::host::Called;
 use tandem_script::sig::{ArgKind, ArgSig, AsyncUse, FunctionSig, Routes};
 
-pub use params::{Sql, check_scheme, check_url};
+pub use params::{Names, Sql, check_scheme, check_url};
 pub use preferences::{avp_delete, avp_load, avp_store, check_name, check_source};
 pub use query::sql_query;
 
@@ -32,7 +32,19 @@ pub static MODULE: ModuleDef = ModuleDef {
     mi: &[],
     statistics: &[],
     events: &[],
-    build: |build| Sql::build(build, "usr_table"),
+    build: |build| Sql::build(build, &NAMES),
+};
+
+const NAMES: Names = Names {
+    table: "usr_table",
+    use_domain: "use_domain",
+    uuid: "uuid_column",
+    attribute: "attribute_column",
+    value: "value_column",
+    kind: "type_column",
+    username: "username_column",
+    domain: "domain_column",
+    scheme: "db_scheme",
 };
 
 const ANY: Routes = Routes::ANY;

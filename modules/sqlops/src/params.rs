@@ -70,6 +70,20 @@ pub(crate) struct Layout {
     pub(crate) is_integer: bool,
 }
 
+/// Names of parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    pub table: &'static str,
+    pub use_domain: &'static str,
+    pub uuid: &'static str,
+    pub attribute: &'static str,
+    pub value: &'static str,
+    pub kind: &'static str,
+    pub username: &'static str,
+    pub domain: &'static str,
+    pub scheme: &'static str,
+}
+
 /// The state of the module.
 #[derive(Debug)]
 pub struct Sql {
@@ -83,39 +97,35 @@ pub struct Sql {
 }
 
 impl Sql {
-    /// Reads the parameters; `table` is the one that names the table of preferences.
+    /// Reads the parameters, under the names that a module has for them.
     ///
     /// # Errors
     /// What the operator has to change.
-    pub fn build(
-        build: &mut Build<'_>,
-        table: &'static str,
-    ) -> Result<Arc<dyn Module>, BuildError> {
+    pub fn build(build: &mut Build<'_>, names: &Names) -> Result<Arc<dyn Module>, BuildError> {
         let name = |param: &str, standard: &str| {
             Name::from(build.text(param).unwrap_or(standard).to_owned())
         };
         let layout = Layout {
-            table: name(table, "usr_preferences"),
-            uuid: name("uuid_column", "uuid"),
-            username: name("username_column", "username"),
-            domain: name("domain_column", "domain"),
-            value: name("value_column", "value"),
+            table: name(names.table, "usr_preferences"),
+            uuid: name(names.uuid, "uuid"),
+            username: name(names.username, "username"),
+            domain: name(names.domain, "domain"),
+            value: name(names.value, "value"),
             is_integer: false,
         };
-        let (attribute, kind) =
-            (name("attribute_column", "attribute"), name("type_column", "type"));
+        let (attribute, kind) = (name(names.attribute, "attribute"), name(names.kind, "type"));
         let mut schemes = BTreeMap::new();
-        for text in texts(build, "db_scheme") {
+        for text in texts(build, names.scheme) {
             let (name, scheme) =
-                scheme(&text, &layout).map_err(|why| BuildError::new("db_scheme", why))?;
+                scheme(&text, &layout).map_err(|why| BuildError::new(names.scheme, why))?;
             schemes.insert(name, scheme);
         }
         if schemes.len() > SCHEMES_MAX {
             let why = format!("at most {SCHEMES_MAX} schemes are kept");
-            return Err(BuildError::new("db_scheme", why));
+            return Err(BuildError::new(names.scheme, why));
         }
         Ok(Arc::new(Self {
-            use_domain: build.int("use_domain") == Some(1),
+            use_domain: build.int(names.use_domain) == Some(1),
             bigint_to_str: build.int("bigint_to_str") == Some(1),
             databases: databases(build)?,
             layout,

@@ -109,7 +109,8 @@ impl Lower<'_> {
         let mut failed = false;
         while at < end {
             let byte = origin.text.get(at).copied().unwrap_or_default();
-            if byte != b'$' {
+            // At the end it is the end of an expression: "^1[0-9]*$".
+            if byte != b'$' || at + 1 == end {
                 plain.push(byte);
                 at += 1;
             } else if origin.text.get(at + 1) == Some(&b'$') {

@@ -43,7 +43,7 @@ fn parts<H: Host + ?Sized>(
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
     while let Some(byte) = text.get(at) {
-        if *byte != b'$' {
+        if *byte != b'$' || at + 1 == text.len() {
             out.push(*byte);
             at += 1;
         } else if text.get(at + 1) == Some(&b'$') {

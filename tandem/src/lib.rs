@@ -55,6 +55,10 @@ pub fn modules() -> Modules {
         &tandem_regex::MODULE,
         &tandem_mathops::MODULE,
         &tandem_dialplan::MODULE,
+        &tandem_json::MODULE,
+        &tandem_pike::MODULE,
+        &tandem_path::MODULE,
+        &tandem_cachedb_local::MODULE,
     ];
     ALL
 }

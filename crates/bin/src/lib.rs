@@ -2,10 +2,11 @@
 //!
 //! [`Framer`] cuts a byte stream into frames, [`Packet`] is a frame with its header and trailer
 //! taken off, and one module per capability turns payloads into types and back:
-//! [`clusterer`] and [`usrloc`]. Everything read is hostile until parsed: a bad packet is a
+//! [`clusterer`], [`usrloc`] and [`cachedb_local`]. Everything read is hostile until parsed: a bad packet is a
 //! typed [`Malformed`], never a panic.
 #![deny(clippy::indexing_slicing)]
 
+pub mod cachedb_local;
 pub mod clusterer;
 mod error;
 mod framer;

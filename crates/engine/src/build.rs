@@ -113,6 +113,7 @@ impl Node {
             early_answers: Mutex::default(),
             next_run: AtomicU64::new(1),
             mi_waiting: Mutex::default(),
+            is_screened: slots.iter().flat_map(|s| &s.state).any(|m| m.screens()),
             modules: slots,
             streams,
             tag_key: options.chance.hash_key().state(),

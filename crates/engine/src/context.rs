@@ -148,6 +148,8 @@ pub struct Ctx {
     /// the next hop.
     pub routes_taken: bool,
     pub record_route: Option<RecordRoute>,
+    /// The Path header to add (RFC 3327), which looks the same.
+    pub own_path: Option<RecordRoute>,
     /// What the script wants of our Via.
     pub own_via: OwnVia,
     pub rewritten: Rewritten,
@@ -183,6 +185,7 @@ impl Ctx {
             force_rport: false,
             routes_taken: false,
             record_route: None,
+            own_path: None,
             own_via: OwnVia::default(),
             rewritten: Rewritten::default(),
             blacklists: None,
@@ -208,6 +211,7 @@ impl Ctx {
         copy.force_rport = self.force_rport;
         copy.routes_taken = self.routes_taken;
         copy.record_route.clone_from(&self.record_route);
+        copy.own_path.clone_from(&self.own_path);
         copy.own_via = self.own_via.clone();
         copy.blacklists.clone_from(&self.blacklists);
         copy.rewritten = self.rewritten;

@@ -16,6 +16,7 @@ pub mod avp;
 pub mod blacklist;
 pub mod body;
 pub mod build;
+pub mod cache;
 pub mod cached;
 pub mod catalogue;
 pub mod context;

@@ -80,6 +80,8 @@ pub struct Node {
     pub(crate) startup: Startup,
     pub(crate) mi: Registry,
     pub(crate) modules: Vec<Slot>,
+    /// Whether a module judges requests before the script sees them.
+    pub(crate) is_screened: bool,
     pub(crate) suspended: Mutex<HashMap<u64, Suspended, RandomState>>,
     /// Return codes for runs that are not in `suspended`, whose lock is taken first.
     pub(crate) early_answers: Mutex<BTreeMap<u64, i32>>,

@@ -505,6 +505,11 @@ impl Call<'_, '_, '_> {
         self.running.set(var, value, &mut host)
     }
 
+    /// A variable as the script writes it.
+    pub fn var_text(&self, var: VarId) -> &str {
+        self.running.program.var_text(var)
+    }
+
     /// Reads a variable that a parameter names.
     pub fn read(&mut self, var: VarId) -> Value {
         self.running.get(var, &mut host(self.cx, self.ctx, self.running.program))

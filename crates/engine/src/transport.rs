@@ -247,7 +247,11 @@ pub fn prepare_request_to(
         edits.prepend_header(&ctx.msg, line);
     }
     if let Some(route) = ctx.record_route.as_ref().filter(|route| route.wanted) {
-        let lines = record_route_lines(node, ctx, route, socket);
+        let lines = own_route_lines("Record-Route", node, ctx, route, socket);
+        edits.prepend_header(&ctx.msg, lines);
+    }
+    if let Some(path) = &ctx.own_path {
+        let lines = own_route_lines("Path", node, ctx, path, socket);
         edits.prepend_header(&ctx.msg, lines);
     }
     // The port tells a reply without a transaction which connection it belongs to.
@@ -259,15 +263,22 @@ pub fn prepare_request_to(
     Ok(Prepared { bytes: written(&ctx.msg, &edits), to, socket })
 }
 
-/// The Record-Route headers of a request that leaves from socket `to`: one, or two with the
-/// nearer to the next hop first (RFC 5658 3).
-fn record_route_lines(node: &Node, ctx: &Ctx, route: &RecordRoute, to: SocketId) -> Vec<u8> {
+/// The Record-Route or Path headers of a request that leaves from socket `to`: one, or two with
+/// the nearer to the next hop first (RFC 5658 3).
+fn own_route_lines(
+    name: &str,
+    node: &Node,
+    ctx: &Ctx,
+    route: &RecordRoute,
+    to: SocketId,
+) -> Vec<u8> {
     let from = ctx.source.socket;
     let two = route.double && from != to;
     let mut lines = Vec::with_capacity(192);
     for socket in [to, from].into_iter().skip(usize::from(!two)) {
         let sent_by = sent_by(node, socket, &ctx.own_via);
-        lines.extend_from_slice(b"Record-Route: <sip:");
+        lines.extend_from_slice(name.as_bytes());
+        lines.extend_from_slice(b": <sip:");
         if !route.user.is_empty() {
             lines.extend_from_slice(&route.user);
             lines.push(b'@');

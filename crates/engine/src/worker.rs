@@ -350,7 +350,18 @@ fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
         run::error_route(cx, ctx);
         return;
     }
+    if cx.node.is_screened && !screened(cx, &mut ctx) {
+        cx.count(stat::DROP_REQUESTS, 1);
+        return;
+    }
     run::request_route(cx, ctx);
+}
+
+/// Whether every module that judges requests lets one through.
+fn screened(cx: &mut Cx<'_>, ctx: &mut Ctx) -> bool {
+    let node = Arc::clone(cx.node);
+    let mut judges = node.loaded().filter(|(.., module)| module.screens());
+    judges.all(|(slot, _, module)| cx.for_slot(slot, |cx| module.screen(cx, ctx)))
 }
 
 /// Answers a request that cannot be read, if enough of it can.

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tandem_engine::catalogue::Modules;
 use tandem_engine::core::CORE;
 use tandem_engine::testing::{Check, TestNode, cover};
 
+#[path = "exports/cache.rs"]
+mod cache;
 #[path = "exports/commands.rs"]
 mod commands;
 #[path = "exports/credentials.rs"]
@@ -26,8 +28,13 @@ mod tcp;
 #[path = "exports/variables.rs"]
 mod variables;
 
-static MODULES: Modules =
-    &[&CORE, &tandem_proto_udp::MODULE, &tandem_proto_tcp::MODULE, &tandem_sl::MODULE];
+static MODULES: Modules = &[
+    &CORE,
+    &tandem_proto_udp::MODULE,
+    &tandem_proto_tcp::MODULE,
+    &tandem_sl::MODULE,
+    &tandem_cachedb_local::MODULE,
+];
 const HEAD: &str = "socket=udp:127.0.0.1:5060 tag lan\nalias=\"sip.example.org\"\n\
     loadmodule \"proto_udp.so\"\nloadmodule \"sl.so\"\n";
 const PHONE: &str = "127.0.0.9:5062";
@@ -64,6 +71,7 @@ fn ask(node: &mut TestNode, method: &str, params: Json) -> Json {
 fn every_entry_has_a_check() {
     let all = [
         PARAMS,
+        cache::CHECKS,
         globals::CHECKS,
         functions::CHECKS,
         variables::CHECKS,

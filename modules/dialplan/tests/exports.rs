@@ -92,6 +92,7 @@ fn every_entry_has_a_check() {
 fn database() {
     assert_eq!(asked("", ABROAD), "-1 <null> <null>");
     assert_eq!(asked("db_default_url = \"sqlite:///tmp/x.db\"\n", ABROAD), "1 +43 abroad");
+    assert_eq!(asked(URL, ABROAD), "1 +43 abroad");
 }
 
 fn translate() {

@@ -54,6 +54,7 @@ pub(crate) struct Saved {
     pub(crate) force_rport: bool,
     pub(crate) routes_taken: bool,
     pub(crate) record_route: Option<RecordRoute>,
+    pub(crate) own_path: Option<RecordRoute>,
     pub(crate) own_via: OwnVia,
     pub(crate) blacklists: Option<Box<Choice>>,
 }
@@ -71,6 +72,7 @@ impl Saved {
             force_rport: ctx.force_rport,
             routes_taken: ctx.routes_taken,
             record_route: ctx.record_route.clone(),
+            own_path: ctx.own_path.clone(),
             own_via: ctx.own_via.clone(),
             blacklists: ctx.blacklists.clone(),
         }
@@ -86,6 +88,7 @@ impl Saved {
         ctx.force_rport = self.force_rport;
         ctx.routes_taken = self.routes_taken;
         ctx.record_route.clone_from(&self.record_route);
+        ctx.own_path.clone_from(&self.own_path);
         ctx.own_via = self.own_via.clone();
         ctx.blacklists.clone_from(&self.blacklists);
         ctx

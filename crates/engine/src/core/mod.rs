@@ -4,6 +4,7 @@
 
 mod blacklists;
 mod branches;
+mod cache;
 mod events;
 mod flags;
 mod globals;
@@ -86,8 +87,14 @@ const SINGLE: &[FunctionDef] = &[
     events::SR_CHECK_STATUS,
 ];
 
-const PARTS: &[&[FunctionDef]] =
-    &[SINGLE, blacklists::FUNCTIONS, branches::FUNCTIONS, routing::FUNCTIONS, text::FUNCTIONS];
+const PARTS: &[&[FunctionDef]] = &[
+    SINGLE,
+    blacklists::FUNCTIONS,
+    branches::FUNCTIONS,
+    routing::FUNCTIONS,
+    text::FUNCTIONS,
+    cache::FUNCTIONS,
+];
 
 static FUNCTIONS: [FunctionDef; count(PARTS)] = join(PARTS);
 

@@ -33,6 +33,7 @@ const PARTS: &[&[MiDef]] = &[
     statistics::COMMANDS,
     process::COMMANDS,
     super::tcp::COMMANDS,
+    super::cache::COMMANDS,
     memory::COMMANDS,
     status_report::COMMANDS,
     evi::COMMANDS,

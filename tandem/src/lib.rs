@@ -59,6 +59,8 @@ pub fn modules() -> Modules {
         &tandem_pike::MODULE,
         &tandem_path::MODULE,
         &tandem_cachedb_local::MODULE,
+        &tandem_topology_hiding::MODULE,
+        &tandem_exec::MODULE,
     ];
     ALL
 }

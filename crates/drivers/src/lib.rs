@@ -12,6 +12,7 @@ pub mod memory;
 pub mod mi_datagram;
 pub mod notify;
 pub mod privileges;
+pub mod programs;
 pub mod sqlite;
 mod sqlite_conn;
 

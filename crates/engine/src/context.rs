@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -82,6 +83,9 @@ pub struct RecordRoute {
     pub params: Bytes,
     /// Two headers with `r2=on` when the request leaves from another socket than it came to.
     pub double: bool,
+    /// What stands in the headers instead of the sockets, the first one undermost; with
+    /// parameters.
+    pub preset: Vec<Bytes>,
 }
 
 /// How our Via of one request differs from that of its socket.
@@ -115,6 +119,19 @@ impl Rewritten {
     pub fn is_any(self) -> bool {
         self.names || self.cseq != 0
     }
+}
+
+/// What a module hides of a request and the replies to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hides {
+    /// The module.
+    pub slot: u16,
+    /// Its own flags.
+    pub flags: u8,
+    /// User of the Contact that the sender of the request is shown; empty: none.
+    pub shown_user: Bytes,
+    /// Routes to the sender of the request, when it does not say.
+    pub own_routes: Vec<Vec<u8>>,
 }
 
 /// The last parse or script error, for error_route and `sl_reply_error`.
@@ -153,6 +170,8 @@ pub struct Ctx {
     /// What the script wants of our Via.
     pub own_via: OwnVia,
     pub rewritten: Rewritten,
+    /// Set when a module hides the sides of the message from each other.
+    pub hides: Option<Arc<Hides>>,
     /// Blacklists that the script named; `None`: those of every message.
     pub blacklists: Option<Box<Choice>>,
     /// The kind of block that runs.
@@ -188,6 +207,7 @@ impl Ctx {
             own_path: None,
             own_via: OwnVia::default(),
             rewritten: Rewritten::default(),
+            hides: None,
             blacklists: None,
             block,
             reply: None,
@@ -215,6 +235,7 @@ impl Ctx {
         copy.own_via = self.own_via.clone();
         copy.blacklists.clone_from(&self.blacklists);
         copy.rewritten = self.rewritten;
+        copy.hides.clone_from(&self.hides);
         copy
     }
 

@@ -38,6 +38,8 @@ pub enum Input {
     FileWritten { token: u64, result: Result<(), String> },
     /// A file was read; a missing file is `Ok(None)`.
     FileRead { token: u64, result: Result<Option<Bytes>, String> },
+    /// A command of [`Effect::Run`] has ended, or could not be started.
+    ProgramEnded { token: u64, result: Result<Ended, String> },
     /// Somebody asks for a page of the module in `slot`; the answer carries the same number.
     Http { request: u64, slot: u16, ask: HttpAsk },
     /// Which of the listening addresses this host holds now.
@@ -143,6 +145,11 @@ pub enum Effect {
         name: String,
         bytes: Bytes,
     },
+    /// Run a command of the shell; how it ends is an [`Input::ProgramEnded`].
+    Run {
+        token: u64,
+        program: Command,
+    },
     /// Tell a subscriber of an event; what does not arrive is lost.
     Notify {
         to: Destination,
@@ -164,6 +171,25 @@ pub enum Effect {
     Fatal {
         text: String,
     },
+}
+
+/// A command for the shell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    pub command: String,
+    pub stdin: Bytes,
+    /// Added to the environment of the process.
+    pub env: Vec<(String, String)>,
+    /// Seconds after which it is asked to end.
+    pub ends_after_s: Option<u32>,
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    pub status: i32,
+    pub stdout: Bytes,
+    pub stderr: Bytes,
 }
 
 /// A database of the node, in the order of [`crate::node::Node::databases`].

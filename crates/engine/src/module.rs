@@ -144,6 +144,19 @@ pub trait Module: Any + std::marker::Send + Sync {
         Some(ctx)
     }
 
+    /// A reply to a request that this module hides goes on: hides its sender as well. Vias are
+    /// the transaction's matter.
+    fn hide_reply(
+        &self,
+        _cx: &mut Cx<'_>,
+        _hides: &crate::context::Hides,
+        _source: &Source,
+        _request: &Message,
+        _reply: &Message,
+        _edits: &mut tandem_sip::Edits,
+    ) {
+    }
+
     /// Whether this module judges requests before the script sees them.
     fn screens(&self) -> bool {
         false
@@ -181,6 +194,15 @@ pub trait Module: Any + std::marker::Send + Sync {
 
     /// A file asked for with [`Cx::read_file`] was read; a missing one is `Ok(None)`.
     fn file_read(&self, _cx: &mut Cx<'_>, _token: u64, _result: Result<Option<Bytes>, String>) {}
+
+    /// A command started with [`Cx::run_program`] has ended, or could not be started.
+    fn program_ended(
+        &self,
+        _cx: &mut Cx<'_>,
+        _token: u64,
+        _result: Result<crate::effect::Ended, String>,
+    ) {
+    }
 
     /// The value of a statistic of kind `Function`, by its index in the table.
     fn statistic(&self, _node: &Node, _now: Now, _index: usize) -> u64 {
@@ -278,6 +300,24 @@ pub struct Cx<'a> {
 }
 
 impl Cx<'_> {
+    /// Has the module that hides a request hide a reply to it.
+    pub fn hide_reply(
+        &mut self,
+        hides: &crate::context::Hides,
+        source: &Source,
+        request: &Message,
+        reply: &Message,
+        edits: &mut tandem_sip::Edits,
+    ) {
+        let node = Arc::clone(self.node);
+        let module = node.modules.get(usize::from(hides.slot)).and_then(|s| s.state.as_ref());
+        if let Some(module) = module {
+            self.for_slot(hides.slot, |cx| {
+                module.hide_reply(cx, hides, source, request, reply, edits);
+            });
+        }
+    }
+
     /// The same world for another module.
     pub fn for_slot<R>(&mut self, slot: u16, run: impl FnOnce(&mut Cx<'_>) -> R) -> R {
         let mine = std::mem::replace(&mut self.slot, slot);
@@ -314,6 +354,12 @@ impl Cx<'_> {
     pub fn read_file(&mut self, name: &str, token: u64) {
         let token = with_slot(self.slot, token);
         self.out.push(Effect::ReadFile { token, name: name.to_owned() });
+    }
+
+    /// Runs a command of the shell; its end comes to [`Module::program_ended`].
+    pub fn run_program(&mut self, program: crate::effect::Command, token: u64) {
+        let token = with_slot(self.slot, token);
+        self.out.push(Effect::Run { token, program });
     }
 
     /// Reads a file of the operator's; a relative name is one beside the script. The answer comes

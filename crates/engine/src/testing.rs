@@ -22,7 +22,7 @@ use tandem_script::source::{Loaded, Loader};
 
 use crate::build::NodeOptions;
 use crate::catalogue::{Modules, Tables};
-use crate::effect::{Effect, Input, Out};
+use crate::effect::{Command, Effect, Ended, Input, Out};
 use crate::endpoint::{HttpAnswer, HttpAsk};
 use crate::events::Destination;
 use crate::log::Level;
@@ -45,6 +45,9 @@ impl Loader for Files {
         Ok(Loaded { name: name.to_owned(), text: text.clone().into_bytes() })
     }
 }
+
+/// How the commands of a [`TestNode`] end.
+pub type Shell = fn(&Command) -> Result<Ended, String>;
 
 /// What the database of a [`TestNode`] does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +73,8 @@ pub struct TestNode {
     pub db: MemoryDb,
     /// What the database answers to SQL text, which it does not execute.
     pub sql: BTreeMap<String, Rows>,
+    /// How commands of the shell end; none can be started without it.
+    pub programs: Option<Shell>,
     /// What `reload_routes` finds.
     pub script: String,
     modules: Modules,
@@ -187,6 +192,7 @@ impl TestNode {
             files: BTreeMap::new(),
             db: MemoryDb::with_tables(tandem_db::schema::tables()),
             sql: BTreeMap::new(),
+            programs: None,
             script: script.to_owned(),
             modules,
             db_state,
@@ -436,6 +442,11 @@ impl TestNode {
                 Effect::WriteFile { token, name, bytes } => {
                     self.files.insert(name, bytes);
                     inputs.push(Input::FileWritten { token, result: Ok(()) });
+                }
+                Effect::Run { token, program } => {
+                    let none = || Err("there are no commands here".to_owned());
+                    let result = self.programs.map_or_else(none, |ends| ends(&program));
+                    inputs.push(Input::ProgramEnded { token, result });
                 }
                 Effect::Notify { to, payload } => {
                     evidence::note(&String::from_utf8_lossy(&payload));

@@ -274,20 +274,30 @@ fn own_route_lines(
 ) -> Vec<u8> {
     let from = ctx.source.socket;
     let two = route.double && from != to;
+    let places: Vec<(Cow<'_, [u8]>, bool)> = match route.preset.as_slice() {
+        [] => [to, from]
+            .into_iter()
+            .skip(usize::from(!two))
+            .map(|socket| {
+                let sent_by = sent_by(node, socket, &ctx.own_via).into_owned().into_bytes();
+                (Cow::Owned(sent_by), node.sockets.is_reliable(socket))
+            })
+            .collect(),
+        preset => preset.iter().rev().map(|text| (Cow::Borrowed(&text[..]), false)).collect(),
+    };
     let mut lines = Vec::with_capacity(192);
-    for socket in [to, from].into_iter().skip(usize::from(!two)) {
-        let sent_by = sent_by(node, socket, &ctx.own_via);
+    for (place, reliable) in &places {
         lines.extend_from_slice(name.as_bytes());
         lines.extend_from_slice(b": <sip:");
         if !route.user.is_empty() {
             lines.extend_from_slice(&route.user);
             lines.push(b'@');
         }
-        lines.extend_from_slice(sent_by.as_bytes());
-        if node.sockets.is_reliable(socket) {
+        lines.extend_from_slice(place);
+        if *reliable {
             lines.extend_from_slice(b";transport=tcp");
         }
-        lines.extend_from_slice(if two { b";r2=on;lr" } else { b";lr" });
+        lines.extend_from_slice(if places.len() > 1 { b";r2=on;lr" } else { b";lr" });
         lines.extend_from_slice(&route.params);
         lines.extend_from_slice(b">\r\n");
     }
@@ -331,6 +341,18 @@ fn sent_by<'a>(node: &'a Node, socket: SocketId, own: &OwnVia) -> Cow<'a, str> {
     };
     let host = own.host.as_ref().map_or(host, |h| String::from_utf8_lossy(h).into_owned());
     Cow::Owned(format!("{host}:{}", own.port.unwrap_or(port)))
+}
+
+/// The Via headers of a request as replies to it carry them, with their line ends.
+pub fn via_lines(node: &Node, msg: &Message, source: &Source, force_rport: bool) -> Vec<u8> {
+    let add_rport = force_rport || node.sockets.is_reliable(source.socket);
+    let mut edits = Edits::new();
+    // A Via that cannot be read was refused before the script ran.
+    let _ = mark_received(msg, &mut edits, &received(source, add_rport));
+    let bytes = written(msg, &edits);
+    let Ok(marked) = Message::parse(bytes) else { return Vec::new() };
+    let lines = marked.headers(HeaderName::Via).map(|header| header.line());
+    lines.flat_map(|line| [line, b"\r\n"]).flatten().copied().collect()
 }
 
 /// The bytes of a message with its edits.

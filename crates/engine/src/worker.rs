@@ -109,6 +109,11 @@ impl Worker {
                     module.file_read(cx, id, result)
                 });
             }
+            Input::ProgramEnded { token, result } => {
+                self.tell_module(now, token, out, |module, cx, id| {
+                    module.program_ended(cx, id, result)
+                });
+            }
             Input::Http { request, slot, ask } => {
                 let number = crate::module::with_slot(slot, request);
                 self.tell_module(now, number, out, |module, cx, id| module.http(cx, id, ask));

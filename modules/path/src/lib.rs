@@ -86,7 +86,8 @@ fn add(call: &mut Call<'_, '_, '_>, received: bool) -> Called {
         return call.complain(Level::Error, "the user of a Path has no blanks and brackets");
     }
     let params = if received { source(call) } else { Bytes::new() };
-    call.ctx.own_path = Some(RecordRoute { wanted: true, user, params, double: state.double });
+    call.ctx.own_path =
+        Some(RecordRoute { wanted: true, user, params, double: state.double, preset: Vec::new() });
     Called::Returned(1)
 }
 

@@ -5,7 +5,7 @@
 //! and says where it goes next, strict routers included.
 //!
 //! # What is not here
-//! `record_route_preset`, and matching of dialogs.
+//! Matching of dialogs.
 //!
 //! # Files
 //! `route.rs` is `loose_route`; `record.rs` the functions that write; `params.rs` parameters and
@@ -39,6 +39,7 @@ pub static MODULE: ModuleDef = ModuleDef {
         route::CHECK_ROUTE_PARAM,
         route::IS_DIRECTION,
         record::RECORD_ROUTE,
+        record::RECORD_ROUTE_PRESET,
         record::ADD_RR_PARAM,
     ],
     variables: &[variable("rr_params", "URI parameters of our Route that was taken off.", |c| {

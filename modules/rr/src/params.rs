@@ -15,6 +15,12 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         "Two Record-Routes when a request leaves from another socket than it came to.",
     ),
     param("add_username", ParamKind::Int, Some("0"), "Put the R-URI's user in Record-Route."),
+    param(
+        "enable_socket_mismatch_warning",
+        ParamKind::Int,
+        Some("1"),
+        "Log when a preset Record-Route leads to another host.",
+    ),
 ];
 
 /// The parameters.
@@ -23,6 +29,8 @@ pub(crate) struct Rr {
     pub(crate) fromtag: bool,
     pub(crate) double: bool,
     pub(crate) username: bool,
+    /// Preset hosts that are not ours are told.
+    pub(crate) warns: bool,
 }
 
 impl Rr {
@@ -32,6 +40,7 @@ impl Rr {
             fromtag: on("append_fromtag"),
             double: on("enable_double_rr"),
             username: on("add_username"),
+            warns: on("enable_socket_mismatch_warning"),
         }))
     }
 }

@@ -12,6 +12,7 @@ use tandem_sip::Uri;
 use crate::params::Rr;
 
 const PARAMS: &[ArgSig] = &[optional("params", ArgKind::Str)];
+const PRESET: &[ArgSig] = &[arg("value", ArgKind::Str), optional("value2", ArgKind::Str)];
 const PARAM: &[ArgSig] = &[arg("param", ArgKind::Str)];
 const WRITING: Routes = Routes::REQUEST.or(Routes::FAILURE).or(Routes::BRANCH);
 
@@ -21,6 +22,14 @@ pub(crate) const RECORD_ROUTE: FunctionDef = function(
     WRITING,
     "Adds a Record-Route for this node, once a message.",
     record_route,
+);
+
+pub(crate) const RECORD_ROUTE_PRESET: FunctionDef = function(
+    "record_route_preset",
+    PRESET,
+    WRITING,
+    "Adds a Record-Route with a given host and parameters; with two, the second one is above.",
+    record_route_preset,
 );
 
 pub(crate) const ADD_RR_PARAM: FunctionDef = function(
@@ -37,13 +46,42 @@ pub(crate) const ADD_RR_PARAM: FunctionDef = function(
 );
 
 fn record_route(call: &mut Call<'_, '_, '_>) -> Called {
+    let text = call.text(0);
+    let Some(given) = checked(&text) else { return refuse(call) };
+    write(call, &given, Vec::new())
+}
+
+fn record_route_preset(call: &mut Call<'_, '_, '_>) -> Called {
+    let Some(rr) = call.state::<Rr>() else { return Called::Returned(-1) };
+    let mut preset = vec![call.text(0)];
+    if call.given(1) {
+        preset.push(call.text(1));
+    }
+    for text in &preset {
+        let uri = [b"sip:", &text[..]].concat();
+        let Some(uri) = Uri::parse(&uri).ok().filter(|_| is_clean(text) && !text.is_empty()) else {
+            return call.complain(Level::Error, "a Record-Route is preset as host[:port][;params]");
+        };
+        if rr.warns && !call.cx.node.sockets.is_myself(uri.host, uri.port) {
+            let host = String::from_utf8_lossy(text).into_owned();
+            let why = format!(
+                "`{host}` is no socket and no alias of this node: requests of the \
+                dialog that come back for it are not known as ours"
+            );
+            call.complain(Level::Warning, why);
+        }
+    }
+    write(call, b"", preset)
+}
+
+/// Asks for the header, once a message.
+fn write(call: &mut Call<'_, '_, '_>, given: &[u8], preset: Vec<Bytes>) -> Called {
     let Some(rr) = call.state::<Rr>() else { return Called::Returned(-1) };
     if call.ctx.record_route.as_ref().is_some_and(|route| route.wanted) {
         return call.complain(Level::Error, "record_route: it was called for this message before");
     }
-    let text = call.text(0);
-    let Some(given) = checked(&text) else { return refuse(call) };
-    let mut route = RecordRoute { wanted: true, double: rr.double, ..RecordRoute::default() };
+    let double = rr.double;
+    let mut route = RecordRoute { wanted: true, double, preset, ..RecordRoute::default() };
     if rr.fromtag
         && let Some(tag) = call.ctx.msg.from_tag().filter(|tag| is_clean(tag))
     {
@@ -54,7 +92,7 @@ fn record_route(call: &mut Call<'_, '_, '_>) -> Called {
     {
         route.user = Bytes::copy_from_slice(user);
     }
-    append(&mut route, &given);
+    append(&mut route, given);
     if let Some(collected) = &call.ctx.record_route {
         append(&mut route, &collected.params);
     }

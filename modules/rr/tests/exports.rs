@@ -18,6 +18,7 @@ const PARAMS: &[(&str, Check)] = &[
     ("append_fromtag", append_fromtag),
     ("enable_double_rr", enable_double_rr),
     ("add_username", add_username),
+    ("enable_socket_mismatch_warning", preset_elsewhere),
 ];
 
 const FUNCTIONS: &[(&str, Check)] = &[
@@ -25,6 +26,7 @@ const FUNCTIONS: &[(&str, Check)] = &[
     ("check_route_param", route_params),
     ("is_direction", is_direction),
     ("record_route", record_route),
+    ("record_route_preset", preset),
     ("add_rr_param", add_rr_param),
 ];
 
@@ -74,6 +76,30 @@ fn headers(text: &str, name: &str) -> Vec<String> {
 fn recorded(params: &str, route: &str) -> Vec<String> {
     let sent = forwarded(&mut node(params, route), &request("INVITE", ""));
     headers(&sent[0].1, "Record-Route")
+}
+
+fn preset() {
+    let one = recorded("", "record_route_preset(\"127.0.0.1:5070;transport=udp\"); t_relay();");
+    assert_eq!(one, ["<sip:127.0.0.1:5070;transport=udp;lr;ftag=ftag1>"]);
+    let two = recorded(
+        "",
+        "add_rr_param(\"a=1\"); record_route_preset(\"127.0.0.1\", \"127.0.0.1:5070\"); t_relay();",
+    );
+    let wanted =
+        ["<sip:127.0.0.1:5070;r2=on;lr;ftag=ftag1;a=1>", "<sip:127.0.0.1;r2=on;lr;ftag=ftag1;a=1>"];
+    assert_eq!(two, wanted);
+    let wrong = recorded("", "record_route_preset(\"a>b\"); t_relay();");
+    assert_eq!(wrong, [] as [&str; 0]);
+}
+
+fn preset_elsewhere() {
+    let warned = |params: &str| {
+        let mut node = node(params, "record_route_preset(\"192.0.2.1\"); t_relay();");
+        node.udp(CALLER, &request("INVITE", ""));
+        logs(&mut node).contains("no socket and no alias")
+    };
+    assert!(warned(""));
+    assert!(!warned("modparam(\"rr\", \"enable_socket_mismatch_warning\", 0)"));
 }
 
 fn logs(node: &mut TestNode) -> String {

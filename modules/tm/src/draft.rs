@@ -59,6 +59,7 @@ pub(crate) fn drafts(
     let made = drafts_of(call.cx, call.ctx, tx, targets, options);
     let mut cell = tx.cell.lock();
     cell.record.rewritten = cell.record.rewritten.or(call.ctx.rewritten);
+    cell.record.hides = call.ctx.hides.clone().or(cell.record.hides.take());
     if cell.busy == Some(Busy::Relay) {
         // What branch routes did to the AVPs belongs to the transaction.
         cell.record.saved.avps = call.ctx.avps.clone();

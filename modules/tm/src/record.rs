@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use tandem_clock::Mono;
 use tandem_engine::avp::Avps;
 use tandem_engine::blacklist::Choice;
-use tandem_engine::context::{Branch, Ctx, OwnVia, RecordRoute, Rewritten, Source};
+use tandem_engine::context::{Branch, Ctx, Hides, OwnVia, RecordRoute, Rewritten, Source};
 use tandem_engine::sockets::{SocketId, Sockets};
 use tandem_engine::transport::reply_target;
 use tandem_script::program::RouteId;
@@ -158,6 +158,8 @@ pub(crate) struct Record {
     pub(crate) avps_used: bool,
     /// What replies get back.
     pub(crate) rewritten: Rewritten,
+    /// What is hidden of replies.
+    pub(crate) hides: Option<Arc<Hides>>,
     /// Memory for the effects of a step.
     pub(crate) effects: Effects,
 }
@@ -181,6 +183,7 @@ impl Record {
             last_local: false,
             avps_used: false,
             rewritten: Rewritten::default(),
+            hides: None,
             effects: Effects::new(),
         }
     }

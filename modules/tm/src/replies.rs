@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_engine::context::Ctx;
 use tandem_engine::module::{Cx, RouteEnd};
-use tandem_engine::transport::written;
+use tandem_engine::node::Node;
+use tandem_engine::transport::{via_lines, written};
 use tandem_script::program::RouteId;
 use tandem_sip::{Edits, HeaderName, Message, Method, remove_top_via};
 use tandem_transaction::{BranchIndex, Kind};
@@ -160,7 +161,7 @@ impl Tm {
         heard: Heard,
     ) {
         let code = ctx.msg.status();
-        let bytes = if code > 100 { upstream_bytes(&cell.record, ctx) } else { Bytes::new() };
+        let bytes = if code > 100 { upstream_bytes(cx, &cell.record, ctx) } else { Bytes::new() };
         let mut fx = std::mem::take(&mut cell.record.effects);
         cell.record.machine.on_reply(cx.now, branch, code, bytes.clone(), &mut fx);
         let Heard { acked, vetoed } = heard;
@@ -182,7 +183,7 @@ fn is_invite(record: &Record) -> bool {
 
 /// The reply as it goes on: without our Via, with what the script changed, and with the request's
 /// own From, To and CSeq.
-fn upstream_bytes(record: &Record, ctx: &Ctx) -> Bytes {
+fn upstream_bytes(cx: &mut Cx<'_>, record: &Record, ctx: &Ctx) -> Bytes {
     if record.owner.is_some() {
         // Whoever sent the request sees the reply as it came.
         return ctx.msg.bytes().clone();
@@ -191,6 +192,11 @@ fn upstream_bytes(record: &Record, ctx: &Ctx) -> Bytes {
     remove_top_via(&ctx.msg, &mut edits);
     if record.rewritten.is_any() {
         restore(&record.saved.msg, &ctx.msg, &mut edits);
+    }
+    if let Some(hides) = &record.hides {
+        let saved = &record.saved;
+        restore_vias(cx.node, record, &ctx.msg, &mut edits);
+        cx.hide_reply(hides, &saved.source, &saved.msg, &ctx.msg, &mut edits);
     }
     written(&ctx.msg, &edits)
 }
@@ -217,4 +223,14 @@ fn restore(request: &Message, reply: &Message, edits: &mut Edits) {
         value.extend_from_slice(&[b";tag=", tag].concat());
     }
     edits.replace(header.value_span(), value);
+}
+
+/// The Vias of a request that left without them.
+fn restore_vias(node: &Node, record: &Record, reply: &Message, edits: &mut Edits) {
+    for header in reply.headers(HeaderName::Via) {
+        edits.remove(header.span());
+    }
+    let saved = &record.saved;
+    let lines = via_lines(node, &saved.msg, &saved.source, saved.force_rport);
+    edits.prepend_header(reply, lines);
 }

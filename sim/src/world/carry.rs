@@ -69,6 +69,10 @@ impl World {
                 self.say(Who::Node(of.node), || format!("tells {to:?} of an event"));
             }
             Effect::Log { level, text } => self.logged(of, level, text),
+            Effect::Run { token, .. } => {
+                let result = Err("there is no shell in the simulation".to_owned());
+                self.deliver(of, 0, Input::ProgramEnded { token, result });
+            }
             // Nobody in this world speaks HTTP.
             Effect::HttpReply { .. } => {}
             // Nor SIP over connections.

@@ -71,6 +71,8 @@ struct Control<'a> {
     databases: Vec<Sqlite>,
     management: Management,
     inputs: Inputs,
+    /// Where commands of the shell say that they have ended.
+    program_done: mpsc::Sender<Input>,
     sends: Vec<Send>,
     /// Inputs that effects caused at once: a file that was written, a query that was refused.
     ready: Vec<Input>,
@@ -86,12 +88,16 @@ struct Control<'a> {
     fatal: Option<String>,
 }
 
+/// Ends of commands that wait to be told; a command waits when there are more.
+const PROGRAMS_MAX: usize = 64;
+
 /// Where inputs come from.
 struct Inputs {
     workers: mpsc::Receiver<Vec<Effect>>,
     db: mpsc::Receiver<Completion>,
     names: mpsc::Receiver<dns::Completion>,
     addresses: mpsc::Receiver<()>,
+    programs: mpsc::Receiver<Input>,
 }
 
 /// What woke the control thread.
@@ -101,6 +107,7 @@ enum Woken {
     Name(dns::Completion),
     Asked(Asked),
     Addresses,
+    Program(Input),
     Time,
     Hangup,
     Signal,
@@ -121,7 +128,8 @@ impl<'a> Control<'a> {
         let addresses = watch_addresses(shared);
         let (names, named) = mpsc::channel(COMPLETIONS_MAX);
         let names = Resolver::new(dns_options(shared)?, names);
-        let inputs = Inputs { workers, db, names: named, addresses };
+        let (program_done, programs) = mpsc::channel(PROGRAMS_MAX);
+        let inputs = Inputs { workers, db, names: named, addresses, programs };
         Ok(Self {
             shared,
             worker,
@@ -129,6 +137,7 @@ impl<'a> Control<'a> {
             databases,
             management,
             inputs,
+            program_done,
             sends: Vec::new(),
             ready: Vec::new(),
             stop: None,
@@ -228,6 +237,7 @@ impl<'a> Control<'a> {
             Some(done) = inputs.names.recv() => Woken::Name(done),
             asked = management.next() => Woken::Asked(asked),
             Some(()) = inputs.addresses.recv() => Woken::Addresses,
+            Some(ended) = inputs.programs.recv() => Woken::Program(ended),
             () = timer => Woken::Time,
             _ = terminate.recv() => Woken::Signal,
             _ = interrupt.recv() => Woken::Signal,
@@ -255,6 +265,7 @@ impl<'a> Control<'a> {
                 tcp::addresses_changed(self.shared, &held);
                 self.step(Input::Addresses(held), out);
             }
+            Woken::Program(ended) => self.step(ended, out),
             Woken::Time => {}
             // A terminal that closed, or an operator whose FIFO was deleted.
             Woken::Hangup => self.management.check_now(),
@@ -332,6 +343,9 @@ impl<'a> Control<'a> {
             Effect::WriteFile { token, name, bytes } => {
                 let result = self.state.write(&name, &bytes);
                 self.ready.push(Input::FileWritten { token, result });
+            }
+            Effect::Run { token, program } => {
+                tokio::spawn(super::programs::run(self.program_done.clone(), token, program));
             }
             Effect::Notify { to, payload } => self.notify(to, payload),
             Effect::Log { level, text } => log::line(now, level, &text),

@@ -14,6 +14,7 @@ mod limits;
 mod log;
 mod log_format;
 mod management;
+mod programs;
 mod reader;
 mod tcp;
 mod udp;

@@ -1,0 +1,188 @@
+//! Messages rewritten for the other side.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tandem_engine::context::{Ctx, Hides, Source};
+use tandem_engine::log::Level;
+use tandem_engine::module::{Call, VarCall};
+use tandem_engine::node::Node;
+use tandem_engine::sockets::SocketId;
+use tandem_script::host::Called;
+use tandem_sip::{Edits, HeaderName, Message, NameAddr, Uri};
+
+use crate::code::{self, Scheme};
+use crate::info::{CALL_ID, Info, USER};
+use crate::params::Hiding;
+
+pub(crate) fn topology_hiding(call: &mut Call<'_, '_, '_>) -> Called {
+    let Some(state) = call.state::<Hiding>() else { return Called::Returned(-1) };
+    if call.ctx.msg.to_tag().is_some() {
+        let why = "a request of a dialog is for topology_hiding_match()";
+        return call.complain(Level::Error, why);
+    }
+    if call.ctx.hides.is_some() {
+        return call.complain(Level::Error, "it was called for this message before");
+    }
+    let text = call.text(0);
+    let flag = |letter: u8, flag: u8| if text.contains(&letter) { flag } else { 0 };
+    let flags = flag(b'C', CALL_ID) | flag(b'U', USER);
+    let users = call.text(1);
+    let (caller, callee) = match users.iter().position(|b| *b == b'/') {
+        Some(at) => (users.slice(..at), users.slice(at + 1..)),
+        None => (users.clone(), Bytes::new()),
+    };
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_.!~*'()+&=$,%".contains(b);
+    if !caller.iter().chain(&callee).all(plain) {
+        return call.complain(Level::Error, "a user has letters and digits");
+    }
+    let slot = call.cx.slot;
+    let hides = Hides { slot, flags, shown_user: caller, own_routes: Vec::new() };
+    request(&state, call.cx.node, call.ctx, &callee, Arc::new(hides));
+    if flags & CALL_ID != 0 {
+        encode_call_id(&state, call.ctx);
+    }
+    Called::Returned(1)
+}
+
+/// Hides the sender of a request.
+pub(crate) fn request(
+    state: &Hiding,
+    node: &Node,
+    ctx: &mut Ctx,
+    shown_user: &[u8],
+    hides: Arc<Hides>,
+) {
+    let mut routes = values(&ctx.msg, HeaderName::RecordRoute);
+    if routes.is_empty() {
+        routes.clone_from(&hides.own_routes);
+    }
+    for name in [HeaderName::Via, HeaderName::RecordRoute] {
+        for header in ctx.msg.headers(name) {
+            ctx.edits.remove(header.span());
+        }
+    }
+    let socket = ctx.target.socket.unwrap_or(ctx.source.socket);
+    let info = Info { flags: hides.flags, routes, ..Info::default() };
+    contact(state, node, &ctx.msg, &mut ctx.edits, (socket, shown_user), info);
+    ctx.record_route = None;
+    ctx.hides = Some(hides);
+}
+
+/// Hides the sender of a reply, and gives the Vias and the Call-ID of the request back.
+pub(crate) fn reply(
+    state: &Hiding,
+    node: &Node,
+    hides: &Hides,
+    source: &Source,
+    request: &Message,
+    reply: &Message,
+    edits: &mut Edits,
+) {
+    for header in reply.headers(HeaderName::RecordRoute) {
+        edits.remove(header.span());
+    }
+    let call_id = (request.header(HeaderName::CallId), reply.header(HeaderName::CallId));
+    if let (Some(asked), Some(got)) = call_id
+        && asked.value() != got.value()
+    {
+        edits.replace(got.value_span(), Bytes::copy_from_slice(asked.value()));
+    }
+    // Where a redirection leads is what it is for.
+    if reply.status() >= 300 {
+        return;
+    }
+    // The side that asked goes through its routes from the far end (RFC 3261 12.1.2).
+    let mut routes = values(reply, HeaderName::RecordRoute);
+    routes.reverse();
+    let own_routes = values(request, HeaderName::RecordRoute);
+    let info = Info { flags: hides.flags, routes, own_routes, ..Info::default() };
+    contact(state, node, reply, edits, (source.socket, &hides.shown_user), info);
+}
+
+fn values(msg: &Message, name: HeaderName) -> Vec<Vec<u8>> {
+    msg.values(name).map(|value| value.bytes.to_vec()).collect()
+}
+
+/// Puts this node's address in place of the Contact, with what leads to the old one.
+fn contact(
+    state: &Hiding,
+    node: &Node,
+    msg: &Message,
+    edits: &mut Edits,
+    (socket, shown_user): (SocketId, &[u8]),
+    info: Info,
+) {
+    let Some(value) = msg.values(HeaderName::Contact).next() else { return };
+    let Ok(addr) = NameAddr::parse(value.bytes) else { return };
+    let Ok(uri) = Uri::parse(addr.uri) else { return };
+    let user = match shown_user {
+        b"" if info.flags & USER != 0 => uri.user.unwrap_or_default(),
+        user => user,
+    };
+    let info = Info { contact: addr.uri.to_vec(), ..info };
+    let mut out = b"<sip:".to_vec();
+    if !user.is_empty() {
+        out.extend_from_slice(&[user, b"@"].concat());
+    }
+    let sent_by = node.sockets.get(socket).map_or("", |socket| socket.sent_by());
+    out.extend_from_slice(sent_by.as_bytes());
+    if node.sockets.is_reliable(socket) {
+        out.extend_from_slice(b";transport=tcp");
+    }
+    let text = code::encode(&info.to_bytes(), &state.contact_key, state.scheme);
+    out.extend_from_slice(&[b";", &state.contact_param[..], b"=", text.as_bytes()].concat());
+    for name in &state.uri_params {
+        passed(&mut out, name, uri.params.get(name));
+    }
+    out.push(b'>');
+    for name in &state.contact_params {
+        passed(&mut out, name, addr.params.get(name));
+    }
+    edits.replace(value.span, out);
+}
+
+fn passed(out: &mut Vec<u8>, name: &[u8], found: Option<Option<&[u8]>>) {
+    let Some(value) = found else { return };
+    out.extend_from_slice(&[b";", name].concat());
+    if let Some(value) = value {
+        out.extend_from_slice(&[b"=", value].concat());
+    }
+}
+
+/// The Call-ID for the callee.
+fn encoded(state: &Hiding, call_id: &[u8]) -> Vec<u8> {
+    let text = code::encode(call_id, &state.call_id_key, Scheme::Base64);
+    [&state.call_id_prefix, text.as_bytes()].concat()
+}
+
+pub(crate) fn encode_call_id(state: &Hiding, ctx: &mut Ctx) {
+    if let Some(header) = ctx.msg.header(HeaderName::CallId) {
+        let text = encoded(state, header.value());
+        ctx.edits.replace(header.value_span(), text);
+    }
+}
+
+/// The Call-ID of the caller behind the one that the callee has; false if it is not one.
+pub(crate) fn decode_call_id(state: &Hiding, ctx: &mut Ctx) -> bool {
+    let Some(header) = ctx.msg.header(HeaderName::CallId) else { return false };
+    let text = header.value().strip_prefix(state.call_id_prefix.as_slice());
+    let plain = text.and_then(|text| code::decode(text, &state.call_id_key, Scheme::Base64));
+    let Some(plain) = plain.filter(|p| p.iter().all(|b| *b > b' ' && *b < 0x7f)) else {
+        return false;
+    };
+    ctx.edits.replace(header.value_span(), plain);
+    true
+}
+
+/// `$TH_callee_callid`
+pub(crate) fn callee_call_id(call: &mut VarCall<'_, '_>) -> Option<Vec<u8>> {
+    let state = call.state::<Hiding>()?;
+    let hides = call.ctx.hides.clone()?;
+    let call_id = call.ctx.msg.header(HeaderName::CallId)?.value();
+    let is_callees = call_id.starts_with(&state.call_id_prefix);
+    Some(match hides.flags & CALL_ID != 0 && !is_callees {
+        true => encoded(&state, call_id),
+        false => call_id.to_vec(),
+    })
+}

@@ -1,0 +1,212 @@
+//! Every entry of the table, with a check that uses it and sees the difference.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
+use tandem_engine::catalogue::Modules;
+use tandem_engine::testing::{TestNode, cover};
+
+static MODULES: Modules = &[
+    &tandem_engine::core::CORE,
+    &tandem_proto_udp::MODULE,
+    &tandem_sl::MODULE,
+    &tandem_tm::MODULE,
+    &tandem_topology_hiding::MODULE,
+];
+const MODULE_LINES: &str = "socket=udp:127.0.0.1:5060\nloadmodule \"proto_udp.so\"\n\
+     loadmodule \"sl.so\"\nloadmodule \"tm.so\"\nloadmodule \"topology_hiding.so\"\n";
+const CALLER: &str = "127.0.0.9:5060";
+const CALLEE: &str = "127.0.0.2:5060";
+const INVITE: &str = "INVITE sip:bob@127.0.0.2 SIP/2.0\n\
+    Via: SIP/2.0/UDP 127.0.0.9;branch=z9hG4bKa\nVia: SIP/2.0/UDP 10.9.9.9;branch=z9hG4bKz\n\
+    Record-Route: <sip:127.0.0.9;lr>\nRecord-Route: <sip:10.8.8.8;lr>\n\
+    From: <sip:alice@a.test>;tag=f\nTo: <sip:bob@b.test>\nCall-ID: call\nCSeq: 7 INVITE\n\
+    Contact: <sip:alice@10.9.9.9:5099;ob;x=1>;+sip.instance=\"i\";expires=5\n\
+    Content-Length: 0\n\n";
+
+/// A call under the arguments of topology_hiding(): every message that was sent.
+struct CallFlow {
+    invite: String,
+    ok: String,
+    /// The caller's BYE at the callee, and its 200 at the caller.
+    bye: String,
+    bye_ok: String,
+    /// The callee's BYE at the caller.
+    back: String,
+}
+
+fn header<'a>(text: &'a str, name: &str) -> &'a str {
+    let prefix = format!("{name}: ");
+    text.lines().find_map(|line| line.strip_prefix(&*prefix)).unwrap_or("")
+}
+
+fn count(text: &str, name: &str) -> usize {
+    text.lines().filter(|line| line.starts_with(&format!("{name}:"))).count()
+}
+
+fn contact_uri(text: &str) -> &str {
+    header(text, "Contact").split(['<', '>']).nth(1).unwrap_or("")
+}
+
+fn reply_to(request: &str, code: u16, extra: &str) -> String {
+    let mut out = format!("SIP/2.0 {code} x\n");
+    for line in request.lines().skip(1).take_while(|line| !line.is_empty()) {
+        match line.split(':').next().unwrap() {
+            "Via" | "From" | "Call-ID" | "CSeq" => out.push_str(&format!("{line}\n")),
+            "To" if line.contains("tag=") => out.push_str(&format!("{line}\n")),
+            "To" => out.push_str(&format!("{line};tag=t\n")),
+            _ => {}
+        }
+    }
+    format!("{out}{extra}Content-Length: 0\n\n")
+}
+
+fn sent_to(node: &mut TestNode, to: &str) -> String {
+    let sent = node.sent().into_iter().filter(|(at, _)| at.to_string() == to);
+    sent.map(|(_, text)| text).rfind(|text| !text.starts_with("SIP/2.0 100")).unwrap_or_default()
+}
+
+fn node(params: &str, args: &str) -> TestNode {
+    TestNode::new(
+        &format!(
+            "{MODULE_LINES}{params}route {{ if ($tt != NULL) {{ \
+             if (!topology_hiding_match()) {{ sl_send_reply(481, \"No\"); exit; }} \
+             t_relay(); exit; }} topology_hiding({args}); \
+             xlog(\"L_NOTICE\", \"$rc $TH_callee_callid\"); t_relay(); }}"
+        ),
+        MODULES,
+    )
+}
+
+fn flow(params: &str, args: &str) -> CallFlow {
+    let mut node = node(params, args);
+    node.udp(CALLER, INVITE);
+    let invite = sent_to(&mut node, CALLEE);
+    let extra = "Record-Route: <sip:10.7.7.7;lr>\nRecord-Route: <sip:127.0.0.2;lr>\n\
+        Contact: <sip:bob@10.6.6.6>\n";
+    node.udp(CALLEE, &reply_to(&invite, 200, extra));
+    let ok = sent_to(&mut node, CALLER);
+    let bye = |uri: &str, from: &str, to: &str, call_id: &str, branch: &str| {
+        format!(
+            "BYE {uri} SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.9;branch=z9hG4bK{branch}\nFrom: {from}\n\
+             To: {to}\nCall-ID: {call_id}\nCSeq: 8 BYE\nContent-Length: 0\n\n"
+        )
+    };
+    let (from, to) = ("<sip:alice@a.test>;tag=f", "<sip:bob@b.test>;tag=t");
+    node.udp(CALLER, &bye(contact_uri(&ok), from, to, "call", "b"));
+    let bye_out = sent_to(&mut node, CALLEE);
+    node.udp(CALLEE, &reply_to(&bye_out, 200, ""));
+    let bye_ok = sent_to(&mut node, CALLER);
+    let call_id = header(&invite, "Call-ID");
+    node.udp(CALLEE, &bye(contact_uri(&invite), to, from, call_id, "c"));
+    let back = sent_to(&mut node, CALLER);
+    CallFlow { invite, ok, bye: bye_out, bye_ok, back }
+}
+
+#[test]
+fn every_entry_has_a_check() {
+    cover(
+        &tandem_topology_hiding::MODULE,
+        &[
+            ("param th_passed_contact_uri_params", passed),
+            ("param th_passed_contact_params", passed),
+            ("param th_callid_passwd", call_id),
+            ("param th_callid_prefix", call_id),
+            ("param th_contact_encode_passwd", encoding),
+            ("param th_contact_encode_param", encoding),
+            ("param th_contact_encode_scheme", encoding),
+            ("function topology_hiding", hiding),
+            ("function topology_hiding_match", matching),
+            ("variable TH_callee_callid", call_id),
+        ],
+    );
+}
+
+fn hiding() {
+    let flow = flow("", "");
+    assert_eq!((count(&flow.invite, "Via"), count(&flow.invite, "Record-Route")), (1, 0));
+    assert!(contact_uri(&flow.invite).starts_with("sip:127.0.0.1:5060;thinfo="));
+    assert!(!flow.invite.contains("10.9.9.9") && !flow.invite.contains("10.8.8.8"));
+    assert_eq!((count(&flow.ok, "Via"), count(&flow.ok, "Record-Route")), (2, 0));
+    assert!(header(&flow.ok, "Via").contains("branch=z9hG4bKa"), "{}", flow.ok);
+    assert!(contact_uri(&flow.ok).starts_with("sip:127.0.0.1:5060;thinfo="));
+    assert!(!flow.ok.contains("10.7.7.7") && !flow.ok.contains("10.6.6.6"));
+    let users = super_flow_users();
+    assert_eq!(users, ("sip:alice@127.0.0.1:5060".into(), "sip:bob@127.0.0.1:5060".into()));
+    let named = self::flow("", ", \"left/right\"");
+    assert!(contact_uri(&named.invite).starts_with("sip:right@127.0.0.1:5060;"));
+    assert!(contact_uri(&named.ok).starts_with("sip:left@127.0.0.1:5060;"));
+    let script = format!("{MODULE_LINES}route {{ topology_hiding(\"D\"); }}");
+    assert!(TestNode::try_new(&script, MODULES).err().unwrap().contains("needs dialogs"));
+}
+
+/// What flag U shows each side.
+fn super_flow_users() -> (String, String) {
+    let flow = flow("", "\"U\"");
+    let before = |text: &str| contact_uri(text).split(';').next().unwrap().to_owned();
+    (before(&flow.invite), before(&flow.ok))
+}
+
+fn matching() {
+    let flow = flow("", "");
+    // The caller's requests take the callee's routes from the far end.
+    assert!(flow.bye.starts_with("BYE sip:bob@10.6.6.6 SIP/2.0"), "{}", flow.bye);
+    assert_eq!(header(&flow.bye, "Route"), "<sip:127.0.0.2;lr>, <sip:10.7.7.7;lr>");
+    assert_eq!(count(&flow.bye, "Via"), 1);
+    assert!(header(&flow.bye_ok, "Via").contains("branch=z9hG4bKb"));
+    // The callee's take the caller's as they stand.
+    assert!(flow.back.starts_with("BYE sip:alice@10.9.9.9:5099;ob;x=1 SIP/2.0"), "{}", flow.back);
+    assert_eq!(header(&flow.back, "Route"), "<sip:127.0.0.9;lr>, <sip:10.8.8.8;lr>");
+    let mut node = node("", "");
+    let stray = INVITE.replace("To: <sip:bob@b.test>", "To: <sip:bob@b.test>;tag=t");
+    node.udp(CALLER, &stray);
+    assert!(sent_to(&mut node, CALLER).starts_with("SIP/2.0 481"));
+    let forged = stray.replace("INVITE sip:bob@127.0.0.2", "INVITE sip:127.0.0.1;thinfo=AAAABBBB");
+    node.udp(CALLER, &forged);
+    assert!(sent_to(&mut node, CALLER).starts_with("SIP/2.0 481"));
+}
+
+fn passed() {
+    let params = "modparam(\"topology_hiding\", \"th_passed_contact_uri_params\", \"x;ob\")\n\
+        modparam(\"topology_hiding\", \"th_passed_contact_params\", \"expires;none\")\n";
+    let plain = flow("", "").invite;
+    assert!(!header(&plain, "Contact").contains(";x=1"));
+    let invite = flow(params, "").invite;
+    assert!(contact_uri(&invite).ends_with(";x=1;ob"), "{invite}");
+    assert!(header(&invite, "Contact").ends_with(">;expires=5"), "{invite}");
+}
+
+fn call_id() {
+    let ids = |params: &str| {
+        let flow = flow(params, "\"C\"");
+        assert_eq!(header(&flow.ok, "Call-ID"), "call");
+        assert_eq!(header(&flow.bye, "Call-ID"), header(&flow.invite, "Call-ID"));
+        assert_eq!(header(&flow.bye_ok, "Call-ID"), "call");
+        assert_eq!(header(&flow.back, "Call-ID"), "call");
+        header(&flow.invite, "Call-ID").to_owned()
+    };
+    let usual = ids("");
+    assert!(usual.starts_with("DLGCH_") && !usual.contains("call"));
+    let key = ids("modparam(\"topology_hiding\", \"th_callid_passwd\", \"other\")\n");
+    assert!(key.starts_with("DLGCH_") && key != usual);
+    let prefix = ids("modparam(\"topology_hiding\", \"th_callid_prefix\", \"X-\")\n");
+    assert!(prefix.starts_with("X-"));
+    let mut node = node("", "\"C\"");
+    node.udp(CALLER, INVITE);
+    assert_eq!(node.logs().pop().unwrap().1, format!("1 {usual}"), "$TH_callee_callid");
+}
+
+fn encoding() {
+    let set = |name: &str, value: &str| {
+        format!("modparam(\"topology_hiding\", \"{name}\", \"{value}\")\n")
+    };
+    let usual = contact_uri(&flow("", "").invite).to_owned();
+    let named = flow(&set("th_contact_encode_param", "h"), "");
+    assert!(contact_uri(&named.invite).contains(";h="));
+    assert!(named.bye.starts_with("BYE sip:bob@10.6.6.6 "));
+    let key = flow(&set("th_contact_encode_passwd", "k"), "");
+    assert!(contact_uri(&key.invite) != usual && key.bye.starts_with("BYE sip:bob@10.6.6.6 "));
+    let base32 = flow(&set("th_contact_encode_scheme", "base32"), "");
+    let text = contact_uri(&base32.invite).split("thinfo=").nth(1).unwrap();
+    assert!(!text.bytes().any(|b| b.is_ascii_uppercase() || b == b'_'), "{text}");
+    assert!(base32.back.starts_with("BYE sip:alice@10.9.9.9"));
+}

@@ -1,7 +1,9 @@
 //! Datagrams to those who subscribed to events: a thread of its own looks up names and sends, so
 //! that nothing that is slow outside ever slows a node down.
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -17,6 +19,8 @@ pub enum To {
     /// A host name or address, and a port.
     Udp(String, u16),
     Unix(PathBuf),
+    /// A FIFO that somebody reads.
+    Fifo(PathBuf),
 }
 
 /// The sending side. Dropping it ends the thread.
@@ -57,6 +61,7 @@ impl Sockets {
             let _ = match to {
                 To::Udp(host, port) => self.udp(&host, port, &payload),
                 To::Unix(path) => self.unix(&path, &payload),
+                To::Fifo(path) => fifo(&path, &payload),
             };
         }
     }
@@ -90,12 +95,44 @@ impl Sockets {
     }
 }
 
+/// Writes to a FIFO without waiting for a reader; other files are left alone.
+fn fifo(path: &std::path::Path, payload: &[u8]) -> std::io::Result<()> {
+    if !path.metadata()?.file_type().is_fifo() {
+        return Err(std::io::ErrorKind::InvalidInput.into());
+    }
+    let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let mut file = std::fs::File::options().write(true).custom_flags(flags).open(path)?;
+    file.write_all(payload)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::Duration;
 
     const WAIT: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_reader_of_a_fifo_gets_what_is_written_and_no_other_file_is_touched() {
+        use std::io::Read as _;
+        let folder = std::env::temp_dir().join(format!("tandem-fifo-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (path, plain) = (folder.join("fifo"), folder.join("plain"));
+        let _ = std::fs::remove_file(&path);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::write(&plain, "kept").unwrap();
+        assert!(fifo(&path, b"nobody reads").is_err());
+        assert!(fifo(&plain, b"x").is_err());
+        let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+        let mut reader =
+            std::fs::File::options().read(true).custom_flags(flags).open(&path).unwrap();
+        fifo(&path, b"request").unwrap();
+        let mut buffer = [0; 32];
+        let length = reader.read(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"request");
+        assert_eq!(std::fs::read(&plain).unwrap(), b"kept");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "drivers own sockets")]

@@ -19,6 +19,7 @@ use crate::generate::{t_new_request, t_replicate};
 use crate::inject::{
     FLAGS as INJECT_FLAGS, t_inject_branches, t_wait_for_new_branches, t_wait_no_more_branches,
 };
+use crate::outside::{t_write_req, t_write_unix};
 use crate::record::{Armed, Event, Role, Section};
 use crate::relay::{FLAGS, absorb_ack, t_relay};
 use crate::table::Tx;
@@ -65,6 +66,8 @@ const ATTR: &[ArgSig] = &[
     optional("result", ArgKind::Var),
     optional("offset", ArgKind::Int),
 ];
+const WRITE_REQ: &[ArgSig] = &[arg("info", ArgKind::Str), arg("fifo", ArgKind::Str)];
+const WRITE_UNIX: &[ArgSig] = &[arg("info", ArgKind::Str), arg("sock", ArgKind::Str)];
 const COUNT: &[ArgSig] = &[optional("branches", ArgKind::Int)];
 const WHO: &[ArgSig] = &[optional("flags", ArgKind::Str)];
 const HEADERS: &[ArgSig] = &[arg("hdrs", ArgKind::Str)];
@@ -248,6 +251,20 @@ pub(crate) const FUNCTIONS: &[FunctionDef] = &[
         Routes::REQUEST,
         "Hands a CANCEL or ACK without a transaction here to all nodes of the anycast cluster.",
         t_anycast_replicate,
+    ),
+    function(
+        "t_write_req",
+        WRITE_REQ,
+        SENDING.or(Routes::BRANCH),
+        "Describes the request to the reader of a FIFO, who answers with tm:reply.",
+        t_write_req,
+    ),
+    function(
+        "t_write_unix",
+        WRITE_UNIX,
+        SENDING.or(Routes::BRANCH),
+        "The same to a unix socket.",
+        t_write_unix,
     ),
 ];
 

@@ -36,6 +36,7 @@ mod inject;
 mod launch;
 mod local;
 mod mi;
+mod outside;
 mod own_reply;
 mod params;
 mod record;

@@ -1,11 +1,12 @@
 //! Module parameters.
 
-use tandem_engine::module::{Build, BuildError};
+use tandem_engine::module::{Build, BuildError, ParamValue};
 use tandem_engine::table::{moot, param};
 use tandem_script::sig::{ParamKind, ParamSig, Routes};
 use tandem_transaction::{Settings, Timers};
 
 use crate::anycast::Anycast;
+use crate::outside::Append;
 use crate::table::OldMatch;
 
 pub(crate) const PARAMS: &[ParamSig] = &[
@@ -90,6 +91,16 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         Some("1"),
         "CANCELs to anycast sockets find their node without the script.",
     ),
+    ParamSig {
+        multiple: true,
+        check: Some(|text| Append::parse(text).map(|_| ())),
+        ..param(
+            "tw_append",
+            ParamKind::Str,
+            None,
+            "name:element;element: what t_write_req and t_write_unix add under this name.",
+        )
+    },
     param("enable_stats", ParamKind::Int, Some("1"), "Keep the statistics."),
 ];
 
@@ -105,6 +116,7 @@ pub(crate) struct Params {
     pub(crate) keeps_503: bool,
     pub(crate) old_match: OldMatch,
     pub(crate) anycast: Anycast,
+    pub(crate) appends: Vec<Append>,
     pub(crate) local_request_route: Option<String>,
     pub(crate) local_reply_route: Option<String>,
     /// Mask of `minor_branch_flag`.
@@ -136,6 +148,7 @@ impl Params {
             onreply_avps: on("onreply_avp_mode"),
             stats: on("enable_stats"),
             anycast: anycast(build)?,
+            appends: appends(build),
             old_match: OldMatch { uri: on("ruri_matching"), via: on("via1_matching") },
             local_request_route: route(build, "local_request_route")?,
             local_reply_route: route(build, "local_reply_route")?,
@@ -143,6 +156,15 @@ impl Params {
             keeps_503: build.global_int("disable_503_translation").is_some_and(|n| n != 0),
         })
     }
+}
+
+/// The values of `tw_append`; they were checked with the script.
+fn appends(build: &Build<'_>) -> Vec<Append> {
+    let texts = build.all("tw_append").iter().filter_map(|value| match value {
+        ParamValue::Str(text) => Some(text),
+        ParamValue::Int(_) => None,
+    });
+    texts.filter_map(|text| Append::parse(text).ok()).collect()
 }
 
 fn anycast(build: &Build<'_>) -> Result<Anycast, BuildError> {

@@ -365,6 +365,7 @@ impl<'a> Control<'a> {
         let to = match to {
             Destination::Udp { host, port } => notify::To::Udp(host, port),
             Destination::Unix(path) => notify::To::Unix(path),
+            Destination::Fifo(path) => notify::To::Fifo(path),
         };
         if self.notifier.is_none() {
             self.notifier = Notifier::spawn().ok();

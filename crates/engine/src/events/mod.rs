@@ -33,6 +33,8 @@ pub enum Destination {
         port: u16,
     },
     Unix(PathBuf),
+    /// A FIFO that somebody reads; where nobody does, what is written is lost.
+    Fifo(PathBuf),
 }
 
 /// A way to carry events out: the part of a subscriber's socket text before the first colon, and

@@ -1,6 +1,7 @@
 //! Management commands, and replies to other calls.
 
 use serde_json::{Value as Json, json};
+use tandem_engine::events::Destination;
 use tandem_engine::testing::{Check, TestNode};
 
 use crate::common::*;
@@ -10,6 +11,9 @@ pub(super) const CHECKS: &[Check] = &[
     ("mi tm:uac_cancel", uac_cancel),
     ("mi tm:hash", hash),
     ("mi tm:reply", reply),
+    ("function t_write_req", write_req),
+    ("function t_write_unix", write_unix),
+    ("param tw_append", write_unix),
     ("function t_reply_with_body", with_body),
     ("function t_reply_by_callid", by_callid),
 ];
@@ -195,4 +199,43 @@ fn by_callid() {
     assert_eq!(sent_lines(&mut node), [format!("{CALLER} SIP/2.0 480 Given up")]);
     node.udp(CALLER, &request("INFO", "d", "X-Call: c-a\nX-CSeq: 1\n"));
     assert!(logged(&mut node, "rc -1"), "it has its final reply");
+}
+
+/// What was written where, since the last look.
+fn written(node: &mut TestNode) -> (Destination, String) {
+    let mut all = node.notified();
+    assert_eq!(all.len(), 1);
+    all.remove(0)
+}
+
+fn write_req() {
+    let mut node = node(
+        "route { t_write_req(\"route/none\", \"/tmp/f\"); xlog(\"rc $rc\"); \
+                         t_write_req(\"route\", \"/tmp/f\"); xlog(\"rc $rc\"); }",
+    );
+    node.udp(CALLER, &invite());
+    assert!(logged(&mut node, "rc -1"), "no tw_append has this name");
+    let (to, text) = written(&mut node);
+    assert_eq!(to, Destination::Fifo("/tmp/f".into()));
+    assert!(text.starts_with("tandem 1\naction: route\ntrans_id: "), "{text}");
+    assert!(text.contains("\nmethod: INVITE\n") && text.contains(&format!("\nsource: {CALLER}\n")));
+    assert!(text.contains("\n\nINVITE sip:bob@"));
+    // The other program answers.
+    let id = text.lines().find_map(|l| l.strip_prefix("trans_id: ")).unwrap().to_owned();
+    let params = json!({"code": 302, "reason": "There", "trans_id": id, "to_tag": "t"});
+    assert_eq!(node.mi("tm:reply", params)["result"], "OK");
+    assert_eq!(codes(&mut node), [100, 302]);
+}
+
+fn write_unix() {
+    let append = "modparam(\"tm\", \"tw_append\", \"more: who=$fU; $si\")";
+    let mut node = node_with(append, "route { t_write_unix(\"act/more\", \"/run/s\"); }");
+    node.udp(CALLER, &invite());
+    let (to, text) = written(&mut node);
+    assert_eq!(to, Destination::Unix("/run/s".into()));
+    assert!(text.contains("\nwho: alice\n$si: 127.0.0.9\n\n"), "{text}");
+    node.udp(CALLER, &invite());
+    assert!(node.notified().is_empty(), "a retransmission is not told");
+    node.advance_ms(121_000);
+    assert!(codes(&mut node).contains(&408), "nobody has answered");
 }

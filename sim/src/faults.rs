@@ -21,6 +21,8 @@ pub enum Fault {
     HideClaims,
     /// At half time this node pings a phone without having the duty to.
     PingFrom { node: u32 },
+    /// This node answers a BYE with 200 and with 500.
+    Contradict { node: u32 },
     /// This node forgets: the dump it gives lacks its first registration from half time on.
     Forget { node: u32 },
 }
@@ -45,6 +47,18 @@ impl Fault {
             }
         }
         Bytes::from(left)
+    }
+
+    /// What leaves beside the 200 to a BYE.
+    pub(crate) fn beside_reply(self, node: u32, payload: &Bytes) -> Option<Bytes> {
+        let Self::Contradict { node: n } = self else { return None };
+        if n != node || !payload.starts_with(b"SIP/2.0 200") {
+            return None;
+        }
+        let msg = Message::parse(payload.clone()).ok()?;
+        let mut other = payload.to_vec();
+        other.get_mut(8..11)?.copy_from_slice(b"500");
+        (msg.method() == Method::Bye).then(|| Bytes::from(other))
     }
 
     /// The reply that a phone gets although its request arrives nowhere.

@@ -1,7 +1,7 @@
 //! The simulator watches over itself: the same seed gives the same trace, healthy code gives no
 //! finding, and every checker notices the fault that is planted for it.
 
-use sim::checkers::{duty, equal, holder, lost};
+use sim::checkers::{answers, duty, equal, holder, lost};
 use sim::faults::Fault;
 use sim::options::Options;
 use sim::scenario::{Outcome, Scenario};
@@ -80,6 +80,11 @@ fn a_node_that_says_something_else_is_noticed() {
 #[test]
 fn a_registration_that_no_node_has_is_noticed() {
     notices(Fault::ForgeReply { phone: 1 }, lost::NAME);
+}
+
+#[test]
+fn two_answers_to_one_request_are_noticed() {
+    notices(Fault::Contradict { node: 1 }, answers::NAME);
 }
 
 #[test]

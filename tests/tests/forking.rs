@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use tandem_tests::{
     PATIENCE, Process, Site, mi, program, repository, sipp, start_sipp, wait_until,
 };

@@ -1,6 +1,7 @@
 //! What must hold, whatever happens. Each checker is a file; each has a planted fault that it
 //! catches (see [`crate::faults`]).
 
+pub mod answers;
 pub mod duty;
 pub mod equal;
 pub mod holder;

@@ -14,6 +14,7 @@ use super::streams::Streams;
 use super::{LOOK_NS, World};
 use crate::actors::phone::Phone;
 use crate::checkers::Violations;
+use crate::checkers::answers::Answers;
 use crate::checkers::holder::Holder;
 use crate::checkers::lost::Lost;
 use crate::faults::Fault;
@@ -67,6 +68,7 @@ impl World {
             trace: Trace::new(blueprint.keep_lines),
             violations: Violations::default(),
             lost: Lost::default(),
+            answers: Answers::default(),
             holder: Holder::default(),
             counts: Counts::default(),
             dice: root.fork(),

@@ -11,6 +11,7 @@ use super::World;
 use super::host::Write;
 use super::queue::{Event, Life};
 use crate::actors::message::summary;
+use crate::checkers::answers;
 use crate::options::Dice;
 use crate::trace::Who;
 
@@ -94,7 +95,13 @@ impl World {
         self.trace.feed(self.now, b's', &send.payload);
         let what = || format!("-> {:<22} {}", send.to, summary(&send.payload));
         self.trace.line(self.now, Who::Node(of.node), what);
-        self.send(from, send.to, &send.payload);
+        let more = self.fault.and_then(|fault| fault.beside_reply(of.node, &send.payload));
+        for payload in std::iter::once(send.payload.clone()).chain(more) {
+            if let Some(text) = self.answers.sent(of, send.to, &payload) {
+                self.violate(answers::NAME, text);
+            }
+            self.send(from, send.to, &payload);
+        }
     }
 
     fn write_file(&mut self, of: Life, token: u64, name: String, bytes: Bytes) {

@@ -30,6 +30,7 @@ use crate::actors::message::summary;
 use crate::actors::phone::Phone;
 use crate::actors::{Act, Completed};
 use crate::checkers::Violations;
+use crate::checkers::answers::Answers;
 use crate::checkers::holder::Holder;
 use crate::checkers::lost::{self, Lost};
 use crate::faults::Fault;
@@ -56,6 +57,7 @@ pub struct World {
     trace: Trace,
     violations: Violations,
     lost: Lost,
+    answers: Answers,
     holder: Holder,
     counts: Counts,
     dice: Chance,

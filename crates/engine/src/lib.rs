@@ -18,6 +18,7 @@ pub mod body;
 pub mod build;
 pub mod cache;
 pub mod cached;
+pub mod call;
 pub mod catalogue;
 pub mod context;
 pub mod core;

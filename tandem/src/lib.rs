@@ -61,6 +61,9 @@ pub fn modules() -> Modules {
         &tandem_cachedb_local::MODULE,
         &tandem_topology_hiding::MODULE,
         &tandem_exec::MODULE,
+        &tandem_uac_redirect::MODULE,
+        &tandem_prometheus::MODULE,
+        &tandem_event_routing::MODULE,
     ];
     ALL
 }

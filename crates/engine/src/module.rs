@@ -173,6 +173,9 @@ pub trait Module: Any + std::marker::Send + Sync {
     /// A route that this module started with [`Cx::run_route`] has ended.
     fn route_ended(&self, _cx: &mut Cx<'_>, _token: u64, _ctx: Box<Ctx>, _end: RouteEnd) {}
 
+    /// An event was raised, while [`crate::events::Events::listen`] says that somebody waits.
+    fn event(&self, _cx: &mut Cx<'_>, _event: &str, _params: &[(Bytes, Value)]) {}
+
     /// Something happened in a cluster: a tag changed hands, a node came or went, a sync ended.
     fn cluster_news(&self, _cx: &mut Cx<'_>, _news: &tandem_cluster::Effect) {}
 

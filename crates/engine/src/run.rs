@@ -524,6 +524,11 @@ impl Call<'_, '_, '_> {
 }
 
 impl Cx<'_> {
+    /// A context without a message of its own, for a block that a module starts by itself.
+    pub fn own_context(&self, block: Routes) -> Ctx {
+        dummy_context(self.node, block)
+    }
+
     /// Runs a block on a context of its own, inside this step. It must not wait.
     pub fn run_nested(&mut self, route: RouteId, ctx: &mut Ctx) -> RouteEnd {
         nested(self, route, ctx)

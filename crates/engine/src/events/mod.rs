@@ -6,7 +6,8 @@
 mod notification;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -96,6 +97,8 @@ pub struct Events {
     list: RwLock<Vec<Event>>,
     /// Subscriptions in total, so that an event nobody waits for costs one load.
     subscribed: AtomicUsize,
+    /// What waits for events inside of the node.
+    listening: AtomicIsize,
     transports: Vec<EventTransport>,
 }
 
@@ -107,7 +110,22 @@ impl Events {
                 list.push(Event { name, subscribers: Vec::new() });
             }
         }
-        Self { list: RwLock::new(list), subscribed: AtomicUsize::new(0), transports }
+        Self {
+            list: RwLock::new(list),
+            subscribed: AtomicUsize::new(0),
+            listening: AtomicIsize::new(0),
+            transports,
+        }
+    }
+
+    /// So many more (or fewer) of a module wait for events: see
+    /// [`crate::module::Module::event`].
+    pub fn listen(&self, more: isize) {
+        self.listening.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_heard(&self) -> bool {
+        self.listening.load(Ordering::Relaxed) > 0
     }
 
     /// Whether an event of this name was published or subscribed.
@@ -200,12 +218,14 @@ impl Cx<'_> {
     pub fn is_wanted(&self, event: &str) -> bool {
         self.node.event_route(event).is_some()
             || self.node.events.subscribed.load(Ordering::Relaxed) != 0
+            || self.node.events.is_heard()
     }
 
     /// Raises an event: event routes run after this step, outside subscribers are told.
     pub fn raise(&mut self, event: &'static str, params: Vec<(&'static str, Value)>) {
         let route = self.worker.script.event_routes.get(event).copied();
-        if route.is_none() && self.node.events.subscribed.load(Ordering::Relaxed) == 0 {
+        let told = self.node.events.subscribed.load(Ordering::Relaxed) != 0;
+        if route.is_none() && !told && !self.node.events.is_heard() {
             return;
         }
         let named = params.into_iter().map(|(n, v)| (Bytes::from_static(n.as_bytes()), v));
@@ -220,6 +240,12 @@ impl Cx<'_> {
             let payload = notification(event, &params);
             for to in destinations {
                 self.out.push(Effect::Notify { to, payload: payload.clone() });
+            }
+        }
+        if self.node.events.is_heard() {
+            let node = Arc::clone(self.node);
+            for (slot, _, module) in node.loaded() {
+                self.for_slot(slot, |cx| module.event(cx, event, &params));
             }
         }
         if let Some(route) = self.worker.script.event_routes.get(event).copied() {

@@ -121,7 +121,7 @@ fn raise(call: &mut MiCall<'_, '_>) -> MiOutcome {
         },
         Some(_) => return MiOutcome::failed(400, "No Params"),
     };
-    if !event.route && event.subscribers.is_empty() {
+    if !event.route && event.subscribers.is_empty() && !call.cx.node.events.is_heard() {
         return MiOutcome::failed(480, "Temporarily Unavailable");
     }
     call.cx.raise_named(&name, params);

@@ -21,6 +21,8 @@ pub fn modules() -> Modules {
         &tandem_proto_udp::MODULE,
         &tandem_proto_bin::MODULE,
         &tandem_db_sqlite::MODULE,
+        &tandem_db_mysql::MODULE,
+        &tandem_db_postgres::MODULE,
         &tandem_mi_fifo::MODULE,
         &tandem_clusterer::MODULE,
         &tandem_sl::MODULE,

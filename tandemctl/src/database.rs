@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use serde_json::{Value as Json, json};
 use tandem_db::schema::{self, Table};
-use tandem_db::{Backend, Cond, DbUrl, Order, Query, Rows, Select, Value};
-use tandem_drivers::sqlite::{self, Sqlite, SqliteOptions};
+use tandem_db::{Cond, DbError, DbUrl, Order, Query, Rows, Select, Value};
+use tandem_drivers::sql_server::{self, ServerOptions};
+use tandem_drivers::sqlite::{self, SqliteOptions};
 use tandem_sip::Algorithm;
-use tokio::sync::mpsc;
 
 use crate::args::Call;
 use crate::status;
@@ -29,15 +29,15 @@ pub(crate) fn tables(call: &Call) -> Result<ExitCode, String> {
         }
         _ => return Err("write db create [GROUP|TABLE..] or db upgrade".into()),
     };
-    let options = options(call, true)?;
-    let path = options.path.display().to_string();
-    let cannot = |e| format!("cannot make the tables in {path}: {e}");
+    let place = place(call, true)?;
     let runtime = runtime()?;
-    runtime.block_on(sqlite::create_schema(&options, &wanted)).map_err(cannot)?;
-    let versions = ask(&runtime, options, versions())?;
+    runtime
+        .block_on(place.create(&wanted))
+        .map_err(|e| format!("cannot make the tables in {place}: {e}"))?;
+    let versions = ask(&runtime, &place, &versions())?;
     let behind = versions.rows.iter().filter(|row| is_behind(row, &wanted)).count();
     let mut out = std::io::stdout();
-    let _ = writeln!(out, "{path}: {} tables are there", wanted.len());
+    let _ = writeln!(out, "{place}: {} tables are there", wanted.len());
     if behind > 0 {
         return Err(format!("{behind} tables are of an older release; move their rows by hand"));
     }
@@ -81,7 +81,7 @@ pub(crate) fn users(call: &Call) -> Result<ExitCode, String> {
         }
     };
     let is_list = query.is_read();
-    let rows = ask(&runtime()?, options(call, false)?, query)?;
+    let rows = ask(&runtime()?, &place(call, false)?, &query)?;
     if is_list {
         show(call, &rows);
         return Ok(ExitCode::SUCCESS);
@@ -164,15 +164,52 @@ fn list(domain: Option<&str>) -> Query {
     })
 }
 
-fn options(call: &Call, create: bool) -> Result<SqliteOptions, String> {
-    let url = call.db.clone().or_else(|| std::env::var("TANDEM_DB").ok().filter(|u| !u.is_empty()));
-    let url = url.ok_or("name the database: --db sqlite:///PATH, or $TANDEM_DB")?;
-    let url = DbUrl::parse(&url).map_err(|e| e.to_string())?;
-    if url.backend != Backend::Sqlite {
-        return Err("only databases of SQLite can be changed here".into());
+/// Where the tables are.
+enum Place {
+    File(SqliteOptions),
+    Server(ServerOptions),
+}
+
+impl Place {
+    async fn create(&self, tables: &[&Table]) -> Result<(), DbError> {
+        match self {
+            Self::File(options) => sqlite::create_schema(options, tables).await,
+            Self::Server(options) => sql_server::create_schema(options, tables).await,
+        }
     }
-    let path = url.sqlite_path().map_err(|e| e.to_string())?;
-    Ok(SqliteOptions { create, busy_timeout_ms: 5_000, ..SqliteOptions::new(path) })
+
+    async fn ask(&self, query: &Query) -> Result<Rows, DbError> {
+        match self {
+            Self::File(options) => sqlite::ask(options, query).await,
+            Self::Server(options) => sql_server::ask(options, query).await,
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(options) => write!(f, "{}", options.path.display()),
+            Self::Server(options) => write!(f, "{}", options.url),
+        }
+    }
+}
+
+fn place(call: &Call, create: bool) -> Result<Place, String> {
+    let url = call.db.clone().or_else(|| std::env::var("TANDEM_DB").ok().filter(|u| !u.is_empty()));
+    let url = url.ok_or(
+        "name the database: --db sqlite:///PATH, mysql://USER:PASSWORD@HOST/NAME or \
+         postgres://USER:PASSWORD@HOST/NAME, or $TANDEM_DB",
+    )?;
+    let url = DbUrl::parse(&url).map_err(|e| e.to_string())?;
+    Ok(match url.sqlite_path() {
+        Some(path) => {
+            let busy_timeout_ms = 5_000;
+            Place::File(SqliteOptions { create, busy_timeout_ms, ..SqliteOptions::new(path) })
+        }
+        // Making tables takes a server its time.
+        None => Place::Server(ServerOptions { timeout_ms: 30_000, ..ServerOptions::new(url) }),
+    })
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
@@ -180,22 +217,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
     runtime.map_err(|e| format!("no event loop: {e}"))
 }
 
-fn ask(
-    runtime: &tokio::runtime::Runtime,
-    options: SqliteOptions,
-    query: Query,
-) -> Result<Rows, String> {
-    let path = options.path.display().to_string();
-    let cannot = |e: tandem_db::DbError| format!("{path}: {e}");
-    runtime.block_on(async {
-        sqlite::check(&options).await.map_err(cannot)?;
-        let (completions, mut done) = mpsc::channel(1);
-        let db = Sqlite::spawn(&tokio::runtime::Handle::current(), options.clone(), completions);
-        db.submit(1, query).map_err(cannot)?;
-        let answer = done.recv().await.map(|c| c.result);
-        db.close().await;
-        answer.ok_or_else(|| format!("{path}: no answer"))?.map_err(cannot)
-    })
+fn ask(runtime: &tokio::runtime::Runtime, place: &Place, query: &Query) -> Result<Rows, String> {
+    runtime.block_on(place.ask(query)).map_err(|e| format!("{place}: {e}"))
 }
 
 #[cfg(test)]

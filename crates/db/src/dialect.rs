@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::literal;
 use crate::query::{Cond, Name, Query, Select};
 use crate::value::format_time;
 use crate::{Backend, DbError, DbErrorKind, Value};
@@ -32,26 +33,25 @@ impl Dialect {
     /// The statement of one query. The same shape of query gives the same text, so a driver can
     /// keep it prepared. A batch is refused: run its parts in a transaction.
     pub fn statement(&self, query: &Query) -> Result<Statement, DbError> {
-        let mut w = Writer { dialect: *self, sql: String::with_capacity(160), binds: Vec::new() };
-        match query {
-            Query::Select(select) => w.select(select)?,
-            Query::Insert { table, row } => w.insert(table, row, &[])?,
-            Query::Update { table, set, conds } => w.update(table, set, conds)?,
-            Query::Delete { table, conds } => {
-                w.sql.push_str("DELETE FROM ");
-                w.name(table)?;
-                w.conds(conds)?;
-            }
-            Query::InsertOrUpdate { table, keys, set } => w.upsert(table, keys, set)?,
-            Query::Raw { sql } => w.sql.push_str(sql),
-            Query::Batch(_) => return Err(malformed("a batch cannot be part of a batch")),
-        }
+        let mut w = Writer::new(*self);
+        w.query(query)?;
         Ok(Statement { sql: w.sql, binds: w.binds })
+    }
+
+    /// The text of one query, its values in it: for servers that are asked without preparing.
+    pub fn text(&self, query: &Query) -> Result<String, DbError> {
+        let mut w = Writer::new(*self);
+        w.literals = true;
+        w.query(query)?;
+        match w.refused.take() {
+            Some(error) => Err(error),
+            None => Ok(w.sql),
+        }
     }
 
     /// A quoted name, each part of `schema.table` on its own.
     pub fn quoted(&self, name: &str) -> Result<String, DbError> {
-        let mut w = Writer { dialect: *self, sql: String::new(), binds: Vec::new() };
+        let mut w = Writer::new(*self);
         w.name(name)?;
         Ok(w.sql)
     }
@@ -74,9 +74,35 @@ struct Writer {
     dialect: Dialect,
     sql: String,
     binds: Vec<Value>,
+    /// Values go into the text.
+    literals: bool,
+    /// The first value that has no literal.
+    refused: Option<DbError>,
 }
 
 impl Writer {
+    fn new(dialect: Dialect) -> Self {
+        let sql = String::with_capacity(160);
+        Self { dialect, sql, binds: Vec::new(), literals: false, refused: None }
+    }
+
+    fn query(&mut self, query: &Query) -> Result<(), DbError> {
+        match query {
+            Query::Select(select) => self.select(select)?,
+            Query::Insert { table, row } => self.insert(table, row, &[])?,
+            Query::Update { table, set, conds } => self.update(table, set, conds)?,
+            Query::Delete { table, conds } => {
+                self.sql.push_str("DELETE FROM ");
+                self.name(table)?;
+                self.conds(conds)?;
+            }
+            Query::InsertOrUpdate { table, keys, set } => self.upsert(table, keys, set)?,
+            Query::Raw { sql } => self.sql.push_str(sql),
+            Query::Batch(_) => return Err(malformed("a batch cannot be part of a batch")),
+        }
+        Ok(())
+    }
+
     fn select(&mut self, select: &Select) -> Result<(), DbError> {
         self.sql.push_str("SELECT ");
         if select.columns.is_empty() {
@@ -217,6 +243,12 @@ impl Writer {
     }
 
     fn bind(&mut self, value: &Value) {
+        if self.literals {
+            if let Err(error) = literal::push(&mut self.sql, self.dialect.backend, value) {
+                self.refused.get_or_insert(error);
+            }
+            return;
+        }
         // SQLite has no type for it, and MySQL and PostgreSQL read this text.
         self.binds.push(match value {
             Value::Time(t) => Value::Str(format_time(*t)),

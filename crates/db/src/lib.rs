@@ -6,6 +6,7 @@
 mod affinity;
 mod dialect;
 mod error;
+mod literal;
 pub mod memory;
 mod query;
 pub mod schema;

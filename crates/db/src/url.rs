@@ -28,14 +28,14 @@ pub enum Backend {
 pub enum UrlError {
     #[error("a database URL looks like `sqlite:///var/lib/tandem/tandem.db`; `://` is missing")]
     NoScheme,
-    #[error("`{0}` is no database that Tandem knows; it has `sqlite`")]
+    #[error("`{0}` is no database that Tandem knows; it has `sqlite`, `mysql` and `postgres`")]
     UnknownScheme(String),
     #[error("the database URL names no {0}")]
     NoDatabase(&'static str),
     #[error("the port of the database URL is no number between 1 and 65535")]
     BadPort,
-    #[error("{0} is not in Tandem yet; use `sqlite:///path/to/file`")]
-    NotYet(Backend),
+    #[error("`{0}` in a database URL is not in Tandem yet")]
+    Option(String),
 }
 
 impl DbUrl {
@@ -51,12 +51,9 @@ impl DbUrl {
         }
     }
 
-    /// The path of the SQLite file, or the reason why this URL cannot be opened.
-    pub fn sqlite_path(&self) -> Result<&str, UrlError> {
-        match self.backend {
-            Backend::Sqlite => Ok(&self.database),
-            other => Err(UrlError::NotYet(other)),
-        }
+    /// The path of the SQLite file; `None` for a server.
+    pub fn sqlite_path(&self) -> Option<&str> {
+        (self.backend == Backend::Sqlite).then_some(&*self.database)
     }
 
     fn sqlite(path: &str) -> Result<Self, UrlError> {
@@ -80,6 +77,9 @@ impl DbUrl {
         let (address, database) = place.split_once('/').unwrap_or((place, ""));
         if database.is_empty() {
             return Err(UrlError::NoDatabase("database"));
+        }
+        if let Some((_, options)) = database.split_once('?') {
+            return Err(UrlError::Option(options.to_owned()));
         }
         let (user, password) = match login.map(|login| login.split_once(':').ok_or(login)) {
             None => (None, None),
@@ -157,19 +157,20 @@ mod tests {
     #[test]
     fn sqlite_paths_are_absolute_with_three_slashes_and_relative_with_two() {
         let path = |url| DbUrl::parse(url).map(|u| u.sqlite_path().map(str::to_owned));
-        assert_eq!(path("sqlite:///var/lib/t.db"), Ok(Ok("/var/lib/t.db".to_owned())));
-        assert_eq!(path("sqlite://t.db"), Ok(Ok("t.db".to_owned())));
+        assert_eq!(path("sqlite:///var/lib/t.db"), Ok(Some("/var/lib/t.db".to_owned())));
+        assert_eq!(path("sqlite://t.db"), Ok(Some("t.db".to_owned())));
         assert_eq!(DbUrl::parse("sqlite://"), Err(UrlError::NoDatabase("file")));
         assert_eq!(DbUrl::parse("/var/lib/t.db"), Err(UrlError::NoScheme));
     }
 
     #[test]
-    fn a_server_is_recognised_and_refused_by_name() {
+    fn a_server_is_recognised_and_its_password_kept_secret() {
         let url = DbUrl::parse("mysql://u:p@ss@[::1]:3306/opensips").expect("url");
         assert_eq!(url.password.as_deref(), Some("p@ss"));
         assert_eq!((url.host.as_deref(), url.port), (Some("[::1]"), Some(3306)));
-        let refusal = url.sqlite_path().expect_err("no MySQL");
-        assert_eq!(refusal.to_string(), "MySQL is not in Tandem yet; use `sqlite:///path/to/file`");
+        assert_eq!(url.sqlite_path(), None);
+        let tls = DbUrl::parse("mysql://u:p@h/db?tls_domain=dom1").expect_err("no TLS");
+        assert!(tls.to_string().contains("tls_domain=dom1"));
         assert!(!format!("{url:?} {url}").contains("p@ss"));
     }
 

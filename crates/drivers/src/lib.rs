@@ -1,7 +1,8 @@
-//! What answers an effect that is not a packet: SQLite, management over FIFO, datagrams and HTTP,
+//! What answers an effect that is not a packet: databases, management over FIFO, datagrams and HTTP,
 //! state files, names, notifications of events, the clock.
 
 pub mod clock;
+pub mod database;
 pub mod dns;
 pub mod fifo;
 mod fifo_parse;
@@ -13,10 +14,14 @@ pub mod mi_datagram;
 pub mod notify;
 pub mod privileges;
 pub mod programs;
+pub mod sql_server;
+mod sql_server_conn;
+mod sql_values;
 pub mod sqlite;
 mod sqlite_conn;
 
 pub use clock::{Clock, os_seed};
 pub use fifo::{Fifo, FifoError, FifoOptions, FifoReply, FifoRequest};
 
-pub use sqlite::{Completion, Sqlite, SqliteOptions};
+pub use database::{Completion, Database};
+pub use sqlite::{Sqlite, SqliteOptions};

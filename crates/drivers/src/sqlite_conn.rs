@@ -12,17 +12,45 @@ use sqlx::{
 };
 use tandem_db::{DbError, DbErrorKind, Dialect, Query, Rows, Statement, Value, read_back};
 
+use crate::database::Link;
 use crate::sqlite::SqliteOptions;
 
 /// A connection that comes back by itself.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct SqliteLink {
     options: SqliteOptions,
     reader: bool,
     connection: Option<SqliteConnection>,
 }
 
-impl Link {
+impl Link for SqliteLink {
+    async fn execute(&mut self, query: &Query) -> Result<Rows, DbError> {
+        let result = match query {
+            Query::Batch(parts) => self.transaction(parts).await,
+            query => self.single(query).await,
+        };
+        self.after(result).await
+    }
+
+    /// Each in a savepoint.
+    async fn execute_together(&mut self, queries: &[&Query]) -> Vec<Result<Rows, DbError>> {
+        let mut results = Vec::with_capacity(queries.len());
+        let outcome = self.in_savepoints(queries, &mut results).await;
+        match self.after(outcome).await {
+            Ok(()) => results,
+            Err(error) => vec![Err(error); queries.len()],
+        }
+    }
+
+    async fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // A file that cannot be closed in order is closed by the drop.
+            let _ = connection.close().await;
+        }
+    }
+}
+
+impl SqliteLink {
     pub(crate) fn writer(options: SqliteOptions) -> Self {
         Self { options, reader: false, connection: None }
     }
@@ -32,44 +60,13 @@ impl Link {
         Self { options, reader: true, connection: None }
     }
 
-    /// Answers one query.
-    pub(crate) async fn execute(&mut self, query: &Query) -> Result<Rows, DbError> {
-        let result = match query {
-            Query::Batch(parts) => self.transaction(parts).await,
-            query => self.single(query).await,
-        };
-        self.after(result).await
-    }
-
-    /// Answers several queries in one transaction, each in a savepoint: one that fails does not
-    /// undo the others. When the transaction itself fails, all of them did.
-    pub(crate) async fn execute_together(
-        &mut self,
-        queries: impl ExactSizeIterator<Item = &Query>,
-    ) -> Vec<Result<Rows, DbError>> {
-        let count = queries.len();
-        let mut results = Vec::with_capacity(count);
-        let outcome = self.in_savepoints(queries, &mut results).await;
-        match self.after(outcome).await {
-            Ok(()) => results,
-            Err(error) => vec![Err(error); count],
-        }
-    }
-
-    pub(crate) async fn close(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            // A file that cannot be closed in order is closed by the drop.
-            let _ = connection.close().await;
-        }
-    }
-
     async fn in_savepoints(
         &mut self,
-        queries: impl Iterator<Item = &Query>,
+        queries: &[&Query],
         results: &mut Vec<Result<Rows, DbError>>,
     ) -> Result<(), DbError> {
         self.command("BEGIN IMMEDIATE").await?;
-        for query in queries {
+        for &query in queries {
             self.command("SAVEPOINT one").await?;
             let result = match query {
                 Query::Batch(parts) => self.sequence(parts).await,

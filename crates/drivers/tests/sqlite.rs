@@ -7,7 +7,7 @@ use tandem_db::memory::MemoryDb;
 use tandem_db::schema::{Column, ColumnDefault, Key, Table, create_query, table, tables};
 use tandem_db::{Cond, DbError, DbErrorKind, Dialect, Op, Order, Query, Rows, Select, Value};
 use tandem_drivers::sqlite::{check, create_schema};
-use tandem_drivers::{Completion, Sqlite, SqliteOptions};
+use tandem_drivers::{Completion, Database, Sqlite, SqliteOptions};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -43,7 +43,7 @@ impl Drop for TempFile {
 
 /// Asks one query after the other.
 struct Client {
-    db: Sqlite,
+    db: Database,
     completions: mpsc::Receiver<Completion>,
     next: u64,
 }

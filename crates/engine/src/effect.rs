@@ -32,6 +32,8 @@ pub enum Input {
     Mi { request: u64, text: Bytes },
     /// A query is answered.
     Db { query: u64, result: Result<Rows, DbError> },
+    /// A database on a server came or went, or was slow.
+    DbNews { database: DatabaseId, news: DbNews },
     /// The DNS has answered.
     Dns { query: u64, answer: Answer },
     /// A file was written durably, or not.
@@ -50,6 +52,20 @@ pub enum Input {
     Tick,
     /// End in order: what is owed is written, peers are told nothing (they notice).
     Shutdown,
+}
+
+/// What a database does beside answering.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DbNews {
+    Connected,
+    Lost {
+        why: String,
+    },
+    /// A query took longer than `exec_query_threshold`.
+    Slow {
+        us: u64,
+        sql: String,
+    },
 }
 
 /// An event of a BIN connection.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use tandem_db::Backend;
 use tandem_script::sig::{ParamKind, ParamSig};
 
 use crate::module::{Build, BuildError, ParamValue};
@@ -16,6 +17,8 @@ pub enum Endpoint {
     Fifo(FifoOptions),
     /// How files of `sqlite://` urls are opened.
     Sqlite(SqliteOptions),
+    /// How databases on servers of one kind are used.
+    SqlServer(SqlServerOptions),
     /// A listener for HTTP.
     Http(HttpOptions),
     /// A datagram socket for management commands.
@@ -154,6 +157,20 @@ pub const PRETTY_PRINTING: ParamSig =
 /// Whether answers are indented.
 pub fn pretty(from: &Build<'_>) -> bool {
     from.int("pretty_printing").unwrap_or(0) != 0
+}
+
+/// Options of every connection to servers of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SqlServerOptions {
+    pub backend: Backend,
+    /// How long a connect or a query may take.
+    pub timeout_ms: u64,
+    /// Attempts to connect before a query fails.
+    pub connects_max: u32,
+    /// Attempts at a query whose connection is lost.
+    pub attempts_max: u32,
+    /// A query that takes longer is logged; 0: none.
+    pub slow_us: u64,
 }
 
 /// Options of every SQLite connection.

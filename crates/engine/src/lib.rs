@@ -42,6 +42,7 @@ pub mod reports;
 pub mod run;
 pub mod script;
 pub mod sockets;
+pub mod sql_server;
 pub mod startup;
 pub mod statistics;
 pub mod stats;

@@ -15,7 +15,7 @@ use tandem_sip::Message;
 
 pub use crate::call::{Call, VarCall};
 use crate::context::{Ctx, Source};
-use crate::effect::{DatabaseId, Effect, Out, Send};
+use crate::effect::{DatabaseId, DbNews, Effect, Out, Send};
 use crate::endpoint::{Endpoint, HttpAnswer, HttpAsk};
 use crate::gate::GateMode;
 use crate::log::Level;
@@ -105,6 +105,9 @@ pub trait Module: Any + std::marker::Send + Sync {
 
     /// A query asked with [`Cx::query`] is answered.
     fn db(&self, _cx: &mut Cx<'_>, _token: u64, _result: Result<Rows, DbError>) {}
+
+    /// A database on a server came or went, or was slow. Every module is told.
+    fn db_news(&self, _cx: &mut Cx<'_>, _url: &DbUrl, _news: &DbNews) {}
 
     /// A search begun with [`Cx::resolve`] has ended.
     fn resolved(&self, _cx: &mut Cx<'_>, _token: u64, _result: Result<Vec<Hop>, HopError>) {}

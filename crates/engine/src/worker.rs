@@ -90,6 +90,14 @@ impl Worker {
             Input::Db { query, result } => {
                 self.tell_module(now, query, out, |module, cx, id| module.db(cx, id, result));
             }
+            Input::DbNews { database, news } => {
+                let node = Arc::clone(&self.node);
+                let Some(url) = node.databases.get(usize::from(database.0)) else { return };
+                let mut cx = self.cx(now, out);
+                for (slot, _, module) in node.loaded() {
+                    cx.for_slot(slot, |cx| module.db_news(cx, url, &news));
+                }
+            }
             Input::Dns { query, answer } => {
                 crate::dns::answered(&mut self.cx(now, out), query, &answer);
             }

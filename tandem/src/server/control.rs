@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tandem_clock::{Chance, MS, Now};
 use tandem_drivers::dns::{self, Resolver};
 use tandem_drivers::notify::{self, Notifier};
-use tandem_drivers::sqlite::{Completion, Sqlite, SqliteOptions};
+use tandem_drivers::{Completion, Database};
 use tandem_engine::effect::{DatabaseId, Effect, Input, Out, Send};
 use tandem_engine::endpoint::Endpoint;
 use tandem_engine::events::Destination;
@@ -17,6 +17,7 @@ use tandem_net::{AddressWatch, BinStreams, Interest, Poller, is_local_address};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::databases::{self, NewsOf};
 use super::management::{Asked, Management};
 use super::reader::RunningReader;
 use super::tcp::{self, TcpWorker};
@@ -68,7 +69,7 @@ struct Control<'a> {
     shared: &'a Shared,
     worker: Worker,
     state: &'a StateDir,
-    databases: Vec<Sqlite>,
+    databases: Vec<Database>,
     management: Management,
     inputs: Inputs,
     /// Where commands of the shell say that they have ended.
@@ -95,6 +96,7 @@ const PROGRAMS_MAX: usize = 64;
 struct Inputs {
     workers: mpsc::Receiver<Vec<Effect>>,
     db: mpsc::Receiver<Completion>,
+    db_news: mpsc::Receiver<NewsOf>,
     names: mpsc::Receiver<dns::Completion>,
     addresses: mpsc::Receiver<()>,
     programs: mpsc::Receiver<Input>,
@@ -104,6 +106,7 @@ struct Inputs {
 enum Woken {
     Worker(Vec<Effect>),
     Db(Completion),
+    DbNews(NewsOf),
     Name(dns::Completion),
     Asked(Asked),
     Addresses,
@@ -123,13 +126,13 @@ impl<'a> Control<'a> {
         let (completions, db) = mpsc::channel(COMPLETIONS_MAX);
         let endpoints: Vec<Endpoint> =
             shared.node.loaded().flat_map(|(_, _, m)| m.endpoints()).collect();
-        let databases = open_databases(shared, &endpoints, &completions).await?;
+        let (databases, db_news) = databases::open(shared, &endpoints, &completions).await?;
         let management = Management::open(&endpoints, &shared.identity)?;
         let addresses = watch_addresses(shared);
         let (names, named) = mpsc::channel(COMPLETIONS_MAX);
         let names = Resolver::new(dns_options(shared)?, names);
         let (program_done, programs) = mpsc::channel(PROGRAMS_MAX);
-        let inputs = Inputs { workers, db, names: named, addresses, programs };
+        let inputs = Inputs { workers, db, db_news, names: named, addresses, programs };
         Ok(Self {
             shared,
             worker,
@@ -234,6 +237,7 @@ impl<'a> Control<'a> {
         tokio::select! {
             Some(effects) = inputs.workers.recv() => Woken::Worker(effects),
             Some(done) = inputs.db.recv() => Woken::Db(done),
+            Some(news) = inputs.db_news.recv() => Woken::DbNews(news),
             Some(done) = inputs.names.recv() => Woken::Name(done),
             asked = management.next() => Woken::Asked(asked),
             Some(()) = inputs.addresses.recv() => Woken::Addresses,
@@ -252,6 +256,7 @@ impl<'a> Control<'a> {
             Woken::Db(done) => {
                 self.step(Input::Db { query: done.id, result: done.result }, out);
             }
+            Woken::DbNews((database, news)) => self.step(Input::DbNews { database, news }, out),
             Woken::Name(dns::Completion { query, answer }) => {
                 self.step(Input::Dns { query, answer }, out);
             }
@@ -435,30 +440,4 @@ fn watch_addresses(shared: &Shared) -> mpsc::Receiver<()> {
         }
     }
     changes
-}
-
-async fn open_databases(
-    shared: &Shared,
-    endpoints: &[Endpoint],
-    completions: &mpsc::Sender<Completion>,
-) -> Result<Vec<Sqlite>, String> {
-    let options = endpoints.iter().find_map(|e| match e {
-        Endpoint::Sqlite(options) => Some(options.clone()),
-        _ => None,
-    });
-    let mut databases = Vec::new();
-    for url in &shared.node.databases {
-        let path = url.sqlite_path().map_err(|e| format!("tandem: {e}"))?;
-        let mut open = SqliteOptions::new(path);
-        if let Some(options) = &options {
-            open.busy_timeout_ms = u64::from(options.busy_timeout_ms);
-            open.pragmas.clone_from(&options.pragmas);
-        }
-        tandem_drivers::sqlite::check(&open)
-            .await
-            .map_err(|e| format!("tandem: cannot open the database {path}: {e}"))?;
-        let runtime = tokio::runtime::Handle::current();
-        databases.push(Sqlite::spawn(&runtime, open, completions.clone()));
-    }
-    Ok(databases)
 }

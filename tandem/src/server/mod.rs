@@ -7,6 +7,7 @@
 
 mod control;
 mod daemon;
+mod databases;
 mod files;
 mod gather;
 mod helpers;

@@ -125,10 +125,8 @@ impl Build<'_> {
         let url = DbUrl::parse(url).map_err(|e| e.to_string())?;
         let needed = match url.backend {
             Backend::Sqlite => "db_sqlite",
-            Backend::MySql => return Err("MySQL is not in Tandem yet; use sqlite://PATH".into()),
-            Backend::Postgres => {
-                return Err("PostgreSQL is not in Tandem yet; use sqlite://PATH".into());
-            }
+            Backend::MySql => "db_mysql",
+            Backend::Postgres => "db_postgres",
         };
         if !self.loaded_names.contains(&needed) {
             return Err(format!("this url needs the module {needed}: load it"));

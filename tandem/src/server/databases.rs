@@ -1,0 +1,109 @@
+//! The databases of a node, opened for it.
+
+use std::sync::Arc;
+
+use tandem_db::{Backend, DbErrorKind, DbUrl};
+use tandem_drivers::sql_server::{News, Server, ServerOptions, Tell};
+use tandem_drivers::sqlite::{Sqlite, SqliteOptions};
+use tandem_drivers::{Completion, Database};
+use tandem_engine::effect::{DatabaseId, DbNews};
+use tandem_engine::endpoint::Endpoint;
+use tandem_engine::log::Level;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::{Shared, log};
+
+/// News that may wait; more is forgotten, the last state shows in the next answer.
+const NEWS_MAX: usize = 256;
+
+/// What comes of the databases beside answers.
+pub(super) type NewsOf = (DatabaseId, DbNews);
+
+/// Opens the databases of the node, in its order.
+pub(super) async fn open(
+    shared: &Shared,
+    endpoints: &[Endpoint],
+    completions: &mpsc::Sender<Completion>,
+) -> Result<(Vec<Database>, mpsc::Receiver<NewsOf>), String> {
+    let (news, received) = mpsc::channel(NEWS_MAX);
+    let mut databases = Vec::new();
+    for (id, url) in (0_u16..).zip(&shared.node.databases) {
+        databases.push(match url.backend {
+            Backend::Sqlite => file(url, endpoints, completions).await?,
+            Backend::MySql | Backend::Postgres => {
+                let options = server_options(url, endpoints);
+                let tell = teller(DatabaseId(id), &news);
+                server(shared, options, completions, tell).await?
+            }
+        });
+    }
+    Ok((databases, received))
+}
+
+async fn file(
+    url: &DbUrl,
+    endpoints: &[Endpoint],
+    completions: &mpsc::Sender<Completion>,
+) -> Result<Database, String> {
+    let path = &url.database;
+    let mut open = SqliteOptions::new(path);
+    let options = endpoints.iter().find_map(|e| match e {
+        Endpoint::Sqlite(options) => Some(options),
+        _ => None,
+    });
+    if let Some(options) = options {
+        open.busy_timeout_ms = u64::from(options.busy_timeout_ms);
+        open.pragmas.clone_from(&options.pragmas);
+    }
+    tandem_drivers::sqlite::check(&open)
+        .await
+        .map_err(|e| format!("tandem: cannot open the database {path}: {e}"))?;
+    Ok(Sqlite::spawn(&Handle::current(), open, completions.clone()))
+}
+
+fn server_options(url: &DbUrl, endpoints: &[Endpoint]) -> ServerOptions {
+    let mut open = ServerOptions::new(url.clone());
+    let options = endpoints.iter().find_map(|e| match e {
+        Endpoint::SqlServer(options) if options.backend == url.backend => Some(options),
+        _ => None,
+    });
+    if let Some(options) = options {
+        open.timeout_ms = options.timeout_ms;
+        open.connects_max = options.connects_max;
+        open.attempts_max = options.attempts_max;
+        open.slow_us = options.slow_us;
+    }
+    open
+}
+
+/// A server that does not answer may come later: a standby starts without it. One that refuses
+/// the login, or has no such database, is a mistake of the script.
+async fn server(
+    shared: &Shared,
+    options: ServerOptions,
+    completions: &mpsc::Sender<Completion>,
+    tell: Tell,
+) -> Result<Database, String> {
+    let once = ServerOptions { connects_max: 1, ..options.clone() };
+    if let Err(e) = tandem_drivers::sql_server::check(&once).await {
+        if e.kind != DbErrorKind::Unavailable || tandem_drivers::sql_server::is_refusal(&e) {
+            return Err(format!("tandem: cannot open the database {e}"));
+        }
+        let text = format!("the database cannot be reached now: {}", e.message);
+        log::line(shared.clock.now(), Level::Warning, &text);
+    }
+    Ok(Server::spawn(&Handle::current(), options, completions.clone(), tell))
+}
+
+fn teller(id: DatabaseId, news: &mpsc::Sender<NewsOf>) -> Tell {
+    let news = news.clone();
+    Arc::new(move |of| {
+        let told = match of {
+            News::Connected => DbNews::Connected,
+            News::Lost { why } => DbNews::Lost { why },
+            News::Slow { us, sql } => DbNews::Slow { us, sql },
+        };
+        let _ = news.try_send((id, told));
+    })
+}

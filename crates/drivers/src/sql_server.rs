@@ -1,7 +1,7 @@
 //! MySQL (MariaDB) and PostgreSQL: servers that come and go.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tandem_db::schema::{Table, create_query};
 use tandem_db::{Backend, DbError, DbUrl, Dialect, Query, Rows};
@@ -60,25 +60,41 @@ pub type Tell = Arc<dyn Fn(News) + Send + Sync>;
 /// Whether a server is connected, as all connections to it see it together.
 #[derive(Clone)]
 pub(crate) struct Standing {
-    is_up: Arc<AtomicBool>,
+    /// How often it came and went: odd while it is there.
+    turn: Arc<AtomicU64>,
     tell: Tell,
 }
 
 impl Standing {
     fn new(tell: Tell) -> Self {
-        Self { is_up: Arc::default(), tell }
+        Self { turn: Arc::default(), tell }
     }
 
-    pub(crate) fn connected(&self) {
-        if !self.is_up.swap(true, Ordering::Relaxed) {
+    /// A connection is open; its turn.
+    pub(crate) fn connected(&self) -> u64 {
+        let turn = self.turn();
+        if turn % 2 == 0 && self.step(turn) {
             (self.tell)(News::Connected);
         }
+        self.turn()
     }
 
-    pub(crate) fn lost(&self, why: &DbError) {
-        if self.is_up.swap(false, Ordering::Relaxed) {
+    /// A connection of this turn is gone, or none can be opened. One of an earlier turn says
+    /// nothing of the server.
+    pub(crate) fn lost(&self, turn: u64, why: &DbError) {
+        if turn % 2 == 1 && self.step(turn) {
             (self.tell)(News::Lost { why: why.message.clone() });
         }
+    }
+
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    fn step(&self, from: u64) -> bool {
+        let changed =
+            self.turn.compare_exchange(from, from + 1, Ordering::Relaxed, Ordering::Relaxed);
+        changed.is_ok()
     }
 
     pub(crate) fn slow(&self, us: u64, sql: &str) {
@@ -164,5 +180,30 @@ pub(crate) fn dialect(backend: Backend) -> Dialect {
         Backend::Sqlite => Dialect::SQLITE,
         Backend::MySql => Dialect::MYSQL,
         Backend::Postgres => Dialect::POSTGRES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+    use tandem_db::DbErrorKind;
+
+    #[test]
+    fn a_server_that_comes_and_goes_is_told_once_each_time() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let news = Arc::clone(&told);
+        let standing = Standing::new(Arc::new(move |of| news.lock().unwrap().push(of)));
+        let why = DbError::new(DbErrorKind::Unavailable, "gone");
+        standing.lost(standing.turn(), &why);
+        let first = standing.connected();
+        assert_eq!(standing.connected(), first);
+        standing.lost(first, &why);
+        standing.lost(first, &why);
+        let second = standing.connected();
+        standing.lost(first, &why);
+        assert_eq!(standing.turn(), second, "an older connection says nothing");
+        let lost = News::Lost { why: "gone".into() };
+        assert_eq!(*told.lock().unwrap(), [News::Connected, lost, News::Connected]);
     }
 }

@@ -22,6 +22,8 @@ use crate::sql_values::{FromServer as _, db_error};
 pub(crate) struct ServerLink {
     options: ServerOptions,
     standing: Standing,
+    /// The turn of the server in which the connection was opened.
+    turn: u64,
     connection: Option<Wire>,
     /// After a connect that failed nothing is tried for a while: queries fail at once.
     rest: Option<Instant>,
@@ -39,7 +41,7 @@ const MYSQL_SOCKET: &str = "/run/mysqld/mysqld.sock";
 
 impl ServerLink {
     pub(crate) fn new(options: ServerOptions, standing: Standing) -> Self {
-        Self { options, standing, connection: None, rest: None }
+        Self { options, standing, turn: 0, connection: None, rest: None }
     }
 
     async fn connected(&mut self) -> Result<&mut Wire, DbError> {
@@ -50,10 +52,10 @@ impl ServerLink {
             }
             self.rest = None;
             let opened = self.open().await.inspect_err(|error| {
-                self.standing.lost(error);
+                self.standing.lost(self.standing.turn(), error);
                 self.rest = Some(Instant::now() + REST);
             })?;
-            self.standing.connected();
+            self.turn = self.standing.connected();
             self.connection = Some(opened);
         }
         let gone = || DbError::new(DbErrorKind::Unavailable, "the connection is gone");
@@ -111,7 +113,7 @@ impl ServerLink {
         {
             self.connection = None;
             if !cut(error) {
-                self.standing.lost(error);
+                self.standing.lost(self.turn, error);
             }
         }
         result

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value as Json;
 use tandem_clock::{Mono, Now};
-use tandem_db::{DbError, Query, Rows};
+use tandem_db::{DbError, DbUrl, Query, Rows};
 use tandem_script::host::{Assign, Called};
 use tandem_script::program::RouteId;
 use tandem_script::sig::{Dependency, FunctionSig, ParamSig, VariableSig};

@@ -73,7 +73,7 @@ impl Standing {
     /// A connection is open; its turn.
     pub(crate) fn connected(&self) -> u64 {
         let turn = self.turn();
-        if turn % 2 == 0 && self.step(turn) {
+        if turn.is_multiple_of(2) && self.step(turn) {
             (self.tell)(News::Connected);
         }
         self.turn()
@@ -82,7 +82,7 @@ impl Standing {
     /// A connection of this turn is gone, or none can be opened. One of an earlier turn says
     /// nothing of the server.
     pub(crate) fn lost(&self, turn: u64, why: &DbError) {
-        if turn % 2 == 1 && self.step(turn) {
+        if !turn.is_multiple_of(2) && self.step(turn) {
             (self.tell)(News::Lost { why: why.message.clone() });
         }
     }

@@ -66,6 +66,7 @@ pub fn modules() -> Modules {
         &tandem_uac_redirect::MODULE,
         &tandem_prometheus::MODULE,
         &tandem_event_routing::MODULE,
+        &tandem_ratelimit::MODULE,
     ];
     ALL
 }

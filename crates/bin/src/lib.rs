@@ -2,7 +2,7 @@
 //!
 //! [`Framer`] cuts a byte stream into frames, [`Packet`] is a frame with its header and trailer
 //! taken off, and one module per capability turns payloads into types and back:
-//! [`clusterer`], [`usrloc`] and [`cachedb_local`]. Everything read is hostile until parsed: a bad packet is a
+//! [`clusterer`], [`usrloc`], [`cachedb_local`] and [`ratelimit`]. Everything read is hostile until parsed: a bad packet is a
 //! typed [`Malformed`], never a panic.
 #![deny(clippy::indexing_slicing)]
 
@@ -11,6 +11,7 @@ pub mod clusterer;
 mod error;
 mod framer;
 mod packet;
+pub mod ratelimit;
 mod reader;
 pub mod usrloc;
 mod writer;

@@ -269,3 +269,21 @@ fn a_route_header_and_an_outbound_proxy_may_be_names() {
     node.udp(CALLER, &request("INVITE", "a", "Route: <sip:edge.test:5090;lr>\n"));
     assert_eq!(sent_to(&mut node, "127.0.0.3:5090").len(), 1);
 }
+
+#[test]
+fn ten_thousand_requests_wait_for_one_question() {
+    const MANY: usize = 10_000;
+    let mut node = node("route { $ru = \"sip:bob@slow.test:5060\"; t_relay(); }");
+    node.host("slow.test", &["127.0.0.2"]);
+    node.dns_silent = true;
+    for n in 0..MANY {
+        node.udp(CALLER, &request("MESSAGE", &format!("n{n}"), ""));
+    }
+    assert!(node.sent().is_empty());
+    assert_eq!(node.node().dns.sizes().0, MANY);
+    assert_eq!(node.answer_names(), 1, "the question is asked once");
+    assert_eq!(sent_to(&mut node, CALLEE).len(), MANY);
+    assert_eq!(node.node().dns.sizes().0, 0);
+    node.advance_ms(60_000);
+    assert_eq!(stat(&mut node, "inuse_transactions"), 0);
+}

@@ -151,7 +151,7 @@ pub struct Ctx {
     pub source: Source,
     /// The target in `$ru`, `$du` and friends.
     pub target: Branch,
-    pub branches: SmallVec<[Branch; 2]>,
+    pub branches: Vec<Branch>,
     /// Message flags.
     pub flags: u32,
     pub avps: Avps,
@@ -196,7 +196,7 @@ impl Ctx {
             edits: Edits::default(),
             source,
             target: Branch::default(),
-            branches: SmallVec::new(),
+            branches: Vec::new(),
             flags: 0,
             avps: Avps::default(),
             reply_headers: Vec::new(),

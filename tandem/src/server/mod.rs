@@ -91,6 +91,7 @@ pub fn run(options: Options, background: bool) -> ExitCode {
 }
 
 fn start(options: &Options) -> Result<(), String> {
+    limits::use_small_pages();
     let clock = Clock::new();
     let begun = clock.now();
     if daemon::is_child() {

@@ -10,13 +10,24 @@ use crate::outside::Append;
 use crate::table::OldMatch;
 
 pub(crate) const PARAMS: &[ParamSig] = &[
-    param("fr_timeout", ParamKind::Int, Some("30"), "Seconds to wait for a final reply or an ACK."),
-    param(
-        "fr_inv_timeout",
-        ParamKind::Int,
-        Some("120"),
-        "Seconds to wait for a final reply to an INVITE after a provisional one.",
-    ),
+    ParamSig {
+        old_names: &["fr_timer"],
+        ..param(
+            "fr_timeout",
+            ParamKind::Int,
+            Some("30"),
+            "Seconds to wait for a final reply or an ACK.",
+        )
+    },
+    ParamSig {
+        old_names: &["fr_inv_timer"],
+        ..param(
+            "fr_inv_timeout",
+            ParamKind::Int,
+            Some("120"),
+            "Seconds to wait for a final reply to an INVITE after a provisional one.",
+        )
+    },
     param("wt_timer", ParamKind::Int, Some("5"), "Seconds a finished transaction lingers."),
     param("T1_timer", ParamKind::Int, Some("500"), "First retransmission interval, in ms."),
     param("T2_timer", ParamKind::Int, Some("4000"), "Longest retransmission interval, in ms."),

@@ -112,7 +112,13 @@ fn with(name: &str, value: i32, routes: &str) -> tandem_engine::testing::TestNod
 }
 
 fn fr_timeout() {
-    let mut node = with("fr_timeout", 2, PLAIN);
+    waits_for_a_final_reply("fr_timeout");
+    // The name of the versions before 2.
+    waits_for_a_final_reply("fr_timer");
+}
+
+fn waits_for_a_final_reply(param: &str) {
+    let mut node = with(param, 2, PLAIN);
     start_call(&mut node);
     node.advance_ms(2_100);
     assert_eq!(codes(&mut node), [408]);
@@ -120,7 +126,12 @@ fn fr_timeout() {
 }
 
 fn fr_inv_timeout() {
-    let mut node = with("fr_inv_timeout", 3, PLAIN);
+    waits_while_it_rings("fr_inv_timeout");
+    waits_while_it_rings("fr_inv_timer");
+}
+
+fn waits_while_it_rings(param: &str) {
+    let mut node = with(param, 3, PLAIN);
     let forwarded = start_call(&mut node);
     node.udp(CALLEE, &reply_to(&forwarded, 180, ""));
     node.advance_ms(3_100);

@@ -19,6 +19,7 @@ pub mod value;
 pub mod vm;
 
 mod ast;
+mod former;
 mod lex;
 mod lower;
 mod nearest;

@@ -5,6 +5,7 @@ use regex::RegexBuilder;
 use super::{Lower, not_loaded, tag_name};
 use crate::ast::{GlobalValue, Ident, Item, Text, Var};
 use crate::diag::Diag;
+use crate::former::successor;
 use crate::known::OldKind;
 use crate::nearest::nearest;
 use crate::program::{Global, LoadedModule, ModParam, Setting};
@@ -189,8 +190,9 @@ impl Lower<'_> {
                 self.error("E0231", path.span, text);
             } else {
                 let names = modules.iter().skip(1).map(|m| m.name);
-                let near = nearest(name, names).map(|n| format!("did you mean \"{n}.so\"?"));
-                self.error("E0232", path.span, format!("unknown module `{name}`")).help = near;
+                let near = || nearest(name, names).map(|n| format!("did you mean \"{n}.so\"?"));
+                let help = successor(name).map(str::to_owned).or_else(near);
+                self.error("E0232", path.span, format!("unknown module `{name}`")).help = help;
             }
             return;
         };

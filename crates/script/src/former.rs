@@ -1,0 +1,37 @@
+//! Modules of earlier versions, and where what they did is found now.
+
+/// What became of a module that was there before 4.0.
+pub(crate) fn successor(name: &str) -> Option<&'static str> {
+    FORMER.iter().find(|(former, _)| *former == name).map(|(_, now)| *now)
+}
+
+/// What the migration pages of the versions 1.8 to 3.6 say.
+const FORMER: &[(&str, &str)] = &[
+    ("carrierroute", "its place has drouting"),
+    ("dbtext", "write \"db_text.so\""),
+    ("lcr", "its place has drouting"),
+    ("localcache", "write \"cachedb_local.so\""),
+    ("mi_json", "its place have httpd and mi_http"),
+    ("mi_xmlrpc", "its place have httpd and mi_http"),
+    ("mysql", "write \"db_mysql.so\""),
+    ("postgres", "write \"db_postgres.so\""),
+    ("tlsops", "write \"tls_mgm.so\""),
+    (
+        "uri",
+        "remove the line: has_totag() is in sipmsgops, db_does_uri_exist(), db_is_to_authorized() \
+         and db_is_from_authorized() are in auth_db",
+    ),
+    ("uri_db", "remove the line: its functions are in auth_db"),
+    ("xlog", "remove the line: xlog() is part of the core"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_that_is_gone_leads_to_its_successor() {
+        assert!(successor("uri").is_some_and(|help| help.contains("sipmsgops")));
+        assert_eq!(successor("frobnicate"), None);
+    }
+}

@@ -8,7 +8,8 @@
 //! # Promises
 //! - A transaction is a serial object: while one of its routes runs or waits, at most 32 further
 //!   events wait; more are dropped and counted. No lock is held while a script runs.
-//! - Memory is bounded: above 100,000 transactions new calls get 503 with Retry-After.
+//! - Memory is bounded: above 100,000 transactions, or when nine tenths of the limit of `-m` are in
+//!   use, new calls get 503 with Retry-After.
 //! - Each transaction ends, whatever the script does with it.
 //! - Replies are matched by a random label in our Via branch, which nobody can guess.
 //!

@@ -190,7 +190,7 @@ impl Tm {
     fn refusal(&self, cx: &mut Cx<'_>, ctx: &Ctx) -> Option<Begun> {
         let len = self.table.len();
         let new_call = ctx.msg.method() == Method::Invite && ctx.msg.to_tag().is_none();
-        match admission(len, new_call) {
+        match admission(len, new_call, cx.node.memory.is_short()) {
             Admission::Granted => None,
             Admission::Full => {
                 cx.log(Level::Alert, format!("{len} transactions: no further one is made"));
@@ -214,10 +214,11 @@ enum Admission {
 }
 
 /// Memory is bounded: new calls are refused first, and what ends or refreshes a call last.
-fn admission(len: usize, new_call: bool) -> Admission {
+fn admission(len: usize, new_call: bool, memory_short: bool) -> Admission {
     match len {
         TRANSACTIONS_HARD_MAX.. => Admission::Full,
         TRANSACTIONS_MAX.. if new_call => Admission::Busy,
+        _ if new_call && memory_short => Admission::Busy,
         _ => Admission::Granted,
     }
 }
@@ -320,9 +321,9 @@ mod tests {
 
     #[test]
     fn new_calls_are_refused_first() {
-        assert_eq!(admission(TRANSACTIONS_MAX - 1, true), Admission::Granted);
-        assert_eq!(admission(TRANSACTIONS_MAX, true), Admission::Busy);
-        assert_eq!(admission(TRANSACTIONS_MAX, false), Admission::Granted);
-        assert_eq!(admission(TRANSACTIONS_HARD_MAX, false), Admission::Full);
+        assert_eq!(admission(TRANSACTIONS_MAX - 1, true, false), Admission::Granted);
+        assert_eq!(admission(TRANSACTIONS_MAX, true, false), Admission::Busy);
+        assert_eq!(admission(TRANSACTIONS_MAX, false, true), Admission::Granted);
+        assert_eq!(admission(TRANSACTIONS_HARD_MAX, false, false), Admission::Full);
     }
 }

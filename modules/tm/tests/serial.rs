@@ -147,3 +147,21 @@ fn changes_of_a_branch_route_stay_with_their_branch() {
     node.udp(CALLEE, &reply_to(&forwarded, 404, ""));
     assert!(logged(&mut node, "user bob tried 127.0.0.2"));
 }
+
+#[test]
+fn near_the_limit_of_memory_new_calls_are_refused_and_others_go_on() {
+    let mut node = node("route { t_relay(); }");
+    let forwarded = start_call(&mut node);
+    node.node().memory.set_limit(1_000);
+    node.node().memory.set_used(901);
+    node.udp(CALLER, &request("INVITE", "b", ""));
+    let refused = sent_to(&mut node, CALLER).remove(0);
+    assert!(refused.starts_with("SIP/2.0 503 ") && refused.contains("Retry-After: 5\r\n"));
+    node.udp(CALLEE, &reply_to(&forwarded, 200, ""));
+    assert_eq!(codes(&mut node), [200]);
+    node.udp(CALLER, &request("MESSAGE", "c", ""));
+    assert_eq!(sent_to(&mut node, CALLEE).len(), 1);
+    node.node().memory.set_used(900);
+    node.udp(CALLER, &request("INVITE", "d", ""));
+    assert_eq!(sent_to(&mut node, CALLEE).len(), 1);
+}

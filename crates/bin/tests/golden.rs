@@ -5,7 +5,9 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use tandem_bin::cachedb_local::CachedbLocal;
 use tandem_bin::clusterer::{Body, Extra, Internal};
+use tandem_bin::ratelimit;
 use tandem_bin::usrloc::{Aor, BranchFlags, Contact, MatchMode, SyncRecord, Usrloc};
 use tandem_bin::{Framer, Packet};
 
@@ -234,6 +236,27 @@ fn usrloc(o: &mut Out, packet: &Usrloc) {
     }
 }
 
+fn pipe(o: &mut Out, pipe: &ratelimit::Pipe) {
+    o.put("pipe", text(&pipe.name));
+    let numbers = [pipe.flags, pipe.algorithm, pipe.limit, pipe.counter];
+    for (name, number) in ["flags", "algo", "limit", "counter"].into_iter().zip(numbers) {
+        o.put(name, number);
+    }
+}
+
+fn cached(o: &mut Out, packet: &CachedbLocal) {
+    let (collection, key) = match packet {
+        CachedbLocal::Insert(insert) => (&insert.collection, &insert.key),
+        CachedbLocal::Remove { collection, key } => (collection, key),
+    };
+    o.put("collection", text(collection));
+    o.put("attr", text(key));
+    if let CachedbLocal::Insert(insert) = packet {
+        o.put("value", text(&insert.value));
+        o.put("expires", insert.expires_s);
+    }
+}
+
 /// The fields of a packet and its bytes written from the types, if the capability has types.
 fn through_types(packet: &Packet) -> Option<(Fields, Bytes)> {
     let mut o = Out(Vec::new(), String::new());
@@ -252,6 +275,18 @@ fn through_types(packet: &Packet) -> Option<(Fields, Bytes)> {
             let typed =
                 Usrloc::decode(packet.packet_type, packet.version, &packet.payload).unwrap();
             usrloc(&mut o, &typed);
+            let payload = typed.encode().unwrap();
+            Packet { payload, ..packet.clone() }.encode().unwrap()
+        }
+        b"ratelimit-pipe-repl" if packet.packet_type == ratelimit::COUNTERS => {
+            let pipes = ratelimit::decode(&packet.payload).unwrap();
+            pipes.iter().for_each(|p| pipe(&mut o, p));
+            let payload = ratelimit::encode(&pipes).unwrap();
+            Packet { payload, ..packet.clone() }.encode().unwrap()
+        }
+        b"cachedb-local-repl" => {
+            let typed = CachedbLocal::decode(packet.packet_type, &packet.payload).unwrap();
+            cached(&mut o, &typed);
             let payload = typed.encode().unwrap();
             Packet { payload, ..packet.clone() }.encode().unwrap()
         }

@@ -12,6 +12,7 @@ use tandem_script::sig::Routes;
 use tandem_script::value::Value;
 use tandem_sip::{Edits, Message, Span};
 
+use crate::attached::Attached;
 use crate::avp::Avps;
 use crate::blacklist::Choice;
 use crate::sockets::SocketId;
@@ -172,6 +173,8 @@ pub struct Ctx {
     pub rewritten: Rewritten,
     /// Set when a module hides the sides of the message from each other.
     pub hides: Option<Arc<Hides>>,
+    /// What modules attached to the message and its transaction.
+    pub attached: Attached,
     /// Blacklists that the script named; `None`: those of every message.
     pub blacklists: Option<Box<Choice>>,
     /// The kind of block that runs.
@@ -208,6 +211,7 @@ impl Ctx {
             own_via: OwnVia::default(),
             rewritten: Rewritten::default(),
             hides: None,
+            attached: Attached::default(),
             blacklists: None,
             block,
             reply: None,
@@ -236,6 +240,7 @@ impl Ctx {
         copy.blacklists.clone_from(&self.blacklists);
         copy.rewritten = self.rewritten;
         copy.hides.clone_from(&self.hides);
+        copy.attached = self.attached.clone();
         copy
     }
 

@@ -12,6 +12,7 @@
 //! `blacklist` where names lead and where not to go; `build` how a checked script becomes a node.
 
 mod asking;
+pub mod attached;
 pub mod avp;
 pub mod blacklist;
 pub mod body;

@@ -13,6 +13,7 @@ use tandem_script::sig::{Dependency, FunctionSig, ParamSig, VariableSig};
 use tandem_script::value::Value;
 use tandem_sip::Message;
 
+use crate::attached::{Attached, Section, TxMoment};
 pub use crate::call::{Call, VarCall};
 use crate::context::{Ctx, Source};
 use crate::effect::{DatabaseId, DbNews, Effect, Out, Send};
@@ -116,6 +117,9 @@ pub trait Module: Any + std::marker::Send + Sync {
     /// the code is one of this node's own, because nobody has answered. Provisional replies come
     /// too; after one of 200 or more nothing comes any more.
     fn local_reply(&self, _cx: &mut Cx<'_>, _token: u64, _code: u16, _reply: Option<&Message>) {}
+
+    /// Something happened to a transaction that this module attached `section` to.
+    fn transaction(&self, _cx: &mut Cx<'_>, _section: &Section, _moment: &TxMoment) {}
 
     /// A datagram sent with a ticket of this module did not leave.
     fn send_failed(&self, _cx: &mut Cx<'_>, _token: u64, _error: crate::effect::SendError) {}
@@ -429,6 +433,15 @@ impl Cx<'_> {
     /// Answers a request for a page.
     pub fn http_reply(&mut self, request: u64, answer: HttpAnswer) {
         self.out.push(Effect::HttpReply { request, answer });
+    }
+
+    /// Tells the modules that attached something to a transaction what happened to it, when no
+    /// lock is held any more.
+    pub fn tell_transaction(&mut self, attached: &Attached, moment: impl FnOnce() -> TxMoment) {
+        if !attached.is_empty() {
+            let (attached, moment) = (attached.clone(), moment());
+            self.worker.add_job(Job::Transaction { attached, moment });
+        }
     }
 
     /// Tells a module of the reply to a request that it sent through this one, after this step.

@@ -19,6 +19,7 @@ use tandem_script::value::Value;
 use tandem_script::vm::{RunState, Vars};
 use tandem_sip::Message;
 
+use crate::attached::{Attached, TxMoment};
 use crate::blacklist::Blacklists;
 use crate::context::{Ctx, OwnVia, Source};
 use crate::dns::Dns;
@@ -321,6 +322,11 @@ pub(crate) enum Job {
         token: u64,
         code: u16,
         reply: Option<Message>,
+    },
+    /// A module hears of a transaction that it attached a section to.
+    Transaction {
+        attached: Attached,
+        moment: TxMoment,
     },
 }
 

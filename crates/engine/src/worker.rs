@@ -295,6 +295,14 @@ impl Worker {
                     self.message(now, msg, source, out);
                     self.state.from_peer = false;
                 }
+                Job::Transaction { attached, moment } => {
+                    for (slot, section) in attached.iter() {
+                        let number = crate::module::with_slot(*slot, 0);
+                        self.tell_module(now, number, out, |module, cx, _| {
+                            module.transaction(cx, section, &moment);
+                        });
+                    }
+                }
                 Job::Told { slot, token, code, reply } => {
                     let number = crate::module::with_slot(slot, token);
                     self.tell_module(now, number, out, |module, cx, token| {

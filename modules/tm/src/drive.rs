@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_engine::attached::TxMoment;
 use tandem_engine::context::Ctx;
 use tandem_engine::effect::Send;
 use tandem_engine::module::{Cx, Timer as WheelTimer};
@@ -69,9 +70,11 @@ impl Tm {
             self.fire_due(cx, tx, &mut cell);
         }
         let ended = cell.record.machine.is_ended();
+        let attached = ended.then(|| std::mem::take(&mut cell.record.saved.attached));
         drop(cell);
-        if ended {
+        if let Some(attached) = attached {
             self.table.remove(tx);
+            cx.tell_transaction(&attached, || TxMoment::Ended);
         }
     }
 
@@ -98,6 +101,9 @@ impl Tm {
             Event::Cancel { reason } => {
                 if record.pass_reason {
                     record.reason = reason;
+                }
+                if record.machine.last_code() < 200 {
+                    cx.tell_transaction(&record.saved.attached, || TxMoment::Cancelled);
                 }
                 record.machine.on_cancel(now, &mut fx);
             }
@@ -243,11 +249,17 @@ impl Tm {
         let before = record.machine.last_code();
         let mut fx = Effects::new();
         let told = record.owner.is_some().then(|| bytes.clone());
+        let heard = (!record.saved.attached.is_empty()).then(|| bytes.clone());
         if record.machine.reply(cx.now, code, bytes, &mut fx).is_err() {
             return false;
         }
         if let Some(bytes) = told {
             tell_owner(cx, record, code, &bytes, own);
+        }
+        if let Some(reply) = heard {
+            let first = before < 200;
+            let moment = || TxMoment::Replied { code, reply, own, first };
+            cx.tell_transaction(&record.saved.attached, moment);
         }
         // A reply never makes a winner: there is nothing to decide.
         self.perform(cx, id, record, &mut fx, None);
@@ -286,7 +298,16 @@ impl Tm {
         let Some(leg) = record.leg_mut(branch) else { return };
         let again = leg.sends;
         leg.sends = again.saturating_add(1);
-        if again > 0 {
+        if again == 0 {
+            let socket = SocketId(dest.socket as u16);
+            let request = bytes.clone();
+            cx.tell_transaction(&record.saved.attached, || TxMoment::Sent {
+                branch: branch.0,
+                socket,
+                to: dest.addr,
+                request,
+            });
+        } else {
             self.count(cx, stats::RETRANSMITTED_REQUESTS + (again as usize - 1).min(3));
         }
         let send =

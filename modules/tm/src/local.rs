@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
+use tandem_engine::attached::Attached;
 use tandem_engine::context::{Branch, Ctx, Source};
 use tandem_engine::module::Cx;
 use tandem_engine::own_reply::own_reply;
@@ -42,6 +43,8 @@ pub struct LocalRequest {
     /// Where to send instead of to the URI (or the first Route).
     pub next_hop: Option<Bytes>,
     pub socket: Option<SocketId>,
+    /// What its routes see, and who hears of its transaction.
+    pub attached: Attached,
     /// `$avp(uac_ctx)` of its routes.
     pub context: Option<Bytes>,
 }
@@ -148,6 +151,7 @@ impl Tm {
         let mut ctx = Box::new(Ctx::new(msg, source, Routes::LOCAL));
         ctx.target = Branch { dst_uri: request.next_hop.clone(), ..Branch::default() };
         ctx.target.socket = request.socket;
+        ctx.attached = request.attached.clone();
         if let Some(context) = &request.context {
             let _ = ctx.avps.insert(b"uac_ctx", Value::Str(context.clone()), false);
         }

@@ -139,6 +139,7 @@ fn request_of(call: &MiCall<'_, '_>) -> Result<LocalRequest, MiOutcome> {
         }
     };
     Ok(LocalRequest {
+        attached: Default::default(),
         method,
         uri,
         from,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tandem_clock::Mono;
+use tandem_engine::attached::Attached;
 use tandem_engine::avp::Avps;
 use tandem_engine::blacklist::Choice;
 use tandem_engine::context::{Branch, Ctx, Hides, OwnVia, RecordRoute, Rewritten, Source};
@@ -57,6 +58,7 @@ pub(crate) struct Saved {
     pub(crate) own_path: Option<RecordRoute>,
     pub(crate) own_via: OwnVia,
     pub(crate) blacklists: Option<Box<Choice>>,
+    pub(crate) attached: Attached,
 }
 
 impl Saved {
@@ -75,6 +77,7 @@ impl Saved {
             own_path: ctx.own_path.clone(),
             own_via: ctx.own_via.clone(),
             blacklists: ctx.blacklists.clone(),
+            attached: ctx.attached.clone(),
         }
     }
 
@@ -91,6 +94,7 @@ impl Saved {
         ctx.own_path.clone_from(&self.own_path);
         ctx.own_via = self.own_via.clone();
         ctx.blacklists.clone_from(&self.blacklists);
+        ctx.attached = self.attached.clone();
         ctx
     }
 }

@@ -210,6 +210,7 @@ fn hold(call: &mut Call<'_, '_, '_>, tx: &Tx, options: &Options) -> bool {
         cell.busy = Some(Busy::Relay);
         cell.record.save(&call.cx.node.sockets, call.ctx);
     }
+    cell.record.saved.attached.update(&call.ctx.attached);
     cell.record.armed.update(armed);
     cell.record.pass_reason |= options.pass_reason;
     if options.allow_no_cancel && wants_no_cancel(call.ctx) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_engine::attached::TxMoment;
 use tandem_engine::context::Ctx;
 use tandem_engine::module::{Cx, RouteEnd};
 use tandem_engine::node::Node;
@@ -54,6 +55,12 @@ impl Tm {
         let code = ctx.msg.status();
         // A 2xx to INVITE comes again until the ACK, and needs the same changes each time.
         let again = view.outcome.is_some() && !(code / 100 == 2 && is_invite(record));
+        if !again {
+            cx.tell_transaction(&record.saved.attached, || TxMoment::Received {
+                branch: branch.0,
+                reply: ctx.msg.clone(),
+            });
+        }
         let own = record.leg(branch).and_then(|leg| leg.on_reply);
         let (first, next) = match (own, record.armed.reply) {
             (Some(own), shared) => (own, shared),
@@ -123,6 +130,7 @@ impl Tm {
         ctx.request = Some(record.saved.msg.clone());
         ctx.flags = record.saved.flags;
         ctx.target.flags = record.leg(branch).map_or(0, |leg| leg.target.flags);
+        ctx.attached = record.saved.attached.clone();
         if self.shows_avps(record) {
             ctx.avps = std::mem::take(&mut record.saved.avps);
             record.avps_used = true;
@@ -141,6 +149,7 @@ impl Tm {
 
     fn take_back_reply(&self, slot: u16, record: &mut Record, branch: BranchIndex, ctx: &mut Ctx) {
         record.saved.flags = ctx.flags;
+        record.saved.attached.update(&ctx.attached);
         if self.shows_avps(record) {
             record.saved.avps = std::mem::take(&mut ctx.avps);
         }

@@ -152,6 +152,7 @@ impl Tm {
         if !(100..=699).contains(&code) {
             return false;
         }
+        tx.cell.lock().record.saved.attached.update(&ctx.attached);
         let bytes = own_reply(cx.node, ctx, code, reason, b"");
         let bytes = self.show_own_reply(cx, ctx, bytes);
         match role {
@@ -292,6 +293,7 @@ impl Module for Tm {
         };
         {
             let record = &mut tx.cell.lock().record;
+            record.saved.attached.update(&ctx.attached);
             if !record.avps_used {
                 record.saved.avps = std::mem::take(&mut ctx.avps);
             }

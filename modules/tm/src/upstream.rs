@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_engine::attached::TxMoment;
 use tandem_engine::context::Ctx;
 use tandem_engine::module::Cx;
 use tandem_engine::own_reply::own_reply;
@@ -22,6 +23,13 @@ impl Tm {
         if self.fail_over(cx, tx, cell, decided) {
             return;
         }
+        let Decided { branch, code } = decided;
+        let record = &cell.record;
+        cx.tell_transaction(&record.saved.attached, || {
+            let view = branch.and_then(|branch| record.machine.branch(branch));
+            let reply = view.map(|v| v.reply.clone()).unwrap_or_default();
+            TxMoment::Failed { code, branch: branch.map(|b| b.0), reply }
+        });
         let Some(route) = cell.record.armed.failure.take() else {
             return self.send_winner(cx, tx, cell, decided);
         };
@@ -103,6 +111,7 @@ fn failure_context(slot: u16, tx: &Arc<Tx>, record: &mut Record, decided: Decide
 fn take_back(record: &mut Record, ctx: Ctx) {
     record.saved.avps = ctx.avps;
     record.saved.flags = ctx.flags;
+    record.saved.attached.update(&ctx.attached);
     record.saved.reply_headers = ctx.reply_headers;
 }
 

@@ -3,6 +3,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use tandem_bin::clusterer::{Extra, Internal};
+use tandem_bin::cachedb_local::CachedbLocal;
+use tandem_bin::dialog::{DialogPacket, FullDialog, did, entries, profiles};
+use tandem_bin::ratelimit;
+use tandem_bin::tm::TmPacket;
 use tandem_bin::usrloc::{SyncRecord, Usrloc};
 use tandem_bin::{Framer, Packet};
 
@@ -25,4 +29,18 @@ fn judge(frame: bytes::Bytes) {
     let _ = Extra::decode(kind, version, payload);
     let _ = Usrloc::decode(kind, version, payload);
     let _ = SyncRecord::decode(version, payload);
+    let _ = DialogPacket::decode(kind, version, payload);
+    let _ = entries::decode(payload);
+    let _ = did::parse(payload);
+    let _ = profiles::decode(payload);
+    let _ = CachedbLocal::decode(kind, payload);
+    let _ = ratelimit::decode(payload);
+    let _ = ratelimit::decode_bridged(payload);
+    if let Ok(dialog) = FullDialog::decode(version, payload) {
+        let _ = entries::decode(&dialog.variables);
+        let _ = entries::decode(&dialog.profiles);
+    }
+    if let Ok(TmPacket::Request(message)) = TmPacket::decode(kind, payload) {
+        let _ = message.source();
+    }
 }

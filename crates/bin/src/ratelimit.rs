@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Malformed, Reader, TooBig, Writer};
+use crate::{ClusterId, Malformed, Reader, TooBig, Writer};
 
 /// Name of the capability.
 pub const CAPABILITY: &[u8] = b"ratelimit-pipe-repl";
@@ -10,6 +10,10 @@ pub const CAPABILITY: &[u8] = b"ratelimit-pipe-repl";
 pub const VERSION: u16 = 1;
 /// The packet type of counters.
 pub const COUNTERS: u32 = 0;
+/// Totals of a whole cluster, on their way over a bridge.
+pub const BRIDGED_EDGE: u32 = 10;
+/// The same, told on inside the cluster behind the bridge.
+pub const BRIDGED_CORE: u32 = 11;
 /// Bit of [`Pipe::flags`]: the pipe is replicated.
 pub const REPLICATED: i32 = 1;
 /// Pipes of one packet.
@@ -33,7 +37,19 @@ pub struct Pipe {
 /// # Errors
 /// What is wrong with it.
 pub fn decode(payload: &Bytes) -> Result<Vec<Pipe>, Malformed> {
+    read(&mut Reader::new(payload.clone()))
+}
+
+/// Reads a payload of type 10 or 11: the cluster whose totals these are, and the totals.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode_bridged(payload: &Bytes) -> Result<(ClusterId, Vec<Pipe>), Malformed> {
     let r = &mut Reader::new(payload.clone());
+    Ok((r.uint("source cluster")?, read(r)?))
+}
+
+fn read(r: &mut Reader) -> Result<Vec<Pipe>, Malformed> {
     let mut pipes = Vec::new();
     while !r.is_empty() && pipes.len() < PIPES_MAX {
         pipes.push(Pipe {
@@ -53,13 +69,28 @@ pub fn decode(payload: &Bytes) -> Result<Vec<Pipe>, Malformed> {
 /// When it is larger than a packet.
 pub fn encode(pipes: &[Pipe]) -> Result<Bytes, TooBig> {
     let mut w = Writer::payload();
+    write(&mut w, pipes);
+    w.finish()
+}
+
+/// The payload of type 10 or 11.
+///
+/// # Errors
+/// When it is larger than a packet.
+pub fn encode_bridged(cluster: ClusterId, pipes: &[Pipe]) -> Result<Bytes, TooBig> {
+    let mut w = Writer::payload();
+    w.uint(cluster);
+    write(&mut w, pipes);
+    w.finish()
+}
+
+fn write(w: &mut Writer, pipes: &[Pipe]) {
     for pipe in pipes {
         w.str(&pipe.name);
         for number in [pipe.flags, pipe.algorithm, pipe.limit, pipe.counter] {
             w.int(number);
         }
     }
-    w.finish()
 }
 
 #[cfg(test)]
@@ -81,7 +112,9 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = decode(&Bytes::from(bytes));
+            let bytes = Bytes::from(bytes);
+            let _ = decode(&bytes);
+            let _ = decode_bridged(&bytes);
         }
     }
 }

@@ -7,6 +7,7 @@ use tandem_bin::clusterer::{
     Body, CapNode, CapUpdate, Description, Extra, FullTopUpdate, Internal, LinkStateUpdate, MiCmd,
     NodeBlock, Sync,
 };
+use tandem_bin::dialog::{DialogName, DialogPacket, FullDialog, Leg, entries};
 use tandem_bin::usrloc::{Aor, BranchFlags, Contact, ContactDelete, MatchMode, SyncRecord, Usrloc};
 use tandem_bin::{Packet, Trailer};
 
@@ -49,6 +50,56 @@ prop_compose! {
              key_values in text()) -> Aor {
         Aor { table, aor, label, next_contact_label, key_values }
     }
+}
+
+prop_compose! {
+    fn leg()(s in prop::collection::vec(text(), 8), last_generated_cseq: i32) -> Leg {
+        let mut s = s.into_iter();
+        let mut next = || s.next().unwrap_or_default();
+        Leg {
+            tag: next(), socket: next(), cseq: next(), route_set: next(), contact: next(),
+            sdp_in: next(), sdp_out: next(), advertised_contact: next(), last_generated_cseq,
+        }
+    }
+}
+
+prop_compose! {
+    fn full_dialog()(
+        s in prop::collection::vec(text(), 10), legs in (leg(), leg()), n: (u32, u32, i32),
+        masks: (u32, u32, u32), expires_unix_s: u32,
+    ) -> FullDialog {
+        let mut s = s.into_iter();
+        let mut next = || s.next().unwrap_or_default();
+        FullDialog {
+            call_id: next(), from_uri: next(), to_uri: next(), id: n.0, start_unix_s: n.1,
+            state: n.2, caller: legs.0, callee: legs.1, mangled_from: next(),
+            mangled_to: next(), variables: next(), profiles: next(), user_flags: masks.0,
+            module_flags: masks.1, flags: masks.2, expires_unix_s, on_answer: next(),
+            on_timeout: next(), on_hangup: next(),
+        }
+    }
+}
+
+fn dialog() -> impl Strategy<Value = DialogPacket> {
+    let name = || {
+        (text(), text(), text(), any::<u32>()).prop_map(|(call_id, from_tag, to_tag, id)| {
+            DialogName { call_id, from_tag, to_tag, id: Some(id) }
+        })
+    };
+    let value = prop_oneof![
+        Just(None),
+        text().prop_map(|text| Some(entries::Value::Text(text))),
+        any::<i32>().prop_map(|n| Some(entries::Value::Int(n))),
+    ];
+    prop_oneof![
+        full_dialog().prop_map(|d| DialogPacket::Created(Box::new(d))),
+        full_dialog().prop_map(|d| DialogPacket::Updated(Box::new(d))),
+        name().prop_map(DialogPacket::Deleted),
+        (name(), any::<i32>()).prop_map(|(name, cseq)| DialogPacket::Cseq { name, cseq }),
+        (text(), any::<u32>(), text(), value).prop_map(|(call_id, id, name, value)| {
+            DialogPacket::Value { call_id, id, name, value }
+        }),
+    ]
 }
 
 fn usrloc() -> impl Strategy<Value = Usrloc> {
@@ -119,6 +170,24 @@ proptest! {
     }
 
     #[test]
+    fn dialogs_survive_a_round_trip(packet in dialog()) {
+        let payload = packet.encode().unwrap();
+        prop_assert_eq!(DialogPacket::decode(packet.packet_type(), 4, &payload).unwrap(), packet);
+    }
+
+    #[test]
+    fn a_dialog_cut_off_anywhere_is_refused_or_lacks_its_routes(d in full_dialog(), cut: u16) {
+        let whole = d.encode().unwrap();
+        let cut = whole.slice(..usize::from(cut) % whole.len());
+        if let Ok(read) = FullDialog::decode(4, &cut) {
+            let (on_answer, on_timeout) = (read.on_answer.clone(), read.on_timeout.clone());
+            prop_assert_eq!(read, FullDialog {
+                on_answer, on_timeout, on_hangup: Bytes::new(), ..d
+            });
+        }
+    }
+
+    #[test]
     fn sync_records_survive_a_round_trip(contact in contact(), aor in aor(), which: bool) {
         let record = match which {
             true => SyncRecord::Aor(aor),
@@ -161,6 +230,8 @@ proptest! {
         let _ = Extra::decode(packet_type, version, &payload);
         let _ = Usrloc::decode(packet_type, version, &payload);
         let _ = SyncRecord::decode(version, &payload);
+        let _ = DialogPacket::decode(packet_type, version, &payload);
+        let _ = FullDialog::decode(version, &payload);
         let _ = Packet::decode(payload);
     }
 }

@@ -3,10 +3,10 @@
 //!
 //! Every request carries the id of its node in our Via, so that a reply finds the way back.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use bytes::Bytes;
-use tandem_bin::{Malformed, Reader, Writer};
+use tandem_bin::tm::{CancelParts, HandedOn, TmPacket, raw_source};
 use tandem_clock::Now;
 use tandem_cluster::{Digests, Form, Snapshot};
 use tandem_engine::context::{Ctx, Source};
@@ -22,11 +22,6 @@ use tandem_sip::{Message, Method};
 use crate::record::Event;
 use crate::stats;
 use crate::tm::Tm;
-
-/// Types of packets.
-const REPLY: u32 = 1;
-const REQUEST: u32 = 2;
-const CANCEL: u32 = 3;
 
 /// A message larger than a field of a packet is not handed on.
 const MESSAGE_MAX: usize = 65_000;
@@ -73,9 +68,8 @@ impl Tm {
         if cx.is_handed_on() {
             return true;
         }
-        let Some(payload) = packed(&cx.node.sockets, &ctx.source, &ctx.msg) else { return false };
-        let Ok(payload) = payload.finish() else { return false };
-        let sent = cx.node.clone().membership().send_to(cx, owner, REPLY, &payload);
+        let Some(message) = packed(&cx.node.sockets, &ctx.source, &ctx.msg) else { return false };
+        let sent = self.tell(cx, [owner], &TmPacket::Reply(message)) > 0;
         if sent {
             self.count(cx, stats::CLUSTER_REPLY_SENT);
         }
@@ -90,13 +84,11 @@ impl Tm {
         if self.cancel_here(cx, msg, source, None) {
             return true;
         }
-        let Some(mut payload) = packed(&cx.node.sockets, source, msg) else { return false };
+        let Some(message) = packed(&cx.node.sockets, source, msg) else { return false };
         if cx.is_handed_on() {
             return true;
         }
-        push_cancel(&mut payload, msg);
-        let Ok(payload) = payload.finish() else { return false };
-        if self.tell_all(cx, CANCEL, &payload) == 0 {
+        if self.tell_all(cx, &TmPacket::AutoCancel(message, cancel_parts(msg))) == 0 {
             return false;
         }
         self.count(cx, stats::CLUSTER_CANCEL_SENT);
@@ -120,36 +112,48 @@ impl Tm {
         true
     }
 
-    fn tell_all(&self, cx: &mut Cx<'_>, kind: u32, payload: &Bytes) -> usize {
+    fn tell_all(&self, cx: &mut Cx<'_>, packet: &TmPacket) -> usize {
         let node = std::sync::Arc::clone(cx.node);
-        let others = node.membership().others(self.params.anycast.cluster);
-        others.into_iter().filter(|to| node.membership().send_to(cx, *to, kind, payload)).count()
+        self.tell(cx, node.membership().others(self.params.anycast.cluster), packet)
+    }
+
+    /// Sends a packet to nodes; how many could be told.
+    fn tell(
+        &self,
+        cx: &mut Cx<'_>,
+        nodes: impl IntoIterator<Item = u32>,
+        packet: &TmPacket,
+    ) -> usize {
+        let Ok(payload) = packet.encode() else { return 0 };
+        let (node, kind) = (std::sync::Arc::clone(cx.node), packet.packet_type());
+        let sent = |to: &u32| node.membership().send_to(cx, *to, kind, &payload);
+        nodes.into_iter().filter(sent).count()
     }
 
     /// A message that another node got.
-    fn handed_on(&self, cx: &mut Cx<'_>, kind: u32, payload: Bytes) -> Result<(), Malformed> {
-        let mut reader = Reader::new(payload);
-        let Some((msg, source)) = unpacked(&cx.node.sockets, &mut reader)? else {
+    fn handed_on(&self, cx: &mut Cx<'_>, packet: &TmPacket) {
+        let (TmPacket::Reply(message)
+        | TmPacket::Request(message)
+        | TmPacket::AutoCancel(message, _)) = packet;
+        let Some((msg, source)) = unpacked(&cx.node.sockets, message) else {
             cx.log(Level::Info, "a message was handed on that no socket of this node can take");
-            return Ok(());
+            return;
         };
-        match kind {
-            REPLY if msg.is_reply() => {
+        match packet {
+            TmPacket::Reply(_) if msg.is_reply() => {
                 self.count(cx, stats::CLUSTER_REPLY_RECV);
                 cx.take_message(msg, source);
             }
-            REQUEST if msg.is_request() => {
+            TmPacket::Request(_) if msg.is_request() => {
                 self.count(cx, stats::CLUSTER_REQUEST_RECV);
                 cx.take_message(msg, source);
             }
-            CANCEL if msg.is_request() => {
+            TmPacket::AutoCancel(_, parts) if msg.is_request() => {
                 self.count(cx, stats::CLUSTER_CANCEL_RECV);
-                let reason = cancel_reason(&mut reader)?;
-                self.cancel_here(cx, &msg, &source, Some(reason));
+                self.cancel_here(cx, &msg, &source, Some(parts.reason.clone()));
             }
             _ => {}
         }
-        Ok(())
     }
 }
 
@@ -166,8 +170,8 @@ pub(crate) fn t_anycast_replicate(call: &mut Call<'_, '_, '_>) -> Called {
         return Called::Returned(-3);
     }
     let packed = packed(&call.cx.node.sockets, &call.ctx.source, &call.ctx.msg);
-    let Some(Ok(payload)) = packed.map(Writer::finish) else { return Called::Returned(-2) };
-    if tm.tell_all(call.cx, REQUEST, &payload) == 0 {
+    let Some(message) = packed else { return Called::Returned(-2) };
+    if tm.tell_all(call.cx, &TmPacket::Request(message)) == 0 {
         return Called::Returned(-2);
     }
     tm.count(call.cx, stats::CLUSTER_REQUEST_SENT);
@@ -181,112 +185,63 @@ fn number(proto: Proto) -> i32 {
     }
 }
 
-/// The common fields of a packet; `None` if the message is too large.
-fn packed(sockets: &Sockets, source: &Source, msg: &Message) -> Option<Writer> {
+/// The message of a packet; `None` if it is too large.
+fn packed(sockets: &Sockets, source: &Source, msg: &Message) -> Option<HandedOn> {
     let socket = sockets.get(source.socket)?;
     let text = msg.as_bytes();
     if text.len() > MESSAGE_MAX {
         return None;
     }
-    let mut w = Writer::payload();
-    w.int(number(socket.proto));
     let host = socket.addr.ip().to_string();
     let tag = socket.tag.as_deref();
-    w.str(tag.unwrap_or(&host).as_bytes());
-    w.int(if tag.is_some() { 0 } else { i32::from(socket.addr.port()) });
-    w.str(&raw_address(source.addr.ip()));
-    w.int(i32::from(source.addr.port()));
-    w.str(&[text, b"\0"].concat());
-    Some(w)
-}
-
-/// Family, length and 16 bytes, as a machine of the field keeps them.
-fn raw_address(ip: IpAddr) -> Vec<u8> {
-    let (family, length, bytes): (i32, i32, Vec<u8>) = match ip {
-        IpAddr::V4(ip) => (2, 4, ip.octets().to_vec()),
-        IpAddr::V6(ip) => (10, 16, ip.octets().to_vec()),
-    };
-    let mut raw = [family.to_le_bytes(), length.to_le_bytes()].concat();
-    raw.extend_from_slice(&bytes);
-    raw.resize(24, 0);
-    raw
-}
-
-fn address(raw: &[u8]) -> Option<IpAddr> {
-    let family = i32::from_le_bytes(raw.get(..4)?.try_into().ok()?);
-    match family {
-        2 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(raw.get(8..12)?).ok()?).into()),
-        10 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(raw.get(8..24)?).ok()?).into()),
-        _ => None,
-    }
+    Some(HandedOn {
+        proto: number(socket.proto),
+        socket: Bytes::copy_from_slice(tag.unwrap_or(&host).as_bytes()),
+        port: if tag.is_some() { 0 } else { i32::from(socket.addr.port()) },
+        raw_source: raw_source(source.addr.ip()),
+        source_port: i32::from(source.addr.port()),
+        message: [text, b"\0"].concat().into(),
+    })
 }
 
 /// The message of a packet and where it came from; `None` if this node has no such socket.
-fn unpacked(
-    sockets: &Sockets,
-    reader: &mut Reader,
-) -> Result<Option<(Message, Source)>, Malformed> {
-    let proto = reader.int("protocol")?;
-    let name = reader.str("destination")?;
-    let port = reader.int("destination port")?;
-    let from = reader.str("source address")?;
-    let from_port = reader.int("source port")?;
-    let text = reader.str("message")?;
+fn unpacked(sockets: &Sockets, packet: &HandedOn) -> Option<(Message, Source)> {
+    let (name, text) = (&packet.socket[..], &packet.message);
     let fits = |s: &Socket| {
-        let tagged = s.tag.as_deref().is_some_and(|tag| tag.as_bytes() == &name[..]);
-        let named = s.addr.ip().to_string().as_bytes() == &name[..];
-        let port = port == 0 || i32::from(s.addr.port()) == port;
-        number(s.proto) == proto && s.proto.is_sip() && (tagged || (named && port))
+        let tagged = s.tag.as_deref().is_some_and(|tag| tag.as_bytes() == name);
+        let named = s.addr.ip().to_string().as_bytes() == name;
+        let port = packet.port == 0 || i32::from(s.addr.port()) == packet.port;
+        number(s.proto) == packet.proto && s.proto.is_sip() && (tagged || (named && port))
     };
-    let socket: Option<(SocketId, &Socket)> = sockets.iter().find(|(_, s)| fits(s));
-    let text = text.slice(..text.len() - usize::from(text.ends_with(b"\0")));
-    let addr = address(&from).zip(u16::try_from(from_port).ok());
-    let (Some((id, socket)), Some((ip, port)), Ok(msg)) = (socket, addr, Message::parse(text))
-    else {
-        return Ok(None);
-    };
-    let addr = SocketAddr::new(ip, port);
-    Ok(Some((msg, Source { addr, socket: id, local_ip: socket.addr.ip() })))
+    let (id, socket): (SocketId, &Socket) = sockets.iter().find(|(_, s)| fits(s))?;
+    let msg = Message::parse(text.slice(..text.len() - usize::from(text.ends_with(b"\0")))).ok()?;
+    let addr = SocketAddr::new(packet.source()?, u16::try_from(packet.source_port).ok()?);
+    Some((msg, Source { addr, socket: id, local_ip: socket.addr.ip() }))
 }
 
-/// What a packet of type 3 has more: where the parts of the topmost Via stand, the Reason, and a
-/// hash that means something to its sender only.
-fn push_cancel(w: &mut Writer, msg: &Message) {
+/// What the packet of a CANCEL has more: where the parts of the topmost Via stand, and the Reason.
+fn cancel_parts(msg: &Message) -> CancelParts {
     let via = msg.top_via().ok();
     let text = msg.as_bytes();
-    let place = |part: Option<&[u8]>| part.map_or((0, 0), |p| offset(text, p));
-    let (branch, host) = (via.as_ref().and_then(|v| v.branch), via.as_ref().map(|v| v.host));
-    let transport = via.as_ref().map(|v| v.transport_bytes);
-    for (at, length) in [place(branch), place(host), place(transport)] {
-        w.int(at);
-        if at != 0 {
-            w.int(length);
-        }
-    }
-    w.int(via.as_ref().and_then(|v| v.port).map_or(0, i32::from));
     let mut reason = Vec::new();
     for header in msg.headers_by_text(b"Reason").take(1) {
         reason.extend_from_slice(header.line());
         reason.extend_from_slice(b"\r\n");
     }
-    w.str(&reason);
-    w.int(0);
+    CancelParts {
+        branch: via.as_ref().and_then(|v| offset(text, v.branch?)),
+        host: via.as_ref().and_then(|v| offset(text, v.host)),
+        transport: via.as_ref().and_then(|v| offset(text, v.transport_bytes)),
+        via_port: via.as_ref().and_then(|v| v.port).map_or(0, i32::from),
+        reason: reason.into(),
+        hash_index: 0,
+    }
 }
 
 /// Place and length of a part of a text.
-fn offset(text: &[u8], part: &[u8]) -> (i32, i32) {
+fn offset(text: &[u8], part: &[u8]) -> Option<(i32, i32)> {
     let at = (part.as_ptr() as usize).wrapping_sub(text.as_ptr() as usize);
-    if at < text.len() { (at as i32, part.len() as i32) } else { (0, 0) }
-}
-
-fn cancel_reason(reader: &mut Reader) -> Result<Bytes, Malformed> {
-    for field in ["Via branch", "Via host", "Via transport"] {
-        if reader.int(field)? != 0 {
-            reader.int(field)?;
-        }
-    }
-    reader.int("Via port")?;
-    reader.str("reason")
+    (at < text.len()).then_some((at as i32, part.len() as i32))
 }
 
 /// The capability has messages and no records.
@@ -304,8 +259,11 @@ impl Replicated for Tm {
     }
 
     fn apply(&self, cx: &mut Cx<'_>, change: Incoming) {
-        if let Err(error) = self.handed_on(cx, change.kind, change.payload) {
-            cx.log(Level::Warning, format!("a packet of node {}: {error}", change.source));
+        match TmPacket::decode(change.kind, &change.payload) {
+            Ok(packet) => self.handed_on(cx, &packet),
+            Err(error) => {
+                cx.log(Level::Warning, format!("a packet of node {}: {error}", change.source));
+            }
         }
     }
 
@@ -349,38 +307,35 @@ mod tests {
     fn what_is_packed_is_unpacked_on_another_node() {
         let msg = Message::parse(Bytes::from_static(TEXT.as_bytes())).unwrap();
         for (socket, from) in [(0, "10.0.0.9:5070"), (1, "[2001:db8::1]:5060")] {
-            let mut payload = packed(&sockets(), &source(socket, from), &msg).unwrap();
-            push_cancel(&mut payload, &msg);
-            let mut reader = Reader::new(payload.finish().unwrap());
-            let (back, at) = unpacked(&sockets(), &mut reader).unwrap().unwrap();
+            let packed = packed(&sockets(), &source(socket, from), &msg).unwrap();
+            let packet = TmPacket::AutoCancel(packed, cancel_parts(&msg));
+            let read = TmPacket::decode(3, &packet.encode().unwrap()).unwrap();
+            assert_eq!(read, packet);
+            let TmPacket::AutoCancel(message, parts) = read else { panic!("another packet") };
+            let (back, at) = unpacked(&sockets(), &message).unwrap();
             assert_eq!(back.as_bytes(), TEXT.as_bytes());
             assert_eq!((at.addr.to_string().as_str(), at.socket), (from, SocketId(socket)));
-            let reason = cancel_reason(&mut reader).unwrap();
-            assert_eq!(&reason[..], b"Reason: Q.850;cause=16\r\n");
-            assert_eq!(reader.int("hash").unwrap(), 0);
+            assert_eq!(&parts.reason[..], b"Reason: Q.850;cause=16\r\n");
         }
     }
 
     #[test]
     fn the_parts_of_the_via_are_where_the_packet_says() {
         let msg = Message::parse(Bytes::from_static(TEXT.as_bytes())).unwrap();
-        let mut w = Writer::payload();
-        push_cancel(&mut w, &msg);
-        let mut reader = Reader::new(w.finish().unwrap());
-        for expected in ["z9hG4bKx", "10.0.0.9", "UDP"] {
-            let at = reader.int("offset").unwrap() as usize;
-            let length = reader.int("length").unwrap() as usize;
-            assert_eq!(&TEXT[at..at + length], expected);
+        let parts = cancel_parts(&msg);
+        let places = [parts.branch, parts.host, parts.transport].map(Option::unwrap);
+        for ((at, length), expected) in places.into_iter().zip(["z9hG4bKx", "10.0.0.9", "UDP"]) {
+            assert_eq!(&TEXT[at as usize..][..length as usize], expected);
         }
-        assert_eq!(reader.int("port").unwrap(), 5070);
+        assert_eq!(parts.via_port, 5070);
     }
 
     proptest! {
         #[test]
-        fn any_payload_gives_an_answer(payload: Vec<u8>) {
-            let mut reader = Reader::new(Bytes::from(payload));
-            let _ = unpacked(&sockets(), &mut reader);
-            let _ = cancel_reason(&mut reader);
+        fn any_payload_gives_an_answer(kind in 1u32..4, payload: Vec<u8>) {
+            if let Ok(TmPacket::Reply(message)) = TmPacket::decode(kind, &Bytes::from(payload)) {
+                let _ = unpacked(&sockets(), &message);
+            }
         }
     }
 }

@@ -7,9 +7,13 @@ use serde_json::{Value, json};
 use std::path::PathBuf;
 use tandem_bin::cachedb_local::CachedbLocal;
 use tandem_bin::clusterer::{Body, Extra, Internal};
+use tandem_bin::dialog::{DialogPacket, FullDialog, profiles};
 use tandem_bin::ratelimit;
+use tandem_bin::tm::TmPacket;
 use tandem_bin::usrloc::{Aor, BranchFlags, Contact, MatchMode, SyncRecord, Usrloc};
 use tandem_bin::{Framer, Packet};
+
+mod calls;
 
 type Fields = Vec<(String, Value)>;
 
@@ -138,6 +142,12 @@ fn extra(o: &mut Out, packet: &Extra) {
                 if sync.capability.as_ref() == tandem_bin::usrloc::CAPABILITY {
                     sync_record(o, chunk);
                 }
+                if sync.capability.as_ref() == tandem_bin::dialog::CAPABILITY {
+                    let version = sync.data_version.try_into().unwrap();
+                    let dialog = FullDialog::decode(version, chunk).unwrap();
+                    assert_eq!(&dialog.encode().unwrap(), chunk);
+                    calls::full(o, &dialog);
+                }
             }
         }
         Extra::SyncEnd(end) => {
@@ -257,6 +267,53 @@ fn cached(o: &mut Out, packet: &CachedbLocal) {
     }
 }
 
+/// The payload of a capability of a module written from the types, if there are types.
+fn through_payload(o: &mut Out, packet: &Packet) -> Option<Bytes> {
+    let (kind, version, payload) = (packet.packet_type, packet.version, &packet.payload);
+    let written = match packet.capability.as_ref() {
+        b"usrloc-contact-repl" => {
+            let typed = Usrloc::decode(kind, version, payload).unwrap();
+            usrloc(o, &typed);
+            typed.encode()
+        }
+        b"dialog-dlg-repl" => {
+            let typed = DialogPacket::decode(kind, version, payload).unwrap();
+            assert_eq!(typed.packet_type(), kind);
+            calls::dialog(o, &typed);
+            typed.encode()
+        }
+        b"dialog-prof-repl" => {
+            let counters = profiles::decode(payload).unwrap();
+            counters.iter().for_each(|c| calls::counter(o, c));
+            profiles::encode(&counters)
+        }
+        b"tm-repl" => {
+            let typed = TmPacket::decode(kind, payload).unwrap();
+            assert_eq!(typed.packet_type(), kind);
+            calls::tm(o, &typed);
+            typed.encode()
+        }
+        b"ratelimit-pipe-repl" if kind == ratelimit::COUNTERS => {
+            let pipes = ratelimit::decode(payload).unwrap();
+            pipes.iter().for_each(|p| pipe(o, p));
+            ratelimit::encode(&pipes)
+        }
+        b"ratelimit-pipe-repl" => {
+            let (cluster, pipes) = ratelimit::decode_bridged(payload).unwrap();
+            o.put("src_cluster", cluster);
+            pipes.iter().for_each(|p| pipe(o, p));
+            ratelimit::encode_bridged(cluster, &pipes)
+        }
+        b"cachedb-local-repl" => {
+            let typed = CachedbLocal::decode(kind, payload).unwrap();
+            cached(o, &typed);
+            typed.encode()
+        }
+        _ => return None,
+    };
+    Some(written.unwrap())
+}
+
 /// The fields of a packet and its bytes written from the types, if the capability has types.
 fn through_types(packet: &Packet) -> Option<(Fields, Bytes)> {
     let mut o = Out(Vec::new(), String::new());
@@ -271,26 +328,10 @@ fn through_types(packet: &Packet) -> Option<(Fields, Bytes)> {
             extra(&mut o, &typed);
             typed.encode(packet.trailer.as_ref().unwrap()).unwrap()
         }
-        b"usrloc-contact-repl" => {
-            let typed =
-                Usrloc::decode(packet.packet_type, packet.version, &packet.payload).unwrap();
-            usrloc(&mut o, &typed);
-            let payload = typed.encode().unwrap();
+        _ => {
+            let payload = through_payload(&mut o, packet)?;
             Packet { payload, ..packet.clone() }.encode().unwrap()
         }
-        b"ratelimit-pipe-repl" if packet.packet_type == ratelimit::COUNTERS => {
-            let pipes = ratelimit::decode(&packet.payload).unwrap();
-            pipes.iter().for_each(|p| pipe(&mut o, p));
-            let payload = ratelimit::encode(&pipes).unwrap();
-            Packet { payload, ..packet.clone() }.encode().unwrap()
-        }
-        b"cachedb-local-repl" => {
-            let typed = CachedbLocal::decode(packet.packet_type, &packet.payload).unwrap();
-            cached(&mut o, &typed);
-            let payload = typed.encode().unwrap();
-            Packet { payload, ..packet.clone() }.encode().unwrap()
-        }
-        _ => return None,
     };
     Some((o.0, bytes))
 }

@@ -6,13 +6,12 @@ use crate::complaints::Complaints;
 use crate::config::{Config, GateMode};
 use crate::donor::Missed;
 use crate::effects::{
-    ActivationId, CapId, Digests, Effect, Effects, Level, Reason, Replicated, RequestId, Snapshot,
-    Stamp,
+    ActivationId, CapId, Change, Digests, Effect, Effects, Level, Reason, Replicated, RequestId,
+    Snapshot, Stamp,
 };
 use crate::peer::Kind;
 use crate::questions::{Question, Questions};
 use crate::saved;
-use crate::session::Change;
 use crate::streams::Accepted;
 use crate::table::TagTable;
 use crate::tags::SETTLE_BOOT_NS;
@@ -230,11 +229,25 @@ impl Clusterer {
         stamp: Stamp,
         out: &mut Effects,
     ) -> Result<Replicated, ClusterError> {
+        let change = Change::same(packet_type, version, payload.clone(), stamp);
+        self.broadcast_change(now, cap, &change, out)
+    }
+
+    /// As [`Clusterer::broadcast`], with a word of its own for each kind of peer.
+    ///
+    /// # Errors
+    /// An unknown capability, or more than fits a packet.
+    pub fn broadcast_change(
+        &mut self,
+        now: Now,
+        cap: CapId,
+        change: &Change,
+        out: &mut Effects,
+    ) -> Result<Replicated, ClusterError> {
         let node = &mut self.shared;
         let cluster = self.caps.get(cap.0 as usize).ok_or(ClusterError::UnknownCapability)?;
         let c = self.clusters.get_mut(cluster).ok_or(ClusterError::UnknownCapability)?;
-        let change = Change { packet_type, version, payload, stamp };
-        Ok(c.broadcast(&mut Ctx { now, out, node }, cap, &change)?)
+        Ok(c.broadcast(&mut Ctx { now, out, node }, cap, change)?)
     }
 
     /// Sends a change to one peer only, e.g. in answer to [`Effect::ReplayWanted`].
@@ -255,7 +268,7 @@ impl Clusterer {
         let c = self.clusters.get_mut(cluster).ok_or(ClusterError::UnknownCapability)?;
         let name = c.caps.iter().find(|c| c.id == cap).map(|c| c.name.clone());
         let name = name.ok_or(ClusterError::UnknownCapability)?;
-        let change = Change { packet_type, version, payload, stamp };
+        let change = Change::same(packet_type, version, payload.clone(), stamp);
         match c.send_change(&mut Ctx { now, out, node }, peer, &name, &change)? {
             (true, _) => Ok(()),
             (false, _) => Err(ClusterError::NotReachable(peer)),

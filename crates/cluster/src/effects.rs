@@ -26,6 +26,36 @@ pub struct Stamp {
     pub node: NodeId,
 }
 
+/// A packet of a capability, without what makes it a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// Packet type of the capability.
+    pub kind: u32,
+    pub version: u16,
+    pub bytes: Bytes,
+}
+
+/// A change of a record, in the words of each kind of peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What the stock protocol says about it; `None`: stock peers are told nothing.
+    pub stock: Option<Payload>,
+    /// What Tandem peers are told; `None`: the same as stock peers.
+    pub tandem: Option<Payload>,
+    pub stamp: Stamp,
+}
+
+impl Change {
+    /// A change of which all peers are told the same.
+    pub fn same(kind: u32, version: u16, bytes: Bytes, stamp: Stamp) -> Self {
+        Self { stock: Some(Payload { kind, version, bytes }), tandem: None, stamp }
+    }
+
+    pub(crate) fn for_tandem(&self) -> Option<&Payload> {
+        self.tandem.as_ref().or(self.stock.as_ref())
+    }
+}
+
 /// What [`crate::Clusterer::broadcast`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replicated {

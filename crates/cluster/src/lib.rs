@@ -37,6 +37,7 @@ pub use effects::{
     ActivationId, BUCKETS, CapId, CapState, ConnId, Digests, Effect, Effects, Form, Level, Reason,
     Replicated, RequestId, Snapshot, Stamp,
 };
+pub use effects::{Change, Payload};
 pub use listing::{Difference, Entry};
 pub use status::{CapStatus, ClusterStatus, NodeStatus, PeerKind, Status, Step, StepStatus};
 pub use table::{Duty, Pledge, TagTable, TagView};

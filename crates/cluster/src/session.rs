@@ -3,7 +3,9 @@
 use crate::caps::{Queued, RECORD_BYTES_MAX, SyncPhase};
 use crate::cluster::{Cluster, Ctx};
 use crate::donor::DonationKind;
-use crate::effects::{BUCKETS, CapId, Digests, Effect, Form, Level, Replicated, Stamp};
+use crate::effects::{
+    BUCKETS, CapId, Change, Digests, Effect, Form, Level, Payload, Replicated, Stamp,
+};
 use crate::peer::{COMPARE_EVERY_NS, Kind, Peer, RECHECK_NS, Unacked};
 use crate::questions::Question;
 use crate::status::Step;
@@ -177,12 +179,13 @@ impl Cluster {
         &mut self,
         ctx: &mut Ctx<'_>,
         cap: CapId,
-        change: &Change<'_>,
+        change: &Change,
     ) -> Result<Replicated, TooBig> {
         let Some(name) = self.caps.iter().find(|c| c.id == cap).map(|c| c.name.clone()) else {
             return Err(TooBig);
         };
-        if change.payload.len() > RECORD_BYTES_MAX {
+        let mut payloads = change.stock.iter().chain(&change.tandem);
+        if payloads.any(|p| p.bytes.len() > RECORD_BYTES_MAX) {
             return Err(TooBig);
         }
         self.mark += 1;
@@ -211,18 +214,19 @@ impl Cluster {
         ctx: &mut Ctx<'_>,
         to: NodeId,
         name: &Bytes,
-        change: &Change<'_>,
+        change: &Change,
     ) -> Result<(bool, bool), TooBig> {
         let mark = self.mark;
         let limit = self.cfg.log_bytes_max;
         let trailer = self.trailer(to);
         let Some(peer) = self.peers.get_mut(&to) else { return Ok((false, false)) };
         if peer.kind != Kind::Tandem {
+            let Some(told) = &change.stock else { return Ok((false, false)) };
             let packet = Packet {
                 capability: name.clone(),
-                packet_type: change.packet_type,
-                version: change.version,
-                payload: change.payload.clone(),
+                packet_type: told.kind,
+                version: told.version,
+                payload: told.bytes.clone(),
                 trailer: Some(trailer),
             };
             return Ok((self.tell_stock(ctx, to, packet.encode()?), false));
@@ -239,7 +243,9 @@ impl Cluster {
             ctx.out.log(Level::Warning, format!("node {to} is behind: its log is full"));
             return Ok((false, false));
         }
-        let (bytes, number) = (envelope(peer, name, change, &trailer)?, peer.next_number);
+        let Some(told) = change.for_tandem() else { return Ok((false, false)) };
+        let bytes = envelope(peer, name, (told, change.stamp), &trailer)?;
+        let number = peer.next_number;
         peer.next_number += 1;
         peer.unacked.push_back(Unacked { number, mark, bytes: bytes.len(), at: now });
         peer.unacked_bytes += bytes.len();
@@ -480,27 +486,19 @@ impl Cluster {
     }
 }
 
-/// A change of a module.
-pub(crate) struct Change<'a> {
-    pub(crate) packet_type: u32,
-    pub(crate) version: u16,
-    pub(crate) payload: &'a Bytes,
-    pub(crate) stamp: Stamp,
-}
-
 fn envelope(
     peer: &Peer,
     name: &Bytes,
-    change: &Change<'_>,
+    (told, stamp): (&Payload, Stamp),
     trailer: &Trailer,
 ) -> Result<Bytes, TooBig> {
     Tandem::Envelope(Envelope {
         number: peer.next_number,
         capability: name.clone(),
-        packet_type: change.packet_type,
-        version: change.version,
-        stamp: change.stamp,
-        payload: change.payload.clone(),
+        packet_type: told.kind,
+        version: told.version,
+        stamp,
+        payload: told.bytes.clone(),
     })
     .encode(trailer)
 }

@@ -23,7 +23,7 @@ use crate::gate::GateMode;
 use crate::log::Level;
 use crate::module::{Cx, Module};
 use crate::node::Slot;
-use crate::outbox::{Outbox, Record};
+use crate::outbox::Outbox;
 use crate::replication::{Incoming, Replicated};
 
 /// Rounds of effects that lead to effects; above it the rest waits for the next step.
@@ -71,7 +71,15 @@ struct Inner {
 struct Capability {
     id: CapId,
     slot: u16,
+    part: u8,
     cluster: u32,
+}
+
+/// The capabilities of a module, by their part.
+fn capabilities(module: &dyn Module) -> impl Iterator<Item = (u8, &dyn Replicated)> {
+    [(0, module.replicated()), (1, module.replicated_too())]
+        .into_iter()
+        .filter_map(|(part, records)| Some((part, records?)))
 }
 
 impl Membership {
@@ -143,10 +151,10 @@ impl Membership {
         let mut machine = Clusterer::new(config);
         let _ = self.tags.set(machine.table());
         for (slot, _, module) in cx.node.loaded() {
-            if let Some(records) = module.replicated() {
+            for (part, records) in capabilities(module.as_ref()) {
                 let (cluster, name) = (records.cluster(), records.capability());
                 match machine.register_capability(cluster, name, records.startup_sync()) {
-                    Ok(id) => inner.caps.push(Capability { id, slot, cluster }),
+                    Ok(id) => inner.caps.push(Capability { id, slot, part, cluster }),
                     Err(e) => cx.out.log(Level::Error, format!("{name}: {e}")),
                 }
             }
@@ -246,9 +254,9 @@ impl Membership {
         };
         let mut lost = Vec::new();
         outbox.drain(|record| {
-            let Some(cap) = caps.iter().find(|c| c.slot == record.slot) else { return };
-            let Record { kind, version, payload, stamp, .. } = &record;
-            match machine.broadcast(now, cap.id, *kind, *version, payload, *stamp, effects) {
+            let is_it = |c: &&Capability| (c.slot, c.part) == (record.slot, record.part);
+            let Some(cap) = caps.iter().find(is_it) else { return };
+            match machine.broadcast_change(now, cap.id, &record.change, effects) {
                 Ok(done) => *mark = (cap.cluster, done.mark),
                 Err(e) => lost.push(e.to_string()),
             }
@@ -393,10 +401,11 @@ impl Membership {
         cap: CapId,
         run: impl FnOnce(&mut Cx<'_>, &dyn Replicated) -> R,
     ) -> Option<R> {
-        let slot = self.inner.lock().caps.iter().find(|c| c.id == cap).map(|c| c.slot)?;
+        let found = self.inner.lock().caps.iter().find(|c| c.id == cap).copied();
+        let Capability { slot, part, .. } = found?;
         let node = Arc::clone(cx.node);
         let module: &Arc<dyn Module> = node.modules.get(usize::from(slot))?.state.as_ref()?;
-        let records = module.replicated()?;
+        let (_, records) = capabilities(module.as_ref()).find(|(p, _)| *p == part)?;
         Some(cx.for_slot(slot, |cx| run(cx, records)))
     }
 }

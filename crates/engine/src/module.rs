@@ -256,6 +256,11 @@ pub trait Module: Any + std::marker::Send + Sync {
         None
     }
 
+    /// A second capability of the same module, with records or messages of its own.
+    fn replicated_too(&self) -> Option<&dyn Replicated> {
+        None
+    }
+
     /// What `tandemctl status` shows of this module; `None`: nothing.
     fn status(&self, _node: &Node, _now: Now) -> Option<Json> {
         None

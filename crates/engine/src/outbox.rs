@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tandem_clock::Now;
-use tandem_cluster::Stamp;
+use tandem_cluster::{Change, Stamp};
 
 const STRIPES: usize = 64;
 
@@ -19,11 +19,17 @@ const STRIPES: usize = 64;
 pub struct Record {
     /// The module whose capability it belongs to.
     pub slot: u16,
-    /// Packet type of the capability.
-    pub kind: u32,
-    pub version: u16,
-    pub payload: Bytes,
-    pub stamp: Stamp,
+    /// Which of the module's capabilities: 0 is [`crate::module::Module::replicated`], 1 is
+    /// [`crate::module::Module::replicated_too`].
+    pub part: u8,
+    pub change: Change,
+}
+
+impl Record {
+    /// A change of a module with one capability, of which all peers are told the same.
+    pub fn same(slot: u16, kind: u32, version: u16, payload: Bytes, stamp: Stamp) -> Self {
+        Self { slot, part: 0, change: Change::same(kind, version, payload, stamp) }
+    }
 }
 
 /// Changes that no peer has been told yet.

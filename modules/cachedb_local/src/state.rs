@@ -84,7 +84,7 @@ impl Local {
         let packet = packet(collection, key, entry, now);
         let Ok(payload) = packet.encode() else { return };
         let (kind, version) = (packet.packet_type(), wire::VERSION);
-        let record = Record { slot: self.slot, kind, version, payload, stamp: entry.stamp };
+        let record = Record::same(self.slot, kind, version, payload, entry.stamp);
         node.outbox.append(bucket, record);
     }
 

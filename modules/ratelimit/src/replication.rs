@@ -47,7 +47,7 @@ impl RateLimit {
             let Ok(payload) = wire::encode(&packet) else { continue };
             let stamp = cx.node.outbox.stamp(now);
             let (slot, kind, version) = (self.slot, wire::COUNTERS, wire::VERSION);
-            cx.node.outbox.append(0, Record { slot, kind, version, payload, stamp });
+            cx.node.outbox.append(0, Record::same(slot, kind, version, payload, stamp));
         }
     }
 }

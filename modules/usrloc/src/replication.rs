@@ -29,7 +29,7 @@ pub(crate) fn record(
     let table = Bytes::copy_from_slice(table.as_bytes());
     let packet = packet(table, change, default);
     let payload = packet.encode().ok()?;
-    Some(Record { slot, kind: packet.packet_type(), version: wire::VERSION, payload, stamp })
+    Some(Record::same(slot, packet.packet_type(), wire::VERSION, payload, stamp))
 }
 
 fn packet(table: Bytes, change: &Replica<'_>, default: &Matching) -> wire::Usrloc {

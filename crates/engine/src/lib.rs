@@ -24,6 +24,7 @@ pub mod catalogue;
 pub mod context;
 pub mod core;
 pub mod date;
+pub mod dialog;
 pub mod dns;
 pub mod effect;
 pub mod endpoint;

@@ -16,6 +16,7 @@ use tandem_sip::Message;
 use crate::attached::{Attached, Section, TxMoment};
 pub use crate::call::{Call, VarCall};
 use crate::context::{Ctx, Source};
+use crate::dialog::DialogEvent;
 use crate::effect::{DatabaseId, DbNews, Effect, Out, Send};
 use crate::endpoint::{Endpoint, HttpAnswer, HttpAsk};
 use crate::gate::GateMode;
@@ -120,6 +121,9 @@ pub trait Module: Any + std::marker::Send + Sync {
 
     /// Something happened to a transaction that this module attached `section` to.
     fn transaction(&self, _cx: &mut Cx<'_>, _section: &Section, _moment: &TxMoment) {}
+
+    /// Something happened to a dialog in which this module keeps a section.
+    fn dialog(&self, _cx: &mut Cx<'_>, _event: &DialogEvent<'_>) {}
 
     /// A datagram sent with a ticket of this module did not leave.
     fn send_failed(&self, _cx: &mut Cx<'_>, _token: u64, _error: crate::effect::SendError) {}

@@ -19,6 +19,10 @@ pub enum MiKind {
     Array,
     /// The command judges it.
     Any,
+    /// As [`MiKind::Int`], in a command that takes no positional parameters.
+    NamedInt,
+    /// As [`MiKind::Str`], in such a command.
+    NamedStr,
 }
 
 /// A parameter of a command.

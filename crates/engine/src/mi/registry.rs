@@ -84,6 +84,9 @@ pub(super) fn match_params(
             def.param_sets.iter().find(|s| s.is_empty()).ok_or_else(wrong_count)?;
             Vec::new()
         }
+        Params::Positional(_) if is_named_only(def) => {
+            return Err(RpcError::invalid_params("Command only supports named parameters"));
+        }
         Params::Positional(list) => {
             let mut fitting = def.param_sets.iter().filter(|s| s.len() == list.len());
             let set = fitting.next().ok_or_else(wrong_count)?;
@@ -108,11 +111,18 @@ pub(super) fn match_params(
     values.into_iter().map(|(param, value)| check_type(param, value)).collect()
 }
 
+/// Whether the order of the parameters says nothing.
+fn is_named_only(def: &MiDef) -> bool {
+    let mut all = def.param_sets.iter().copied().flatten();
+    all.any(|param| matches!(param.kind, MiKind::NamedInt | MiKind::NamedStr))
+}
+
 fn check_type(param: &MiParam, value: Json) -> Result<(&'static str, Json), RpcError> {
     let fits = match (param.kind, &value) {
-        (MiKind::Int, Json::Number(n)) => n.is_i64() || n.is_u64(),
-        (MiKind::Int, Json::String(s)) => s.parse::<i64>().is_ok(),
-        (MiKind::Str, Json::String(_) | Json::Number(_)) | (MiKind::Array, Json::Array(_)) => true,
+        (MiKind::Int | MiKind::NamedInt, Json::Number(n)) => n.is_i64() || n.is_u64(),
+        (MiKind::Int | MiKind::NamedInt, Json::String(s)) => s.parse::<i64>().is_ok(),
+        (MiKind::Str | MiKind::NamedStr, Json::String(_) | Json::Number(_)) => true,
+        (MiKind::Array, Json::Array(_)) => true,
         (MiKind::Any, _) => true,
         _ => false,
     };

@@ -1,0 +1,154 @@
+//! What is found by other things than the name of a dialog: the sizes of these indexes are the
+//! counts that scripts, statistics and operators see.
+
+use std::collections::{BTreeSet, HashMap};
+
+use ahash::RandomState;
+use parking_lot::Mutex;
+
+use crate::record::{Dialog, Marker, Membership, State, Text};
+
+/// A profile that the configuration defines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Without the marker.
+    pub name: String,
+    pub has_value: bool,
+    pub marker: Marker,
+}
+
+impl Profile {
+    /// As scripts and commands name it: the marker is a part of the name.
+    pub fn full_name(&self) -> String {
+        format!("{}{}", self.name, self.marker.suffix())
+    }
+}
+
+/// Members of one value, by their sharing tag (empty: none).
+type Members = HashMap<Text, BTreeSet<u64>, RandomState>;
+
+/// Who is in which profile.
+#[derive(Debug)]
+pub struct Profiles {
+    defs: Vec<Profile>,
+    /// In the order of `defs`: members by value.
+    members: Vec<Mutex<HashMap<Text, Members, RandomState>>>,
+    hash: RandomState,
+}
+
+impl Profiles {
+    pub(crate) fn new(defs: Vec<Profile>, hash: RandomState) -> Self {
+        let one = |_: &Profile| Mutex::new(HashMap::with_hasher(hash.clone()));
+        let members = defs.iter().map(one).collect();
+        Self { defs, members, hash }
+    }
+
+    pub fn defs(&self) -> &[Profile] {
+        &self.defs
+    }
+
+    /// The profile with a full name.
+    pub fn named(&self, full: &[u8]) -> Option<usize> {
+        let (name, marker) = match full {
+            [name @ .., b'/', b'b'] => (name, Marker::Bin),
+            [name @ .., b'/', b's'] => (name, Marker::Cache),
+            name => (name, Marker::Local),
+        };
+        self.defs.iter().position(|p| p.name.as_bytes() == name && p.marker == marker)
+    }
+
+    /// Members with a value (`None`: with any) whose tag `counts`. A dialog that is there with
+    /// several values counts for each.
+    pub fn size(&self, at: usize, value: Option<&[u8]>, counts: &dyn Fn(&[u8]) -> bool) -> usize {
+        let Some(members) = self.members.get(at) else { return 0 };
+        let members = members.lock();
+        let of = |by_tag: &Members| -> usize {
+            by_tag.iter().filter(|(tag, _)| counts(tag)).map(|(_, set)| set.len()).sum()
+        };
+        match value {
+            Some(value) => members.get(value).map_or(0, of),
+            None => members.values().map(of).sum(),
+        }
+    }
+
+    /// Every value with its count, in order.
+    pub fn values(&self, at: usize, counts: &dyn Fn(&[u8]) -> bool) -> Vec<(Text, usize)> {
+        let Some(members) = self.members.get(at) else { return Vec::new() };
+        let members = members.lock();
+        let of = |(value, by_tag): (&Text, &Members)| {
+            let sizes = by_tag.iter().filter(|(tag, _)| counts(tag)).map(|(_, set)| set.len());
+            (value.clone(), sizes.sum())
+        };
+        let mut all: Vec<(Text, usize)> = members.iter().map(of).collect();
+        drop(members);
+        all.sort_unstable();
+        all
+    }
+
+    /// The numbers of the dialogs with a value (`None`: with any), in order.
+    pub fn members(&self, at: usize, value: Option<&[u8]>) -> Vec<u64> {
+        let Some(members) = self.members.get(at) else { return Vec::new() };
+        let members = members.lock();
+        let wanted = members.iter().filter(|(v, _)| value.is_none_or(|value| ***v == *value));
+        let sets = wanted.flat_map(|(_, by_tag)| by_tag.values());
+        let all: BTreeSet<u64> = sets.flatten().copied().collect();
+        all.into_iter().collect()
+    }
+
+    /// Takes what a dialog is in into the index, or out of it.
+    fn file(&self, number: u64, facts: &Facts, is_in: bool) {
+        for membership in &facts.profiles {
+            let at = self.defs.iter().position(|p| {
+                p.name.as_bytes() == &*membership.name && p.marker == membership.marker
+            });
+            let Some(members) = at.and_then(|at| self.members.get(at)) else { continue };
+            let mut members = members.lock();
+            let new = || HashMap::with_hasher(self.hash.clone());
+            let by_tag = members.entry(membership.value.clone()).or_insert_with(new);
+            let set = by_tag.entry(facts.tag.clone()).or_default();
+            if is_in {
+                set.insert(number);
+                continue;
+            }
+            set.remove(&number);
+            if set.is_empty() {
+                by_tag.remove(&facts.tag);
+            }
+            if by_tag.is_empty() {
+                members.remove(&membership.value);
+            }
+        }
+    }
+}
+
+/// What a dialog is indexed by. It is a function of the record, so an index cannot drift.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) state: State,
+    profiles: Vec<Membership>,
+    tag: Text,
+}
+
+impl Facts {
+    pub(crate) fn of(d: &Dialog) -> Self {
+        let profiles = if d.state.is_alive() { d.profiles.clone() } else { Vec::new() };
+        let tag = if profiles.is_empty() { "" } else { d.tag().unwrap_or_default() };
+        Self { state: d.state, profiles, tag: tag.as_bytes().into() }
+    }
+
+    /// Moves a dialog from what it was indexed by to what it is indexed by now.
+    pub(crate) fn refile(before: &Self, after: &Self, number: u64, profiles: &Profiles) {
+        if before.profiles != after.profiles || before.tag != after.tag {
+            profiles.file(number, before, false);
+            profiles.file(number, after, true);
+        }
+    }
+
+    pub(crate) fn enter(&self, number: u64, profiles: &Profiles) {
+        profiles.file(number, self, true);
+    }
+
+    pub(crate) fn leave(&self, number: u64, profiles: &Profiles) {
+        profiles.file(number, self, false);
+    }
+}

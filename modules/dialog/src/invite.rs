@@ -1,0 +1,205 @@
+//! What the transaction of a request tells of its dialog.
+
+use tandem_engine::attached::TxMoment;
+use tandem_engine::module::Cx;
+use tandem_engine::sockets::SocketId;
+use tandem_sip::{HeaderName, Message, Method, NameAddr, Params, Uri};
+
+use crate::change::{Change, Origin};
+use crate::create::{contact_of, sdp_of};
+use crate::current::{Current, Kind, SentOn};
+use crate::flags::Flags;
+use crate::id::DialogId;
+use crate::record::{Dialog, EndReason, Leg, Side, State, Text};
+use crate::state::Dialogs;
+
+impl Dialogs {
+    pub(crate) fn on_transaction(&self, cx: &mut Cx<'_>, current: &Current, moment: &TxMoment) {
+        match current.kind {
+            Kind::Initial => self.on_initial(cx, current, moment),
+            Kind::Within(Method::Invite | Method::Update) => self.on_within(cx, current, moment),
+            Kind::Within(_) | Kind::Own => {}
+        }
+    }
+
+    fn on_initial(&self, cx: &mut Cx<'_>, current: &Current, moment: &TxMoment) {
+        let id = current.id;
+        match moment {
+            TxMoment::Sent { branch, socket, request, .. } => {
+                self.initial_sent(cx, current, *branch, *socket, request);
+            }
+            TxMoment::Received { branch, reply } => self.heard(cx, current, *branch, reply),
+            TxMoment::Replied { code: 101..=199, reply, own, .. } => {
+                if !own {
+                    self.sent_to_caller(cx, current, reply);
+                }
+                self.try_change(cx, id, Change::Ringing);
+            }
+            TxMoment::Replied { code: 200..=299, reply, .. } => self.answer(cx, current, reply),
+            TxMoment::Replied { code: 300.., first: true, .. } => self.failed(cx, id),
+            TxMoment::Cancelled => {
+                let change = Change::Flags { set: Flags::CANCELLED, clear: Flags::NONE };
+                self.try_change(cx, id, change);
+            }
+            TxMoment::Ended => {
+                self.table.local(id, |_, local| local.invite = None);
+                self.failed(cx, id);
+            }
+            TxMoment::Replied { .. } | TxMoment::Failed { .. } => {}
+        }
+    }
+
+    /// A change that may come too late.
+    pub(crate) fn try_change(&self, cx: &mut Cx<'_>, id: DialogId, change: Change) {
+        let _ = self.change(cx, id, change);
+    }
+
+    /// Nobody answered.
+    fn failed(&self, cx: &mut Cx<'_>, id: DialogId) {
+        let rings = |d: &Dialog| (d.state < State::Unacked, d.flags.has(Flags::CANCELLED));
+        match self.read(id, rings) {
+            Some((true, true)) => self.end(cx, id, EndReason::Cancelled, None),
+            Some((true, false)) => self.end(cx, id, EndReason::Failed, None),
+            _ => {}
+        }
+    }
+
+    /// Remembers how the INVITE left: what the callee sees and from which socket.
+    fn initial_sent(
+        &self,
+        cx: &mut Cx<'_>,
+        current: &Current,
+        branch: u8,
+        socket: SocketId,
+        request: &bytes::Bytes,
+    ) {
+        let Ok(sent) = Message::parse(request.clone()) else { return };
+        let uri = |addr: Result<NameAddr<'_>, _>| addr.map(|a| Text::from(a.uri)).ok();
+        let (from, to) = (uri(sent.from()), uri(sent.to()));
+        let seen = self.read(current.id, |d| {
+            let other = |uri: Option<Text>, own: &Text| uri.filter(|uri| uri != own);
+            let sdp = sdp_of(&sent);
+            let sdp = if *sdp == *d.caller.sdp_in { Text::default() } else { sdp.into() };
+            (other(from, &d.from_uri), other(to, &d.to_uri), sdp)
+        });
+        let Some((from, to, sdp)) = seen else { return };
+        let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
+        let mut work = current.work.lock();
+        work.branches.retain(|b| b.branch != branch);
+        work.branches.push(SentOn { branch, socket, sdp, from, to });
+        drop(work);
+        let _ = cx;
+    }
+
+    /// A reply names a callee.
+    fn heard(&self, cx: &mut Cx<'_>, current: &Current, branch: u8, reply: &Message) {
+        let Some(tag) = reply.to_tag().filter(|_| (101..300).contains(&reply.status())) else {
+            return;
+        };
+        let (socket, sdp_out, mangled) = {
+            let mut work = current.work.lock();
+            work.answer = Some(sdp_of(reply).into());
+            let sent = work.branches.iter().find(|b| b.branch == branch);
+            let Some(sent) = sent else { return };
+            (sent.socket, sent.sdp.clone(), (sent.from.clone(), sent.to.clone()))
+        };
+        let socket = cx.node.sockets.get(socket).map(|s| s.wire_text()).unwrap_or_default();
+        let did = format!("{}", current.id);
+        let route_set = routes_beyond(cx, reply, &self.params.rr_param, did.as_bytes());
+        let Some(cseq) = self.read(current.id, |d| d.invite_cseq) else { return };
+        let leg = Leg {
+            tag: tag.into(),
+            contact: contact_of(reply).unwrap_or_default(),
+            route_set,
+            socket: socket.into_bytes().into(),
+            sdp_in: sdp_of(reply).into(),
+            sdp_out,
+            cseq,
+            ..Leg::default()
+        };
+        self.try_change(cx, current.id, Change::Leg(Box::new(leg)));
+        let (from, to) = mangled;
+        if !from.is_empty() || !to.is_empty() {
+            self.try_change(cx, current.id, Change::Mangled { from, to });
+        }
+    }
+
+    /// Notes what body went to the caller, if it is another one than came.
+    fn sent_to_caller(&self, cx: &mut Cx<'_>, current: &Current, reply: &bytes::Bytes) {
+        let Ok(reply) = Message::parse(reply.clone()) else { return };
+        let sdp = sdp_of(&reply);
+        let differs = current.work.lock().answer.as_deref().is_some_and(|came| *came != *sdp);
+        if differs && !sdp.is_empty() {
+            let change = Change::Sent { side: Side::Caller, callee: 0, sdp: sdp.into() };
+            self.try_change(cx, current.id, change);
+        }
+    }
+
+    /// A 2xx went to the caller.
+    fn answer(&self, cx: &mut Cx<'_>, current: &Current, bytes: &bytes::Bytes) {
+        let Ok(reply) = Message::parse(bytes.clone()) else { return };
+        let Some(tag) = reply.to_tag() else { return };
+        let id = current.id;
+        let known = self.read(id, |d| (d.callee_at(tag).is_some(), d.invite_cseq));
+        let Some((known, cseq)) = known else { return };
+        if !known {
+            // An answer of this node itself.
+            let leg = Leg { tag: tag.into(), cseq, ..Leg::default() };
+            self.try_change(cx, id, Change::Leg(Box::new(leg)));
+        }
+        self.sent_to_caller(cx, current, bytes);
+        let change = Change::Answered { tag: tag.into() };
+        let done = self.change_by(cx, id, Origin::Local, change, Some(&reply));
+        if done.is_ok_and(|done| done.before != done.after) {
+            self.after_answer(cx, id);
+        }
+    }
+
+    /// The other side has told of itself in a 2xx: what both sides said counts now.
+    fn on_within(&self, cx: &mut Cx<'_>, current: &Current, moment: &TxMoment) {
+        let TxMoment::Received { reply, .. } = moment else { return };
+        if !(200..300).contains(&reply.status()) {
+            return;
+        }
+        let (contact, sdp) = {
+            let mut work = current.work.lock();
+            (work.contact.take(), work.sdp.take())
+        };
+        let (id, callee, side) = (current.id, current.callee, current.sender);
+        if contact.is_some() || sdp.is_some() {
+            self.try_change(cx, id, Change::Refreshed { side, callee, contact, sdp });
+        }
+        let (contact, sdp) = (contact_of(reply), sdp_of(reply));
+        let sdp = (!sdp.is_empty()).then(|| Text::from(sdp));
+        let side = side.other();
+        self.try_change(cx, id, Change::Refreshed { side, callee, contact, sdp });
+    }
+}
+
+/// The routes from this node to the sender of a reply, the nearest first: what was recorded
+/// behind our own Record-Route (RFC 3261 12.1.2).
+fn routes_beyond(cx: &Cx<'_>, reply: &Message, param: &str, did: &[u8]) -> Text {
+    let values: Vec<&[u8]> = reply.values(HeaderName::RecordRoute).map(|v| v.bytes).collect();
+    if values.is_empty() {
+        return Text::default();
+    }
+    let uri = |value: &[u8]| NameAddr::parse(value).ok().map(|a| a.uri.to_vec());
+    let names_us = |value: &&[u8]| {
+        uri(value).is_some_and(|uri| {
+            let params = uri.iter().position(|b| *b == b';').and_then(|at| uri.get(at..));
+            Params::new(params.unwrap_or_default()).value(param.as_bytes()) == Some(did)
+        })
+    };
+    let is_ours = |value: &&[u8]| {
+        uri(value).is_some_and(|uri| {
+            Uri::parse(&uri).is_ok_and(|uri| {
+                let port = uri.port.unwrap_or(5060);
+                cx.node.sockets.is_myself(uri.host, Some(port))
+            })
+        })
+    };
+    let own = values.iter().position(names_us).or_else(|| values.iter().position(is_ours));
+    let mut beyond: Vec<&[u8]> = values.into_iter().take(own.unwrap_or(0)).collect();
+    beyond.reverse();
+    beyond.join(&b","[..]).into()
+}

@@ -1,0 +1,68 @@
+//! `dialog`: calls as this node knows them, from the INVITE to the BYE.
+//!
+//! A script makes a dialog with `create_dialog()`. From then on the record follows the call by
+//! what the transactions tell and by the requests that pass, and its values, flags and profiles
+//! are there in every route of the call.
+//!
+//! # Promises
+//! - A record is plain data that means the same on every node; everything that changes one goes
+//!   through [`table::Table::apply`], with the indexes and what peers are told.
+//! - Counts (statistics, profiles) are sizes of indexes and cannot drift.
+//! - What a node does of itself (end, ping, BYE) takes a duty.
+//! - Memory is bounded: so many dialogs, so much in each of them.
+//!
+//! # Files
+//! `record.rs` is what is kept, `change.rs` what can happen to it, `table.rs` where it is found,
+//! `index.rs` by what else, `local.rs` what is one node's alone; `state.rs` the module and what
+//! follows from a change. `create.rs`, `invite.rs` and `matching.rs` follow the messages,
+//! `sweep.rs` the time; `functions.rs`, `variables.rs`, `mi.rs` with `listing.rs` are the doors.
+
+mod change;
+mod create;
+mod current;
+mod events;
+mod flags;
+mod functions;
+mod id;
+mod index;
+mod invite;
+mod listing;
+mod local;
+mod matching;
+mod mi;
+mod params;
+mod pending;
+pub mod record;
+mod state;
+mod stats;
+mod sweep;
+pub mod table;
+mod variables;
+
+use tandem_engine::module::ModuleDef;
+use tandem_engine::table::needs;
+
+pub use change::{Change, On, Origin, Refused};
+pub use create::Created;
+pub use current::{Current, Kind};
+pub use flags::Flags;
+pub use id::DialogId;
+pub use index::{Profile, Profiles};
+pub use local::Local;
+pub use params::{MatchMode, Params};
+pub use record::{Dialog, EndReason, Leg, Side, State};
+pub use state::Dialogs;
+
+/// The table of the module.
+pub static MODULE: ModuleDef = ModuleDef {
+    name: "dialog",
+    help: "Calls from the INVITE to the BYE: their state, values, profiles and ends.",
+    dependencies: &[needs("tm")],
+    params: params::PARAMS,
+    functions: functions::FUNCTIONS,
+    variables: variables::VARIABLES,
+    mi: mi::COMMANDS,
+    statistics: stats::STATISTICS,
+    events: events::EVENTS,
+    build: Dialogs::build,
+};

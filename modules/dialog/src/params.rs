@@ -1,0 +1,214 @@
+//! Parameters.
+
+use tandem_engine::module::{Build, BuildError};
+use tandem_engine::table::{moot, param};
+use tandem_script::sig::{ParamKind, ParamSig};
+
+use crate::index::Profile;
+use crate::record::Marker;
+
+/// The parameter table.
+pub(crate) const PARAMS: &[ParamSig] = &[
+    param("enable_stats", ParamKind::Int, Some("1"), "Whether statistics are kept."),
+    param(
+        "hash_size",
+        ParamKind::Int,
+        Some("4096"),
+        "Slots of the table, a power of 2; the same on all nodes of a cluster, because names of \
+         dialogs begin with the slot.",
+    ),
+    moot("log_profile_hash_size", ParamKind::Int, "indexes grow by themselves"),
+    ParamSig {
+        check: Some(check_token),
+        ..param(
+            "rr_param",
+            ParamKind::Str,
+            Some("did"),
+            "Parameter of Record-Route that names the dialog.",
+        )
+    },
+    param("default_timeout", ParamKind::Int, Some("43200"), "Lifetime of a dialog in seconds."),
+    param(
+        "delete_delay",
+        ParamKind::Int,
+        Some("0"),
+        "Seconds that an ended dialog stays readable.",
+    ),
+    ParamSig {
+        check: Some(check_mode_number),
+        ..param(
+            "dlg_match_mode",
+            ParamKind::Int,
+            Some("1"),
+            "How a request finds its dialog: 0 by the parameter of Record-Route, 1 by it or else \
+             by Call-ID and tags, 2 by Call-ID and tags.",
+        )
+    },
+];
+
+/// How a request within a dialog finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatchMode {
+    DidOnly,
+    DidFallback,
+    DidNone,
+}
+
+impl MatchMode {
+    pub(crate) fn uses_did(self) -> bool {
+        self != Self::DidNone
+    }
+
+    pub(crate) fn uses_tags(self) -> bool {
+        self != Self::DidOnly
+    }
+
+    /// The names of `match_dialog`.
+    pub(crate) fn named(text: &str) -> Option<Self> {
+        Some(match text {
+            "DID_ONLY" => Self::DidOnly,
+            "DID_FALLBACK" => Self::DidFallback,
+            "DID_NONE" => Self::DidNone,
+            _ => return None,
+        })
+    }
+}
+
+/// The parameters as the module uses them.
+#[derive(Debug)]
+pub struct Params {
+    pub stats: bool,
+    pub hash_size: u32,
+    pub rr_param: String,
+    pub default_timeout_s: u32,
+    pub options_interval_s: u32,
+    pub reinvite_interval_s: u32,
+    pub delete_delay_s: u32,
+    pub extra_headers: Vec<u8>,
+    pub match_mode: MatchMode,
+    pub race_timeout_s: u32,
+    pub profiles: Vec<Profile>,
+}
+
+impl Params {
+    pub(crate) fn read(build: &mut Build<'_>) -> Result<Self, BuildError> {
+        let int = |name: &'static str, min: i64, max: i64| {
+            let value = build.int(name).unwrap_or(min);
+            match (min..=max).contains(&value) {
+                true => Ok(value as u32),
+                false => Err(BuildError::new(name, format!("it is {min} to {max}"))),
+            }
+        };
+        let text = |name: &str| build.text(name).unwrap_or_default().to_owned();
+        let hash_size = int("hash_size", 1, 1 << 20)?;
+        if !hash_size.is_power_of_two() {
+            return Err(BuildError::new("hash_size", "it is a power of 2")
+                .help(format!("{} is the next one", hash_size.next_power_of_two())));
+        }
+        let mut profiles = Vec::new();
+        for (param, has_value) in [("profiles_with_value", true), ("profiles_no_value", false)] {
+            profiles_of(&text(param), has_value, &mut profiles)
+                .map_err(|why| BuildError::new(param, why))?;
+        }
+        Ok(Self {
+            stats: build.int("enable_stats") != Some(0),
+            hash_size,
+            rr_param: text("rr_param"),
+            default_timeout_s: int("default_timeout", 1, i64::from(i32::MAX))?,
+            options_interval_s: int("options_ping_interval", 1, 86_400)?,
+            reinvite_interval_s: int("reinvite_ping_interval", 1, 86_400)?,
+            delete_delay_s: int("delete_delay", 0, 86_400)?,
+            extra_headers: text("dlg_extra_hdrs").into_bytes(),
+            match_mode: match build.int("dlg_match_mode") {
+                Some(0) => MatchMode::DidOnly,
+                Some(2) => MatchMode::DidNone,
+                _ => MatchMode::DidFallback,
+            },
+            race_timeout_s: int("race_condition_timeout", 1, 86_400)?,
+            profiles,
+        })
+    }
+}
+
+/// Reads a list of profiles.
+fn profiles_of(text: &str, has_value: bool, all: &mut Vec<Profile>) -> Result<(), String> {
+    for item in text.split(';').map(str::trim).filter(|item| !item.is_empty()) {
+        let (name, marker) = match item.split_once('/').map(|(n, m)| (n.trim(), m.trim())) {
+            None => (item, Marker::Local),
+            Some((name, "b")) => (name, Marker::Bin),
+            Some((name, "s")) => (name, Marker::Cache),
+            Some((_, other)) => {
+                return Err(format!("`{other}` is no marker: /b is for nodes, /s for a store"));
+            }
+        };
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+        if name.is_empty() || !name.bytes().all(plain) {
+            return Err(format!("`{name}` is no name of a profile: it has letters and digits"));
+        }
+        let profile = Profile { name: name.to_owned(), has_value, marker };
+        if all.iter().any(|p| p.name == profile.name && p.marker == marker) {
+            return Err(format!("profile `{}` is there twice", profile.full_name()));
+        }
+        all.push(profile);
+    }
+    Ok(())
+}
+
+#[expect(dead_code, reason = "x")]
+fn check_profiles(text: &str) -> Result<(), String> {
+    profiles_of(text, true, &mut Vec::new())
+}
+
+fn check_mode_number(text: &str) -> Result<(), String> {
+    match text {
+        "0" | "1" | "2" => Ok(()),
+        _ => Err("the modes are 0 (DID_ONLY), 1 (DID_FALLBACK) and 2 (DID_NONE)".into()),
+    }
+}
+
+fn check_token(text: &str) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    match !text.is_empty() && text.bytes().all(plain) {
+        true => Ok(()),
+        false => Err("it has letters, digits and -_. only".into()),
+    }
+}
+
+/// Header lines as they are put into requests.
+#[allow(dead_code)]
+pub(crate) fn check_lines(text: &str) -> Result<(), String> {
+    let whole = text.is_empty() || text.ends_with("\r\n");
+    let named = |line: &str| {
+        let name = line.split_once(':').map_or("", |(name, _)| name);
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic())
+    };
+    let lines = text.split_terminator("\r\n");
+    match whole && lines.clone().all(named) && !text.contains("\r\n\r\n") {
+        true => Ok(()),
+        false => Err("it is whole header lines, each with \\r\\n at its end".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_are_read_with_their_markers() {
+        let mut all = Vec::new();
+        profiles_of("caller/b ; gw;x/s;", true, &mut all).unwrap();
+        let names: Vec<String> = all.iter().map(Profile::full_name).collect();
+        assert_eq!(names, ["caller/b", "gw", "x/s"]);
+        for wrong in ["a/x", "a b", "gw", "/b"] {
+            assert!(profiles_of(wrong, false, &mut all.clone()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn lines_are_whole() {
+        assert!(check_lines("X-A: b\r\nY: z\r\n").is_ok() && check_lines("").is_ok());
+        for wrong in ["X-A: b", "X-A\r\n", "X: a\r\n\r\nbody\r\n", "X: a\r\n\r\n"] {
+            assert!(check_lines(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

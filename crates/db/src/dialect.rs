@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::literal;
-use crate::query::{Cond, Name, Query, Select};
+use crate::query::{Cond, Name, Query, Row, Select};
 use crate::value::format_time;
 use crate::{Backend, DbError, DbErrorKind, Value};
 
@@ -90,6 +90,7 @@ impl Writer {
         match query {
             Query::Select(select) => self.select(select)?,
             Query::Insert { table, row } => self.insert(table, row, &[])?,
+            Query::InsertRows { table, columns, rows } => self.insert_rows(table, columns, rows)?,
             Query::Update { table, set, conds } => self.update(table, set, conds)?,
             Query::Delete { table, conds } => {
                 self.sql.push_str("DELETE FROM ");
@@ -151,6 +152,29 @@ impl Writer {
             self.bind(value);
         }
         self.sql.push(')');
+        Ok(())
+    }
+
+    fn insert_rows(&mut self, table: &str, columns: &[Name], rows: &[Row]) -> Result<(), DbError> {
+        if columns.is_empty() || rows.is_empty() || rows.iter().any(|r| r.len() != columns.len()) {
+            return Err(malformed("rows to insert have the same columns, one at least"));
+        }
+        self.sql.push_str("INSERT INTO ");
+        self.name(table)?;
+        self.sql.push_str(" (");
+        for (i, column) in columns.iter().enumerate() {
+            self.comma(i);
+            self.name(column)?;
+        }
+        self.sql.push_str(") VALUES ");
+        for (n, row) in rows.iter().enumerate() {
+            self.sql.push_str(if n == 0 { "(" } else { ", (" });
+            for (i, value) in row.iter().enumerate() {
+                self.comma(i);
+                self.bind(value);
+            }
+            self.sql.push(')');
+        }
         Ok(())
     }
 
@@ -320,6 +344,19 @@ mod tests {
         );
         let binds = Dialect::SQLITE.statement(&query).expect("statement").binds;
         assert_eq!(binds[1], Value::from("1970-01-01 00:00:00"));
+    }
+
+    #[test]
+    fn rows_go_in_together() {
+        let rows = |n: i64| Query::InsertRows {
+            table: "t".into(),
+            columns: vec!["a".into(), "b".into()],
+            rows: (0..n).map(|i| vec![Value::Int(i), "x".into()]).collect(),
+        };
+        let statement = Dialect::POSTGRES.statement(&rows(2)).expect("statement");
+        assert_eq!(statement.sql, "INSERT INTO \"t\" (\"a\", \"b\") VALUES ($1, $2), ($3, $4)");
+        assert_eq!(statement.binds.len(), 4);
+        assert!(Dialect::MYSQL.statement(&rows(0)).is_err());
     }
 
     #[test]

@@ -52,7 +52,15 @@ impl MemoryDb {
 
     /// Answers a query. A query that fails changes nothing.
     pub fn execute(&mut self, query: &Query) -> Result<Rows, DbError> {
-        let Query::Batch(queries) = query else { return self.execute_one(query) };
+        let rows;
+        let queries = match query {
+            Query::Batch(queries) => queries,
+            Query::InsertRows { table, columns, rows: all } => {
+                rows = single_inserts(table, columns, all)?;
+                &rows
+            }
+            query => return self.execute_one(query),
+        };
         let saved = self.tables.clone();
         let mut answer = Rows::default();
         let mut affected = 0;
@@ -77,6 +85,13 @@ impl MemoryDb {
         match query {
             Query::Select(select) => self.table(&select.table)?.select(select),
             Query::Insert { table, row } => self.table(table)?.insert(row, rows_max),
+            Query::InsertRows { table, columns, rows } => {
+                let mut answer = Rows::default();
+                for insert in single_inserts(table, columns, rows)? {
+                    answer.affected += self.execute_one(&insert)?.affected;
+                }
+                Ok(answer)
+            }
             Query::Update { table, set, conds } => self.table(table)?.update(set, conds),
             Query::Delete { table, conds } => self.table(table)?.delete(conds),
             Query::InsertOrUpdate { table, keys, set } => {
@@ -343,6 +358,18 @@ impl MemoryTable {
     }
 }
 
+/// Rows that go in together, each on its own.
+fn single_inserts(table: &Name, columns: &[Name], rows: &[Row]) -> Result<Vec<Query>, DbError> {
+    if columns.is_empty() || rows.is_empty() || rows.iter().any(|r| r.len() != columns.len()) {
+        return Err(malformed("rows to insert have the same columns, one at least"));
+    }
+    let insert = |row: &Row| {
+        let row = columns.iter().cloned().zip(row.iter().cloned()).collect();
+        Query::Insert { table: table.clone(), row }
+    };
+    Ok(rows.iter().map(insert).collect())
+}
+
 /// A value as SQLite converts it before it compares it with a column.
 fn operand(column: Affinity, value: &Value) -> Value {
     match column {
@@ -453,6 +480,22 @@ mod tests {
         let batch = Query::Batch(vec![insert("b"), insert("a")]);
         assert_eq!(db.execute(&batch).expect_err("duplicate").kind, DbErrorKind::Constraint);
         assert_eq!(db.execute(&all()).expect("select").rows.len(), 1);
+    }
+
+    #[test]
+    fn rows_of_which_one_is_refused_are_all_refused() {
+        let mut db = domains();
+        let rows = |names: &[&str]| Query::InsertRows {
+            table: "domain".into(),
+            columns: vec!["domain".into()],
+            rows: names.iter().map(|n| vec![(*n).into()]).collect(),
+        };
+        assert_eq!(db.execute(&rows(&["a", "b"])).expect("insert").affected, 2);
+        assert_eq!(
+            db.execute(&rows(&["c", "a"])).expect_err("twice").kind,
+            DbErrorKind::Constraint
+        );
+        assert_eq!(db.execute(&all()).expect("select").rows.len(), 2);
     }
 
     #[test]

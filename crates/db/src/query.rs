@@ -17,6 +17,13 @@ pub enum Query {
         table: Name,
         row: Vec<(Name, Value)>,
     },
+    /// Rows with the same columns, in one statement: all of them or none. A row must have as many
+    /// values as there are columns.
+    InsertRows {
+        table: Name,
+        columns: Vec<Name>,
+        rows: Vec<Row>,
+    },
     Update {
         table: Name,
         set: Vec<(Name, Value)>,

@@ -258,8 +258,8 @@ mod tests {
 
     #[test]
     fn the_standard_tables_are_all_there() {
-        assert_eq!(tables().len(), 74);
-        assert_eq!(tables().iter().map(|t| t.columns.len()).sum::<usize>(), 744);
+        assert_eq!(tables().len(), 75);
+        assert_eq!(tables().iter().map(|t| t.columns.len()).sum::<usize>(), 746);
         let location = table("location").expect("location");
         assert_eq!((location.version, location.columns.len()), (1013, 19));
         let q = location.columns.iter().find(|c| c.name == "q").expect("q");

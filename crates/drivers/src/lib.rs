@@ -14,6 +14,7 @@ pub mod mi_datagram;
 pub mod notify;
 pub mod privileges;
 pub mod programs;
+pub mod spool;
 pub mod sql_server;
 mod sql_server_conn;
 mod sql_values;

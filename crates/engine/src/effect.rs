@@ -40,6 +40,8 @@ pub enum Input {
     FileWritten { token: u64, result: Result<(), String> },
     /// A file was read; a missing file is `Ok(None)`.
     FileRead { token: u64, result: Result<Option<Bytes>, String> },
+    /// What was asked of the spool is done, or not.
+    Spool { token: u64, result: Result<SpoolAnswer, String> },
     /// A command of [`Effect::Run`] has ended, or could not be started.
     ProgramEnded { token: u64, result: Result<Ended, String> },
     /// Somebody asks for a page of the module in `slot`; the answer carries the same number.
@@ -161,6 +163,12 @@ pub enum Effect {
         name: String,
         bytes: Bytes,
     },
+    /// Ask the spool: files that only grow, in a folder of their own beside the node's state. What
+    /// one worker asks is done in its order; the answer is [`Input::Spool`].
+    Spool {
+        token: u64,
+        ask: SpoolAsk,
+    },
     /// Run a command of the shell; how it ends is an [`Input::ProgramEnded`].
     Run {
         token: u64,
@@ -187,6 +195,37 @@ pub enum Effect {
     Fatal {
         text: String,
     },
+}
+
+/// What is asked of the spool. Names are those of files, without folders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpoolAsk {
+    /// Adds to the end of a file, all of it or nothing; a missing file is made. What was added
+    /// survives the end of the process; with `durable`, a power cut as well.
+    Append {
+        name: String,
+        bytes: Bytes,
+        durable: bool,
+    },
+    Read {
+        name: String,
+    },
+    /// A file that is missing is removed already.
+    Remove {
+        name: String,
+    },
+    /// The names of all files.
+    List,
+}
+
+/// What the spool answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SpoolAnswer {
+    Done,
+    /// The contents; `None`: there is no such file.
+    Bytes(Option<Bytes>),
+    /// In no order.
+    Names(Vec<String>),
 }
 
 /// A command for the shell.

@@ -17,7 +17,7 @@ use crate::attached::{Attached, Section, TxMoment};
 pub use crate::call::{Call, VarCall};
 use crate::context::{Ctx, Source};
 use crate::dialog::DialogEvent;
-use crate::effect::{DatabaseId, DbNews, Effect, Out, Send};
+use crate::effect::{DatabaseId, DbNews, Effect, Out, Send, SpoolAnswer, SpoolAsk};
 use crate::endpoint::{Endpoint, HttpAnswer, HttpAsk};
 use crate::gate::GateMode;
 use crate::log::Level;
@@ -209,6 +209,9 @@ pub trait Module: Any + std::marker::Send + Sync {
     /// A file asked for with [`Cx::read_file`] was read; a missing one is `Ok(None)`.
     fn file_read(&self, _cx: &mut Cx<'_>, _token: u64, _result: Result<Option<Bytes>, String>) {}
 
+    /// What was asked with [`Cx::ask_spool`] is done, or not.
+    fn spool(&self, _cx: &mut Cx<'_>, _token: u64, _result: Result<SpoolAnswer, String>) {}
+
     /// A command started with [`Cx::run_program`] has ended, or could not be started.
     fn program_ended(
         &self,
@@ -373,6 +376,12 @@ impl Cx<'_> {
     pub fn read_file(&mut self, name: &str, token: u64) {
         let token = with_slot(self.slot, token);
         self.out.push(Effect::ReadFile { token, name: name.to_owned() });
+    }
+
+    /// Asks the spool; the answer comes to [`Module::spool`] with `token` (48 bits).
+    pub fn ask_spool(&mut self, ask: SpoolAsk, token: u64) {
+        let token = with_slot(self.slot, token);
+        self.out.push(Effect::Spool { token, ask });
     }
 
     /// Runs a command of the shell; its end comes to [`Module::program_ended`].

@@ -4,6 +4,7 @@
 mod cover;
 pub mod evidence;
 mod nodes;
+mod spool;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use crate::worker::Worker;
 
 pub use cover::{Check, cover};
 pub use nodes::{Nodes, Witness};
+pub use spool::Spool;
 pub use waiting::WAITING;
 
 /// Files of a script that live in memory.
@@ -73,6 +75,8 @@ pub struct TestNode {
     pub db: MemoryDb,
     /// What the database answers to SQL text, which it does not execute.
     pub sql: BTreeMap<String, Rows>,
+    /// The files of the spool.
+    pub spool: Spool,
     /// How commands of the shell end; none can be started without it.
     pub programs: Option<Shell>,
     /// What `reload_routes` finds.
@@ -192,6 +196,7 @@ impl TestNode {
             files: BTreeMap::new(),
             db: MemoryDb::with_tables(tandem_db::schema::tables()),
             sql: BTreeMap::new(),
+            spool: Spool::default(),
             programs: None,
             script: script.to_owned(),
             modules,
@@ -442,6 +447,10 @@ impl TestNode {
                 Effect::WriteFile { token, name, bytes } => {
                     self.files.insert(name, bytes);
                     inputs.push(Input::FileWritten { token, result: Ok(()) });
+                }
+                Effect::Spool { token, ask } => {
+                    let result = self.spool.ask(ask);
+                    inputs.push(Input::Spool { token, result });
                 }
                 Effect::Run { token, program } => {
                     let none = || Err("there are no commands here".to_owned());

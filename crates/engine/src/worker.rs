@@ -117,6 +117,9 @@ impl Worker {
                     module.file_read(cx, id, result)
                 });
             }
+            Input::Spool { token, result } => {
+                self.tell_module(now, token, out, |module, cx, id| module.spool(cx, id, result));
+            }
             Input::ProgramEnded { token, result } => {
                 self.tell_module(now, token, out, |module, cx, id| {
                     module.program_ended(cx, id, result)

@@ -70,6 +70,11 @@ impl World {
                 self.say(Who::Node(of.node), || format!("tells {to:?} of an event"));
             }
             Effect::Log { level, text } => self.logged(of, level, text),
+            Effect::Spool { token, ask } => {
+                let gone = Err("the node does not run".to_owned());
+                let result = self.running(of).map_or(gone, |host| host.disk.spool.ask(ask));
+                self.deliver(of, 0, Input::Spool { token, result });
+            }
             Effect::Run { token, .. } => {
                 let result = Err("there is no shell in the simulation".to_owned());
                 self.deliver(of, 0, Input::ProgramEnded { token, result });

@@ -10,7 +10,7 @@ use tandem_engine::build::NodeOptions;
 use tandem_engine::catalogue::{Modules, Tables};
 use tandem_engine::effect::Input;
 use tandem_engine::node::Node;
-use tandem_engine::testing::Files;
+use tandem_engine::testing::{Files, Spool};
 use tandem_engine::worker::Worker;
 use tandem_script::diag::render_all;
 
@@ -144,6 +144,8 @@ pub(crate) struct Disk {
     files: BTreeMap<String, Bytes>,
     pending: BTreeMap<u64, Write>,
     next: u64,
+    /// What was added there is kept, whatever becomes of the process.
+    pub(crate) spool: Spool,
     /// Writes complete in their order.
     pub(crate) busy_until: Mono,
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tandem_clock::{Chance, MS, Now};
 use tandem_drivers::dns::{self, Resolver};
 use tandem_drivers::notify::{self, Notifier};
+use tandem_drivers::spool::Spool;
 use tandem_drivers::{Completion, Database};
 use tandem_engine::effect::{DatabaseId, Effect, Input, Out, Send};
 use tandem_engine::endpoint::Endpoint;
@@ -72,7 +73,7 @@ struct Control<'a> {
     databases: Vec<Database>,
     management: Management,
     inputs: Inputs,
-    /// Where commands of the shell say that they have ended.
+    /// Where commands of the shell and slow writes say that they have ended.
     program_done: mpsc::Sender<Input>,
     sends: Vec<Send>,
     /// Inputs that effects caused at once: a file that was written, a query that was refused.
@@ -83,6 +84,7 @@ struct Control<'a> {
     measure_at: tandem_clock::Mono,
     notifier: Option<Notifier>,
     names: Resolver,
+    spool: Spool,
     /// Said once.
     events_lost: bool,
     serving: bool,
@@ -147,6 +149,7 @@ impl<'a> Control<'a> {
             measure_at: 0,
             notifier: None,
             names,
+            spool: Spool::new(state.spool()),
             events_lost: false,
             serving: false,
             fatal: None,
@@ -348,6 +351,10 @@ impl<'a> Control<'a> {
             Effect::WriteFile { token, name, bytes } => {
                 let result = self.state.write(&name, &bytes);
                 self.ready.push(Input::FileWritten { token, result });
+            }
+            Effect::Spool { token, ask } => {
+                let spool = &mut self.spool;
+                self.ready.extend(super::spool::carry_out(spool, token, ask, &self.program_done));
             }
             Effect::Run { token, program } => {
                 tokio::spawn(super::programs::run(self.program_done.clone(), token, program));

@@ -29,6 +29,11 @@ impl StateDir {
         Self(base.join(format!("node-{}", node.membership().node_id())))
     }
 
+    /// Where the files of modules are that only grow.
+    pub(super) fn spool(&self) -> PathBuf {
+        self.0.join("spool")
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }

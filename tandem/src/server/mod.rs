@@ -17,6 +17,7 @@ mod log_format;
 mod management;
 mod programs;
 mod reader;
+mod spool;
 mod tcp;
 mod udp;
 

@@ -9,7 +9,7 @@ use tandem_clock::{Chance, MS, Now};
 use tandem_cluster::ConnId;
 use tandem_db::memory::MemoryDb;
 
-use super::{Files, evidence};
+use super::{Files, Spool, evidence};
 use crate::build::NodeOptions;
 use crate::catalogue::{Modules, Tables};
 use crate::effect::{BinInput, Effect, Input, Out};
@@ -30,6 +30,8 @@ pub struct Nodes {
     pub workers: Vec<Option<Worker>>,
     /// The database behind every url of the scripts.
     pub db: MemoryDb,
+    /// The spools of the nodes, which outlive them.
+    pub spools: BTreeMap<usize, Spool>,
     /// Log lines with their node.
     pub logs: Vec<(usize, String)>,
     /// What was sent, with what the witness saw at each running node when it left.
@@ -60,6 +62,7 @@ impl Nodes {
             now: Now { mono_ns: 1_000_000 * MS, unix_ms: 1_800_000_000_000 },
             workers: scripts.iter().map(|_| None).collect(),
             db: MemoryDb::with_tables(tandem_db::schema::tables()),
+            spools: BTreeMap::new(),
             logs: Vec::new(),
             sent: Vec::new(),
             datagrams: Vec::new(),
@@ -228,6 +231,11 @@ impl Nodes {
                 }
                 Effect::WriteFile { token, .. } => {
                     self.step(at, Input::FileWritten { token, result: Ok(()) });
+                }
+                Effect::Spool { token, ask } => {
+                    let spool = self.spools.entry(at).or_default();
+                    let result = spool.ask(ask);
+                    self.step(at, Input::Spool { token, result });
                 }
                 Effect::Db { query, ask, .. } => {
                     let result = self.db.execute(&ask);

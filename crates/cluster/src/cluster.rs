@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) incarnation: u64,
     /// What peers need to judge nonces of this node.
     pub(crate) nonce_key: Bytes,
+    /// What they need to open texts that it has sealed.
+    pub(crate) node_key: Bytes,
     pub(crate) addresses: Vec<(IpAddr, bool)>,
     pub(crate) table: Arc<TagTable>,
     pub(crate) next_conn: u64,
@@ -386,6 +388,7 @@ fn hello(ctx: &Ctx<'_>, cluster: ClusterId, peer: &Peer) -> Bytes {
         addresses: ctx.node.addresses.clone(),
         next_number: peer.next_number,
         nonce_key: ctx.node.nonce_key.clone(),
+        node_key: ctx.node.node_key.clone(),
     });
     let trailer = Trailer::new(cluster, ctx.node.me, peer.cfg.node);
     // At most 64 addresses: it always fits.

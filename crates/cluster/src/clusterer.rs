@@ -60,6 +60,7 @@ impl Clusterer {
             me,
             incarnation: config.incarnation,
             nonce_key: Bytes::new(),
+            node_key: Bytes::new(),
             addresses: config.addresses,
             table: Arc::new(TagTable::new(me)),
             next_conn: 0,
@@ -149,6 +150,19 @@ impl Clusterer {
     /// [`Clusterer::start`].
     pub fn set_nonce_key(&mut self, key: Bytes) {
         self.shared.nonce_key = key;
+    }
+
+    /// Peers are told the key of this node when they are greeted, and at once when it changes.
+    pub fn set_node_key(&mut self, now: Now, key: Bytes, out: &mut Effects) {
+        if self.shared.node_key == key {
+            return;
+        }
+        self.shared.node_key = key;
+        self.each(now, out, |c, ctx| {
+            for peer in c.reachable(Kind::Tandem) {
+                c.hello_to(ctx, peer);
+            }
+        });
     }
 
     pub fn start(&mut self, now: Now, out: &mut Effects) {

@@ -285,6 +285,11 @@ pub enum Effect {
         node: NodeId,
         key: Bytes,
     },
+    /// A Tandem peer has said how to open what it has sealed.
+    NodeKey {
+        node: NodeId,
+        key: Bytes,
+    },
     /// Whether a peer's records of a capability were measured to equal ours.
     PeerInStep {
         cluster: ClusterId,

@@ -76,6 +76,9 @@ impl Cluster {
         if !hello.nonce_key.is_empty() {
             ctx.out.push(Effect::NonceKey { node: source, key: hello.nonce_key.clone() });
         }
+        if !hello.node_key.is_empty() {
+            ctx.out.push(Effect::NodeKey { node: source, key: hello.node_key.clone() });
+        }
         let clock = hello.clock_unix_ms;
         peer.hello = Some(hello);
         self.measure_skew(ctx, source, clock);

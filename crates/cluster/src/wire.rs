@@ -8,7 +8,8 @@
 //! Types and fields, with the level that brought them:
 //!
 //! - 1 HELLO (level 1): 1 incarnation, 2 level min, 3 level max, 4 clock (unix ms), 5 address
-//!   (repeated: held u8, then 4 or 16 bytes), 6 next envelope number, 7 key of the sender's nonces
+//!   (repeated: held u8, then 4 or 16 bytes), 6 next envelope number, 7 key of the sender's nonces,
+//!   8 key that opens what the sender has sealed
 //! - 2 ENVELOPE (level 1): 1 number, 2 capability, 3 type, 4 version, 5 stamp time, 6 stamp node,
 //!   7 payload
 //! - 3 ACK (level 1): 1 highest applied number, 2 envelopes found missing, 3 clock (unix ms),
@@ -66,6 +67,8 @@ pub(crate) struct Hello {
     pub(crate) next_number: u64,
     /// Empty: the sender has none, or it is in the configuration of both.
     pub(crate) nonce_key: Bytes,
+    /// Opens what the sender has sealed; empty: it has none.
+    pub(crate) node_key: Bytes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,6 +235,9 @@ impl Hello {
         if !self.nonce_key.is_empty() {
             field(w, 7, &self.nonce_key);
         }
+        if !self.node_key.is_empty() {
+            field(w, 8, &self.node_key);
+        }
     }
 
     fn read(fields: Fields) -> Result<Self, Malformed> {
@@ -243,6 +249,7 @@ impl Hello {
             addresses: Vec::new(),
             next_number: 0,
             nonce_key: Bytes::new(),
+            node_key: Bytes::new(),
         };
         for item in fields {
             match item? {
@@ -255,6 +262,7 @@ impl Hello {
                 }
                 (6, v) => hello.next_number = to_u64(v)?,
                 (7, v) if v.len() <= NONCE_KEY_BYTES_MAX => hello.nonce_key = v,
+                (8, v) if v.len() <= NONCE_KEY_BYTES_MAX => hello.node_key = v,
                 _ => {}
             }
         }
@@ -511,6 +519,7 @@ mod tests {
                     addresses: vec![(v4.into(), held), (v6.into(), !held)],
                     next_number: n,
                     nonce_key: Bytes::copy_from_slice(&v6),
+                    node_key: Bytes::copy_from_slice(&v4),
                 })
             ),
             (any::<u64>(), raw(), any::<u32>(), any::<u16>(), raw()).prop_map(

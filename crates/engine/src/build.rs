@@ -104,6 +104,7 @@ impl Node {
             memory: Memory::default(),
             gate_mode: membership.gate_mode(),
             outbox: Outbox::new(node_id),
+            keys: crate::keys::Keys::new(node_id, &mut options.chance.fork()),
             membership,
             gates: Mutex::default(),
             startup: Startup::default(),

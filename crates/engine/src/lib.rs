@@ -9,7 +9,7 @@
 //! routes run, suspend and end; `transport` where messages go; `membership` and `outbox` how
 //! changes reach the peers; `gate` what waits for them; `mi` how operators ask; `events` and
 //! `reports` what they are told; `dns` and
-//! `blacklist` where names lead and where not to go; `build` how a checked script becomes a node.
+//! `blacklist` where names lead and where not to go; `keys` what seals texts that others carry; `build` how a checked script becomes a node.
 
 mod asking;
 pub mod attached;
@@ -31,6 +31,7 @@ pub mod endpoint;
 pub mod events;
 pub mod gate;
 pub mod glob;
+pub mod keys;
 pub mod load;
 pub mod log;
 pub mod membership;

@@ -162,9 +162,15 @@ impl Membership {
         if let Some(key) = cx.node.loaded().find_map(|(_, _, module)| module.nonce_key()) {
             machine.set_nonce_key(key);
         }
+        machine.set_node_key(cx.now, cx.node.keys.own(), &mut inner.effects);
         machine.start(cx.now, &mut inner.effects);
         inner.touched = true;
         inner.machine = Some(machine);
+    }
+
+    /// Has peers told the key of this node.
+    pub(crate) fn tell_key(&self, now: Now, key: Bytes) {
+        self.with(|machine, out| machine.set_node_key(now, key, out));
     }
 
     /// Runs something on the machine; its effects are carried out by worker 0.

@@ -384,6 +384,13 @@ impl Cx<'_> {
         self.out.push(Effect::Spool { token, ask });
     }
 
+    /// Writes a file of the node's state. Nobody is told the end of it; what cannot be written is
+    /// missing after a restart.
+    pub(crate) fn write_file(&mut self, name: &str, bytes: Bytes) {
+        let token = with_slot(self.slot, OWN_FILE);
+        self.out.push(Effect::WriteFile { token, name: name.to_owned(), bytes });
+    }
+
     /// Runs a command of the shell; its end comes to [`Module::program_ended`].
     pub fn run_program(&mut self, program: crate::effect::Command, token: u64) {
         let token = with_slot(self.slot, token);
@@ -490,6 +497,9 @@ impl Cx<'_> {
         None
     }
 }
+
+/// The token of files that nobody waits for.
+pub(crate) const OWN_FILE: u64 = (1 << 48) - 1;
 
 /// Puts the module's slot above a token of 48 bits.
 pub(crate) fn with_slot(slot: u16, token: u64) -> u64 {

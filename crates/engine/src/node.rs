@@ -75,6 +75,8 @@ pub struct Node {
     pub events: Events,
     /// How ready each part of the node is.
     pub reports: Reports,
+    /// What seals texts that others carry for this node.
+    pub keys: crate::keys::Keys,
     pub(crate) membership: Membership,
     /// A table for each cluster.
     pub(crate) gates: Mutex<BTreeMap<u32, GateTable>>,

@@ -553,6 +553,12 @@ impl Cx<'_> {
         self.worker.add_job(Job::Resume { run, code });
     }
 
+    /// Has a suspended run call the function it waits for once more, after this step: what the
+    /// function lacked is there now.
+    pub fn call_again(&mut self, run: u64) {
+        self.resume(run, vm::CALL_AGAIN);
+    }
+
     /// Changes the context of a run that waits, e.g. to store a result.
     pub fn with_suspended(&self, run: u64, change: impl FnOnce(&mut Ctx)) {
         if let Some(suspended) = self.node.suspended.lock().get_mut(&run) {

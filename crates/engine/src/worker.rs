@@ -14,7 +14,7 @@ use crate::effect::{Effect, Input, Out};
 use crate::gate::{GATE_NS, GateMode, GateTable};
 use crate::log::Level;
 use crate::mi;
-use crate::module::{Cx, RouteEnd, Timer, split_slot};
+use crate::module::{Cx, OWN_FILE, RouteEnd, Timer, split_slot};
 use crate::node::{Job, Node, WorkerState};
 use crate::reports::MAIN;
 use crate::run;
@@ -110,7 +110,13 @@ impl Worker {
             Input::FileWritten { token, result } => {
                 let node = Arc::clone(&self.node);
                 let (_, token) = split_slot(token);
-                node.membership.persisted(&mut self.cx(now, out), token, result);
+                let mut cx = self.cx(now, out);
+                match result {
+                    Err(e) if token == OWN_FILE => {
+                        cx.log(Level::Warning, format!("the node's key could not be saved: {e}"));
+                    }
+                    _ => node.membership.persisted(&mut cx, token, result),
+                }
             }
             Input::FileRead { token, result } => {
                 self.tell_module(now, token, out, |module, cx, id| {

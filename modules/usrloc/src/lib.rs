@@ -6,10 +6,11 @@
 //!
 //! Where to look: `store` is the location table without any engine; `state` the running module;
 //! `params` its parameters; `replication` what peers are told and say, `wire` the records of a
-//! repair between Tandem nodes; `sql` rows; `sweep` what ends; `mi` commands; `ping` what pinging needs;
+//! repair between Tandem nodes; `sql` rows; `fetch` contacts that live in SQL alone; `sweep` what ends; `mi` commands; `ping` what pinging needs;
 //! `functions`; `events`.
 
 mod events;
+mod fetch;
 mod functions;
 mod mi;
 mod params;

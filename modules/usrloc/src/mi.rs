@@ -41,7 +41,8 @@ pub(crate) const COMMANDS: &[MiDef] = &[
         name: "usrloc:dump",
         old_names: &["ul_dump"],
         param_sets: &[&[], &[int("brief")]],
-        help: "Lists all AoRs with their contacts; with brief=1 the AoRs only.",
+        help: "Lists all AoRs with their contacts, where they live in SQL alone as they were read last; \
+               with brief=1 the AoRs only.",
         run: dump,
     },
     MiDef {
@@ -114,8 +115,17 @@ fn table_and_aor(call: &MiCall<'_, '_>) -> Result<Found, MiOutcome> {
     Ok((usrloc, table, aor))
 }
 
+/// The same when the rows of the AoR have to be read first.
+fn fetched_aor(call: &mut MiCall<'_, '_>, name: &'static str) -> Result<Found, MiOutcome> {
+    let (usrloc, table, aor) = table_and_aor(call)?;
+    match usrloc.fetch_for(call, name, (&table, &aor)) {
+        Some(outcome) => Err(outcome),
+        None => Ok((usrloc, table, aor)),
+    }
+}
+
 fn rm(call: &mut MiCall<'_, '_>) -> MiOutcome {
-    let (usrloc, table, aor) = match table_and_aor(call) {
+    let (usrloc, table, aor) = match fetched_aor(call, "usrloc:rm") {
         Ok(found) => found,
         Err(outcome) => return outcome,
     };
@@ -124,7 +134,7 @@ fn rm(call: &mut MiCall<'_, '_>) -> MiOutcome {
 }
 
 fn rm_contact(call: &mut MiCall<'_, '_>) -> MiOutcome {
-    let (usrloc, table, aor) = match table_and_aor(call) {
+    let (usrloc, table, aor) = match fetched_aor(call, "usrloc:rm_contact") {
         Ok(found) => found,
         Err(outcome) => return outcome,
     };
@@ -175,7 +185,7 @@ fn dump(call: &mut MiCall<'_, '_>) -> MiOutcome {
 }
 
 fn show_contact(call: &mut MiCall<'_, '_>) -> MiOutcome {
-    let (usrloc, table, aor) = match table_and_aor(call) {
+    let (usrloc, table, aor) = match fetched_aor(call, "usrloc:show_contact") {
         Ok(found) => found,
         Err(outcome) => return outcome,
     };
@@ -251,7 +261,7 @@ fn contact_json(
 }
 
 fn add(call: &mut MiCall<'_, '_>) -> MiOutcome {
-    let (usrloc, table, aor) = match table_and_aor(call) {
+    let (usrloc, table, aor) = match fetched_aor(call, "usrloc:add") {
         Ok(found) => found,
         Err(outcome) => return outcome,
     };

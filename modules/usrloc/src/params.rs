@@ -21,6 +21,8 @@ pub enum Writes {
 struct Mode {
     /// `cluster_mode` full-sharing.
     is_shared: bool,
+    /// `cluster_mode` sql-only.
+    is_sql_only: bool,
     loads_from_sql: bool,
     syncs_from_cluster: bool,
     writes: Writes,
@@ -63,6 +65,8 @@ pub(crate) struct Columns {
 pub struct Params {
     /// All nodes of a cluster have all contacts.
     pub is_shared: bool,
+    /// Contacts live in SQL alone, which several nodes share.
+    pub(crate) is_sql_only: bool,
     pub(crate) loads_from_sql: bool,
     pub(crate) syncs_from_cluster: bool,
     pub writes: Writes,
@@ -127,12 +131,12 @@ pub(crate) const PARAMS: &[ParamSig] = &[
             None,
             "Where contacts live: single-instance-no-db (as if unset), \
              single-instance-sql-write-through, single-instance-sql-write-back, \
-             full-sharing-cluster. It wins over the three parameters behind it.",
+             sql-only, full-sharing-cluster. It wins over the three parameters behind it.",
         ),
         check_preset,
     ),
     checked(
-        param("cluster_mode", ParamKind::Str, Some("none"), "none or full-sharing."),
+        param("cluster_mode", ParamKind::Str, Some("none"), "none, full-sharing or sql-only."),
         check_cluster_mode,
     ),
     checked(
@@ -155,7 +159,7 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         check_write_mode,
     ),
     checked(
-        param("db_mode", ParamKind::Int, None, "Until 3.6: 0 to 2 for the first three presets."),
+        param("db_mode", ParamKind::Int, None, "Until 3.6: 0 to 3 for the first four presets."),
         check_db_mode,
     ),
     param("shared_pinging", ParamKind::Int, None, "Until 3.6: 1 for pinging_mode cooperation."),
@@ -210,8 +214,7 @@ pub(crate) const PARAMS: &[ParamSig] = &[
 ];
 
 /// Presets that exist and are not here yet.
-const LATER: [&str; 4] = [
-    "sql-only",
+const LATER: [&str; 3] = [
     "federation-cluster",
     "federation-cachedb-cluster",
     "full-sharing-cachedb-cluster",
@@ -220,6 +223,7 @@ const LATER: [&str; 4] = [
 impl Mode {
     const MEMORY: Self = Self {
         is_shared: false,
+        is_sql_only: false,
         loads_from_sql: false,
         syncs_from_cluster: false,
         writes: Writes::None,
@@ -231,6 +235,7 @@ impl Mode {
             "single-instance-no-db" => Self::MEMORY,
             "single-instance-sql-write-through" => sql(Writes::Through),
             "single-instance-sql-write-back" => sql(Writes::Back),
+            "sql-only" => Self { is_sql_only: true, ..sql(Writes::Through) },
             "full-sharing-cluster" => {
                 Self { is_shared: true, syncs_from_cluster: true, ..Self::MEMORY }
             }
@@ -240,9 +245,13 @@ impl Mode {
 
     /// Of the single parameters.
     fn of_parts(cluster: &str, persistency: &str, writes: Option<&str>) -> Self {
+        if let ("sql-only", Some(mode)) = (cluster, Self::preset("sql-only")) {
+            return mode;
+        }
         let loads_from_sql = persistency == "load-from-sql";
         Self {
             is_shared: cluster == "full-sharing",
+            is_sql_only: false,
             loads_from_sql,
             syncs_from_cluster: persistency == "sync-from-cluster",
             writes: match writes {
@@ -283,8 +292,8 @@ fn one_of(text: &str, here: &[&str], later: &[&str]) -> Result<(), String> {
 }
 
 fn check_cluster_mode(text: &str) -> Result<(), String> {
-    let later = ["federation", "federation-cachedb", "full-sharing-cachedb", "sql-only"];
-    one_of(text, &["none", "full-sharing"], &later)
+    let later = ["federation", "federation-cachedb", "full-sharing-cachedb"];
+    one_of(text, &["none", "full-sharing", "sql-only"], &later)
 }
 
 fn check_persistency(text: &str) -> Result<(), String> {
@@ -334,6 +343,7 @@ impl Params {
         let micros = |name: &str| u32::try_from(positive(name, 0)).unwrap_or(u32::MAX);
         Ok(Self {
             is_shared: mode.is_shared,
+            is_sql_only: mode.is_sql_only,
             loads_from_sql: mode.loads_from_sql,
             syncs_from_cluster: mode.syncs_from_cluster,
             writes: mode.writes,
@@ -485,8 +495,9 @@ mod tests {
         assert_eq!(through, preset("single-instance-sql-write-through"));
         let shared = of("full-sharing", "sync-from-cluster", None);
         assert_eq!(shared, preset("full-sharing-cluster"));
-        assert!(check_cluster_mode("sql-only").unwrap_err().contains("not in Tandem yet"));
-        assert!(check_db_mode("3").unwrap_err().contains("not in Tandem yet"));
+        assert_eq!(of("sql-only", "none", None), preset("sql-only"));
+        assert!(check_cluster_mode("federation").unwrap_err().contains("not in Tandem yet"));
+        assert!(check_db_mode("3").is_ok());
         assert!(check_db_mode("4").is_err() && check_db_mode("1").is_ok());
         assert!(check_write_mode("write").is_err() && check_persistency("sql").is_err());
     }

@@ -79,6 +79,10 @@ impl Usrloc {
         }
     }
 
+    pub(crate) fn slot(&self) -> u16 {
+        self.slot
+    }
+
     /// The table with this name; `None` if there is none yet.
     pub fn table(&self, name: &str) -> Option<Arc<Table>> {
         self.tables.read().iter().find(|t| t.name() == name).cloned()
@@ -208,6 +212,10 @@ impl Usrloc {
         for event in &done.events {
             if let Event::ContactDeleted { is_expiry: true, .. } = event {
                 table.expired.fetch_add(1, Ordering::Relaxed);
+                // Another node may have refreshed the row.
+                if self.params.is_sql_only {
+                    return;
+                }
             }
             events::tell(cx, table.name(), aor, event);
         }
@@ -287,6 +295,9 @@ impl Module for Usrloc {
         match timer.kind {
             timer::FLUSH => {
                 sql.flush(cx, &self.tables());
+                if self.params.is_sql_only {
+                    self.tables().iter().for_each(|table| sql.load(cx, table, false));
+                }
                 self.set_flush_timer(cx);
             }
             timer::RETRY => sql.retry(cx, &self.tables()),

@@ -20,12 +20,16 @@ mod variables;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tandem_clock::Now;
 
 use crate::module::{Cx, EventDef, FunctionDef, Module, ModuleDef};
 use crate::node::Node;
 use crate::table::{count, join};
 use crate::transport::{Hop, HopError};
+
+/// Where the node keeps its key.
+const KEY_FILE: &str = "key";
 
 /// The slot of `core`.
 pub(crate) const SLOT: u16 = 0;
@@ -104,6 +108,28 @@ struct Core {
 }
 
 impl Module for Core {
+    /// The node's key is there before it serves.
+    fn start(&self, cx: &mut Cx<'_>) {
+        cx.begin_startup();
+        cx.read_file(KEY_FILE, 0);
+    }
+
+    fn file_read(&self, cx: &mut Cx<'_>, _token: u64, result: Result<Option<Bytes>, String>) {
+        let node = Arc::clone(cx.node);
+        let found = result.ok().flatten();
+        if !found.is_some_and(|key| node.keys.restore(&key)) {
+            cx.write_file(KEY_FILE, node.keys.own());
+        }
+        node.membership().tell_key(cx.now, node.keys.own());
+        cx.end_startup();
+    }
+
+    fn cluster_news(&self, cx: &mut Cx<'_>, news: &tandem_cluster::Effect) {
+        if let tandem_cluster::Effect::NodeKey { node, key } = news {
+            cx.node.keys.learn(*node, key);
+        }
+    }
+
     fn statistic(&self, node: &Node, now: Now, index: usize) -> u64 {
         stats::value(node, now, index)
     }

@@ -5,7 +5,8 @@ use smallvec::SmallVec;
 
 use super::access::{arg_value, assign_var, eval_var, format_text};
 use super::{
-    End, Flow, Frame, Item, L_ERR, L_WARN, Pending, ROUTE_DEPTH_MAX, RunState, Running, Step, ops,
+    CALL_AGAIN, End, Flow, Frame, Item, L_ERR, L_WARN, Pending, ROUTE_DEPTH_MAX, RunState, Running,
+    Step, ops,
 };
 use crate::host::{ArgValue, Called, Host};
 use crate::program::{
@@ -52,6 +53,10 @@ pub(super) fn resume<H: Host + ?Sized>(
 ) -> Step {
     let flow = match std::mem::take(&mut run.pending) {
         Pending::Nothing => Flow::Next,
+        Pending::Call | Pending::Async(_) if rc == CALL_AGAIN => {
+            run.pc = run.pc.saturating_sub(1);
+            Flow::Next
+        }
         Pending::Call => called(run, rc),
         Pending::Async(route) => {
             // The worker kept its table; this run starts with an empty one.

@@ -207,6 +207,10 @@ pub fn run<H: Host + ?Sized>(program: &Program, run: &mut RunState, host: &mut H
     exec::run(program, run, host)
 }
 
+/// In the place of a return code: the function that the run waits for is called once more, and its
+/// arguments are read anew.
+pub const CALL_AGAIN: i32 = i32::MIN;
+
 /// Goes on after [`Step::Suspended`] with the function's return code. On a run that does not
 /// wait the code is only noted.
 pub fn resume<H: Host + ?Sized>(

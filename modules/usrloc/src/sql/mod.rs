@@ -8,7 +8,9 @@
 
 mod rows;
 
-use std::collections::{BTreeMap, VecDeque};
+pub(crate) use rows::table_name;
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -18,6 +20,7 @@ use tandem_engine::effect::{DatabaseId, Send};
 use tandem_engine::log::Level;
 use tandem_engine::module::{Cx, Timer};
 
+use crate::fetch::Waiting;
 use crate::params::{Columns, Params, Writes};
 use crate::state::{Table, Usrloc};
 use crate::store::{Contact, DbState, Event};
@@ -73,6 +76,10 @@ struct State {
     is_told: bool,
     held: VecDeque<Held>,
     unsaved: u64,
+    /// Commands whose AoR was read, and which run now.
+    commands: HashSet<u64>,
+    /// Ids of the rows that the reading of a table has come across, by table; `sql-only` alone.
+    seen: BTreeMap<usize, HashSet<u64>>,
 }
 
 /// A reply that waits for its contacts to be saved.
@@ -86,8 +93,10 @@ struct Held {
 
 /// What a query was about.
 #[derive(Debug)]
-enum Asked {
+pub(crate) enum Asked {
     Load { table: usize, after: i64, at_start: bool },
+    /// The rows of one AoR.
+    Fetch { table: usize, aor: Vec<u8>, waiting: Waiting },
     Writes(Vec<Place>),
     Deletes(Vec<Place>),
     Nothing,
@@ -97,7 +106,7 @@ impl Asked {
     fn first_turn(&self) -> Option<u64> {
         match self {
             Self::Writes(places) | Self::Deletes(places) => places.first().map(|p| p.turn),
-            Self::Load { .. } | Self::Nothing => None,
+            Self::Load { .. } | Self::Fetch { .. } | Self::Nothing => None,
         }
     }
 }
@@ -162,7 +171,7 @@ impl Sql {
         self.ask(cx, self.page(table, after), about);
     }
 
-    fn ask(&self, cx: &mut Cx<'_>, query: Query, about: Asked) {
+    pub(crate) fn ask(&self, cx: &mut Cx<'_>, query: Query, about: Asked) {
         let token = {
             let mut state = self.state.lock();
             state.next_token += 1;
@@ -369,6 +378,35 @@ impl Sql {
         self.flush(cx, tables);
     }
 
+    /// Notes which rows there are.
+    fn see(&self, table: &Table, after: i64, rows: &Rows) {
+        let mut state = self.state.lock();
+        let seen = state.seen.entry(table.at).or_default();
+        if after == i64::MIN {
+            seen.clear();
+        }
+        let ids = rows.rows.iter().filter_map(|row| row.first()?.as_int());
+        seen.extend(ids.map(|id| id as u64));
+    }
+
+    /// Says once that the database does not answer.
+    pub(crate) fn tell_down(&self, cx: &mut Cx<'_>, error: &DbError) {
+        if !std::mem::replace(&mut self.state.lock().is_told, true) {
+            let text = format!("contacts cannot be read: {error}; those read last are used");
+            cx.log(Level::Warning, text);
+        }
+    }
+
+    /// The AoR of a command was read: it may run.
+    pub(crate) fn allow_command(&self, request: u64) {
+        self.state.lock().commands.insert(request);
+    }
+
+    /// Whether a command may run.
+    pub(crate) fn take_command(&self, request: u64) -> bool {
+        self.state.lock().commands.remove(&request)
+    }
+
     /// Writes that wait, for the status page.
     pub(crate) fn waiting(&self) -> usize {
         let state = self.state.lock();
@@ -380,7 +418,7 @@ impl Sql {
         let (mut places, is_write) = match about {
             Asked::Writes(places) => (places, true),
             Asked::Deletes(places) => (places, false),
-            Asked::Load { .. } | Asked::Nothing => return,
+            Asked::Load { .. } | Asked::Fetch { .. } | Asked::Nothing => return,
         };
         // A row that the database will never take must not keep the others waiting.
         if !passes && places.len() == 1 {
@@ -459,6 +497,12 @@ impl Usrloc {
                     self.loaded(cx, sql, table, (after, at_start), result);
                 }
             }
+            (Asked::Fetch { table, aor, waiting }, result) => {
+                if let Some(table) = tables.get(table) {
+                    self.fetched(cx, sql, (table, aor), waiting, result);
+                }
+                return;
+            }
             (_, Ok(_)) => {
                 if std::mem::take(&mut sql.state.lock().is_told) {
                     cx.log(Level::Notice, "the database takes contacts again");
@@ -481,9 +525,16 @@ impl Usrloc {
         (after, at_start): (i64, bool),
         result: Result<Rows, DbError>,
     ) {
+        if let (true, Ok(rows)) = (self.params.is_sql_only, &result) {
+            sql.see(table, after, rows);
+        }
         match result.map(|rows| self.restore(cx, table, &rows)) {
             Ok(Some(after)) => return sql.load_page(cx, table, after, at_start),
             Ok(None) => {
+                let seen = sql.state.lock().seen.remove(&table.at);
+                if let Some(seen) = seen {
+                    self.forget_others(cx, table, &seen);
+                }
                 let now_s = cx.now.unix_s();
                 if sql.writes != Writes::None {
                     sql.ask(cx, sql.delete_ended(table, now_s), Asked::Nothing);

@@ -23,11 +23,16 @@ impl Sql {
         let id = name(&self.columns.contact_id);
         Query::Select(Select {
             table: table_name(table),
-            columns: self.columns.all().iter().map(|c| name(c)).collect(),
+            columns: self.all_columns(),
             conds: vec![Cond::new(id.clone(), Op::Gt, after)],
             order: vec![Order { column: id, descending: false }],
             limit: Some(ROWS_A_PAGE),
         })
+    }
+
+    /// The columns that [`Usrloc::restore`] reads.
+    pub(crate) fn all_columns(&self) -> Vec<Cow<'static, str>> {
+        self.columns.all().iter().map(|c| name(c)).collect()
     }
 
     /// Deletes the row of a contact id.
@@ -45,7 +50,7 @@ impl Sql {
     }
 
     /// What the rows of an AoR have in common.
-    pub(super) fn aor_conds(&self, aor: &[u8]) -> Vec<Cond> {
+    pub(crate) fn aor_conds(&self, aor: &[u8]) -> Vec<Cond> {
         let (user, domain) = split_aor(aor, self.use_domain);
         let mut conds = vec![Cond::eq(name(&self.columns.user), text(user))];
         if let Some(domain) = domain {
@@ -93,7 +98,7 @@ impl Sql {
 }
 
 /// What a row is worth.
-enum Row {
+pub(crate) enum Row {
     Taken,
     /// The id is none of this AoR: it has another one here, and the row has to be written anew.
     Renamed {
@@ -168,7 +173,7 @@ impl Usrloc {
         (rows.rows.len() == ROWS_A_PAGE as usize).then_some(last)
     }
 
-    fn restore_row(&self, cx: &mut Cx<'_>, table: &Table, row: &[Value]) -> Row {
+    pub(crate) fn restore_row(&self, cx: &mut Cx<'_>, table: &Table, row: &[Value]) -> Row {
         let bytes = |at: usize| row.get(at).and_then(Value::as_bytes).unwrap_or_default();
         let (user, domain) = (bytes(1), bytes(2));
         let aor = match self.params.use_domain && !domain.is_empty() {
@@ -229,7 +234,7 @@ fn name(column: &str) -> Cow<'static, str> {
     Cow::Owned(column.to_owned())
 }
 
-pub(super) fn table_name(table: &Table) -> Cow<'static, str> {
+pub(crate) fn table_name(table: &Table) -> Cow<'static, str> {
     name(table.name())
 }
 

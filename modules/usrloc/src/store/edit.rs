@@ -141,6 +141,18 @@ impl<'a> Edit<'a> {
         }
     }
 
+    /// Drops contacts without a trace: they are rows of a table that this node shares, and
+    /// somebody else's matter.
+    pub fn forget(&mut self, mut is_gone: impl FnMut(&Contact, &Local) -> bool) {
+        let gone = self.slots().filter(|(_, s)| is_gone(&s.contact, &s.local));
+        let ids: SmallVec<[u64; 4]> = gone.map(|(_, s)| s.contact.id).collect();
+        for id in ids {
+            if let Some(contact) = self.take(id) {
+                self.done.events.push(Event::ContactDeleted { contact, is_expiry: true });
+            }
+        }
+    }
+
     pub(super) fn finish(mut self) -> Done {
         let had_one = self.existed || !self.done.events.is_empty();
         if !had_one || self.first() != NONE {

@@ -109,14 +109,26 @@ impl Keys {
         Self { node, own: RwLock::new(Key::random(chance)), peers: RwLock::default() }
     }
 
-    /// This node's key as its state file and its peers have it.
+    /// This node's key as its peers have it.
     pub(crate) fn own(&self) -> Bytes {
         Bytes::copy_from_slice(&self.own.read().0)
     }
 
+    /// The same as its state file has it.
+    pub(crate) fn text(&self) -> String {
+        self.own.read().0.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    }
+
     /// Takes the key of an earlier life; `false`: that is none.
-    pub(crate) fn restore(&self, key: &[u8]) -> bool {
-        let Ok(key) = <[u8; KEY_BYTES]>::try_from(key) else { return false };
+    pub(crate) fn restore(&self, text: &[u8]) -> bool {
+        let mut key = [0; KEY_BYTES];
+        let text = std::str::from_utf8(text).unwrap_or_default().trim();
+        if text.len() != 2 * KEY_BYTES || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return false;
+        }
+        for (byte, at) in key.iter_mut().zip((0..).step_by(2)) {
+            *byte = text.get(at..at + 2).and_then(|t| u8::from_str_radix(t, 16).ok()).unwrap_or(0);
+        }
         *self.own.write() = Key(key);
         true
     }
@@ -164,10 +176,10 @@ mod tests {
         assert_eq!(two.open("contact", &sealed).as_deref(), Some(&b"sip:alice@10.0.0.1"[..]));
         assert_eq!(one.open("contact", &sealed), two.open("contact", &sealed));
         assert_eq!(two.open("gruu", &sealed), None, "the purpose counts");
-        let own = one.own();
+        let own = one.text();
         let later = Keys::new(1, &mut chance);
         assert_eq!(later.open("contact", &sealed), None);
-        assert!(later.restore(&own) && !later.restore(b"short"));
+        assert!(later.restore(own.as_bytes()) && !later.restore(b"short"));
         assert!(later.open("contact", &sealed).is_some(), "after a restart");
     }
 

@@ -136,6 +136,12 @@ impl TestNode {
         Self::with_all(script, modules, fill, &[])
     }
 
+    /// A file that the node wrote.
+    pub fn file(&self, name: &str) -> Option<String> {
+        let bytes = self.files.get(name)?;
+        Some(String::from_utf8_lossy(bytes).into_owned())
+    }
+
     /// Starts a node with files beside its script.
     ///
     /// # Errors

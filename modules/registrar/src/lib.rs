@@ -4,11 +4,15 @@
 //!
 //! Where to look: `request` reads a REGISTER; `save` carries it out and `reply` answers it;
 //! `lookup` finds where to send a request; `query` holds the smaller functions; `aor` says what
-//! the key of an AoR is; `flags` the names that `save` and `lookup` take; `push` is RFC 8599.
+//! the key of an AoR is; `flags` the names that `save` and `lookup` take; `push` is RFC 8599 and
+//! `waking` the requests that wait for a phone; `gruu` is RFC 5627; `onreply` stores what another
+//! registrar has accepted.
 
 mod aor;
 mod flags;
+mod gruu;
 mod lookup;
+mod onreply;
 mod params;
 mod push;
 mod query;
@@ -16,13 +20,14 @@ mod reply;
 mod request;
 mod save;
 mod state;
+mod waking;
 
 pub use state::Registrar;
 
 use tandem_engine::module::{FunctionDef, ModuleDef};
 use tandem_engine::stats::StatDef;
 use tandem_engine::table::{arg, counter, function, gauge, literal, needs, optional};
-use tandem_script::sig::{ArgKind, ArgSig, Routes};
+use tandem_script::sig::{ArgKind, ArgSig, AsyncUse, FunctionSig, Routes};
 
 /// Places in the table of statistics.
 mod stat {
@@ -71,7 +76,14 @@ const LOOKUPS: Routes = Routes::REQUEST.or(Routes::FAILURE).or(Routes::ONREPLY);
 const QUERIES: Routes = LOOKUPS.or(Routes::BRANCH).or(Routes::LOCAL);
 
 const FUNCTIONS: &[FunctionDef] = &[
-    function("save", SAVE, Routes::REQUEST, "Carries a REGISTER out and answers it.", save::save),
+    function(
+        "save",
+        SAVE,
+        Routes::REQUEST.or(Routes::ONREPLY),
+        "Carries a REGISTER out and answers it; in an onreply route, stores the contacts of a \
+         REGISTER that another registrar has accepted.",
+        save::save,
+    ),
     function("lookup", LOOKUP, LOOKUPS, "Turns an AoR into its contacts.", lookup::lookup),
     function(
         "remove",
@@ -115,6 +127,17 @@ const FUNCTIONS: &[FunctionDef] = &[
         "Adds a header with the socket that received the request.",
         query::add_sock_hdr,
     ),
+    FunctionDef {
+        sig: FunctionSig {
+            name: "pn_process_purr",
+            args: &[DOMAIN],
+            routes: Routes::REQUEST.or(Routes::ONREPLY),
+            async_use: AsyncUse::Only,
+            help: "Wakes the phone that a request of a dialog names with pn-purr: 1 when it has \
+                   registered, 2 when nothing is to be done, -2 when it did not come in time.",
+        },
+        run: waking::pn_process_purr,
+    },
 ];
 
 /// The export table.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_engine::context::{BRANCHES_MAX, Branch};
 use tandem_engine::log::Level;
-use tandem_engine::module::Call;
+use tandem_engine::module::{Call, Cx};
 use tandem_script::host::{Assign, Called, Index};
 use tandem_script::value::Value;
 use tandem_sip::NameAddr;
@@ -14,8 +14,9 @@ use tandem_usrloc::store::{Contact, Contacts, Text};
 
 use crate::aor::key_of;
 use crate::flags::{LOOKUP, LookupFlags};
+use crate::gruu::Meant;
 use crate::request::method_bit;
-use crate::state::{Registrar, flags_of_arg, key_of_arg, module_and_table};
+use crate::state::{Registrar, flags_of_arg, module_and_table};
 
 /// No contact.
 const NONE: Called = Called::Returned(-1);
@@ -42,26 +43,88 @@ pub(crate) fn lookup(call: &mut Call<'_, '_, '_>) -> Called {
             return FAILED;
         }
     };
-    let r_uri = |ctx: &tandem_engine::context::Ctx| Some(ctx.request_uri().to_vec());
-    let aor = match key_of_arg(call, &registrar.params, 2, r_uri) {
+    let asked = if call.given(2) { call.text(2).to_vec() } else { call.ctx.request_uri().to_vec() };
+    let gruu = registrar.params.gruu.as_ref();
+    let meant = gruu.and_then(|gruu| gruu.meant(&call.cx.node.keys, &asked));
+    let aor = match &meant {
+        Some(Meant::Registration { aor, .. }) => Ok(aor.clone()),
+        Some(Meant::Nobody) => return NONE,
+        _ => key_of(&asked, &registrar.params),
+    };
+    let aor = match aor {
         Ok(aor) => aor,
         Err(e) => {
             call.complain(Level::Warning, e.to_string());
             return FAILED;
         }
     };
+    if fetch(call, &registrar, &table, &flags, &aor) {
+        return Called::Suspended;
+    }
     if flags.resolves_branches {
         resolve_branches(call, &registrar, &table, &flags);
     }
-    let Ok(found) = find(call, &registrar, &table, &flags, &aor) else { return FAILED };
+    let Ok(mut found) = find(call, &registrar, &table, &flags, (&aor, meant.as_ref())) else {
+        return FAILED;
+    };
     if found.contacts.is_empty() {
         return if found.lacks_method { NO_METHOD } else { NONE };
     }
-    let branches = found.contacts.iter().map(|c| branch_of(call, &registrar, c));
+    if let Some(called) = wake(call, &registrar, &table, &mut found.contacts) {
+        return called;
+    }
+    use_contacts(call, &registrar, &flags, &found.contacts);
+    Called::Returned(1)
+}
+
+/// Contacts that have to be woken come later; the others stay. `Some` is how the function ends.
+fn wake(
+    call: &mut Call<'_, '_, '_>,
+    registrar: &Registrar,
+    table: &Table,
+    contacts: &mut Contacts,
+) -> Option<Called> {
+    let push = registrar.params.push.as_ref()?;
+    let now_s = call.cx.now.unix_s();
+    let asleep = contacts.iter().filter(|c| push.must_wake(c, now_s)).cloned();
+    let asleep: Contacts = asleep.collect();
+    if asleep.is_empty() || !call.ctx.msg.is_request() {
+        return None;
+    }
+    let only = asleep.len() == contacts.len();
+    let called = registrar.wake(call, table, (push, &asleep), only)?;
+    contacts.retain(|c| !push.must_wake(c, now_s));
+    (called != Called::Returned(1)).then_some(called)
+}
+
+/// Reads the rows of the AoRs that the function works on, where contacts live in SQL alone.
+fn fetch(
+    call: &mut Call<'_, '_, '_>,
+    registrar: &Registrar,
+    table: &Table,
+    flags: &LookupFlags,
+    aor: &[u8],
+) -> bool {
+    let uris = call.ctx.branches.iter().filter_map(|branch| branch.uri.as_deref());
+    let uris = uris.filter(|_| flags.resolves_branches);
+    let of_branches: Vec<Vec<u8>> =
+        uris.filter_map(|uri| key_of(uri, &registrar.params).ok()).collect();
+    let all: Vec<&[u8]> = std::iter::once(aor).chain(of_branches.iter().map(|a| &a[..])).collect();
+    registrar.usrloc.fetch(call, table, &all)
+}
+
+/// The best contact becomes the target, the others branches.
+fn use_contacts(
+    call: &mut Call<'_, '_, '_>,
+    registrar: &Registrar,
+    flags: &LookupFlags,
+    contacts: &Contacts,
+) {
+    let branches = contacts.iter().map(|c| branch_of(call.cx, registrar, c));
     let mut branches: Vec<Branch> = branches.collect();
     if !flags.to_branches_only {
-        if let Some(best) = found.contacts.first() {
-            set_attr(call, &registrar, best);
+        if let Some(best) = contacts.first() {
+            set_attr(call, registrar, best);
         }
         call.ctx.target = branches.remove(0);
     }
@@ -69,7 +132,6 @@ pub(crate) fn lookup(call: &mut Call<'_, '_, '_>) -> Called {
         let room = (BRANCHES_MAX - 1).saturating_sub(call.ctx.branches.len());
         call.ctx.branches.extend(branches.into_iter().take(room));
     }
-    Called::Returned(1)
 }
 
 /// Branches that name an AoR with contacts give way to those contacts.
@@ -81,11 +143,11 @@ fn resolve_branches(
 ) {
     for branch in std::mem::take(&mut call.ctx.branches) {
         let aor = branch.uri.as_deref().and_then(|uri| key_of(uri, &registrar.params).ok());
-        let found = aor.and_then(|aor| find(call, registrar, table, flags, &aor).ok());
+        let found = aor.and_then(|aor| find(call, registrar, table, flags, (&aor, None)).ok());
         let contacts = found.map(|f| f.contacts).unwrap_or_default();
         let resolved: Vec<Branch> = match contacts.is_empty() {
             true => vec![branch],
-            false => contacts.iter().map(|c| branch_of(call, registrar, c)).collect(),
+            false => contacts.iter().map(|c| branch_of(call.cx, registrar, c)).collect(),
         };
         let room = (BRANCHES_MAX - 1).saturating_sub(call.ctx.branches.len());
         call.ctx.branches.extend(resolved.into_iter().take(room));
@@ -98,10 +160,13 @@ fn find(
     registrar: &Registrar,
     table: &Table,
     flags: &LookupFlags,
-    aor: &[u8],
+    (aor, meant): (&[u8], Option<&Meant>),
 ) -> Result<Found, ()> {
     let now = call.cx.now;
     let mut contacts = registrar.usrloc.lookup(table, aor, now);
+    if let Some(meant) = meant {
+        meant.choose(&mut contacts);
+    }
     if let Some(text) = &flags.user_agent {
         let Some(expression) = registrar.expression(text) else {
             call.complain(Level::Error, format!("{text:?} is no regular expression"));
@@ -139,7 +204,7 @@ fn by_latency(table: &Table, aor: &[u8], flags: &LookupFlags, contacts: &mut Con
 }
 
 /// Where a contact is reached: over its Path, else where it came from, else by its URI.
-fn branch_of(call: &Call<'_, '_, '_>, registrar: &Registrar, contact: &Contact) -> Branch {
+pub(crate) fn branch_of(cx: &Cx<'_>, registrar: &Registrar, contact: &Contact) -> Branch {
     let path = contact.bytes(Text::Path);
     let received = contact.bytes(Text::Received);
     let first = NameAddr::parse(first_value(&path)).ok();
@@ -153,7 +218,7 @@ fn branch_of(call: &Call<'_, '_, '_>, registrar: &Registrar, contact: &Contact) 
         dst_uri,
         path,
         q: u16::try_from(contact.q()).ok(),
-        socket: registrar.usrloc.socket_of(call.cx.node, contact),
+        socket: registrar.usrloc.socket_of(cx.node, contact),
         flags: registrar.usrloc.flag_mask(contact.text(Text::BranchFlags)),
         ..Branch::default()
     }

@@ -1,9 +1,11 @@
 //! Parameters of the module.
 
 use bytes::Bytes;
+use tandem_engine::keys::Key;
 use tandem_engine::module::{Build, BuildError};
 use tandem_script::sig::{ParamKind, ParamSig};
 
+use crate::gruu::Gruu;
 use crate::push::Push;
 
 /// The parameters of the module, with what it needs of usrloc's.
@@ -34,6 +36,10 @@ pub(crate) struct Params {
     pub(crate) max_aor_len: usize,
     pub(crate) max_contact_len: usize,
     pub(crate) allow_dup_cseq: bool,
+    /// AVP with a contact as it was forwarded to another registrar.
+    pub(crate) mcontact_avp: Option<Bytes>,
+    /// `None`: disable_gruu is 1.
+    pub(crate) gruu: Option<Gruu>,
     /// `None`: pn_enable is 0.
     pub(crate) push: Option<Push>,
     /// usrloc's.
@@ -62,6 +68,8 @@ impl Default for Params {
             max_aor_len: 256,
             max_contact_len: 255,
             allow_dup_cseq: true,
+            mcontact_avp: None,
+            gruu: None,
             push: None,
             use_domain: true,
         }
@@ -139,7 +147,22 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int("max_aor_len", "256", "Longest AoR."),
     int("max_contact_len", "255", "Longest contact URI."),
     int("allow_dup_cseq", "1", "1: a REGISTER may repeat the CSeq of its Call-ID."),
-    int("disable_gruu", "1", "1: no GRUU is given out."),
+    ParamSig {
+        check: Some(check_avp),
+        ..param(
+            "mcontact_avp",
+            ParamKind::Var,
+            None,
+            "A contact as it was forwarded to another registrar, whose reply save() stores.",
+        )
+    },
+    int("disable_gruu", "1", "0: contacts with +sip.instance get GRUUs; 1: none is given out."),
+    param(
+        "gruu_secret",
+        ParamKind::Str,
+        None,
+        "Key of temporary GRUUs; without it the node's own, which its peers know.",
+    ),
     int("pn_enable", "0", "1: contacts may ask for push notifications (RFC 8599)."),
     param("pn_providers", ParamKind::Str, None, "Push services that are taken, with commas."),
     ParamSig {
@@ -163,6 +186,16 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         "Seconds before the end of a push contact at which \
         E_UL_CONTACT_REFRESH is raised.",
     ),
+    int(
+        "pn_skip_pn_interval",
+        "0",
+        "Seconds after a REGISTER in which a phone counts as awake; 0: never.",
+    ),
+    int(
+        "pn_refresh_timeout",
+        "6",
+        "Seconds in which a phone that is woken has to register before the request does without.",
+    ),
     int("pn_enable_purr", "0", "1: push contacts get a name for their dialogs (+sip.pnspurr)."),
 ];
 
@@ -181,9 +214,9 @@ impl Params {
         let text = |name: &str| build.text(name).unwrap_or_default().to_owned();
         let min_expires_s = number("min_expires")?;
         let max_expires_s = number("max_expires")?;
-        if number("disable_gruu")? == 0 {
-            return Err(BuildError::new("disable_gruu", "GRUU is not in Tandem yet"));
-        }
+        let gruu = (number("disable_gruu")? == 0).then(|| Gruu {
+            key: build.text("gruu_secret").map(|secret| Key::of_secret(secret.as_bytes())),
+        });
         if max_expires_s != 0 && min_expires_s > max_expires_s {
             return Err(BuildError::new("max_expires", "it is lower than min_expires"));
         }
@@ -207,6 +240,8 @@ impl Params {
             max_aor_len: length("max_aor_len")?,
             max_contact_len: length("max_contact_len")?,
             allow_dup_cseq: number("allow_dup_cseq")? != 0,
+            mcontact_avp: build.avp("mcontact_avp"),
+            gruu,
             push: match number("pn_enable")? {
                 0 => None,
                 _ => Some(Push {
@@ -214,6 +249,8 @@ impl Params {
                     match_params: names(&text("pn_ct_match_params")),
                     pnsreg_interval_s: number("pn_pnsreg_interval")?,
                     trigger_interval_s: number("pn_trigger_interval")?,
+                    skip_interval_s: number("pn_skip_pn_interval")?,
+                    refresh_timeout_s: number("pn_refresh_timeout")?.max(1),
                     gives_purr: number("pn_enable_purr")? != 0,
                 }),
             },

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use tandem_sip::Uri;
-use tandem_usrloc::store::{Contact, Matching};
+use tandem_usrloc::store::{Contact, FLAG_PUSH, Matching};
 
 use crate::request::Refusal;
 
@@ -16,6 +16,10 @@ pub(crate) struct Push {
     pub(crate) match_params: Vec<Box<[u8]>>,
     pub(crate) pnsreg_interval_s: u32,
     pub(crate) trigger_interval_s: u32,
+    /// A phone that registered within this time is awake; 0: none is.
+    pub(crate) skip_interval_s: u32,
+    /// How long a request waits for a phone.
+    pub(crate) refresh_timeout_s: u32,
     pub(crate) gives_purr: bool,
 }
 
@@ -49,6 +53,12 @@ impl Push {
         }
         let has_all = self.match_params.iter().all(|name| uri.param(name).is_some());
         Ok(if has_all { PushUse::Woken } else { PushUse::None })
+    }
+
+    /// Whether a contact has to be woken before it gets a request.
+    pub(crate) fn must_wake(&self, contact: &Contact, now_s: u64) -> bool {
+        let age_s = now_s.saturating_sub(contact.last_modified_s());
+        contact.flags() & FLAG_PUSH != 0 && age_s >= u64::from(self.skip_interval_s)
     }
 
     /// How a contact that is woken finds the one it replaces.

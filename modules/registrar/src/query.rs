@@ -14,7 +14,7 @@ use tandem_sip::{Method, NameAddr, Uri};
 use tandem_usrloc::store::{Change, Contact, Contacts, Edit, Matching, Text};
 
 use crate::aor::key_of;
-use crate::state::{Registrar, key_of_arg, module_and_table};
+use crate::state::{key_of_arg, module_and_table};
 
 const YES: Called = Called::Returned(1);
 const NO: Called = Called::Returned(-1);
@@ -28,30 +28,29 @@ fn own_uri(ctx: &Ctx) -> Option<Vec<u8>> {
     addr.ok().map(|a| a.uri.to_vec())
 }
 
-/// The contacts of the AoR that the arguments name; `None` was logged.
-fn contacts(call: &mut Call<'_, '_, '_>) -> Option<(Arc<Registrar>, Contacts)> {
-    let (registrar, table) = module_and_table(call, 0)?;
+/// The contacts of the AoR that the arguments name; `Err` is how the function ends.
+fn contacts(call: &mut Call<'_, '_, '_>) -> Result<Contacts, Called> {
+    let (registrar, table) = module_and_table(call, 0).ok_or(NO)?;
     match key_of_arg(call, &registrar.params, 1, own_uri) {
-        Ok(aor) => {
-            let contacts = registrar.usrloc.lookup(&table, &aor, call.cx.now);
-            Some((registrar, contacts))
-        }
-        Err(e) => {
-            call.complain(Level::Warning, e.to_string());
-            None
-        }
+        Ok(aor) if registrar.usrloc.fetch(call, &table, &[&aor]) => Err(Called::Suspended),
+        Ok(aor) => Ok(registrar.usrloc.lookup(&table, &aor, call.cx.now)),
+        Err(e) => Err(call.complain(Level::Warning, e.to_string())),
     }
 }
 
 pub(crate) fn is_registered(call: &mut Call<'_, '_, '_>) -> Called {
     match contacts(call) {
-        Some((_, contacts)) if !contacts.is_empty() => YES,
-        _ => NO,
+        Ok(contacts) if contacts.is_empty() => NO,
+        Ok(_) => YES,
+        Err(called) => called,
     }
 }
 
 pub(crate) fn is_contact_registered(call: &mut Call<'_, '_, '_>) -> Called {
-    let Some((_, contacts)) = contacts(call) else { return NO };
+    let contacts = match contacts(call) {
+        Ok(contacts) => contacts,
+        Err(called) => return called,
+    };
     let given = call.given(2).then(|| call.text(2).to_vec());
     let call_id = call.given(3).then(|| call.text(3));
     let uri = match (given, &call_id) {
@@ -76,7 +75,10 @@ fn first_contact(ctx: &Ctx) -> Option<Vec<u8>> {
 }
 
 pub(crate) fn is_ip_registered(call: &mut Call<'_, '_, '_>) -> Called {
-    let Some((_, contacts)) = contacts(call) else { return NO };
+    let contacts = match contacts(call) {
+        Ok(contacts) => contacts,
+        Err(called) => return called,
+    };
     let ip = call.get_var(2).into_bytes().unwrap_or_default();
     let ip = parse_ip(&ip);
     let Some(ip) = ip else { return call.complain(Level::Error, "that is no IP address") };
@@ -158,6 +160,9 @@ pub(crate) fn remove(call: &mut Call<'_, '_, '_>) -> Called {
         instance: call.given(4).then(|| call.text(4).to_vec()),
         flag,
     };
+    if registrar.usrloc.fetch(call, &table, &[&aor]) {
+        return Called::Suspended;
+    }
     registrar.usrloc.edit(call.cx, &table, &aor, |edit: &mut Edit<'_>| {
         let fitting = edit.contacts().filter(|c| filter.fits(c));
         let ids: SmallVec<[u64; 4]> = fitting.map(|c| c.id).collect();
@@ -181,6 +186,7 @@ pub(crate) fn remove_ip_port(call: &mut Call<'_, '_, '_>) -> Called {
         |c: &Contact| address(c.received()).or_else(|| address(c.uri())) == Some((ip, port));
     let ids: Vec<u64> = if call.given(3) {
         match key_of(&call.text(3), &registrar.params) {
+            Ok(aor) if registrar.usrloc.fetch(call, &table, &[&aor]) => return Called::Suspended,
             Ok(aor) => {
                 let contacts = registrar.usrloc.lookup(&table, &aor, call.cx.now);
                 contacts.iter().filter(|c| is_there(c)).map(|c| c.id).collect()

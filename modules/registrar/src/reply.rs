@@ -8,6 +8,7 @@ use tandem_engine::module::Call;
 use tandem_engine::own_reply::passing_reply;
 use tandem_engine::transport::reply_target;
 use tandem_script::host::Called;
+use tandem_sip::Uri;
 use tandem_usrloc::store::{Contact, Q_UNSET};
 
 use crate::flags::SaveFlags;
@@ -35,9 +36,14 @@ pub(crate) fn accept(
     }
     let now_s = call.cx.now.unix_s();
     let mut headers = Vec::with_capacity(128 * answer.contacts.len() + 64);
+    let to = call.ctx.msg.to().ok().and_then(|to| Uri::parse(to.uri).ok());
     for (n, contact) in answer.contacts.iter().enumerate() {
         headers.extend_from_slice(if n == 0 { b"Contact: " } else { b", " });
         write_contact(&mut headers, contact, &registrar.params.received_param, now_s);
+        if let (Some(gruu), Some(to)) = (&registrar.params.gruu, &to) {
+            let by = (&call.cx.node.keys, &mut call.cx.worker.chance);
+            gruu.write(&mut headers, by, to, contact);
+        }
     }
     if !answer.contacts.is_empty() {
         headers.extend_from_slice(b"\r\n");

@@ -6,6 +6,7 @@ use tandem_clock::Chance;
 use tandem_sip::{Contact, ContactList, HeaderName, Message, Method, NameAddr, Uri};
 use tandem_usrloc::store::ALL_METHODS;
 
+use crate::aor::key_of;
 use crate::flags::{PathMode, SaveFlags};
 use crate::params::Params;
 use crate::push::PushUse;
@@ -33,6 +34,7 @@ impl Refusal {
     pub(crate) fn reason(self) -> &'static [u8] {
         match self.code {
             400 => b"Bad Request",
+            403 => b"Forbidden",
             420 => b"Bad Extension",
             503 => b"Service Unavailable",
             555 => b"Push Notification Service Not Supported",
@@ -105,6 +107,14 @@ impl<'a> Register<'a> {
             register.contacts.push(wanted);
         }
         Ok(register)
+    }
+
+    /// Whether a contact is a GRUU of this AoR itself.
+    pub(crate) fn names_gruu_of(&self, aor: &[u8], params: &Params) -> bool {
+        self.contacts.iter().any(|wanted| {
+            let is_gruu = Uri::parse(wanted.uri).is_ok_and(|uri| uri.param(b"gr").is_some());
+            is_gruu && key_of(wanted.uri, params).is_ok_and(|key| key == aor)
+        })
     }
 
     /// Whether it only asks what is registered.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use tandem_engine::context::Source;
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
 use tandem_script::host::{ArgValue, Called};
 use tandem_script::program::Ready;
 use tandem_sip::HeaderName;
+use tandem_usrloc::Table;
 use tandem_usrloc::store::{
     Change, Contact, Edit, FLAG_MEMORY_ONLY, FLAG_PUSH, Matching, NewContact, NotStored, Outcome,
     Why,
@@ -16,6 +18,8 @@ use tandem_usrloc::store::{
 
 use crate::aor::AorError;
 use crate::flags::{PathMode, SAVE, SaveFlags};
+use crate::gruu::CONTACT_IS_GRUU;
+use crate::onreply::Forwarded;
 use crate::push::{Push, PushUse};
 use crate::reply::{self, Answer};
 use crate::request::{Refusal, Register, Wanted};
@@ -53,14 +57,23 @@ pub(crate) fn save(call: &mut Call<'_, '_, '_>) -> Called {
         Ok(flags) => flags,
         Err(name) => return call.complain(Level::Error, format!("bad value of flag {name}")),
     };
-    let msg = call.ctx.msg.clone();
-    if !msg.is_request() {
-        return call.complain(Level::Error, "save() works on requests only");
-    }
-    let register = match Register::read(&msg, &flags, params, &mut call.cx.worker.chance) {
+    let forwarded = match call.ctx.msg.is_reply() {
+        true => match Forwarded::of(call, params) {
+            None => return call.complain(Level::Warning, "save(): no REGISTER was accepted here"),
+            forwarded => forwarded,
+        },
+        false => None,
+    };
+    let flags = SaveFlags { no_reply: flags.no_reply || forwarded.is_some(), ..flags };
+    let msg = forwarded.as_ref().map_or(&call.ctx.msg, |f| &f.request).clone();
+    let mut register = match Register::read(&msg, &flags, params, &mut call.cx.worker.chance) {
         Ok(register) => register,
         Err(refusal) => return reply::refuse(call, &registrar, &flags, refusal),
     };
+    let is_query = register.is_query();
+    if let Some(forwarded) = &forwarded {
+        forwarded.adopt(&mut register, &call.ctx.msg);
+    }
     let to = |_: &_| msg.to().ok().map(|to| to.uri.to_vec());
     let aor = match key_of_arg(call, params, 2, to) {
         Ok(aor) => aor,
@@ -72,44 +85,60 @@ pub(crate) fn save(call: &mut Call<'_, '_, '_>) -> Called {
             return reply::refuse(call, &registrar, &flags, refusal);
         }
     };
-    if register.is_query() {
+    if registrar.usrloc.fetch(call, &table, &[&aor]) {
+        return Called::Suspended;
+    }
+    if is_query {
         let contacts = registrar.usrloc.lookup(&table, &aor, call.cx.now);
         let answer = Answer { contacts: &contacts, register: &register };
         return reply::accept(call, &registrar, &flags, &answer);
     }
-    let common = common(call, &registrar, &flags, &register);
+    carry_out(call, &registrar, (&table, &aor), &flags, &register, forwarded.as_ref())
+}
+
+/// Changes the AoR, and answers.
+fn carry_out(
+    call: &mut Call<'_, '_, '_>,
+    registrar: &Registrar,
+    (table, aor): (&Table, &[u8]),
+    flags: &SaveFlags,
+    register: &Register<'_>,
+    forwarded: Option<&Forwarded>,
+) -> Called {
+    if registrar.params.gruu.is_some() && register.names_gruu_of(aor, &registrar.params) {
+        return reply::refuse(call, registrar, flags, CONTACT_IS_GRUU);
+    }
+    let common = &common(call, registrar, flags, register, forwarded);
     let now_s = call.cx.now.unix_s();
     let memory_short = call.cx.node.memory.is_short();
     let change = |edit: &mut Edit<'_>| {
-        let (registrar, flags) = (&*registrar, &flags);
-        let (register, common) = (&register, &common);
         Work { registrar, flags, register, common, now_s, memory_short }.carry_out(edit)
     };
-    let (verdict, _) = registrar.usrloc.edit(call.cx, &table, &aor, change);
+    let (verdict, _) = registrar.usrloc.edit(call.cx, table, aor, change);
     match verdict {
         Ok(mut contacts) => {
             table.domain.sort(&mut contacts);
-            keep_connection(call, params.tcp_persistent_flag, &contacts);
-            let answer = Answer { contacts: &contacts, register: &register };
-            reply::accept(call, &registrar, &flags, &answer)
+            let of = forwarded.map(|f| (f.origin.flags, f.origin.source));
+            let (message_flags, source) = of.unwrap_or((call.ctx.flags, call.ctx.source));
+            if message_flags & registrar.params.tcp_persistent_flag != 0 {
+                keep_connection(call, &source, &contacts);
+            }
+            reply::accept(call, registrar, flags, &Answer { contacts: &contacts, register })
         }
-        Err(refusal) => reply::refuse(call, &registrar, &flags, refusal),
+        Err(refusal) => reply::refuse(call, registrar, flags, refusal),
     }
 }
 
 /// Seconds that a connection outlives the contacts registered over it.
 const CONNECTION_GRACE_S: u64 = 10;
 
-/// Keeps the connection of a REGISTER for as long as its contacts, if the script set the flag.
-fn keep_connection(call: &Call<'_, '_, '_>, flag: u32, contacts: &[Arc<Contact>]) {
-    if call.ctx.flags & flag == 0 {
-        return;
-    }
+/// Keeps the connection of a REGISTER for as long as its contacts.
+fn keep_connection(call: &Call<'_, '_, '_>, source: &Source, contacts: &[Arc<Contact>]) {
     let now_s = call.cx.now.unix_s();
     let longest = contacts.iter().map(|c| c.expires_s().saturating_sub(now_s)).max();
     if let Some(longest) = longest.filter(|s| *s > 0) {
         let seconds = u32::try_from(longest + CONNECTION_GRACE_S).unwrap_or(u32::MAX);
-        call.cx.node.streams.keep(call.cx.now, &call.ctx.source, seconds);
+        call.cx.node.streams.keep(call.cx.now, source, seconds);
     }
 }
 
@@ -118,27 +147,32 @@ fn common(
     registrar: &Registrar,
     flags: &SaveFlags,
     register: &Register<'_>,
+    forwarded: Option<&Forwarded>,
 ) -> Common {
     let (ctx, params, usrloc) = (&*call.ctx, &registrar.params, &registrar.usrloc);
+    let (msg, source, branch_flags, avps) = match forwarded {
+        Some(f) => (&f.request, f.origin.source, f.origin.branch_flags, &f.origin.avps),
+        None => (&ctx.msg, ctx.source, ctx.target.flags, &ctx.avps),
+    };
     let own_socket = || {
-        let socket = call.cx.node.sockets.get(ctx.source.socket);
+        let socket = call.cx.node.sockets.get(source.socket);
         Bytes::from(socket.map(|s| s.wire_text()).unwrap_or_default())
     };
     let header = params.sock_hdr_name.as_bytes();
-    let named = flags.socket_header.then(|| ctx.msg.header_by_text(header)).flatten();
+    let named = flags.socket_header.then(|| msg.header_by_text(header)).flatten();
     let named = named.map(|h| Bytes::copy_from_slice(h.value()));
-    let mut mask = ctx.target.flags;
+    let mut mask = branch_flags;
     let received = match &register.path_received {
         Some(received) => {
             mask |= usrloc.params.nat_flag_mask;
             received.clone()
         }
-        None => avp_text(ctx, params.received_avp.as_ref()).unwrap_or_default(),
+        None => avp_text(avps, params.received_avp.as_ref()).unwrap_or_default(),
     };
     Common {
         socket: named.unwrap_or_else(own_socket),
         received,
-        attr: avp_text(ctx, params.attr_avp.as_ref()).unwrap_or_default(),
+        attr: avp_text(avps, params.attr_avp.as_ref()).unwrap_or_default(),
         branch_flags: usrloc.flag_names(mask),
         key_values: key_values(call),
         push_matching: params.push.as_ref().map(Push::matching),

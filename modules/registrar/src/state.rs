@@ -7,9 +7,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use regex::bytes::Regex;
 use tandem_clock::Now;
+use tandem_engine::avp::Avps;
 use tandem_engine::context::Ctx;
 use tandem_engine::log::Level;
-use tandem_engine::module::{Build, BuildError, Call, Module};
+use tandem_engine::module::{Build, BuildError, Call, Cx, Module, Timer};
 use tandem_engine::node::Node;
 use tandem_script::flags::{FlagSet, parse};
 use tandem_script::host::ArgValue;
@@ -20,6 +21,7 @@ use tandem_usrloc::{Table, Usrloc};
 
 use crate::aor::{AorError, key_of};
 use crate::params::Params;
+use crate::waking::Waiting;
 
 /// Expressions of `ua-filtering` that are kept compiled, at most.
 const EXPRESSIONS_MAX: usize = 64;
@@ -29,6 +31,9 @@ pub struct Registrar {
     pub(crate) params: Params,
     pub(crate) usrloc: Arc<Usrloc>,
     expressions: Mutex<HashMap<String, Arc<Regex>>>,
+    /// Requests that wait for a phone.
+    pub(crate) waiting: Waiting,
+    pub(crate) slot: u16,
 }
 
 impl Registrar {
@@ -42,7 +47,8 @@ impl Registrar {
         if let Some(push) = &params.push {
             usrloc.refresh_before(push.trigger_interval_s);
         }
-        Ok(Arc::new(Self { params, usrloc, expressions: Mutex::default() }))
+        let (expressions, waiting) = Default::default();
+        Ok(Arc::new(Self { params, usrloc, expressions, waiting, slot: build.slot }))
     }
 
     /// The compiled form of an expression; `None` if it is none.
@@ -61,6 +67,18 @@ impl Registrar {
 }
 
 impl Module for Registrar {
+    fn event(&self, cx: &mut Cx<'_>, event: &str, params: &[(Bytes, Value)]) {
+        let text = |name: &[u8]| {
+            let value = params.iter().find(|(n, _)| n == name).map(|(_, value)| value);
+            value.and_then(Value::text).unwrap_or_default()
+        };
+        self.registered(cx, event, (&text(b"domain"), &text(b"aor"), &text(b"uri")));
+    }
+
+    fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
+        self.wait_timer(cx, timer);
+    }
+
     fn statistic(&self, _node: &Node, _now: Now, index: usize) -> u64 {
         match index {
             crate::stat::MAX_EXPIRES => u64::from(self.params.max_expires_s),
@@ -123,6 +141,6 @@ pub(crate) fn flags_of_arg(
 }
 
 /// The text of an AVP; `None` if it is not set.
-pub(crate) fn avp_text(ctx: &Ctx, name: Option<&Bytes>) -> Option<Bytes> {
-    ctx.avps.first(name?).into_bytes().filter(|text| !text.is_empty())
+pub(crate) fn avp_text(avps: &Avps, name: Option<&Bytes>) -> Option<Bytes> {
+    avps.first(name?).into_bytes().filter(|text| !text.is_empty())
 }

@@ -3,8 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "exports/forwarded.rs"]
+mod forwarded;
+#[path = "exports/gruu.rs"]
+mod gruu;
 #[path = "exports/tcp.rs"]
 mod tcp;
+#[path = "exports/waking.rs"]
+mod waking;
 
 use common::*;
 use serde_json::json;
@@ -34,12 +40,16 @@ fn every_entry_has_a_check() {
             ("param max_aor_len", default_q_and_lengths_come_from_parameters),
             ("param max_contact_len", default_q_and_lengths_come_from_parameters),
             ("param allow_dup_cseq", save_judges_cseq_as_the_field_does),
-            ("param disable_gruu", wrong_parameters_are_refused_at_load),
+            ("param mcontact_avp", forwarded::a_contact_is_known_as_it_was_sent_on),
+            ("param disable_gruu", gruu::gruus_are_given_out_where_they_are_enabled),
+            ("param gruu_secret", gruu::a_secret_makes_gruus_that_another_node_reads),
             ("param pn_enable", push_is_answered_only_where_it_is_enabled),
             ("param pn_providers", push_is_answered_only_where_it_is_enabled),
             ("param pn_ct_match_params", push_contacts_are_known_by_their_parameters),
             ("param pn_pnsreg_interval", push_is_answered_only_where_it_is_enabled),
             ("param pn_trigger_interval", a_push_contact_is_woken_before_its_end),
+            ("param pn_skip_pn_interval", waking::a_phone_that_has_just_registered_is_awake),
+            ("param pn_refresh_timeout", waking::a_phone_that_does_not_come_is_not_waited_for),
             ("param pn_enable_purr", push_is_answered_only_where_it_is_enabled),
             ("function save", save_registers_refreshes_lists_and_removes),
             ("function lookup", lookup_takes_the_best_contact_and_branches_the_rest),
@@ -48,6 +58,7 @@ fn every_entry_has_a_check() {
             ("function is_registered", questions_about_contacts),
             ("function is_contact_registered", questions_about_contacts),
             ("function is_ip_registered", questions_about_contacts),
+            ("function pn_process_purr", waking::a_request_of_a_dialog_wakes_its_phone),
             ("function add_sock_hdr", add_sock_hdr_is_checked_and_harmless),
             ("statistic max_expires", statistics_count_registrations_and_show_parameters),
             ("statistic max_contacts", statistics_count_registrations_and_show_parameters),
@@ -559,8 +570,7 @@ fn wrong_parameters_are_refused_at_load() {
         ("modparam(\"registrar\", \"min_expires\", -1)", "a number from 0 is wanted"),
         ("modparam(\"registrar\", \"default_q\", 2000)", "from 0 to 1000"),
         ("modparam(\"registrar\", \"max_expires\", 10)", "lower than min_expires"),
-        ("modparam(\"registrar\", \"disable_gruu\", 0)", "GRUU is not in Tandem yet"),
-        ("modparam(\"registrar\", \"gruu_secret\", \"x\")", "not in Tandem yet"),
+        ("modparam(\"registrar\", \"mcontact_avp\", \"x\")", "an AVP"),
     ] {
         let errors = refused(setup, SAVE);
         assert!(errors.contains(expected), "{setup}:\n{errors}");

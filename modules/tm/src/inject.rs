@@ -12,11 +12,12 @@ use tandem_script::value::Value;
 use tandem_transaction::{BranchIndex, Role as BranchRole};
 
 use crate::draft::drafts_of;
+use crate::later::Waits;
 use crate::launch::{Errand, Relaying};
-use crate::record::{Busy, Leg, Role, Section};
+use crate::record::{Busy, Role, Section};
 use crate::relay::Options;
 use crate::table::{Cell, Tx};
-use crate::tm::{Begun, Tm};
+use crate::tm::Tm;
 use crate::via_branch::TxId;
 
 const OK: Called = Called::Returned(1);
@@ -69,26 +70,12 @@ impl Tm {
 
 pub(crate) fn t_wait_for_new_branches(call: &mut Call<'_, '_, '_>) -> Called {
     let Some(tm) = call.state::<Tm>() else { return NO };
-    let tx = match tm.begin(call.cx, call.ctx) {
-        Begun::New(tx) | Begun::Existing(tx) => tx,
-        Begun::Retransmission | Begun::Refused => return Called::Returned(0),
-        Begun::Failed => return NO,
-    };
     let wanted = call.int(0).and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0);
-    let mut cell = tx.cell.lock();
-    if cell.busy.is_some() {
-        return NO;
+    match tm.wait_for_branches(call.cx, call.ctx, wanted) {
+        Waits::For(_) => OK,
+        Waits::Handled => Called::Returned(0),
+        Waits::Failed => NO,
     }
-    cell.record.save(&call.cx.node.sockets, call.ctx);
-    let mut fx = std::mem::take(&mut cell.record.effects);
-    let added = cell.record.machine.wait_for_branches(call.cx.now, &mut fx);
-    if added.is_ok() {
-        cell.record.legs.push(Leg::phony(call.ctx));
-        cell.record.waits = wanted;
-    }
-    tm.finish_step(call.cx, &tx, &mut cell, fx, None);
-    tm.settle(call.cx, &tx, cell);
-    if added.is_ok() { OK } else { NO }
 }
 
 pub(crate) fn t_wait_no_more_branches(call: &mut Call<'_, '_, '_>) -> Called {
@@ -150,7 +137,7 @@ pub(crate) fn t_inject_branches(call: &mut Call<'_, '_, '_>) -> Called {
 }
 
 /// Takes an idle transaction; within a route of its own it is taken already.
-fn begin(cell: &mut Cell, role: Role) -> bool {
+pub(crate) fn begin(cell: &mut Cell, role: Role) -> bool {
     match (role, cell.busy) {
         (Role::Reply | Role::Failure, _) => true,
         (_, None) => {

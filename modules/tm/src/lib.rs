@@ -21,7 +21,7 @@
 //! machine and carries its effects out; `replies.rs` and `upstream.rs` are the way back;
 //! `relay.rs`, `draft.rs` and `launch.rs` the way on, `failover.rs` to the next server of a name;
 //! `via_branch.rs` our Via branch; `local.rs` and `generate.rs` requests of our own; `inject.rs`
-//! branches that come later; `mi.rs` commands; `anycast.rs` messages
+//! branches that come later, `later.rs` those of other modules; `mi.rs` commands; `anycast.rs` messages
 //! that other nodes got.
 
 mod answers;
@@ -34,6 +34,7 @@ mod failover;
 mod functions;
 mod generate;
 mod inject;
+mod later;
 mod launch;
 mod local;
 mod mi;
@@ -54,6 +55,7 @@ use tandem_engine::module::ModuleDef;
 use tandem_script::sig::Dependency;
 
 pub use inject::TxRef;
+pub use later::{Injected, Origin, Waits};
 pub use local::{LocalRequest, Owner};
 pub use tm::Tm;
 

@@ -289,6 +289,8 @@ pub(crate) struct Section {
     pub(crate) code: u16,
     /// The target that a failure route started with.
     pub(crate) started_with: Option<Bytes>,
+    /// The request has no branches but those that come later; its target at that time.
+    pub(crate) waits_with: Option<Option<Bytes>>,
     /// What `t_add_hdrs` and `t_add_cancel_reason` said before the transaction was made.
     pub(crate) headers: Bytes,
     pub(crate) cancel_reason: Bytes,

@@ -17,6 +17,7 @@ use tandem_transaction::{ServerState, Settings};
 
 use crate::draft::drafts;
 use crate::drive::reason_lines;
+use crate::later::sends_nothing;
 use crate::launch::{Errand, Relaying};
 use crate::record::{Busy, Event, Role, Section};
 use crate::stats;
@@ -97,6 +98,15 @@ pub(crate) fn t_relay(call: &mut Call<'_, '_, '_>) -> Called {
     };
     if !hold(call, &tx, &options) {
         return call.complain(Level::Error, "t_relay: a route of the transaction runs elsewhere");
+    }
+    let section = call.ctx.section::<Section>(call.cx.slot);
+    if section
+        .is_some_and(|s| sends_nothing(s, call.ctx.target.uri.as_ref(), call.ctx.branches.len()))
+    {
+        let mut cell = tx.cell.lock();
+        cell.busy = None;
+        tm.settle(call.cx, &tx, cell);
+        return Called::Returned(1);
     }
     let (drafts, failure) = drafts(call, &tx, &options);
     let relaying = Relaying {

@@ -292,7 +292,10 @@ impl Module for Tm {
             return;
         };
         {
+            let section = ctx.section_mut::<Section>(slot);
+            let armed = section.waits_with.is_some().then(|| std::mem::take(&mut section.armed));
             let record = &mut tx.cell.lock().record;
+            record.armed.update(armed.unwrap_or_default());
             record.saved.attached.update(&ctx.attached);
             if !record.avps_used {
                 record.saved.avps = std::mem::take(&mut ctx.avps);

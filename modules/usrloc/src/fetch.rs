@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use tandem_db::{DbError, Query, Rows, Select, Value};
-use tandem_engine::log::Level;
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome};
 use tandem_engine::module::{Call, Cx};
 use tandem_script::sig::Routes;

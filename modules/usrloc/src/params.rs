@@ -214,11 +214,8 @@ pub(crate) const PARAMS: &[ParamSig] = &[
 ];
 
 /// Presets that exist and are not here yet.
-const LATER: [&str; 3] = [
-    "federation-cluster",
-    "federation-cachedb-cluster",
-    "full-sharing-cachedb-cluster",
-];
+const LATER: [&str; 3] =
+    ["federation-cluster", "federation-cachedb-cluster", "full-sharing-cachedb-cluster"];
 
 impl Mode {
     const MEMORY: Self = Self {

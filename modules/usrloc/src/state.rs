@@ -243,6 +243,20 @@ impl Usrloc {
         }
     }
 
+    /// Raises E_UL_CONTACT_REFRESH: a phone is to be woken, for the request with this Call-ID.
+    pub fn wake(
+        &self,
+        cx: &mut Cx<'_>,
+        table: &Table,
+        contact: &Contact,
+        reason: &str,
+        call_id: &[u8],
+    ) {
+        cx.for_slot(self.slot, |cx| {
+            events::tell_refresh(cx, table.name(), contact, reason, call_id);
+        });
+    }
+
     /// Sends the reply to a request when what it changed is saved, as the mode wants it, and
     /// when a peer has it, if it is gated.
     pub fn send_when_saved(&self, cx: &mut Cx<'_>, send: Send, gated: bool) {

@@ -359,7 +359,7 @@ fn column_names_follow_their_parameters() {
 #[test]
 fn parameters_that_do_not_fit_are_refused_at_load() {
     for (setup, expected) in [
-        ("modparam(\"usrloc\", \"working_mode_preset\", \"sql-only\")", "not in Tandem yet"),
+        ("modparam(\"usrloc\", \"working_mode_preset\", \"sql-only\")", "needs a database"),
         ("modparam(\"usrloc\", \"working_mode_preset\", \"x\")", "no working mode"),
         (
             "modparam(\"usrloc\", \"working_mode_preset\", \"full-sharing-cluster\")",
@@ -443,7 +443,7 @@ fn single_parameters_say_what_a_preset_does() {
         assert_eq!(rows(&mut node).len(), after_timer, "{setup}");
     }
     for (setup, expected) in [
-        ("modparam(\"usrloc\", \"db_mode\", 3)", "not in Tandem yet"),
+        ("modparam(\"usrloc\", \"db_mode\", 3)", "needs a database"),
         ("modparam(\"usrloc\", \"cluster_mode\", \"federation-cachedb\")", "not in Tandem yet"),
         ("modparam(\"usrloc\", \"cluster_mode\", \"full-sharing\")", "location_cluster"),
         ("modparam(\"usrloc\", \"restart_persistency\", \"sync-from-cluster\")", "no cluster"),

@@ -118,7 +118,7 @@ impl Module for Core {
         let node = Arc::clone(cx.node);
         let found = result.ok().flatten();
         if !found.is_some_and(|key| node.keys.restore(&key)) {
-            cx.write_file(KEY_FILE, node.keys.own());
+            cx.write_file(KEY_FILE, node.keys.text().into());
         }
         node.membership().tell_key(cx.now, node.keys.own());
         cx.end_startup();

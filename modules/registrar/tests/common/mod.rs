@@ -21,6 +21,7 @@ pub const MODULES: Modules = {
         &tandem_proto_udp::MODULE,
         &tandem_proto_tcp::MODULE,
         &tandem_sl::MODULE,
+        &tandem_tm::MODULE,
         &tandem_signaling::MODULE,
         &tandem_usrloc::MODULE,
         &tandem_registrar::MODULE,
@@ -57,7 +58,7 @@ pub const PHONE: &str = "10.0.0.9:5070";
 
 /// The script whose route is `body`; `setup` holds modparams.
 pub fn script(setup: &str, body: &str) -> String {
-    let modules = ["proto_udp", "probe", "sl", "signaling", "usrloc", "registrar"];
+    let modules = ["proto_udp", "probe", "sl", "tm", "signaling", "usrloc", "registrar"];
     let modules: String = modules.iter().map(|m| format!("loadmodule \"{m}.so\"\n")).collect();
     let socket = "log_level = 3\nsocket = udp:127.0.0.1:5060\n";
     format!("{socket}{modules}{setup}\nroute {{\n{body}\n}}\n")

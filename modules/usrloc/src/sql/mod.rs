@@ -41,7 +41,7 @@ const RETRY_MS: u64 = 1_000;
 
 /// A contact by its table and id, with the number of its turn.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+pub(crate) struct Place {
     turn: u64,
     table: usize,
     id: u64,
@@ -94,9 +94,17 @@ struct Held {
 /// What a query was about.
 #[derive(Debug)]
 pub(crate) enum Asked {
-    Load { table: usize, after: i64, at_start: bool },
+    Load {
+        table: usize,
+        after: i64,
+        at_start: bool,
+    },
     /// The rows of one AoR.
-    Fetch { table: usize, aor: Vec<u8>, waiting: Waiting },
+    Fetch {
+        table: usize,
+        aor: Vec<u8>,
+        waiting: Waiting,
+    },
     Writes(Vec<Place>),
     Deletes(Vec<Place>),
     Nothing,
@@ -362,7 +370,7 @@ impl Sql {
     /// Makes the rows of a table, or of one AoR, equal to what is in memory.
     pub(crate) fn rewrite(&self, cx: &mut Cx<'_>, tables: &[Arc<Table>], of: &Rewrite<'_>) {
         let conds = of.aor.map(|aor| self.aor_conds(aor)).unwrap_or_default();
-        let delete = Query::Delete { table: rows::table_name(of.table), conds };
+        let delete = Query::Delete { table: table_name(of.table), conds };
         self.ask(cx, delete, Asked::Nothing);
         let mark = |contact: &Contact| {
             let set = |_: &_, local: &mut crate::store::Local| local.db = DbState::Dirty;

@@ -209,3 +209,30 @@ fn near_the_limit_of_memory_new_phones_are_refused_and_known_ones_go_on() {
     node.node().memory.set_used(900);
     assert_eq!(code(&ask(&mut node, &other.replace("CSeq: 1", "CSeq: 2"))), 200);
 }
+
+#[test]
+fn order_matching_and_retransmissions_follow_the_parameters_of_usrloc() {
+    let contact = "Contact: <sip:a@10.0.0.9>\n";
+    let mut by_call = node("modparam(\"usrloc\", \"matching_mode\", 1)", SAVE);
+    ask(&mut by_call, &register("c", 1, contact));
+    ask(&mut by_call, &register("d", 1, contact));
+    assert_eq!(contacts(&mut by_call).len(), 2);
+    let setup = "modparam(\"usrloc\", \"cseq_delay\", 0)\n\
+                 modparam(\"registrar\", \"allow_dup_cseq\", 0)";
+    let mut strict = node(setup, SAVE);
+    ask(&mut strict, &register("c", 1, contact));
+    assert_eq!(code(&ask(&mut strict, &register("c", 1, contact))), 400);
+    let body = "if ($rm == \"REGISTER\") save(\"location\");\n\
+                else { lookup(\"location\"); xlog(\"ru=$ru\\n\"); }";
+    for (setup, expected) in
+        [("", "ru=sip:old@"), ("modparam(\"usrloc\", \"desc_time_order\", 1)", "ru=sip:new@")]
+    {
+        let mut node = node(setup, body);
+        ask(&mut node, &register("c", 1, "Contact: <sip:old@10.0.0.9>;q=0.9\n"));
+        node.advance_ms(2000);
+        ask(&mut node, &register("d", 1, "Contact: <sip:new@10.0.0.9>;q=0.1\n"));
+        node.udp(PHONE, &invite(""));
+        let logs = node.logs();
+        assert!(logs.iter().any(|(_, l)| l.contains(expected)), "{setup}: {logs:?}");
+    }
+}

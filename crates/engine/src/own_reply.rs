@@ -1,5 +1,7 @@
 //! Replies of our own: how they are written, and when they leave without a transaction.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use tandem_sip::{HeaderName, Message, ReplyOptions, write_reply};
 
@@ -14,11 +16,25 @@ use crate::transport::{received, reply_target};
 pub fn local_tag(node: &Node, msg: &Message) -> LocalTag {
     let key = (msg.call_id(), msg.from_tag(), msg.cseq().map(|c| c.number).ok());
     let hash = node.tag_key.hash_one(key);
-    // Digit by digit, since every reply has one and formatting costs more than the hash.
-    LocalTag(std::array::from_fn(|i| match (hash >> (60 - 4 * i)) as u8 & 15 {
-        digit @ 0..=9 => b'0' + digit,
-        letter => b'a' + letter - 10,
-    }))
+    let (high, low) = (hex((hash >> 32) as u32), hex(hash as u32));
+    let mut text = [0; 16];
+    let (left, right) = text.split_at_mut(8);
+    left.copy_from_slice(&high);
+    right.copy_from_slice(&low);
+    LocalTag(text)
+}
+
+/// The eight digits of a number, all at once: every reply has two of them, and formatting costs
+/// more than the hash.
+const fn hex(number: u32) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut digits = number as u64;
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & (ONES * 0x0f);
+    // 1 where a digit is a letter.
+    let letters = ((digits + ONES * 6) >> 4) & ONES;
+    (digits + ONES * b'0' as u64 + letters * (b'a' - b'0' - 10) as u64).to_be_bytes()
 }
 
 /// The text of [`local_tag`]: hexadecimal digits.
@@ -154,4 +170,30 @@ pub fn reply_error(cx: &mut Cx<'_>, ctx: &mut Ctx) -> bool {
     }
     let reason = ctx.error.reason.clone();
     reply_stateless(cx, ctx, ctx.error.code, reason.as_bytes(), b"", Leave::Now)
+}
+
+impl Cx<'_> {
+    /// Answers the request of `ctx` through its transaction; `false`: no module keeps one for it.
+    pub fn reply_stateful(&mut self, ctx: &mut Ctx, code: u16, reason: &[u8]) -> bool {
+        // Whoever keeps a transaction has attached it.
+        if !ctx.has_sections() {
+            return false;
+        }
+        let node = Arc::clone(self.node);
+        node.loaded().any(|(slot, _, module)| {
+            self.for_slot(slot, |cx| module.reply_stateful(cx, ctx, code, reason))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hex;
+
+    #[test]
+    fn digits_are_those_of_the_usual_formatting() {
+        for number in [0, 1, 9, 10, 0x0123_4567, 0x89ab_cdef, 0xdead_beef, u32::MAX] {
+            assert_eq!(hex(number).as_slice(), format!("{number:08x}").as_bytes());
+        }
+    }
 }

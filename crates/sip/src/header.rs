@@ -145,6 +145,13 @@ pub struct Values<'a> {
     start: u32,
 }
 
+impl Values<'_> {
+    /// Nothing is left, not even a comma.
+    pub(crate) const fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+}
+
 impl<'a> Iterator for Values<'a> {
     type Item = Value<'a>;
 

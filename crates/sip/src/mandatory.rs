@@ -3,7 +3,7 @@
 //! Kept as places, not as slices, so that the index owns nothing of the buffer.
 
 use crate::header::Header;
-use crate::scan::slice;
+use crate::scan::{is_token, slice};
 use crate::{CSeq, Method, NameAddr, Params, Rport, Span, Transport, ValueError, Via};
 
 /// What was made out of the topmost Via, From, To and CSeq, or what is wrong with them.
@@ -64,11 +64,14 @@ pub(crate) struct ViaAt {
     received_raw: Option<Span>,
     rport_raw: Option<Span>,
     raw: Span,
+    /// Other values stand in the same line.
+    pub(crate) has_more: bool,
 }
 
 impl ViaAt {
     fn read(header: Header<'_>, buf: &[u8]) -> Result<Self, ValueError> {
-        let first = header.values().next().ok_or(ValueError::Empty)?;
+        let mut values = header.values();
+        let first = values.next().ok_or(ValueError::Empty)?;
         let via = Via::parse(first.bytes)?;
         let at = |part: &[u8]| place(part, buf);
         Ok(Self {
@@ -83,6 +86,7 @@ impl ViaAt {
             received_raw: via.received_raw.map(at),
             rport_raw: via.rport_raw.map(at),
             raw: at(via.raw),
+            has_more: !values.is_at_end(),
         })
     }
 
@@ -113,6 +117,14 @@ pub(crate) struct AddrAt {
     tag: Option<Span>,
 }
 
+/// The tag, which mostly is the only parameter.
+fn tag_of<'a>(addr: &NameAddr<'a>) -> Option<&'a [u8]> {
+    match addr.params.raw().strip_prefix(b";tag=") {
+        Some(tag) if !tag.is_empty() && is_token(tag) => Some(tag),
+        _ => addr.tag(),
+    }
+}
+
 impl AddrAt {
     fn of(addr: &NameAddr<'_>, buf: &[u8]) -> Self {
         Self {
@@ -123,7 +135,7 @@ impl AddrAt {
             },
             uri: place(addr.uri, buf),
             params: place(addr.params.raw(), buf),
-            tag: addr.tag().map(|tag| place(tag, buf)),
+            tag: tag_of(addr).map(|tag| place(tag, buf)),
         }
     }
 

@@ -78,10 +78,15 @@ fn first_line(line: &[u8]) -> Result<(FirstLine, Span, u32), ParseError> {
         let (first_line, version) = status_line(line, text, space)?;
         return Ok((first_line, version, line_end));
     }
-    if !is_token(head) {
+    let method = Method::of(head);
+    if method == Method::Other && !is_token(head) {
         return Err(wrong);
     }
-    let last = text.iter().rposition(|b| *b == b' ').ok_or(wrong)?;
+    let last = if text.ends_with(b" SIP/2.0") {
+        text.len() - " SIP/2.0".len()
+    } else {
+        text.iter().rposition(|b| *b == b' ').ok_or(wrong)?
+    };
     let version = tail(text, last + 1);
     if last <= space || !is_sip_version(version) {
         return Err(wrong);
@@ -90,7 +95,7 @@ fn first_line(line: &[u8]) -> Result<(FirstLine, Span, u32), ParseError> {
     let uri_start = text.iter().skip(space).take_while(|b| **b == b' ').count() + space;
     let uri_end = trim_end(slice(text, 0, last)).len().max(uri_start);
     let first_line = FirstLine::Request {
-        method: Method::of(head),
+        method,
         name: Span::new(0, space as u32),
         uri: Span::new(uri_start as u32, uri_end as u32),
     };
@@ -180,20 +185,19 @@ impl LineEnds<'_> {
 
 fn header(buf: &[u8], start: usize, end: usize, folded: bool) -> Result<HeaderEntry, ParseError> {
     let line = slice(buf, start, end);
-    let colon = find_near(line, b':').ok_or(fail(ParseErrorKind::NoColon, start))?;
+    let colon = find_soon(line, b':').ok_or(fail(ParseErrorKind::NoColon, start))?;
     let name_text = trim_blanks_end(slice(line, 0, colon));
     let name = HeaderName::of(name_text);
     if name == HeaderName::Other && !is_token(name_text) {
         // Without a colon on its first line, a folded header would get here.
         return Err(fail(ParseErrorKind::HeaderName, start));
     }
-    let lead = line.iter().skip(colon + 1).take_while(|b| is_lws(**b)).count();
-    let value_start = start + colon + 1 + lead;
-    // An empty value is placed right behind the colon, not on the next line.
-    let (value_start, value_end) = if value_start >= end {
-        (start + colon + 1, start + colon + 1)
-    } else {
-        (value_start, start + trim_end(line).len())
+    let (value_start, value_end) = match tail(line, colon + 1) {
+        // As nearly everybody writes it: one space, and nothing behind the value.
+        [b' ', first, .., last, b'\r', b'\n'] if !is_lws(*first) && !is_lws(*last) => {
+            (start + colon + 2, end - 2)
+        }
+        _ => loose_value(line, start, colon),
     };
     Ok(HeaderEntry {
         start: start as u32,
@@ -207,6 +211,17 @@ fn header(buf: &[u8], start: usize, end: usize, folded: bool) -> Result<HeaderEn
 }
 
 /// Without spaces and tabs at the end: between name and colon no fold is allowed.
+/// Where a value stands that has space around it, or is short.
+fn loose_value(line: &[u8], start: usize, colon: usize) -> (usize, usize) {
+    let lead = line.iter().skip(colon + 1).take_while(|b| is_lws(**b)).count();
+    let value_start = colon + 1 + lead;
+    // An empty value is placed right behind the colon, not on the next line.
+    if value_start >= line.len() {
+        return (start + colon + 1, start + colon + 1);
+    }
+    (start + value_start, start + trim_end(line).len())
+}
+
 fn trim_blanks_end(mut s: &[u8]) -> &[u8] {
     while let [rest @ .., b' ' | b'\t'] = s {
         s = rest;

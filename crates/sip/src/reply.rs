@@ -64,10 +64,7 @@ pub fn write_reply(
     if (101..300).contains(&code) && req.method().creates_dialog() {
         req.headers(HeaderName::RecordRoute).for_each(|h| push_line(&h, out));
     }
-    push_first(req, HeaderName::From, out);
-    push_to(req, opts.to_tag.filter(|_| code != 100), out);
-    push_first(req, HeaderName::CallId, out);
-    push_first(req, HeaderName::CSeq, out);
+    push_identity(req, opts.to_tag.filter(|_| code != 100), out);
     if code == 100 {
         push_first(req, HeaderName::Timestamp, out);
     }
@@ -104,9 +101,48 @@ fn push_vias(req: &Message, received: Option<Received>, out: &mut Vec<u8>) {
     }
 }
 
+/// From, To, Call-ID and CSeq. Most requests have them in this order, one after the other: then
+/// they are two pieces.
+fn push_identity(req: &Message, tag: Option<&[u8]>, out: &mut Vec<u8>) {
+    use HeaderName::{CSeq, CallId, From, To};
+    let [from, to, call_id, cseq] = [From, To, CallId, CSeq].map(|name| req.header(name));
+    match from.zip(to).filter(|(from, to)| follows(req, from, to)) {
+        Some((from, to)) => {
+            let both = Span::new(from.span().start, to.value_span().end);
+            out.extend_from_slice(req.slice(both));
+            push_tag(req, tag, out);
+        }
+        None => {
+            push_first(req, From, out);
+            push_to(req, tag, out);
+        }
+    }
+    match call_id.zip(cseq).filter(|(id, cseq)| follows(req, id, cseq) && is_plain(req, cseq)) {
+        Some((id, cseq)) => {
+            out.extend_from_slice(req.slice(Span::new(id.span().start, cseq.span().end)));
+        }
+        None => [CallId, CSeq].into_iter().for_each(|name| push_first(req, name, out)),
+    }
+}
+
+/// Whether `next` stands right behind `first`, and nothing is to be left out between them.
+fn follows(req: &Message, first: &Header<'_>, next: &Header<'_>) -> bool {
+    next.span().start == first.span().end && is_plain(req, first)
+}
+
+/// Whether the line ends with its value.
+fn is_plain(req: &Message, header: &Header<'_>) -> bool {
+    req.slice(Span::new(header.value_span().end, header.span().end)) == b"\r\n"
+}
+
 fn push_to(req: &Message, tag: Option<&[u8]>, out: &mut Vec<u8>) {
     let Some(header) = req.header(HeaderName::To) else { return };
     out.extend_from_slice(header.line());
+    push_tag(req, tag, out);
+}
+
+/// Behind the value of To.
+fn push_tag(req: &Message, tag: Option<&[u8]>, out: &mut Vec<u8>) {
     if let Some(tag) = tag
         && req.to_tag().is_none()
     {

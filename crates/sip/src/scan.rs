@@ -142,6 +142,11 @@ pub(crate) fn quoted_end(s: &[u8]) -> Option<usize> {
 /// First `wanted` byte outside of quoted strings and `<...>`. An unclosed quote or bracket hides
 /// everything behind it.
 pub(crate) fn find_outside(s: &[u8], wanted: u8) -> Option<usize> {
+    // Mostly there is none, or nothing before it that could hide it.
+    let first = find_soon(s, wanted)?;
+    if memchr2(b'"', b'<', slice(s, 0, first)).is_none() {
+        return Some(first);
+    }
     let mut at = 0;
     loop {
         let rest = s.get(at..)?;

@@ -51,7 +51,9 @@ impl Message {
     /// All Vias of the first header line: the topmost one is ours to answer to, and what stands
     /// beside it shows whether it was read right.
     fn validate_top_vias(&self) -> Result<(), ValueError> {
-        self.mandatory().via?;
+        if !self.mandatory().via?.has_more {
+            return Ok(());
+        }
         let header = self.header(HeaderName::Via).ok_or(ValueError::Missing)?;
         header.values().skip(1).try_for_each(|via| Via::parse(via.bytes).map(drop))
     }

@@ -60,7 +60,10 @@ impl<'a> Via<'a> {
             Some(rest) => trim_start(rest),
             None => behind_protocol(head)?,
         };
-        let space = rest.iter().position(|b| !is_token_byte(*b)).unwrap_or(0);
+        let space = match rest {
+            [b'U', b'D', b'P', b' ', ..] | [b'T', b'C', b'P', b' ', ..] => 3,
+            _ => rest.iter().position(|b| !is_token_byte(*b)).unwrap_or(0),
+        };
         let (transport_bytes, gap) = (slice(rest, 0, space), tail(rest, space));
         let sent_by = trim_start(gap);
         if space == 0 || sent_by.is_empty() || sent_by.len() == gap.len() {

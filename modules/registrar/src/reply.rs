@@ -122,10 +122,7 @@ fn send(
     let before = call.ctx.reply_headers.len();
     call.ctx.reply_headers.extend_from_slice(headers);
     let ctx = &mut *call.ctx;
-    let is_sent = node.loaded().any(|(slot, _, module)| {
-        call.cx.for_slot(slot, |cx| module.reply_stateful(cx, ctx, code, reason))
-    });
-    if !is_sent {
+    if !call.cx.reply_stateful(ctx, code, reason) {
         let payload = passing_reply(call.cx, ctx, code, reason, b"");
         let to = reply_target(&node.sockets, &ctx.msg, &ctx.source, ctx.force_rport);
         let reply = Send { socket: ctx.source.socket, to, payload, ticket: 0 };

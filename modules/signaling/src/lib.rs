@@ -43,13 +43,10 @@ impl Module for Signaling {}
 /// Answers the request of `ctx`: through its transaction if a module keeps one, else without
 /// state. `false` if the message takes no reply.
 pub fn reply(cx: &mut Cx<'_>, ctx: &mut Ctx, code: u16, reason: &[u8]) -> bool {
-    let node = Arc::clone(cx.node);
-    for (slot, _, module) in node.loaded() {
-        if cx.for_slot(slot, |cx| module.reply_stateful(cx, ctx, code, reason)) {
-            return true;
-        }
+    if cx.reply_stateful(ctx, code, reason) {
+        return true;
     }
-    match node.find::<Sl>() {
+    match cx.node.find::<Sl>() {
         Some((slot, sl)) => cx.for_slot(slot, |cx| sl.reply(cx, ctx, code, reason)),
         None => reply_stateless(cx, ctx, code, reason, b"", Leave::Now),
     }

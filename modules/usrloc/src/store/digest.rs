@@ -23,12 +23,13 @@ impl Digester {
     /// A text with its length, so that texts beside each other cannot trade bytes.
     pub(crate) fn text(&mut self, text: &[u8]) {
         self.number(text.len() as u64);
-        for chunk in text.chunks(8) {
-            let mut word = [0; 8];
-            for (to, from) in word.iter_mut().zip(chunk) {
-                *to = *from;
-            }
-            self.number(u64::from_le_bytes(word));
+        let (words, rest) = text.as_chunks::<8>();
+        for word in words {
+            self.number(u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
+            let last = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+            self.number(last);
         }
     }
 

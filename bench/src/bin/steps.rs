@@ -1,0 +1,276 @@
+//! What a message costs the node alone: no sockets, no system calls, no other threads.
+//!
+//!     cargo run --release -p bench --bin steps -- options|register|call [ROUNDS]
+//!
+//! Prints nanoseconds a round: one request, or the six messages of a call.
+//! Under `valgrind --tool=callgrind --toggle-collect='*serve*'` it counts instructions, which
+//! other work on the machine does not change.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tandem_clock::{Chance, MS, Now};
+use tandem_engine::build::NodeOptions;
+use tandem_engine::catalogue::{Modules, Tables};
+use tandem_engine::core::CORE;
+use tandem_engine::effect::{Effect, Input, Out};
+use tandem_engine::node::Node;
+use tandem_engine::sockets::SocketId;
+use tandem_engine::testing::Files;
+use tandem_engine::worker::Worker;
+
+const MODULES: Modules = &[
+    &CORE,
+    &tandem_proto_udp::MODULE,
+    &tandem_sl::MODULE,
+    &tandem_tm::MODULE,
+    &tandem_rr::MODULE,
+    &tandem_maxfwd::MODULE,
+    &tandem_signaling::MODULE,
+    &tandem_sipmsgops::MODULE,
+    &tandem_usrloc::MODULE,
+    &tandem_registrar::MODULE,
+];
+
+const SCRIPT: &str = r#"
+log_level = 1
+socket = udp:127.0.0.1:5060
+loadmodule "proto_udp.so"
+loadmodule "signaling.so"
+loadmodule "sl.so"
+loadmodule "tm.so"
+loadmodule "rr.so"
+loadmodule "maxfwd.so"
+loadmodule "sipmsgops.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+modparam("usrloc", "working_mode_preset", "single-instance-no-db")
+modparam("usrloc", "use_domain", 0)
+modparam("registrar", "max_contacts", 5)
+route {
+	if (!mf_process_maxfwd_header(10)) {
+		send_reply(483, "Too Many Hops");
+		exit;
+	}
+	if (is_method("OPTIONS")) {
+		send_reply(200, "OK");
+		exit;
+	}
+	if (is_method("REGISTER")) {
+		if (!save("location"))
+			sl_reply_error();
+		exit;
+	}
+	if (has_totag()) {
+		if (loose_route()) {
+			t_relay();
+			exit;
+		}
+		if (!is_method("ACK"))
+			send_reply(404, "Not Found");
+		exit;
+	}
+	if (is_method("INVITE")) {
+		record_route();
+		if (!t_relay())
+			send_reply(500, "Server Internal Error");
+		exit;
+	}
+	send_reply(404, "Not Found");
+}
+"#;
+
+/// Messages that are taken together.
+const BATCH: usize = 32;
+/// Phones that take turns.
+const PHONES: usize = 1_000;
+
+/// The allocator of the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let work = words.first().map_or("options", String::as_str);
+    let rounds = words.get(1).and_then(|n| n.parse().ok()).unwrap_or(200_000);
+    let mut bench = match Bench::new() {
+        Ok(bench) => bench,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let play: fn(&mut Bench, usize) = match work {
+        "options" => |bench, n| bench.request("OPTIONS", n),
+        "register" => |bench, n| bench.request("REGISTER", n),
+        "call" => Bench::call,
+        _ => {
+            eprintln!("steps: options, register or call, not {work:?}");
+            return ExitCode::from(2);
+        }
+    };
+    // The first ones fill what is kept.
+    (0..rounds.min(2 * PHONES)).for_each(|n| play(&mut bench, n));
+    bench.spent_ns = 0;
+    (0..rounds).for_each(|n| play(&mut bench, n));
+    println!("{work}: {:.0} ns", bench.spent_ns as f64 / rounds as f64);
+    ExitCode::SUCCESS
+}
+
+struct Bench {
+    worker: Worker,
+    now: Now,
+    waiting: Vec<(SocketAddr, Bytes)>,
+    sent: Vec<(SocketAddr, Bytes)>,
+    spent_ns: u64,
+}
+
+impl Bench {
+    fn new() -> Result<Self, String> {
+        let now = Now { mono_ns: 1_000_000 * MS, unix_ms: 1_800_000_000_000 };
+        let mut chance = Chance::from_number(1);
+        let mut files = Files([("bench.cfg".to_owned(), SCRIPT.to_owned())].into());
+        let (program, diags, map) =
+            Tables::new(MODULES).with(|c| tandem_script::compile(&mut files, "bench.cfg", c));
+        let rendered = |diags: &_| tandem_script::diag::render_all(diags, &map);
+        let program = program.ok_or_else(|| rendered(&diags))?;
+        let options =
+            NodeOptions { chance: chance.fork(), now, workers: 1, command_line: Vec::new() };
+        let node: Arc<Node> =
+            Node::build(program, MODULES, options).map_err(|diags| rendered(&diags))?;
+        let mut worker = Worker::new(node, 1, chance, now);
+        worker.start(now, &mut Out::default());
+        let (waiting, sent) = (Vec::new(), Vec::new());
+        Ok(Self { worker, now, waiting, sent, spent_ns: 0 })
+    }
+
+    /// A message that is taken with its batch.
+    fn send(&mut self, from: SocketAddr, text: String) {
+        self.waiting.push((from, Bytes::from(text)));
+        if self.waiting.len() >= BATCH {
+            self.flush();
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a benchmark reads the time")]
+    fn flush(&mut self) {
+        self.now = self.now.plus_ns(MS);
+        let batch = std::mem::take(&mut self.waiting);
+        let mut out = Out::default();
+        let begun = Instant::now();
+        serve(&mut self.worker, self.now, batch, &mut out);
+        self.spent_ns += begun.elapsed().as_nanos() as u64;
+        self.sent.clear();
+        for effect in out.effects.drain(..) {
+            if let Effect::Send(send) = effect {
+                self.sent.push((send.to, send.payload));
+            }
+        }
+    }
+
+    fn request(&mut self, method: &str, n: usize) {
+        let phone = n % PHONES;
+        let user = if method == "OPTIONS" { String::new() } else { format!("u{phone}@") };
+        let contact = format!(
+            "Contact: <sip:u{phone}@127.0.0.9:5062;transport=udp>\r\nExpires: 3600\r\n\
+             Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY\r\n"
+        );
+        let contact = if method == "REGISTER" { &contact } else { "" };
+        let text = format!(
+            "{method} sip:127.0.0.1 SIP/2.0\r\n\
+             Via: SIP/2.0/UDP 127.0.0.9:5062;rport;branch=z9hG4bK-{n:x}-1\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:u{phone}@127.0.0.1>;tag=t{n:x}\r\n\
+             To: <sip:{user}127.0.0.1>\r\nCall-ID: {method}-{phone}@127.0.0.9\r\n\
+             CSeq: {n} {method}\r\n{contact}User-Agent: bench\r\nContent-Length: 0\r\n\r\n"
+        );
+        self.send(([127, 0, 0, 9], 5062).into(), text);
+    }
+
+    /// A batch of calls at once, each a step further with every batch.
+    fn call(&mut self, n: usize) {
+        let caller: SocketAddr = ([127, 0, 0, 9], 5062).into();
+        let body = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
+                    m=audio 40000 RTP/AVP 0 8\r\n";
+        let text = format!(
+            "INVITE sip:bob@127.0.0.2:5062 SIP/2.0\r\n\
+             Via: SIP/2.0/UDP 127.0.0.9:5062;rport;branch=z9hG4bKi{n:x}\r\nMax-Forwards: 70\r\n\
+             From: <sip:a@127.0.0.1>;tag=a{n:x}\r\nTo: <sip:bob@127.0.0.2>\r\n\
+             Call-ID: call-{n}@127.0.0.9\r\nCSeq: 1 INVITE\r\n\
+             Contact: <sip:a@127.0.0.9:5062>\r\nContent-Type: application/sdp\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.waiting.push((caller, Bytes::from(text)));
+        if self.waiting.len() >= BATCH {
+            self.play_calls();
+        }
+    }
+
+    fn play_calls(&mut self) {
+        let (caller, callee) = (([127, 0, 0, 9], 5062).into(), ([127, 0, 0, 2], 5062).into());
+        self.flush();
+        let invites = self.take("INVITE");
+        for code in ["180 Ringing", "200 OK"] {
+            self.waiting = invites.iter().map(|m| (callee, reply(m, code))).collect();
+            self.flush();
+        }
+        let answers = self.take("SIP/2.0 200");
+        for method in ["ACK", "BYE"] {
+            self.waiting = answers.iter().map(|m| (caller, in_dialog(m, method))).collect();
+            self.flush();
+        }
+        let byes = self.take("BYE");
+        self.waiting = byes.iter().map(|m| (callee, reply(m, "200 OK"))).collect();
+        self.flush();
+    }
+
+    fn take(&mut self, start: &str) -> Vec<String> {
+        let all = self.sent.drain(..).map(|(_, m)| String::from_utf8_lossy(&m).into_owned());
+        all.filter(|m| m.starts_with(start)).collect()
+    }
+}
+
+/// All that is measured.
+#[inline(never)]
+fn serve(worker: &mut Worker, now: Now, batch: Vec<(SocketAddr, Bytes)>, out: &mut Out) {
+    for (source, payload) in batch {
+        let local_ip = [127, 0, 0, 1].into();
+        let input = Input::Datagram { socket: SocketId(0), source, local_ip, payload };
+        worker.step(now, input, out);
+    }
+    worker.finish(now, out);
+}
+
+fn lines<'a>(message: &'a str, names: &'a [&str]) -> impl Iterator<Item = String> + 'a {
+    let wanted = |line: &&str| names.iter().any(|name| line.starts_with(name));
+    message.lines().filter(wanted).map(|line| format!("{line}\r\n"))
+}
+
+fn reply(request: &str, status: &str) -> Bytes {
+    let names = ["Via:", "Record-Route:", "From:", "Call-ID:", "CSeq:"];
+    let head: String = lines(request, &names).collect();
+    let to = lines(request, &["To:"]).next().unwrap_or_default();
+    let tag = if to.contains("tag=") { "" } else { ";tag=b" };
+    Bytes::from(format!(
+        "SIP/2.0 {status}\r\n{head}{}{tag}\r\nContact: <sip:bob@127.0.0.2:5062>\r\n\
+         Content-Length: 0\r\n\r\n",
+        to.trim_end()
+    ))
+}
+
+fn in_dialog(answer: &str, method: &str) -> Bytes {
+    let head: String = lines(answer, &["From:", "To:", "Call-ID:"]).collect();
+    let route: String = lines(answer, &["Record-Route:"]).collect();
+    let route = route.replace("Record-Route:", "Route:");
+    let id = lines(answer, &["Call-ID:"]).next().unwrap_or_default();
+    let n: String = id.chars().filter(char::is_ascii_digit).collect();
+    let cseq = if method == "ACK" { 1 } else { 2 };
+    Bytes::from(format!(
+        "{method} sip:bob@127.0.0.2:5062 SIP/2.0\r\n\
+         Via: SIP/2.0/UDP 127.0.0.9:5062;rport;branch=z9hG4bK{method}{n}\r\n{route}\
+         Max-Forwards: 70\r\n{head}CSeq: {cseq} {method}\r\nContent-Length: 0\r\n\r\n"
+    ))
+}

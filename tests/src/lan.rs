@@ -93,6 +93,11 @@ impl Lan {
         }
     }
 
+    /// Puts a host back on the network.
+    pub fn plug(&self, host: u8) {
+        ip(&["-n", &self.namespace(0), "link", "set", &port(host), "up"]);
+    }
+
     /// Takes a host off the network, as when its machine dies.
     pub fn unplug(&self, host: u8) {
         ip(&["-n", &self.namespace(0), "link", "set", &port(host), "down"]);

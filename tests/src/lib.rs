@@ -7,6 +7,7 @@
 //! The program under test is `$TANDEM_BIN`, else `tandem` of the release profile beside the
 //! tests. Nothing here sleeps for a fixed time: [`wait_for`] polls until a deadline.
 
+mod calls;
 mod crowd;
 mod ctl;
 mod dialog;
@@ -15,6 +16,7 @@ mod dns;
 mod dump;
 mod fifo;
 mod lan;
+mod machine;
 mod message;
 mod network;
 mod node;
@@ -26,6 +28,7 @@ mod site;
 mod stream;
 mod tools;
 
+pub use calls::{Exchange, Plan};
 pub use crowd::Crowd;
 pub use ctl::{Answer, Ctl};
 pub use dialog::Dialog;
@@ -34,6 +37,7 @@ pub use dns::{DnsServer, Said};
 pub use dump::{assert_same_contacts, contacts};
 pub use fifo::{exchange, mi};
 pub use lan::{ELECTION, Lan, is_root};
+pub use machine::{Machine, SERVICE};
 pub use message::Message;
 pub use network::Network;
 pub use node::Node;

@@ -118,9 +118,18 @@ impl Process {
     /// # Panics
     /// If it ends before, or `patience` runs out.
     pub fn wait_for_output(&mut self, text: &str, patience: Duration) {
+        self.wait_for_output_after(0, text, patience);
+    }
+
+    /// Waits until its output contains `text` behind its first `skip` bytes, which an earlier
+    /// life wrote.
+    ///
+    /// # Panics
+    /// As [`Process::wait_for_output`].
+    pub fn wait_for_output_after(&mut self, skip: usize, text: &str, patience: Duration) {
         let name = self.name.clone();
         wait_until(&format!("{name} prints {text:?}"), patience, || {
-            if self.output().contains(text) {
+            if self.output().get(skip..).is_some_and(|output| output.contains(text)) {
                 return true;
             }
             if let Some(ended) = self.ended() {

@@ -3,101 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
-use std::path::{Path, PathBuf};
+use tandem_tests::{ELECTION, Lan, Machine, PATIENCE, SERVICE, Site, is_root, wait_until};
 
-use serde_json::{Value as Json, json};
-use tandem_tests::{
-    ELECTION, Lan, PATIENCE, Process, Site, contacts, is_root, mi, program, wait_until,
-};
-
-const SERVICE: &str = "10.77.0.10";
 const PHONE: u8 = 20;
-
-/// A machine: a node, and the keepalived beside it.
-struct Machine {
-    host: u8,
-    fifo: PathBuf,
-    node: Process,
-    keepalived: Process,
-}
-
-impl Machine {
-    fn start(site: &Site, lan: &Lan, host: u8, priority: u8) -> Self {
-        let fifo = site.fifo(host);
-        let script = script(site, host);
-        site.write(&format!("lan{host}.cfg"), &script);
-        let (cfg, state) = (format!("lan{host}.cfg"), format!("state{host}"));
-        let args = ["-f", &cfg, "--state-dir", &state];
-        let mut node = lan.start(host, &program(), &args, site.dir(), &format!("node{host}.log"));
-        node.wait_for_output("ready", PATIENCE);
-        let keepalived = Self::keepalived(site, lan, host, priority);
-        Self { host, fifo, node, keepalived }
-    }
-
-    /// The article's hook, as it is, but for the FIFO of this node.
-    fn keepalived(site: &Site, lan: &Lan, host: u8, priority: u8) -> Process {
-        let ctl = site.dir().join(format!("opensipsctl{host}"));
-        let _ = std::os::unix::fs::symlink(program(), site.dir().join("opensipsctl"));
-        let hook = format!(
-            "#!/bin/sh\nOSIPS_FIFO={} exec {} fifo clusterer_shtag_set_active service/1\n",
-            site.fifo(host).display(),
-            site.dir().join("opensipsctl").display(),
-        );
-        std::fs::write(&ctl, hook).unwrap();
-        make_executable(&ctl);
-        let conf = format!(
-            "global_defs {{\n script_user root\n enable_script_security\n vrrp_version 3\n}}\n\
-             vrrp_instance service {{\n state BACKUP\n nopreempt\n interface eth0\n\
-             virtual_router_id 10\n priority {priority}\n advert_int 0.3\n\
-             virtual_ipaddress {{\n {SERVICE}/24\n }}\n notify_master \"{}\"\n}}\n",
-            ctl.display()
-        );
-        let conf = site.write(&format!("keepalived{host}.conf"), &conf).display().to_string();
-        let pids: Vec<String> = ["-p", "-r", "-c"]
-            .iter()
-            .flat_map(|o| {
-                [(*o).to_owned(), site.dir().join(format!("k{host}{o}.pid")).display().to_string()]
-            })
-            .collect();
-        let mut args = vec!["-n", "-l", "-P", "-f", &conf];
-        args.extend(pids.iter().map(String::as_str));
-        let program = Path::new("/usr/sbin/keepalived");
-        lan.start(host, program, &args, site.dir(), &format!("keepalived{host}.log"))
-    }
-
-    fn ask(&self, method: &str) -> Json {
-        let answer = mi(&self.fifo, method, Json::Null);
-        answer.get("result").cloned().unwrap_or_else(|| panic!("{method}: {answer}"))
-    }
-
-    fn is_active(&self) -> bool {
-        self.ask("clusterer_list_shtags")[0]["State"] == json!("active")
-    }
-
-    fn knows(&self, user: &str) -> bool {
-        contacts(&self.ask("ul_dump")).iter().any(|c| c["AOR"] == *user)
-    }
-
-    /// Whether it has the address, and the tag with it.
-    fn serves(&self, lan: &Lan) -> bool {
-        lan.holds(self.host, SERVICE) && self.is_active()
-    }
-
-    fn stands_by(&self, lan: &Lan) -> bool {
-        !lan.holds(self.host, SERVICE) && !self.is_active()
-    }
-
-    fn die(&mut self, lan: &Lan) {
-        lan.unplug(self.host);
-        self.node.kill();
-        self.keepalived.kill();
-    }
-}
-
-fn make_executable(path: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
 
 /// The registrar of the article, with both nodes in the script and the service address on both.
 fn script(site: &Site, host: u8) -> String {
@@ -159,9 +67,9 @@ fn address_and_tag_end_on_the_same_machine_after_a_cut_and_after_a_death() {
     }
     let site = Site::bare("keepalived");
     let lan = Lan::new(&[1, 2, PHONE]);
-    let mut one = Machine::start(&site, &lan, 1, 110);
+    let mut one = Machine::start(&site, &lan, 1, 110, &script(&site, 1));
     wait_until("machine 1 serves", ELECTION, || one.serves(&lan));
-    let mut two = Machine::start(&site, &lan, 2, 100);
+    let mut two = Machine::start(&site, &lan, 2, 100, &script(&site, 2));
     register(&lan, "alice");
     wait_until("both know alice", PATIENCE, || one.knows("alice") && two.knows("alice"));
     assert!(one.serves(&lan) && two.stands_by(&lan));

@@ -435,6 +435,20 @@ impl Program {
         self.calls.get(id.0 as usize)
     }
 
+    /// The literal texts that the script gives as first argument of some functions of a module,
+    /// in its order.
+    pub fn texts_of<'a>(
+        &'a self,
+        module: u16,
+        wanted: impl Fn(&str) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a Bytes> {
+        let calls = self.calls.iter().filter(move |c| c.module == module && wanted(c.name));
+        calls.filter_map(|call| match call.args.first()? {
+            Arg::Str(text) => Some(text),
+            _ => None,
+        })
+    }
+
     /// The literal texts that the script gives as an argument of a module's function.
     pub fn texts<'a>(
         &'a self,

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::flags::Flags;
 use crate::record::{
-    Debt, Dialog, EndReason, LEGS_MAX, Leg, Membership, PROFILES_MAX, SECTIONS_MAX, Side, State,
-    TAG_VALUE, Text, VALUE_BYTES_MAX, VALUES_MAX, Val,
+    Debt, Dialog, EndReason, LEGS_MAX, Leg, Marker, Membership, PROFILES_MAX, SECTIONS_MAX, Side,
+    State, TAG_VALUE, Text, VALUE_BYTES_MAX, VALUES_MAX, Val,
 };
 
 /// Who asks for a change.
@@ -92,6 +92,7 @@ pub enum Change {
     /// Out of a profile; without a value out of all of them.
     Leave {
         name: Text,
+        marker: Marker,
         value: Option<Text>,
     },
     /// A flag of the script.
@@ -189,9 +190,12 @@ fn apply_data(d: &mut Dialog, change: Change, now_s: u32) -> Result<bool, Refuse
     match change {
         Change::Value { name, value } => set_value(d, name, value),
         Change::Join { membership, alone } => join(d, membership, alone),
-        Change::Leave { name, value } => {
+        Change::Leave { name, marker, value } => {
             let before = d.profiles.len();
-            d.profiles.retain(|p| p.name != name || value.as_ref().is_some_and(|v| p.value != *v));
+            d.profiles.retain(|p| {
+                let is_it = p.name == name && p.marker == marker;
+                !is_it || value.as_ref().is_some_and(|v| p.value != *v)
+            });
             Ok(d.profiles.len() != before)
         }
         Change::UserFlag { bit, on } => {
@@ -308,7 +312,10 @@ fn join(d: &mut Dialog, membership: Membership, alone: bool) -> Result<bool, Ref
     }
     let before = d.profiles.len();
     if alone {
-        d.profiles.retain(|p| p.name != membership.name || p.value == membership.value);
+        d.profiles.retain(|p| {
+            let is_it = p.name == membership.name && p.marker == membership.marker;
+            !is_it || p.value == membership.value
+        });
     }
     let left = before != d.profiles.len();
     if d.profiles.contains(&membership) {

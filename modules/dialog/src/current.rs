@@ -54,6 +54,8 @@ pub(crate) struct SentOn {
     /// From and To, if they are others than came; empty: the same.
     pub(crate) from: Text,
     pub(crate) to: Text,
+    /// Its number, if it is another one than came; 0: the same.
+    pub(crate) cseq: u32,
 }
 
 impl Current {

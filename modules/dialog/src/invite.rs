@@ -28,7 +28,12 @@ impl Dialogs {
             TxMoment::Sent { branch, socket, request, .. } => {
                 self.initial_sent(cx, current, *branch, *socket, request);
             }
-            TxMoment::Received { branch, reply } => self.heard(cx, current, *branch, reply),
+            TxMoment::Received { branch, reply } => {
+                self.heard(cx, current, *branch, reply);
+                if reply.status() < 200 {
+                    self.auto_prack(cx, current, reply);
+                }
+            }
             TxMoment::Replied { code: 101..=199, reply, own, .. } => {
                 if !own {
                     self.sent_to_caller(cx, current, reply);
@@ -38,8 +43,11 @@ impl Dialogs {
             TxMoment::Replied { code: 200..=299, reply, .. } => self.answer(cx, current, reply),
             TxMoment::Replied { code: 300.., first: true, .. } => self.failed(cx, id),
             TxMoment::Cancelled => {
-                let change = Change::Flags { set: Flags::CANCELLED, clear: Flags::NONE };
-                self.try_change(cx, id, change);
+                // One that is over was cancelled by this node.
+                if self.read(id, |d| d.state.is_alive()) == Some(true) {
+                    let change = Change::Flags { set: Flags::CANCELLED, clear: Flags::NONE };
+                    self.try_change(cx, id, change);
+                }
             }
             TxMoment::Ended => {
                 self.table.local(id, |_, local| local.invite = None);
@@ -76,19 +84,29 @@ impl Dialogs {
         let Ok(sent) = Message::parse(request.clone()) else { return };
         let uri = |addr: Result<NameAddr<'_>, _>| addr.map(|a| Text::from(a.uri)).ok();
         let (from, to) = (uri(sent.from()), uri(sent.to()));
+        let number = sent.cseq().map_or(0, |cseq| cseq.number);
+        let contact = shown_contact(cx, &sent);
         let seen = self.read(current.id, |d| {
+            let contact = contact.filter(|c| *c != d.caller.contact);
+            let cseq = if number > d.invite_cseq { number } else { 0 };
             let other = |uri: Option<Text>, own: &Text| uri.filter(|uri| uri != own);
             let sdp = sdp_of(&sent);
             let sdp = if *sdp == *d.caller.sdp_in { Text::default() } else { sdp.into() };
-            (other(from, &d.from_uri), other(to, &d.to_uri), sdp)
+            (other(from, &d.from_uri), other(to, &d.to_uri), sdp, contact, cseq)
         });
-        let Some((from, to, sdp)) = seen else { return };
+        let Some((from, to, sdp, contact, cseq)) = seen else { return };
+        if contact.is_some() {
+            let side = Side::Caller;
+            self.try_change(
+                cx,
+                current.id,
+                Change::Refreshed { side, callee: 0, contact, sdp: None },
+            );
+        }
         let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
         let mut work = current.work.lock();
         work.branches.retain(|b| b.branch != branch);
-        work.branches.push(SentOn { branch, socket, sdp, from, to });
-        drop(work);
-        let _ = cx;
+        work.branches.push(SentOn { branch, socket, sdp, from, to, cseq });
     }
 
     /// A reply names a callee.
@@ -96,12 +114,13 @@ impl Dialogs {
         let Some(tag) = reply.to_tag().filter(|_| (101..300).contains(&reply.status())) else {
             return;
         };
-        let (socket, sdp_out, mangled) = {
+        let (socket, sdp_out, mangled, generated_cseq) = {
             let mut work = current.work.lock();
             work.answer = Some(sdp_of(reply).into());
             let sent = work.branches.iter().find(|b| b.branch == branch);
             let Some(sent) = sent else { return };
-            (sent.socket, sent.sdp.clone(), (sent.from.clone(), sent.to.clone()))
+            let mangled = (sent.from.clone(), sent.to.clone());
+            (sent.socket, sent.sdp.clone(), mangled, sent.cseq)
         };
         let socket = cx.node.sockets.get(socket).map(|s| s.wire_text()).unwrap_or_default();
         let did = format!("{}", current.id);
@@ -115,6 +134,7 @@ impl Dialogs {
             sdp_in: sdp_of(reply).into(),
             sdp_out,
             cseq,
+            generated_cseq,
             ..Leg::default()
         };
         self.try_change(cx, current.id, Change::Leg(Box::new(leg)));
@@ -124,15 +144,25 @@ impl Dialogs {
         }
     }
 
-    /// Notes what body went to the caller, if it is another one than came.
+    /// Notes what Contact and body went to the caller, if they are others than came.
     fn sent_to_caller(&self, cx: &mut Cx<'_>, current: &Current, reply: &bytes::Bytes) {
         let Ok(reply) = Message::parse(reply.clone()) else { return };
+        self.callee_shown(cx, current.id, &reply);
         let sdp = sdp_of(&reply);
         let differs = current.work.lock().answer.as_deref().is_some_and(|came| *came != *sdp);
         if differs && !sdp.is_empty() {
             let change = Change::Sent { side: Side::Caller, callee: 0, sdp: sdp.into() };
             self.try_change(cx, current.id, change);
         }
+    }
+
+    /// A Contact that the script has put right counts, since it is what the caller uses.
+    fn callee_shown(&self, cx: &mut Cx<'_>, id: DialogId, reply: &Message) {
+        let Some(contact) = shown_contact(cx, reply) else { return };
+        let Some(tag) = reply.to_tag() else { return };
+        let Some(callee) = self.read(id, |d| d.callee_at(tag)).flatten() else { return };
+        let (side, contact) = (Side::Callee, Some(contact));
+        self.try_change(cx, id, Change::Refreshed { side, callee, contact, sdp: None });
     }
 
     /// A 2xx went to the caller.
@@ -148,19 +178,51 @@ impl Dialogs {
             self.try_change(cx, id, Change::Leg(Box::new(leg)));
         }
         self.sent_to_caller(cx, current, bytes);
+        // This node ended the call while it rang, and the answer crossed its CANCEL.
+        let crossed = self.read(id, |d| match d.state {
+            State::Deleted if !d.flags.has(Flags::CANCELLED) => d.end_reason,
+            _ => None,
+        });
+        let crossed = crossed.flatten().filter(|reason| *reason != EndReason::Failed);
         let change = Change::Answered { tag: tag.into() };
         let done = self.change_by(cx, id, Origin::Local, change, Some(&reply));
-        if done.is_ok_and(|done| done.before != done.after) {
-            self.after_answer(cx, id);
+        if !done.is_ok_and(|done| done.before != done.after) {
+            return;
+        }
+        match crossed {
+            Some(reason) => {
+                self.hang_up(cx, id, reason, b"");
+            }
+            None => self.after_answer(cx, id),
         }
     }
 
     /// The other side has told of itself in a 2xx: what both sides said counts now.
     fn on_within(&self, cx: &mut Cx<'_>, current: &Current, moment: &TxMoment) {
-        let TxMoment::Received { reply, .. } = moment else { return };
-        if !(200..300).contains(&reply.status()) {
-            return;
+        match moment {
+            TxMoment::Sent { request, .. } => {
+                let sent = Message::parse(request.clone()).ok();
+                if let Some(contact) = sent.and_then(|sent| shown_contact(cx, &sent)) {
+                    current.work.lock().contact = Some(contact);
+                }
+            }
+            TxMoment::Received { reply, .. } if (200..300).contains(&reply.status()) => {
+                self.refreshed(cx, current, reply);
+            }
+            TxMoment::Replied { code: 200..=299, own: false, reply, .. } => {
+                let reply = Message::parse(reply.clone()).ok();
+                let contact = reply.and_then(|reply| shown_contact(cx, &reply));
+                if contact.is_some() {
+                    let (side, callee) = (current.sender.other(), current.callee);
+                    let change = Change::Refreshed { side, callee, contact, sdp: None };
+                    self.try_change(cx, current.id, change);
+                }
+            }
+            _ => {}
         }
+    }
+
+    fn refreshed(&self, cx: &mut Cx<'_>, current: &Current, reply: &Message) {
         let (contact, sdp) = {
             let mut work = current.work.lock();
             (work.contact.take(), work.sdp.take())
@@ -174,6 +236,14 @@ impl Dialogs {
         let side = side.other();
         self.try_change(cx, id, Change::Refreshed { side, callee, contact, sdp });
     }
+}
+
+/// The Contact of a message as the other side gets it; `None`: it is an address of this node.
+fn shown_contact(cx: &Cx<'_>, sent: &Message) -> Option<Text> {
+    let contact = contact_of(sent)?;
+    let own = Uri::parse(&contact)
+        .is_ok_and(|uri| cx.node.sockets.is_myself(uri.host, Some(uri.port.unwrap_or(5060))));
+    (!own).then_some(contact)
 }
 
 /// The routes from this node to the sender of a reply, the nearest first: what was recorded

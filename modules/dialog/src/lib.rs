@@ -18,8 +18,11 @@
 //! `sweep.rs` the time; `functions.rs`, `variables.rs`, `mi.rs` with `listing.rs` are the doors.
 
 mod change;
+mod commands;
 mod create;
 mod current;
+mod duty;
+mod ending;
 mod events;
 mod flags;
 mod functions;
@@ -32,11 +35,21 @@ mod matching;
 mod mi;
 mod params;
 mod pending;
+mod ping;
+mod prack;
+mod profiles;
+mod query;
 pub mod record;
+mod renumber;
+mod replies;
+mod send;
+mod sequential;
 mod state;
 mod stats;
 mod sweep;
 pub mod table;
+mod validate;
+mod values;
 mod variables;
 
 use tandem_engine::module::ModuleDef;
@@ -45,6 +58,7 @@ use tandem_engine::table::needs;
 pub use change::{Change, On, Origin, Refused};
 pub use create::Created;
 pub use current::{Current, Kind};
+pub use ending::HungUp;
 pub use flags::Flags;
 pub use id::DialogId;
 pub use index::{Profile, Profiles};

@@ -45,7 +45,9 @@ pub struct Local {
     /// The route for the end of the lifetime runs or has run for this end.
     pub asked_at_end: u32,
     pub renumbered: SmallVec<[Renumbered; 2]>,
-    /// Seconds from the end until it is forgotten; set at the end.
+    /// Callees and the last RSeq that was acknowledged for the caller.
+    pub pracked: SmallVec<[(u8, u32); 1]>,
+    /// Seconds from the end that it stays readable.
     pub keep_s: u64,
 }
 
@@ -56,6 +58,9 @@ impl Local {
             self.expires_s = d.expires_s;
             let left = u64::from(d.expires_s).saturating_sub(now.unix_s());
             self.expires_at = (now.mono_ns.div_ceil(SEC)).saturating_add(left).max(1);
+        }
+        if let Some(seconds) = d.delete_delay_s {
+            self.keep_s = u64::from(seconds);
         }
         if d.state.is_alive() {
             self.ended_at = 0;

@@ -91,6 +91,7 @@ impl Dialogs {
             }
         }
         ctx.attached.put(self.slot, Arc::new(current));
+        self.renumber(cx, ctx, id, (towards, callee));
         // An ACK has the number of its INVITE.
         if !matches!(method, Method::Ack | Method::Cancel) && number > before {
             self.try_change(cx, id, Change::Seen { towards, callee, cseq: number });

@@ -29,11 +29,32 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     },
     param("default_timeout", ParamKind::Int, Some("43200"), "Lifetime of a dialog in seconds."),
     param(
+        "options_ping_interval",
+        ParamKind::Int,
+        Some("30"),
+        "Seconds between two OPTIONS to a side.",
+    ),
+    param(
+        "reinvite_ping_interval",
+        ParamKind::Int,
+        Some("300"),
+        "Seconds between two re-INVITEs to a side.",
+    ),
+    param(
         "delete_delay",
         ParamKind::Int,
         Some("0"),
         "Seconds that an ended dialog stays readable.",
     ),
+    ParamSig {
+        check: Some(check_lines),
+        ..param(
+            "dlg_extra_hdrs",
+            ParamKind::Str,
+            None,
+            "Header lines, each with its end, for the requests that end a dialog.",
+        )
+    },
     ParamSig {
         check: Some(check_mode_number),
         ..param(
@@ -42,6 +63,43 @@ pub(crate) const PARAMS: &[ParamSig] = &[
             Some("1"),
             "How a request finds its dialog: 0 by the parameter of Record-Route, 1 by it or else \
              by Call-ID and tags, 2 by Call-ID and tags.",
+        )
+    },
+    param(
+        "race_condition_timeout",
+        ParamKind::Int,
+        Some("5"),
+        "Seconds from a race to the end of a dialog that was made with end-on-race-condition.",
+    ),
+    param(
+        "auto_prack_hangup_on_failure",
+        ParamKind::Int,
+        Some("0"),
+        "Whether a call ends when a PRACK in the name of its caller fails.",
+    ),
+    param(
+        "auto_prack_fr_timeout",
+        ParamKind::Int,
+        Some("3"),
+        "Seconds that the answer to such a PRACK is waited for.",
+    ),
+    ParamSig {
+        check: Some(check_profiles),
+        ..param(
+            "profiles_with_value",
+            ParamKind::Str,
+            None,
+            "Names of profiles with values, separated by `;`; a name with /b is counted over all \
+             nodes, one with /s in a key-value store.",
+        )
+    },
+    ParamSig {
+        check: Some(check_profiles),
+        ..param(
+            "profiles_no_value",
+            ParamKind::Str,
+            None,
+            "Names of profiles without values, as above.",
         )
     },
 ];
@@ -87,7 +145,11 @@ pub struct Params {
     pub extra_headers: Vec<u8>,
     pub match_mode: MatchMode,
     pub race_timeout_s: u32,
+    pub prack_timeout_s: u32,
+    pub hangs_up_unpracked: bool,
     pub profiles: Vec<Profile>,
+    /// The cluster that shares the dialogs; 0: none does.
+    pub cluster: u32,
 }
 
 impl Params {
@@ -125,7 +187,10 @@ impl Params {
                 _ => MatchMode::DidFallback,
             },
             race_timeout_s: int("race_condition_timeout", 1, 86_400)?,
+            prack_timeout_s: int("auto_prack_fr_timeout", 1, 3_600)?,
+            hangs_up_unpracked: build.int("auto_prack_hangup_on_failure").is_some_and(|n| n != 0),
             profiles,
+            cluster: build.int("dialog_replication_cluster").unwrap_or(0) as u32,
         })
     }
 }
@@ -154,7 +219,6 @@ fn profiles_of(text: &str, has_value: bool, all: &mut Vec<Profile>) -> Result<()
     Ok(())
 }
 
-#[expect(dead_code, reason = "x")]
 fn check_profiles(text: &str) -> Result<(), String> {
     profiles_of(text, true, &mut Vec::new())
 }
@@ -175,7 +239,6 @@ fn check_token(text: &str) -> Result<(), String> {
 }
 
 /// Header lines as they are put into requests.
-#[allow(dead_code)]
 pub(crate) fn check_lines(text: &str) -> Result<(), String> {
     let whole = text.is_empty() || text.ends_with("\r\n");
     let named = |line: &str| {

@@ -6,7 +6,7 @@ use tandem_clock::Now;
 use tandem_engine::attached::{Section, TxMoment};
 use tandem_engine::context::Ctx;
 use tandem_engine::dialog::{DialogEvent, DialogMoment};
-use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
+use tandem_engine::module::{Build, BuildError, Cx, Module, RouteEnd, Timer};
 use tandem_engine::node::Node;
 use tandem_script::sig::Routes as Blocks;
 use tandem_sip::Message;
@@ -17,9 +17,15 @@ use crate::events;
 use crate::id::DialogId;
 use crate::local::Local;
 use crate::params::Params;
+use crate::prack::PRACK;
 use crate::record::{Dialog, EndReason, State};
+use crate::sequential::Open;
 use crate::stats;
+use crate::sweep::{SWEEP, TIMEOUT_ROUTE};
 use crate::table::{Done, Sink, Table, Told};
+
+/// Dialog flags of a script, at most.
+const FLAGS_MAX: usize = 32;
 
 /// The state of the module; `acc` and others use it as a Rust dependency.
 pub struct Dialogs {
@@ -28,6 +34,8 @@ pub struct Dialogs {
     pub(crate) slot: u16,
     /// Names of the script's dialog flags; the place is the bit.
     pub(crate) flag_names: Vec<String>,
+    /// Requests of this node whose replies are to come.
+    pub(crate) open: Open,
 }
 
 impl Dialogs {
@@ -35,7 +43,25 @@ impl Dialogs {
         let params = Params::read(build)?;
         let profiles = params.profiles.clone();
         let table = Table::new(params.hash_size, profiles, build.hash_key().state());
-        Ok(Arc::new(Self { table, slot: build.slot, flag_names: Vec::new(), params }))
+        let mut flag_names: Vec<String> = Vec::new();
+        for name in build
+            .program
+            .texts_of(build.slot, |f| f.ends_with("_dlg_flag") || f == "is_dlg_flag_set")
+        {
+            let name = String::from_utf8_lossy(name).into_owned();
+            if !flag_names.contains(&name) {
+                flag_names.push(name);
+            }
+        }
+        if flag_names.len() > FLAGS_MAX {
+            let text = format!(
+                "the script names {} dialog flags; {FLAGS_MAX} is the most",
+                flag_names.len()
+            );
+            return Err(BuildError::new("", text));
+        }
+        let open = Open::default();
+        Ok(Arc::new(Self { table, slot: build.slot, flag_names, open, params }))
     }
 
     /// The dialog of a message.
@@ -113,6 +139,7 @@ impl Dialogs {
                 self.run_route(cx, id, &record.routes.on_answer, msg);
                 self.tell(cx, DialogMoment::Answered, record, msg);
             }
+            State::Confirmed => self.plan_pings(cx, id),
             State::Deleted => {
                 if !done.before.is_answered() && origin == Origin::Local {
                     self.count(cx, stats::FAILED);
@@ -196,7 +223,21 @@ impl Module for Dialogs {
     }
 
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
-        self.sweep(cx, timer);
+        match timer.kind {
+            SWEEP => self.sweep(cx, timer.id as usize),
+            PRACK => self.prack_late(cx, timer.id),
+            _ => {}
+        }
+    }
+
+    fn local_reply(&self, cx: &mut Cx<'_>, token: u64, code: u16, reply: Option<&Message>) {
+        self.replied(cx, token, code, reply);
+    }
+
+    fn route_ended(&self, cx: &mut Cx<'_>, token: u64, ctx: Box<Ctx>, _end: RouteEnd) {
+        if token == TIMEOUT_ROUTE {
+            self.timeout_route_ended(cx, &ctx);
+        }
     }
 
     fn transaction(&self, cx: &mut Cx<'_>, section: &Section, moment: &TxMoment) {

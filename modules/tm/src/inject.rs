@@ -48,6 +48,13 @@ impl Tm {
         ctx.section::<Section>(slot)?.tx.as_ref().map(|tx| TxRef(tx.id))
     }
 
+    /// Cancels the branches of a transaction that wait for an answer, as the caller's CANCEL does.
+    pub fn cancel(&self, cx: &mut tandem_engine::module::Cx<'_>, tx: TxRef) {
+        if let Some(tx) = self.table.by_id(tx.0) {
+            self.deliver(cx, &tx, crate::record::Event::Cancel { reason: Bytes::new() });
+        }
+    }
+
     /// Lets a run work on a transaction that waits: its functions and variables mean that one.
     /// `false` if it has ended.
     pub fn visit(&self, slot: u16, ctx: &mut Ctx, tx: TxRef) -> bool {

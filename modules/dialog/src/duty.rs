@@ -1,0 +1,53 @@
+//! Whether this node may act on a dialog of itself.
+
+use tandem_cluster::{Duty, TagTable};
+use tandem_engine::node::Node;
+
+use crate::record::Dialog;
+use crate::state::Dialogs;
+
+/// Leave to act on one's own initiative.
+#[derive(Debug)]
+pub(crate) enum Leave<'t> {
+    /// The node is in no cluster, or does not share its dialogs.
+    Alone,
+    Duty(#[expect(dead_code, reason = "having it is the proof")] Duty<'t>),
+}
+
+/// The parts of `name` or `name/cluster`.
+fn parts(tag: &str, cluster: u32) -> (&str, u32) {
+    match tag.rsplit_once('/') {
+        Some((name, number)) => (name, number.parse().unwrap_or(cluster)),
+        None => (tag, cluster),
+    }
+}
+
+impl Dialogs {
+    /// Leave to end, ping or bill a dialog: by its tag, or else by the node that made it.
+    /// `tags` is the node's table.
+    pub(crate) fn leave<'t>(&self, tags: Option<&'t TagTable>, d: &Dialog) -> Option<Leave<'t>> {
+        let Some(tags) = tags else { return Some(Leave::Alone) };
+        if let Some(tag) = d.tag() {
+            let (name, cluster) = parts(tag, self.params.cluster);
+            return tags.duty(name, cluster).map(Leave::Duty);
+        }
+        if self.params.cluster == 0 || d.creator == 0 {
+            return Some(Leave::Alone);
+        }
+        tags.duty_of_creator(self.params.cluster, d.creator).map(Leave::Duty)
+    }
+
+    /// Whether this node may act on a dialog now.
+    pub(crate) fn may_act(&self, node: &Node, d: &Dialog) -> bool {
+        let tags = node.membership().tags().map(|tags| &**tags);
+        self.leave(tags, d).is_some()
+    }
+
+    /// Whether a dialog with this tag (empty: none) counts here in a profile that nodes share.
+    pub(crate) fn tag_counts(&self, node: &Node, tag: &[u8]) -> bool {
+        let Some(tags) = node.membership().tags() else { return true };
+        let Ok(tag) = std::str::from_utf8(tag) else { return true };
+        let (name, cluster) = parts(tag, self.params.cluster);
+        tag.is_empty() || tags.is_active(name, cluster)
+    }
+}

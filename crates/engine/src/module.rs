@@ -290,6 +290,17 @@ pub trait Module: Any + std::marker::Send + Sync {
     /// module began for the request and nobody took up is let go here.
     fn request_ended(&self, _cx: &mut Cx<'_>, _ctx: &mut Ctx) {}
 
+    /// What this module attached to a message, as bytes that mean the same on another node, to
+    /// which the transaction goes; `None`: it is left behind.
+    fn section_bytes(&self, _section: &Section) -> Option<Bytes> {
+        None
+    }
+
+    /// The section of [`Module::section_bytes`] on the node that takes over.
+    fn section_of(&self, _bytes: &Bytes) -> Option<Section> {
+        None
+    }
+
     /// The node ends.
     fn shutdown(&self, _cx: &mut Cx<'_>) {}
 }

@@ -269,7 +269,10 @@ pub(crate) fn nested(cx: &mut Cx<'_>, route: RouteId, ctx: &mut Ctx) -> RouteEnd
     cx.worker.nested -= 1;
     ctx.block = kept;
     match step {
-        Step::Done { how, .. } => end_of(how),
+        Step::Done { how, .. } => {
+            count_cut(cx, how);
+            end_of(how)
+        }
         Step::Suspended => {
             cx.worker.suspending = None;
             cx.log(Level::Error, "a function that waits was called where a route cannot wait");
@@ -313,6 +316,7 @@ fn go_on(cx: &mut Cx<'_>, mut it: Suspended, code: Option<i32>) {
                 it.ctx.block = Routes::ERROR;
                 return begin(cx, route, it.ctx, it.after, &[]);
             }
+            count_cut(cx, how);
             let Suspended { ctx, run, after, .. } = it;
             cx.worker.spare_run = Some(run);
             finish(cx, ctx, after, end_of(how));
@@ -389,6 +393,13 @@ pub(crate) fn timer_route(cx: &mut Cx<'_>, timer: Timer) {
     let at = cx.now.after_s(u64::from(interval_s));
     cx.worker.set_timer(at, crate::core::SLOT, timer);
     cx.worker.add_job(Job::Event { route, params: Vec::new() });
+}
+
+/// The machine has logged the place.
+fn count_cut(cx: &Cx<'_>, how: End) {
+    if how == End::Limit {
+        cx.count_core(stat::CUT_RUNS, 1);
+    }
 }
 
 fn end_of(how: End) -> RouteEnd {
@@ -532,6 +543,11 @@ impl Cx<'_> {
     /// Runs a block on a context of its own, inside this step. It must not wait.
     pub fn run_nested(&mut self, route: RouteId, ctx: &mut Ctx) -> RouteEnd {
         nested(self, route, ctx)
+    }
+
+    /// The script that new runs belong to.
+    pub fn program(&self) -> &Program {
+        &self.worker.script.program
     }
 
     /// The unnamed block of a kind, such as local_route.

@@ -80,6 +80,28 @@ fn what_cannot_be_framed_is_answered_where_possible_counted_and_closed() {
 }
 
 #[test]
+fn a_branch_of_a_megabyte_costs_its_connection_and_nothing_else() {
+    let long = format!("branch=z9hG4bK{}", "x".repeat(1 << 20));
+    let text = OPTIONS.replacen("branch=z9hG4bK", &long, 1);
+    for piece in [text.len(), 16_384] {
+        let mut node = Node::new("");
+        let phone = node.connect(PHONE);
+        for part in text.as_bytes().chunks(piece) {
+            if node.test.closed.is_empty() {
+                node.data(phone, std::str::from_utf8(part).unwrap());
+            }
+        }
+        assert_eq!(node.test.closed, [phone], "in pieces of {piece}");
+        let counted = node.test.mi("get_statistics", json!([["bad_msg_hdr"]]));
+        assert_eq!(counted["result"]["core:bad_msg_hdr"], 1, "{counted}");
+        let other = node.connect("127.0.0.8:40000");
+        node.written();
+        node.data(other, OPTIONS);
+        assert_eq!(node.written().len(), 1, "others are served");
+    }
+}
+
+#[test]
 fn a_connection_without_traffic_ends_and_traffic_keeps_it() {
     let mut node = Node::new("tcp_connection_lifetime=10");
     let phone = node.connect(PHONE);

@@ -21,7 +21,7 @@
 //! machine and carries its effects out; `replies.rs` and `upstream.rs` are the way back;
 //! `relay.rs`, `draft.rs` and `launch.rs` the way on, `failover.rs` to the next server of a name;
 //! `via_branch.rs` our Via branch; `local.rs` and `generate.rs` requests of our own; `inject.rs`
-//! branches that come later, `later.rs` those of other modules; `mi.rs` commands; `anycast.rs` messages
+//! branches that come later, `later.rs` those of other modules; `snapshot.rs` takes a transaction to another node; `mi.rs` commands; `anycast.rs` messages
 //! that other nodes got.
 
 mod answers;
@@ -44,6 +44,7 @@ mod params;
 mod record;
 mod relay;
 mod replies;
+mod snapshot;
 mod stats;
 mod table;
 mod tm;
@@ -57,6 +58,7 @@ use tandem_script::sig::Dependency;
 pub use inject::TxRef;
 pub use later::{Injected, Origin, Waits};
 pub use local::{LocalRequest, Owner};
+pub use snapshot::{RestoreError, TxSnapshot};
 pub use tm::Tm;
 
 /// The table of the module.

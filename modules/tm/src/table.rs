@@ -24,7 +24,9 @@ pub(crate) type Key = SmallVec<[u8; 128]>;
 /// One transaction of the table: a serial object.
 pub(crate) struct Tx {
     pub(crate) id: TxId,
-    key: Box<[u8]>,
+    pub(crate) key: Box<[u8]>,
+    /// What a merged request has in common with this one; 0: it cannot be merged.
+    pub(crate) origin: u64,
     /// Of the Call-ID, to find a transaction by it.
     pub(crate) call_hash: u32,
     /// The request is a CANCEL: replies to CANCEL are its own.
@@ -42,9 +44,11 @@ pub(crate) struct Cell {
 }
 
 struct Shard {
-    /// Short label of a request.
-    by_request: HashMap<Box<[u8]>, u32, RandomState>,
+    /// Shard and short label of a request.
+    by_request: HashMap<Box<[u8]>, (u16, u32), RandomState>,
     by_label: HashMap<u32, Arc<Tx>, RandomState>,
+    /// Transactions by [`Tx::origin`], in the shard that it names.
+    by_origin: HashMap<u64, TxId, RandomState>,
     /// Transactions since the start.
     total: u64,
 }
@@ -69,6 +73,7 @@ impl Table {
             Mutex::new(Shard {
                 by_request: HashMap::with_hasher(hasher.clone()),
                 by_label: HashMap::with_hasher(hasher.clone()),
+                by_origin: HashMap::with_hasher(hasher.clone()),
                 total: 0,
             })
         };
@@ -86,9 +91,14 @@ impl Table {
 
     /// The transaction of a request.
     pub(crate) fn by_request(&self, key: &[u8]) -> Option<Arc<Tx>> {
-        let shard = self.shard(self.index_of(key))?.lock();
-        let label = shard.by_request.get(key)?;
-        shard.by_label.get(label).map(Arc::clone)
+        let own = self.index_of(key);
+        let shard = self.shard(own)?.lock();
+        let (index, label) = *shard.by_request.get(key)?;
+        if index == own {
+            return shard.by_label.get(&label).map(Arc::clone);
+        }
+        drop(shard);
+        self.by_short(index, label)
     }
 
     /// The transaction that a Via of ours names.
@@ -105,13 +115,68 @@ impl Table {
         let index = self.index_of(key);
         // `index_of` gives the number of a shard.
         let mut shard = self.shards[usize::from(index)].lock();
-        let known = shard.by_request.get(key).and_then(|label| shard.by_label.get(label));
-        if let Some(tx) = known {
-            return Inserted::Known(Arc::clone(tx));
+        if let Some((at, label)) = shard.by_request.get(key).copied() {
+            if at == index
+                && let Some(tx) = shard.by_label.get(&label)
+            {
+                return Inserted::Known(Arc::clone(tx));
+            }
+            if at != index {
+                drop(shard);
+                if let Some(tx) = self.by_short(at, label) {
+                    return Inserted::Known(tx);
+                }
+                shard = self.shards[usize::from(index)].lock();
+            }
         }
         let tx = self.put(&mut shard, index, key, record, chance);
-        shard.by_request.insert(key.into(), tx.id.short());
+        shard.by_request.insert(key.into(), (index, tx.id.short()));
+        drop(shard);
+        self.note_origin(&tx);
         Inserted::New(tx)
+    }
+
+    /// A transaction of another node, under the name it has; `None`: that is taken. Nodes hash
+    /// requests differently, so its request is found through another shard.
+    pub(crate) fn insert_restored(&self, id: TxId, key: &[u8], record: Record) -> Option<Arc<Tx>> {
+        let own = self.index_of(key);
+        if !key.is_empty() {
+            let mut shard = self.shard(own)?.lock();
+            if shard.by_request.contains_key(key) {
+                return None;
+            }
+            shard.by_request.insert(key.into(), (id.index, id.short()));
+        }
+        let mut shard = self.shard(id.index)?.lock();
+        if id.short() == 0 || shard.by_label.contains_key(&id.short()) {
+            drop(shard);
+            self.shard(own)?.lock().by_request.remove(key);
+            return None;
+        }
+        let tx = self.make(&mut shard, id, key, record);
+        drop(shard);
+        self.note_origin(&tx);
+        Some(tx)
+    }
+
+    /// The names of all transactions.
+    pub(crate) fn ids(&self) -> Vec<TxId> {
+        let all = self.shards.iter();
+        all.flat_map(|s| s.lock().by_label.values().map(|tx| tx.id).collect::<Vec<_>>()).collect()
+    }
+
+    /// The transaction that a request was merged with: the same request by another way.
+    pub(crate) fn by_origin(&self, origin: u64) -> Option<Arc<Tx>> {
+        let id = *self.shard(shard_of(origin))?.lock().by_origin.get(&origin)?;
+        self.by_id(id)
+    }
+
+    fn note_origin(&self, tx: &Tx) {
+        if tx.origin != 0
+            && let Some(shard) = self.shard(shard_of(tx.origin))
+        {
+            shard.lock().by_origin.entry(tx.origin).or_insert(tx.id);
+        }
     }
 
     /// A transaction whose request is one of ours: no request of others finds it.
@@ -134,10 +199,16 @@ impl Table {
         while id.short() == 0 || shard.by_label.contains_key(&id.short()) {
             id.label = chance.u64();
         }
-        let call_hash = self.call_hash(record.saved.msg.call_id().unwrap_or_default());
+        self.make(shard, id, key, record)
+    }
+
+    fn make(&self, shard: &mut Shard, id: TxId, key: &[u8], record: Record) -> Arc<Tx> {
+        let msg = &record.saved.msg;
+        let call_hash = self.call_hash(msg.call_id().unwrap_or_default());
+        let origin = self.origin_of(msg).unwrap_or(0);
         let is_cancel = record.saved.msg.method() == Method::Cancel;
         let cell = Mutex::new(Cell { record, busy: None, inbox: VecDeque::new() });
-        let tx = Arc::new(Tx { id, key: key.into(), call_hash, is_cancel, cell });
+        let tx = Arc::new(Tx { id, key: key.into(), origin, call_hash, is_cancel, cell });
         shard.by_label.insert(id.short(), Arc::clone(&tx));
         shard.total += 1;
         self.len.fetch_add(1, Ordering::Relaxed);
@@ -146,6 +217,19 @@ impl Table {
 
     pub(crate) fn call_hash(&self, call_id: &[u8]) -> u32 {
         self.hasher.hash_one(call_id) as u32
+    }
+
+    /// What requests that were forked upstream and meet here again have in common (RFC 3261
+    /// 8.2.2.2); `None` for those of a dialog, which nobody forks, and for ACK and CANCEL. The
+    /// Request-URI counts too: a proxy may see a request again on its way, with another one.
+    pub(crate) fn origin_of(&self, msg: &Message) -> Option<u64> {
+        let method = msg.method();
+        if msg.to_tag().is_some() || matches!(method, Method::Ack | Method::Cancel) {
+            return None;
+        }
+        let cseq = msg.cseq().ok()?;
+        let of_call = (msg.call_id()?, msg.from_tag()?, cseq.number, msg.method_bytes());
+        Some(self.hash(&(of_call, msg.request_uri())).max(1))
     }
 
     /// The transactions that may be of a call.
@@ -169,11 +253,27 @@ impl Table {
     }
 
     pub(crate) fn remove(&self, tx: &Tx) {
-        let Some(shard) = self.shard(tx.id.index) else { return };
+        let own = self.index_of(&tx.key);
+        let (Some(shard), Some(by_request)) = (self.shard(tx.id.index), self.shard(own)) else {
+            return;
+        };
         let mut shard = shard.lock();
-        if shard.by_label.remove(&tx.id.short()).is_some() {
+        if shard.by_label.remove(&tx.id.short()).is_none() {
+            return;
+        }
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        if own == tx.id.index {
             shard.by_request.remove(&tx.key);
-            self.len.fetch_sub(1, Ordering::Relaxed);
+        }
+        drop(shard);
+        if own != tx.id.index {
+            by_request.lock().by_request.remove(&tx.key);
+        }
+        if let Some(shard) = self.shard(shard_of(tx.origin)).filter(|_| tx.origin != 0) {
+            let mut shard = shard.lock();
+            if shard.by_origin.get(&tx.origin) == Some(&tx.id) {
+                shard.by_origin.remove(&tx.origin);
+            }
         }
     }
 
@@ -184,6 +284,10 @@ impl Table {
     fn index_of(&self, key: &[u8]) -> u16 {
         (self.hasher.hash_one(key) % SHARDS as u64) as u16
     }
+}
+
+fn shard_of(origin: u64) -> u16 {
+    (origin % SHARDS as u64) as u16
 }
 
 /// What else counts when there is no cookie: `ruri_matching` and `via1_matching`.

@@ -83,6 +83,11 @@ impl Tm {
         if let Some(refusal) = self.refusal(cx, ctx) {
             return refusal;
         }
+        if self.is_merged(ctx) {
+            let reason = b"Request Merged";
+            reply_stateless(cx, ctx, 482, reason, b"", Leave::Now);
+            return Begun::Refused;
+        }
         let record = self.new_record(cx, ctx);
         match self.table.insert(&key, record, &mut cx.worker.chance) {
             Inserted::Known(tx) => {
@@ -99,6 +104,21 @@ impl Tm {
                 Begun::New(tx)
             }
         }
+    }
+
+    /// Whether a request comes a second time by another way, while the first one is not answered
+    /// (RFC 3261 8.2.2.2). One that has been here before and comes back is a spiral.
+    fn is_merged(&self, ctx: &Ctx) -> bool {
+        let first = self.table.origin_of(&ctx.msg).and_then(|origin| self.table.by_origin(origin));
+        let Some(first) = first else { return false };
+        let is_open = {
+            let record = &first.cell.lock().record;
+            let (one, two) = (&record.saved.msg, &ctx.msg);
+            let is_same = one.call_id() == two.call_id() && one.from_tag() == two.from_tag();
+            is_same && record.machine.last_code() < 200 && !record.machine.is_ended()
+        };
+        let branches = ctx.msg.vias().filter_map(|via| TxId::parse(via.ok()?.branch?));
+        is_open && !branches.map(|(id, _)| id).any(|id| self.table.by_id(id).is_some())
     }
 
     /// Under which a request is found; see [`request_key`].

@@ -268,3 +268,25 @@ fn a_spiral_comes_through_twice_and_its_replies_find_their_way() {
     assert_eq!(codes(&mut node), [200]);
     assert_eq!(stat(&mut node, "2xx_transactions"), 2);
 }
+
+#[test]
+fn a_request_that_comes_by_two_ways_is_taken_once() {
+    let mut node = node("route { t_relay(); }");
+    node.udp(CALLER, &request("INVITE", "a", ""));
+    let forwarded = sent_to(&mut node, CALLEE).remove(0);
+    let other_way = invite().replace("z9hG4bKa", "z9hG4bKother");
+    node.udp(CALLER, &other_way);
+    assert_eq!(sent_lines(&mut node), [format!("{CALLER} SIP/2.0 482 Request Merged")]);
+    let elsewhere = other_way.replacen("sip:bob@127.0.0.2:5060", "sip:carol@127.0.0.2:5060", 1);
+    let elsewhere = elsewhere.replace("Kother", "Kthird");
+    node.udp(CALLER, &elsewhere);
+    assert_eq!(sent_to(&mut node, CALLEE).len(), 1, "another R-URI is another leg of the fork");
+    node.udp(CALLEE, &reply_to(&forwarded, 486, ""));
+    node.sent();
+    node.udp(CALLER, &other_way.replace("Kother", "Kfourth"));
+    assert_eq!(sent_to(&mut node, CALLEE).len(), 1, "the first one is answered: it is a new try");
+    let in_dialog = request("BYE", "d", "").replace("To: <sip:bob@h>", "To: <sip:bob@h>;tag=x");
+    node.udp(CALLER, &in_dialog);
+    node.udp(CALLER, &in_dialog.replace("z9hG4bKd", "z9hG4bKe"));
+    assert_eq!(sent_to(&mut node, CALLEE).len(), 2, "nobody forks the requests of a dialog");
+}

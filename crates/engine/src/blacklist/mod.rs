@@ -64,6 +64,14 @@ pub struct Choice {
     none: bool,
 }
 
+/// A choice by the names of its lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChoiceNames {
+    used: Vec<String>,
+    unused: Vec<String>,
+    none: bool,
+}
+
 /// All lists of a node.
 #[derive(Debug, Default)]
 pub struct Blacklists {
@@ -216,6 +224,25 @@ impl Blacklists {
             choice.unused.push(number);
         }
         Ok(())
+    }
+
+    /// A choice by the names of its lists, which mean the same on another node.
+    pub fn names(&self, choice: &Choice) -> ChoiceNames {
+        let Choice { used, unused, none } = choice;
+        let lists = self.lists.read();
+        let named = |numbers: &[u16]| {
+            let found = numbers.iter().filter_map(|n| lists.get(usize::from(*n)));
+            found.map(|list| list.name.clone()).collect()
+        };
+        ChoiceNames { used: named(used), unused: named(unused), none: *none }
+    }
+
+    /// The choice with these names; lists that are not here count for nothing.
+    pub fn choice(&self, names: &ChoiceNames) -> Choice {
+        let ChoiceNames { used, unused, none } = names;
+        let numbers =
+            |names: &[String]| names.iter().filter_map(|name| self.number(name).ok()).collect();
+        Choice { used: numbers(used), unused: numbers(unused), none: *none }
     }
 
     fn number(&self, name: &str) -> Result<u16, ListError> {

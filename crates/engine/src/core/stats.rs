@@ -33,6 +33,7 @@ pub(crate) mod stat {
     pub(super) const PROCESSES: usize = 22;
     pub(crate) const DNS_QUERIES: usize = 23;
     pub(crate) const DNS_SLOW_QUERIES: usize = 24;
+    pub(crate) const CUT_RUNS: usize = 25;
 }
 
 pub(super) const STATISTICS: &[StatDef] = &[
@@ -61,6 +62,7 @@ pub(super) const STATISTICS: &[StatDef] = &[
     gauge("load:processes_number", "Workers, the one for everything but SIP included."),
     counter("dns:dns_total_queries", "Questions asked of the DNS."),
     counter("dns:dns_slow_queries", "Questions that took longer than exec_dns_threshold."),
+    counter("cut_runs", "Script runs that went on without end, or too deep, and were cut off."),
 ];
 
 /// The value of a statistic that is not counted.

@@ -21,6 +21,14 @@ pub(super) const CHECKS: &[Check] = &[
     ("statistic err_replies", counters),
     ("statistic bad_URIs_rcvd", counters),
     ("statistic bad_msg_hdr", counters),
+    ("statistic cut_runs", || {
+        let mut node = node("max_while_loops = 1000000000", "while (1) { $var(n) = 1; }");
+        node.udp(PHONE, REQUEST);
+        let told = node.logs();
+        let place = |l: &str| l.contains("test.cfg:") && l.contains("too many steps");
+        assert!(told.iter().any(|(_, l)| place(l)), "{told:?}");
+        assert_eq!(count(&mut node, "cut_runs"), 1);
+    }),
     ("statistic timestamp", || {
         let mut node = node("", "exit;");
         node.advance_ms(7_000);

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
+pub(crate) mod moving;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,7 +22,7 @@ use tandem_sipmsgops::MODULE as SIPMSGOPS;
 use tandem_tm::MODULE as TM;
 
 pub(crate) const MODULES: Modules =
-    &[&CORE, &PROTO_UDP, &TM, &WAIT, &SIGNALING, &SIPMSGOPS, &WAITING];
+    &[&CORE, &PROTO_UDP, &TM, &WAIT, &SIGNALING, &SIPMSGOPS, &WAITING, &moving::MOVE];
 
 pub(crate) const CALLER: &str = "127.0.0.9:5060";
 pub(crate) const CALLEE: &str = "127.0.0.2:5060";

@@ -14,7 +14,7 @@ use crate::args::Call;
 use crate::status;
 
 /// Groups of tables whose modules are here.
-const GROUPS: &[&str] = &["standard", "clusterer", "usrloc", "auth_db", "domain"];
+const GROUPS: &[&str] = &["standard", "clusterer", "usrloc", "auth_db", "domain", "acc", "dialog"];
 
 /// `db create [GROUP|TABLE..]`, `db upgrade`.
 pub(crate) fn tables(call: &Call) -> Result<ExitCode, String> {

@@ -6,6 +6,7 @@
 
 mod args;
 mod ask;
+mod cdr;
 mod completion;
 mod config;
 mod database;
@@ -28,6 +29,8 @@ usage: tandemctl [--url URL | --fifo PATH] [--reply-dir DIR] [--timeout SECONDS]
 
   status                       who is active for which tag, since when and why; what is in step
   cluster diff                 which records differ between the nodes
+  cdr spool                    records that wait for the database
+  cdr claim --of N             writes what node N owes, which does not return
   ul_dump                      the registered contacts
   which                        every command the node knows
   fifo COMMAND [ARG..]         the same as COMMAND, as keepalived hooks write it; also `mi`
@@ -70,6 +73,7 @@ fn execute(argv: impl IntoIterator<Item = OsString>) -> Result<ExitCode, String>
     let (method, params) = match command.as_str() {
         _ if is_status => ("tandem:status", Json::Null),
         _ if is_diff => ("tandem:cluster_diff", Json::Null),
+        "cdr" => cdr::command(&call.words)?,
         other => (other, call.params.clone()),
     };
     let target = config::resolve(&call)?;
@@ -84,6 +88,7 @@ fn execute(argv: impl IntoIterator<Item = OsString>) -> Result<ExitCode, String>
     };
     let text = match &result {
         _ if is_status && !call.json => status::render(&result),
+        _ if method == "tandem:cdr_spool" && !call.json => status::render(&result),
         _ if is_diff && !call.json => status::differences(&result),
         Json::String(text) if !call.json => format!("{text}\n"),
         other if !call.json && status::is_table(other) => status::rows(other),

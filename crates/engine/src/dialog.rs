@@ -14,8 +14,10 @@ pub enum DialogMoment {
     Answered,
     /// A request within it passed.
     Request,
-    /// It is over.
+    /// This node has ended it.
     Ended,
+    /// Another node has ended it.
+    EndedElsewhere,
     /// It is over, another node owed what follows from that, and now this one does.
     Owed,
 }

@@ -125,6 +125,12 @@ pub trait Module: Any + std::marker::Send + Sync {
     /// Something happened to a dialog in which this module keeps a section.
     fn dialog(&self, _cx: &mut Cx<'_>, _event: &DialogEvent<'_>) {}
 
+    /// Whether a dialog that another kind of node has made is this module's concern, although it
+    /// has no section in it: its end is told like that of others.
+    fn adopts(&self, _record: &(dyn Any + std::marker::Send + Sync)) -> bool {
+        false
+    }
+
     /// A datagram sent with a ticket of this module did not leave.
     fn send_failed(&self, _cx: &mut Cx<'_>, _token: u64, _error: crate::effect::SendError) {}
 

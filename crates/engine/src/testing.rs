@@ -160,7 +160,7 @@ impl TestNode {
         fill: impl FnOnce(&mut MemoryDb),
         files: &[(&str, &str)],
     ) -> Result<Self, String> {
-        let started = Self::started(script, modules, fill, DbState::Up, files);
+        let started = Self::started(script, modules, |db, _| fill(db), DbState::Up, files);
         started.inspect_err(|said| evidence::note(said))
     }
 
@@ -169,7 +169,19 @@ impl TestNode {
     /// # Panics
     /// With the rendered errors, if the script has any.
     pub fn with_slow_database(script: &str, modules: Modules, db: MemoryDb) -> Self {
-        match Self::started(script, modules, |of| *of = db, DbState::Slow, &[]) {
+        match Self::started(script, modules, |of, _| *of = db, DbState::Slow, &[]) {
+            Ok(node) => node,
+            Err(errors) => panic!("{errors}"),
+        }
+    }
+
+    /// Starts a node that finds what an earlier one left.
+    ///
+    /// # Panics
+    /// With the rendered errors, if the script has any.
+    pub fn restarted(script: &str, modules: Modules, spool: Spool, db: MemoryDb) -> Self {
+        let left = |of: &mut MemoryDb, files: &mut Spool| (*of, *files) = (db, spool);
+        match Self::started(script, modules, left, DbState::Up, &[]) {
             Ok(node) => node,
             Err(errors) => panic!("{errors}"),
         }
@@ -178,7 +190,7 @@ impl TestNode {
     fn started(
         script: &str,
         modules: Modules,
-        fill: impl FnOnce(&mut MemoryDb),
+        fill: impl FnOnce(&mut MemoryDb, &mut Spool),
         db_state: DbState,
         beside: &[(&str, &str)],
     ) -> Result<Self, String> {
@@ -221,7 +233,7 @@ impl TestNode {
             fatal: None,
             stopped: None,
         };
-        fill(&mut test.db);
+        fill(&mut test.db, &mut test.spool);
         for (name, text) in beside {
             test.write_file(name, text);
         }

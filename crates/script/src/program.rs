@@ -468,6 +468,21 @@ impl Program {
         self.calls.iter().any(|c| c.module == module && c.name == function)
     }
 
+    /// The names in parentheses that the script gives to a variable of a module, as far as they
+    /// are literal, each with the variable as it is written.
+    pub fn variable_names(
+        &self,
+        module: u16,
+        variable: u16,
+    ) -> impl Iterator<Item = (&Bytes, &str)> {
+        let wanted = VarTarget::Module(module, variable);
+        let found = self.vars.iter().filter(move |v| v.target == wanted);
+        found.filter_map(|v| match &v.name {
+            Name::Text(name) => Some((name, v.text.as_str())),
+            Name::None | Name::Format(_) => None,
+        })
+    }
+
     /// The last value of a global, `None` when the script does not set it.
     pub fn global(&self, name: &str) -> Option<&Setting> {
         self.globals.iter().rev().find(|g| g.name == name).map(|g| &g.value)

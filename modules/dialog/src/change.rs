@@ -122,6 +122,8 @@ pub enum Change {
     },
     /// CDRs are owed, or paid.
     Debt(Option<Debt>),
+    /// Several, each on its own: what is refused is left out.
+    Many(Vec<Self>),
     /// Exactly this record, as a peer or a row says; the identity stays.
     Replace(Box<Dialog>),
 }
@@ -179,6 +181,10 @@ pub(crate) fn apply(d: &mut Dialog, change: Change, now_s: u32) -> Result<bool, 
         }
         Change::Advertised { side, callee, contact } => {
             on_leg(d, side, callee, |leg| set(&mut leg.advertised, contact))
+        }
+        Change::Many(all) => {
+            let each = |changed, change| apply(d, change, now_s).unwrap_or(false) | changed;
+            Ok(all.into_iter().fold(false, each))
         }
         Change::Replace(other) => Ok(replace(d, *other)),
         other => apply_data(d, other, now_s),

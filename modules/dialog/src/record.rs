@@ -280,6 +280,40 @@ pub struct Dialog {
 }
 
 impl Dialog {
+    /// A record of which nothing is known yet.
+    pub fn empty(id: DialogId) -> Self {
+        Self {
+            id,
+            call_id: Text::default(),
+            from_uri: Text::default(),
+            to_uri: Text::default(),
+            mangled_from: Text::default(),
+            mangled_to: Text::default(),
+            start_s: 0,
+            answered_s: 0,
+            ended_s: 0,
+            state: State::Unconfirmed,
+            end_reason: None,
+            invite_cseq: 0,
+            caller: Leg::default(),
+            callees: SmallVec::new(),
+            answered: None,
+            values: Vec::new(),
+            profiles: Vec::new(),
+            user_flags: 0,
+            module_flags: 0,
+            flags: Flags::NONE,
+            lifetime_s: 0,
+            expires_s: 0,
+            delete_delay_s: None,
+            routes: Routes::default(),
+            sections: Vec::new(),
+            debt: None,
+            creator: 0,
+            stamp: Stamp { time_us: 0, node: 0 },
+        }
+    }
+
     /// The leg that answered, or the one that was heard of last.
     pub fn callee(&self) -> Option<&Leg> {
         match self.answered {

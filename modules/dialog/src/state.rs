@@ -145,7 +145,11 @@ impl Dialogs {
                     self.count(cx, stats::FAILED);
                 }
                 self.run_route(cx, id, &record.routes.on_hangup, msg);
-                self.tell(cx, DialogMoment::Ended, record, msg);
+                let moment = match origin {
+                    Origin::Local => DialogMoment::Ended,
+                    Origin::Peer { .. } | Origin::Database => DialogMoment::EndedElsewhere,
+                };
+                self.tell(cx, moment, record, msg);
             }
             _ => {}
         }
@@ -159,12 +163,14 @@ impl Dialogs {
         record: &Dialog,
         message: Option<&Message>,
     ) {
-        if record.sections.is_empty() {
+        use DialogMoment::{Ended, EndedElsewhere, Owed};
+        let ends = matches!(moment, Ended | EndedElsewhere | Owed);
+        if record.sections.is_empty() && !ends {
             return;
         }
         let node = Arc::clone(cx.node);
         for (slot, def, module) in node.loaded() {
-            if record.section(def.name).is_some() {
+            if record.section(def.name).is_some() || (ends && module.adopts(record)) {
                 let event = DialogEvent { moment, id: record.id.number(), record, message };
                 cx.for_slot(slot, |cx| module.dialog(cx, &event));
             }

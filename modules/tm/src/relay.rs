@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_engine::attached::TxMoment;
 use tandem_engine::context::{BRANCHES_MAX, Branch, Ctx};
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
@@ -202,6 +203,13 @@ fn stateless_branch(tm: &Tm, ctx: &Ctx) -> Vec<u8> {
 fn cancel(tm: &Tm, call: &mut Call<'_, '_, '_>, tx: &Arc<Tx>) -> Called {
     reply_stateless(call.cx, call.ctx, 200, b"canceling", b"", Leave::Now);
     tm.count(call.cx, stats::LOCAL_REPLIES);
+    // The CANCEL is a transaction of its own (RFC 3261 9.2), which ends with this.
+    call.cx.tell_transaction(&call.ctx.attached, || TxMoment::Replied {
+        code: 200,
+        reply: Bytes::new(),
+        own: true,
+        first: true,
+    });
     let reason = reason_lines(call.ctx);
     tm.deliver(call.cx, tx, Event::Cancel { reason });
     Called::Returned(1)

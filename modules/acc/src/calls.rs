@@ -1,0 +1,179 @@
+//! The record of a call, from the answer to the end of its dialog.
+
+use std::sync::Arc;
+
+use tandem_dialog::record::{Debt, State as Phase};
+use tandem_dialog::{Change, Dialog, DialogId, Dialogs};
+use tandem_engine::context::Ctx;
+use tandem_engine::dialog::{DialogEvent, DialogMoment};
+use tandem_engine::log::Level;
+use tandem_engine::module::Cx;
+
+use crate::account::{Account, State};
+use crate::ledger::CallRef;
+use crate::marks::{ACC, Backend, CDR};
+use crate::plan::{self, Plan};
+use crate::record::Record;
+use crate::state::Acc;
+
+impl Acc {
+    fn dialogs(&self, cx: &Cx<'_>) -> Option<Arc<Dialogs>> {
+        cx.node.find::<Dialogs>().map(|(_, dialogs)| dialogs)
+    }
+
+    /// Leaves with the dialog of the call what its end needs. `false`: it has none.
+    pub(crate) fn begin_cdr(
+        &self,
+        cx: &mut Cx<'_>,
+        account: &Account,
+        record: &Record,
+        state: &State,
+    ) -> bool {
+        let request = &account.request;
+        let Some(dialogs) = self.dialogs(cx).filter(|_| request.to_tag().is_none()) else {
+            return false;
+        };
+        let (Some(call_id), Some(tag)) = (request.call_id(), request.from_tag()) else {
+            return false;
+        };
+        let is_this = |d: &Dialog| *d.caller.tag == *tag && d.state != Phase::Deleted;
+        let all = dialogs.table.of_call(call_id);
+        let found = all.into_iter().find(|id| dialogs.read(*id, is_this) == Some(true));
+        let Some(id) = found else { return false };
+        let fields = (&self.params.extra, &self.params.legs);
+        let values = plan::values(record, state, &self.params.table_acc, fields);
+        let mut changes: Vec<Change> = values
+            .into_iter()
+            .map(|(name, value)| Change::Value { name, value: Some(value) })
+            .collect();
+        let database = self.ledger.as_ref().and_then(|l| l.database_id());
+        let bytes = plan::section(database, fields.0, fields.1);
+        changes.push(Change::Section { module: b"acc"[..].into(), bytes });
+        let kept = dialogs.change(cx, id, Change::Many(changes)).is_ok()
+            && dialogs.read(id, |d| plan::is_in(d) && d.section("acc").is_some()) == Some(true);
+        if !kept {
+            let text =
+                format!("the dialog {id} is full: its call is accounted when it is answered");
+            cx.log(Level::Error, text);
+        }
+        kept
+    }
+
+    /// A dialog with a plan tells something.
+    pub(crate) fn dialog_event(&self, cx: &mut Cx<'_>, event: &DialogEvent<'_>) {
+        let Some(dialog) = event.record.downcast_ref::<Dialog>() else { return };
+        match event.moment {
+            DialogMoment::Ended if dialog.answered_s != 0 => self.ended(cx, dialog),
+            DialogMoment::EndedElsewhere
+                if dialog.answered_s != 0 && self.is_for_us(cx, dialog) =>
+            {
+                self.ended(cx, dialog);
+            }
+            DialogMoment::Owed => self.owed(cx, dialog),
+            _ => {}
+        }
+    }
+
+    /// This node has ended the call: it owes the record.
+    fn ended(&self, cx: &mut Cx<'_>, dialog: &Dialog) {
+        let Some(mut plan) = plan::read(dialog, &self.params.extra, &self.params.legs) else {
+            let text =
+                format!("the plan of the call {} cannot be read: it has no record", dialog.id);
+            return cx.log(Level::Error, text);
+        };
+        plan.cdr.ended_ms = cx.now.unix_ms;
+        if plan.marks.of(Backend::Db) & (ACC | CDR) == ACC | CDR && self.ledger.is_some() {
+            let debt = Debt {
+                ids: vec![plan.cdr.id().short()],
+                node: cx.node.membership().node_id(),
+                paid: false,
+            };
+            self.set_debt(cx, dialog.id, debt);
+        }
+        self.write_plan(cx, &plan, dialog.id);
+    }
+
+    /// The node that owed the record is gone.
+    fn owed(&self, cx: &mut Cx<'_>, dialog: &Dialog) {
+        let Some(mut plan) = plan::read(dialog, &self.params.extra, &self.params.legs) else {
+            return;
+        };
+        // With a database of its own, the node that is gone pays from its spool when it returns.
+        let own = self.ledger.as_ref().and_then(|l| l.database_id()).unwrap_or(0);
+        if plan.database != own && plan.database != 0 && own != 0 {
+            return;
+        }
+        plan.cdr.ended_ms = u64::from(dialog.ended_s) * 1000;
+        self.write_plan(cx, &plan, dialog.id);
+    }
+
+    pub(crate) fn write_plan(&self, cx: &mut Cx<'_>, plan: &Plan, id: DialogId) {
+        let call = Some(CallRef { entry: id.entry, id: id.id });
+        for backend in plan.marks.with(ACC | CDR) {
+            if backend == Backend::Db && self.ledger.is_none() {
+                let line = crate::lines::cdr_line(&plan.cdr, &self.params.extra, &self.params.legs);
+                let text = format!("there is no database to write a call to: {line}");
+                cx.log(Level::Error, text);
+                continue;
+            }
+            self.write_cdr(cx, backend, &plan.cdr, plan.table.clone(), call);
+        }
+    }
+
+    /// A call of which no Tandem node says that it owes the record was ended by a stock node: the
+    /// record is written by the node whose tag is active.
+    fn is_for_us(&self, cx: &Cx<'_>, dialog: &Dialog) -> bool {
+        if dialog.debt.is_some() {
+            return false;
+        }
+        let Some(tags) = cx.node.membership().tags() else { return false };
+        let name = dialog.tag().map(|tag| tag.split_once('/').map_or(tag, |(name, _)| name));
+        name.is_some_and(|name| tags.snapshot().iter().any(|v| v.active && v.name == name))
+    }
+
+    fn set_debt(&self, cx: &mut Cx<'_>, id: DialogId, debt: Debt) {
+        if let Some(dialogs) = self.dialogs(cx) {
+            // A dialog that is gone needs no note of what it owes.
+            let _ = dialogs.change(cx, id, Change::Debt(Some(debt)));
+        }
+    }
+
+    /// Tells dialogs what is paid.
+    pub(crate) fn settle(&self, cx: &mut Cx<'_>) {
+        let paid = self.ledger.as_ref().map(|l| l.take_paid()).unwrap_or_default();
+        if paid.is_empty() {
+            return;
+        }
+        let Some(dialogs) = self.dialogs(cx) else { return };
+        for paid in paid {
+            let id = DialogId { entry: paid.call.entry, id: paid.call.id };
+            let debt = dialogs.read(id, |d| d.debt.clone()).flatten();
+            if let Some(debt) = debt.filter(|d| !d.paid && d.ids.contains(&paid.id.short())) {
+                self.set_debt(cx, id, Debt { paid: true, ..debt });
+            }
+        }
+    }
+
+    /// The plan of the dialog of a message, as an account of its own.
+    pub(crate) fn account_of_dialog(&self, cx: &Cx<'_>, ctx: &Ctx) -> Option<Account> {
+        let dialogs = self.dialogs(cx)?;
+        let current = dialogs.current(ctx)?;
+        let read = |d: &Dialog| plan::read(d, &self.params.extra, &self.params.legs);
+        let plan = dialogs.read(current.id, read)??;
+        let state = State {
+            extra: plan.cdr.extra,
+            legs: plan.cdr.legs,
+            dialog: Some(current.id),
+            ..State::default()
+        };
+        Some(Account::with(ctx.msg.clone(), state))
+    }
+
+    /// Keeps a field that a script has changed in the dialog.
+    pub(crate) fn keep_extra(&self, cx: &mut Cx<'_>, id: DialogId, state: &State) {
+        if let Some(dialogs) = self.dialogs(cx) {
+            let (name, value) = plan::extra_value(state, &self.params.extra);
+            let _ = dialogs.change(cx, id, Change::Value { name, value: Some(value) });
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Batches of records: asked, written, tried again, taken apart when a database refuses one.
+
+use tandem_db::{DbError, DbErrorKind, Rows};
+use tandem_engine::log::Level;
+use tandem_engine::module::Cx;
+
+use super::entry::write;
+use super::{
+    Asked, BATCH_MAX, Entry, Ledger, Paid, RESIDENT_MAX, Side, State, UNDER_WAY_MAX, disk,
+    retry_later,
+};
+
+impl Ledger {
+    /// Asks for batches while few enough are under way, and for what waits on disk.
+    pub(super) fn pump(&self, cx: &mut Cx<'_>) {
+        let mut state = self.state.lock();
+        loop {
+            if state.side == Side::Unknown || state.is_down || state.under_way() >= UNDER_WAY_MAX {
+                return;
+            }
+            let n = state.waiting.len().min(BATCH_MAX);
+            if n == 0 {
+                break;
+            }
+            let entries: Vec<Entry> = state.waiting.drain(..n).collect();
+            self.ask(cx, &mut state, entries);
+        }
+        disk::read_next(cx, &mut state);
+    }
+
+    fn ask(&self, cx: &mut Cx<'_>, state: &mut State, entries: Vec<Entry>) {
+        let side = matches!(state.side, Side::There(_));
+        let query = write(&entries, side, cx.now.unix_s());
+        let token = state.token();
+        state.asked.insert(token, Asked::Records(entries));
+        cx.query(self.database, query, token);
+    }
+
+    pub(super) fn records_answered(
+        &self,
+        cx: &mut Cx<'_>,
+        entries: Vec<Entry>,
+        result: Result<Rows, DbError>,
+    ) {
+        match result {
+            Ok(_) => {
+                let mut state = self.state.lock();
+                state.totals.written += entries.len() as u64;
+                state.told.refused = false;
+                if std::mem::take(&mut state.told.down) {
+                    cx.log(Level::Notice, "the database takes records again");
+                }
+                entries.iter().for_each(|entry| settled(cx, &mut state, entry));
+            }
+            Err(error) if is_away(&error) => self.away(cx, entries, &error),
+            Err(error) => self.refused(cx, entries, error),
+        }
+    }
+
+    /// The database cannot be asked now; whether it wrote them shows the next time.
+    fn away(&self, cx: &mut Cx<'_>, entries: Vec<Entry>, error: &DbError) {
+        let mut state = self.state.lock();
+        state.is_down = true;
+        entries.into_iter().rev().for_each(|entry| state.waiting.push_front(entry));
+        if !std::mem::replace(&mut state.told.down, true) {
+            let text = format!(
+                "records cannot be written: {error}; they wait in the spool (at most \
+                 {RESIDENT_MAX} in memory), and the database is asked again every second"
+            );
+            cx.log(Level::Warning, text);
+        }
+        disk::sync_soon(cx, &mut state);
+        retry_later(cx, &mut state);
+    }
+
+    /// One of them cannot be written: halves show which.
+    fn refused(&self, cx: &mut Cx<'_>, mut entries: Vec<Entry>, error: DbError) {
+        let mut state = self.state.lock();
+        if entries.len() > 1 {
+            let half = entries.split_off(entries.len() / 2);
+            self.ask(cx, &mut state, entries);
+            return self.ask(cx, &mut state, half);
+        }
+        let Some(entry) = entries.pop() else { return };
+        if error.kind == DbErrorKind::Constraint && matches!(state.side, Side::There(_)) {
+            let token = state.token();
+            let query = super::side::is_known(&entry);
+            state.asked.insert(token, Asked::Known(Box::new(entry), error));
+            return cx.query(self.database, query, token);
+        }
+        self.cannot_be(cx, &mut state, entry, &error);
+    }
+
+    /// Whether a record that was refused is there already.
+    pub(super) fn known(
+        &self,
+        cx: &mut Cx<'_>,
+        entry: Entry,
+        why: &DbError,
+        result: Result<Rows, DbError>,
+    ) {
+        match result {
+            Ok(rows) if !rows.rows.is_empty() => {
+                let mut state = self.state.lock();
+                state.totals.repeated += 1;
+                settled(cx, &mut state, &entry);
+            }
+            Ok(_) => self.cannot_be(cx, &mut self.state.lock(), entry, why),
+            Err(error) => self.away(cx, vec![entry], &error),
+        }
+    }
+
+    /// The database will never take it as it is.
+    fn cannot_be(&self, cx: &mut Cx<'_>, state: &mut State, mut entry: Entry, error: &DbError) {
+        if entry.clip() {
+            return self.ask(cx, state, vec![entry]);
+        }
+        if !std::mem::replace(&mut state.told.refused, true) {
+            let text = format!(
+                "the database refuses a record for the table {}: {error}; it and those that \
+                 follow it are set aside in the spool, and tried again at the next start",
+                entry.table
+            );
+            cx.log(Level::Error, text);
+        }
+        disk::set_aside(cx, state, entry);
+    }
+}
+
+/// A record is where it belongs.
+fn settled(cx: &mut Cx<'_>, state: &mut State, entry: &Entry) {
+    if let Some(call) = entry.call {
+        state.paid.push(Paid { call, id: entry.id });
+    }
+    disk::done(cx, state, entry);
+}
+
+pub(super) fn is_away(error: &DbError) -> bool {
+    matches!(error.kind, DbErrorKind::Busy | DbErrorKind::Unavailable)
+}

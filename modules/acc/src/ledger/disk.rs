@@ -1,0 +1,216 @@
+//! What the ledger asks of the spool.
+
+use bytes::Bytes;
+use tandem_engine::effect::{SpoolAnswer, SpoolAsk};
+use tandem_engine::log::Level;
+use tandem_engine::module::{Cx, Timer};
+
+use super::segments::SPOOL_BYTES_MAX;
+use super::{
+    Entry, Ledger, RESIDENT_HARD_MAX, SYNC_MS, Spooled, State, log_whole, retry_later, timer,
+};
+
+/// Puts a record on disk and, unless it `spills`, into memory as well.
+pub(super) fn add(cx: &mut Cx<'_>, state: &mut State, mut entry: Entry, spills: bool) {
+    let line = entry.line();
+    let Some(segment) = state.segments.add(line.len(), spills) else {
+        let full = format!("the spool has its {} MiB", SPOOL_BYTES_MAX >> 20);
+        complain(cx, state, &full);
+        return remember(cx, state, entry);
+    };
+    entry.segment = segment;
+    let alone = match spills {
+        true => Some(Box::new(entry)),
+        false => {
+            state.waiting.push_back(entry);
+            None
+        }
+    };
+    append(cx, state, segment, line, |segment| Spooled::Added { segment, entry: alone });
+}
+
+/// Keeps a record whatever the database says.
+pub(super) fn set_aside(cx: &mut Cx<'_>, state: &mut State, entry: Entry) {
+    state.totals.set_aside += 1;
+    let line = entry.line();
+    let Some(segment) = state.segments.set_aside(line.len()) else {
+        log_whole(cx, state, &entry, "the spool is full");
+        return done(cx, state, &entry);
+    };
+    let entry = Box::new(entry);
+    append(cx, state, segment, line, |segment| Spooled::Refused { segment, entry });
+}
+
+fn append(
+    cx: &mut Cx<'_>,
+    state: &mut State,
+    segment: u64,
+    line: String,
+    about: impl FnOnce(u64) -> Spooled,
+) {
+    let name = state.segments.name(segment);
+    let token = state.token();
+    state.spooled.insert(token, about(segment));
+    cx.ask_spool(SpoolAsk::Append { name, bytes: Bytes::from(line), durable: false }, token);
+}
+
+/// A record is written, or in the log: its file may go.
+pub(super) fn done(cx: &mut Cx<'_>, state: &mut State, entry: &Entry) {
+    let gone = state.segments.done(entry.segment);
+    remove(cx, state, gone);
+}
+
+fn remove(cx: &mut Cx<'_>, state: &mut State, segment: Option<u64>) {
+    let Some(segment) = segment else { return };
+    let name = state.segments.name(segment);
+    let token = state.token();
+    state.spooled.insert(token, Spooled::Removed);
+    state.segments.removed(segment);
+    cx.ask_spool(SpoolAsk::Remove { name }, token);
+}
+
+/// Keeps a record in memory that the disk does not take.
+fn remember(cx: &mut Cx<'_>, state: &mut State, mut entry: Entry) {
+    entry.segment = 0;
+    if state.waiting.len() >= RESIDENT_HARD_MAX {
+        return log_whole(cx, state, &entry, "neither disk nor memory has room for it");
+    }
+    state.waiting.push_back(entry);
+}
+
+fn complain(cx: &mut Cx<'_>, state: &mut State, why: &str) {
+    if !std::mem::replace(&mut state.told.disk, true) {
+        let text = format!(
+            "records cannot be added to the spool: {why}; up to {RESIDENT_HARD_MAX} that the \
+             database has not taken are kept in memory only"
+        );
+        cx.log(Level::Error, text);
+    }
+}
+
+/// Asks for the records that wait on disk alone.
+pub(super) fn read_next(cx: &mut Cx<'_>, state: &mut State) {
+    if !state.waiting.is_empty() {
+        return;
+    }
+    let Some(segment) = state.segments.read_next() else { return };
+    let name = state.segments.name(segment);
+    let token = state.token();
+    state.spooled.insert(token, Spooled::Read(segment));
+    cx.ask_spool(SpoolAsk::Read { name }, token);
+}
+
+/// Has what was added survive a power cut, soon.
+pub(super) fn sync_soon(cx: &mut Cx<'_>, state: &mut State) {
+    if state.segments.unsynced && !std::mem::replace(&mut state.syncs, true) {
+        cx.set_timer(cx.now.after_ms(SYNC_MS), Timer { kind: timer::SYNC, id: 0 });
+    }
+}
+
+/// Has what was added survive a power cut.
+pub(super) fn sync(cx: &mut Cx<'_>, state: &mut State) {
+    state.syncs = false;
+    state.segments.unsynced = false;
+    let Some(current) = state.segments.current() else { return };
+    let name = state.segments.name(current);
+    let token = state.token();
+    state.spooled.insert(token, Spooled::Synced);
+    cx.ask_spool(SpoolAsk::Append { name, bytes: Bytes::new(), durable: true }, token);
+}
+
+impl Ledger {
+    /// Looks for files of an earlier life.
+    pub(super) fn list(&self, cx: &mut Cx<'_>) {
+        let mut state = self.state.lock();
+        state.lists = false;
+        let token = state.token();
+        state.spooled.insert(token, Spooled::Listed);
+        cx.ask_spool(SpoolAsk::List, token);
+    }
+
+    /// The spool answers.
+    pub(crate) fn spooled(&self, cx: &mut Cx<'_>, token: u64, result: Result<SpoolAnswer, String>) {
+        let mut state = self.state.lock();
+        let Some(about) = state.spooled.remove(&token) else { return };
+        let failed = result.as_ref().err().cloned();
+        if let Some(why) = failed.as_ref().filter(|_| !matches!(about, Spooled::Removed)) {
+            complain(cx, &mut state, why);
+        }
+        match about {
+            Spooled::Added { segment, entry } => added(cx, &mut state, segment, entry, failed),
+            Spooled::Refused { segment, entry } => {
+                if let Some(why) = failed {
+                    log_whole(cx, &mut state, &entry, &why);
+                }
+                let gone = state.segments.appended(segment);
+                remove(cx, &mut state, gone);
+                done(cx, &mut state, &entry);
+            }
+            Spooled::Read(segment) => read(cx, &mut state, segment, result),
+            Spooled::Listed => match result {
+                Ok(SpoolAnswer::Names(names)) => state.segments.found(&names),
+                _ => {
+                    state.lists = true;
+                    retry_later(cx, &mut state);
+                }
+            },
+            Spooled::Synced if failed.is_some() => state.segments.unsynced = true,
+            Spooled::Removed | Spooled::Synced => {}
+        }
+        drop(state);
+        if !self.state.lock().gathers {
+            self.pump(cx);
+        }
+    }
+}
+
+fn added(
+    cx: &mut Cx<'_>,
+    state: &mut State,
+    segment: u64,
+    entry: Option<Box<Entry>>,
+    failed: Option<String>,
+) {
+    let gone = match (failed, entry) {
+        (Some(_), Some(entry)) => {
+            remember(cx, state, *entry);
+            state.segments.not_spilled(segment)
+        }
+        (failed, _) => {
+            if failed.is_none() && std::mem::take(&mut state.told.disk) {
+                cx.log(Level::Notice, "the spool takes records again");
+            }
+            state.segments.appended(segment)
+        }
+    };
+    remove(cx, state, gone);
+}
+
+fn read(cx: &mut Cx<'_>, state: &mut State, segment: u64, result: Result<SpoolAnswer, String>) {
+    let name = state.segments.name(segment);
+    let bytes = match result {
+        Ok(SpoolAnswer::Bytes(bytes)) => bytes.unwrap_or_default(),
+        _ => {
+            state.segments.read(segment, None);
+            state.is_down = true;
+            return retry_later(cx, state);
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let (mut records, mut broken) = (0, 0_u32);
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        match Entry::parse(line) {
+            Some(entry) => {
+                records += 1;
+                state.waiting.push_back(Entry { segment, ..entry });
+            }
+            None => broken += 1,
+        }
+    }
+    if broken > 0 {
+        let text = format!("{broken} lines of the file {name} of the spool are no records: {text}");
+        cx.log(Level::Error, text);
+    }
+    let gone = state.segments.read(segment, Some((records, bytes.len() as u64)));
+    remove(cx, state, gone);
+}

@@ -1,0 +1,239 @@
+//! Records on their way to the database.
+//!
+//! A record is added to the spool and waits in memory for the next batch; a few batches are under
+//! way at a time. A database that is away is asked again every second, and what waits then is
+//! made to survive a power cut. The identities of the records are written with them into a table
+//! of their own, in the same transaction: what has been written is not written again, whoever
+//! tries. Nothing is dropped silently: what a database refuses is set aside on disk, and what
+//! neither disk nor memory can take is in the log, whole.
+
+mod batches;
+mod disk;
+mod entry;
+mod listing;
+mod segments;
+mod side;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use parking_lot::Mutex;
+use tandem_db::{DbError, Rows};
+use tandem_engine::effect::DatabaseId;
+use tandem_engine::log::Level;
+use tandem_engine::module::{Cx, Timer};
+
+pub(crate) use entry::{CallRef, Entry};
+use segments::Segments;
+use side::{Ask, Side};
+
+/// Records written in one transaction.
+const BATCH_MAX: usize = 100;
+/// Batches under way at a time.
+const UNDER_WAY_MAX: usize = 2;
+/// Records that wait in memory before further ones are on disk alone.
+const RESIDENT_MAX: usize = 20_000;
+/// The same where the disk takes nothing; what comes then is in the log.
+const RESIDENT_HARD_MAX: usize = 200_000;
+/// How long a record waits for others.
+const GATHER_MS: u64 = 20;
+/// How long a database or a disk that failed is left alone.
+const RETRY_MS: u64 = 1_000;
+/// How long an addition waits for its sync while the database is away.
+const SYNC_MS: u64 = 100;
+
+/// The timers of the module.
+pub(crate) mod timer {
+    pub(crate) const GATHER: u32 = 1;
+    pub(crate) const RETRY: u32 = 2;
+    pub(crate) const SYNC: u32 = 3;
+    pub(crate) const PRUNE: u32 = 4;
+}
+
+/// See the module.
+pub(crate) struct Ledger {
+    database: DatabaseId,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    side: Side,
+    /// What is in the spool of an earlier life is not known yet.
+    lists: bool,
+    waiting: VecDeque<Entry>,
+    asked: BTreeMap<u64, Asked>,
+    spooled: BTreeMap<u64, Spooled>,
+    segments: Segments,
+    next_token: u64,
+    /// A timer for the next batch runs.
+    gathers: bool,
+    syncs: bool,
+    retries: bool,
+    /// The database failed, and is not to be asked before the retry timer.
+    is_down: bool,
+    told: Told,
+    totals: Totals,
+    /// Debts that are paid, for their dialogs.
+    paid: Vec<Paid>,
+}
+
+/// What was said, and has not changed since.
+#[derive(Debug, Default)]
+struct Told {
+    down: bool,
+    disk: bool,
+    refused: bool,
+}
+
+/// Records since the start.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    written: u64,
+    /// Found in the database when they were to be written.
+    repeated: u64,
+    set_aside: u64,
+    /// In the log only.
+    logged: u64,
+}
+
+/// A debt that is paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Paid {
+    pub(crate) call: CallRef,
+    pub(crate) id: crate::cdr::CdrId,
+}
+
+/// What a query was about.
+enum Asked {
+    Records(Vec<Entry>),
+    /// Whether the database has this record already.
+    Known(Box<Entry>, DbError),
+    Side(Ask),
+}
+
+/// What the spool was asked.
+enum Spooled {
+    Added {
+        segment: u64,
+        /// The record, where it is nowhere else.
+        entry: Option<Box<Entry>>,
+    },
+    Refused {
+        segment: u64,
+        entry: Box<Entry>,
+    },
+    Read(u64),
+    Removed,
+    Listed,
+    Synced,
+}
+
+impl State {
+    fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    fn under_way(&self) -> usize {
+        self.asked.values().filter(|a| !matches!(a, Asked::Side(_))).count()
+    }
+}
+
+impl Ledger {
+    pub(crate) fn new(database: DatabaseId) -> Self {
+        let state = State { lists: true, ..State::default() };
+        Self { database, state: Mutex::new(state) }
+    }
+
+    /// Looks for what an earlier life left, and for the table of identities.
+    pub(crate) fn start(&self, cx: &mut Cx<'_>) {
+        self.list(cx);
+        self.look_for_side(cx);
+    }
+
+    /// Takes a record.
+    pub(crate) fn add(&self, cx: &mut Cx<'_>, entry: Entry) {
+        let mut state = self.state.lock();
+        let spills = state.segments.is_behind() || state.waiting.len() >= RESIDENT_MAX;
+        disk::add(cx, &mut state, entry, spills);
+        if state.is_down {
+            disk::sync_soon(cx, &mut state);
+        }
+        if state.waiting.len() >= BATCH_MAX {
+            drop(state);
+            return self.pump(cx);
+        }
+        if !std::mem::replace(&mut state.gathers, true) {
+            let at = cx.now.after_ms(GATHER_MS);
+            cx.set_timer(at, Timer { kind: timer::GATHER, id: 0 });
+        }
+    }
+
+    /// A timer of [`timer`] fired.
+    pub(crate) fn timer(&self, cx: &mut Cx<'_>, kind: u32) {
+        match kind {
+            timer::GATHER => self.state.lock().gathers = false,
+            timer::RETRY => self.retry(cx),
+            timer::SYNC => return disk::sync(cx, &mut self.state.lock()),
+            timer::PRUNE => return self.prune(cx),
+            _ => return,
+        }
+        self.pump(cx);
+    }
+
+    fn retry(&self, cx: &mut Cx<'_>) {
+        let (asks_side, lists) = {
+            let mut state = self.state.lock();
+            (state.retries, state.is_down) = (false, false);
+            (state.side == Side::Unknown, state.lists)
+        };
+        if lists {
+            self.list(cx);
+        }
+        if asks_side {
+            self.look_for_side(cx);
+        }
+    }
+
+    /// A query is answered.
+    pub(crate) fn answered(&self, cx: &mut Cx<'_>, token: u64, result: Result<Rows, DbError>) {
+        let asked = self.state.lock().asked.remove(&token);
+        match asked {
+            Some(Asked::Records(entries)) => self.records_answered(cx, entries, result),
+            Some(Asked::Known(entry, why)) => self.known(cx, *entry, &why, result),
+            Some(Asked::Side(ask)) => self.side_answered(cx, ask, result),
+            None => return,
+        }
+        if !self.state.lock().gathers {
+            self.pump(cx);
+        }
+    }
+
+    /// Debts that are paid since the last call.
+    pub(crate) fn take_paid(&self) -> Vec<Paid> {
+        std::mem::take(&mut self.state.lock().paid)
+    }
+
+    /// Another database than that of a peer has this number; `None`: it is not known.
+    pub(crate) fn database_id(&self) -> Option<u64> {
+        match self.state.lock().side {
+            Side::There(id) => Some(id),
+            Side::Unknown | Side::Missing => None,
+        }
+    }
+}
+
+/// Asks a database again after a while.
+fn retry_later(cx: &mut Cx<'_>, state: &mut State) {
+    if !std::mem::replace(&mut state.retries, true) {
+        cx.set_timer(cx.now.after_ms(RETRY_MS), Timer { kind: timer::RETRY, id: 0 });
+    }
+}
+
+/// A record that nothing takes any more.
+fn log_whole(cx: &mut Cx<'_>, state: &mut State, entry: &Entry, why: &str) {
+    state.totals.logged += 1;
+    let line = entry.line();
+    let text = format!("a record is kept nowhere but here ({why}): {}", line.trim_end());
+    cx.log(Level::Critical, text);
+}

@@ -1,0 +1,219 @@
+//! The state of the module, and its side towards the engine.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::Value as Json;
+use tandem_clock::Now;
+use tandem_db::{DbError, Name, Row, Rows, Value};
+use tandem_dialog::Dialog;
+use tandem_engine::attached::{Section, TxMoment};
+use tandem_engine::dialog::DialogEvent;
+use tandem_engine::effect::SpoolAnswer;
+use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
+use tandem_engine::node::Node;
+
+use crate::account::{Account, State};
+use crate::cdr::{Cdr, CdrId};
+use crate::events;
+use crate::fields::{Fields, Values};
+use crate::ledger::{CallRef, Entry, Ledger};
+use crate::lines;
+use crate::marks::Backend;
+use crate::params::Params;
+use crate::plan;
+use crate::record::{Kind, Record};
+
+/// The accounting of a node.
+pub struct Acc {
+    pub(crate) params: Params,
+    pub(crate) ledger: Option<Ledger>,
+    /// Records made, for identities of those that have none of their own.
+    made: AtomicU64,
+}
+
+impl Acc {
+    pub(crate) fn build(build: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
+        let params = Params::read(build)?;
+        let ledger = params.database.map(Ledger::new);
+        Ok(Arc::new(Self { params, ledger, made: AtomicU64::new(0) }))
+    }
+
+    /// Writes a record to one place.
+    pub(crate) fn write(
+        &self,
+        cx: &mut Cx<'_>,
+        (backend, kind): (Backend, Kind),
+        record: &Record,
+        state: &State,
+        table: Option<Name>,
+    ) {
+        let fields = (&self.params.extra, &state.extra);
+        let legs = (&self.params.legs, state.legs.as_slice());
+        match backend {
+            Backend::Log => {
+                if cx.logs(self.params.log_level) {
+                    let line = lines::record_line(kind, record, fields, legs);
+                    cx.log(self.params.log_level, line);
+                }
+            }
+            Backend::Evi => events::raise_record(cx, kind, record, (fields, legs)),
+            Backend::Db => {
+                let Some(ledger) = &self.ledger else { return };
+                let entry = Entry {
+                    id: self.own_id(cx),
+                    table: self.table_for(kind, table),
+                    columns: Arc::clone(&self.params.columns),
+                    rows: self.rows(record, (&state.extra, &state.legs), |row| {
+                        // Who asked without do_accounting() has just begun.
+                        let created_s = match record.created_ms {
+                            0 => record.time_s(),
+                            ms => ms / 1000,
+                        };
+                        let setup_s = record.time_s().saturating_sub(created_s);
+                        row.extend([Value::Int(setup_s as i64), Value::Time(created_s as i64)]);
+                    }),
+                    call: None,
+                    segment: 0,
+                };
+                ledger.add(cx, entry);
+            }
+        }
+    }
+
+    fn table_for(&self, kind: Kind, table: Option<Name>) -> Name {
+        let standard = match kind {
+            Kind::Missed => &self.params.table_missed,
+            Kind::Answered | Kind::Requested => &self.params.table_acc,
+        };
+        table.unwrap_or_else(|| standard.clone())
+    }
+
+    /// Writes the record of a whole call to one place.
+    pub(crate) fn write_cdr(
+        &self,
+        cx: &mut Cx<'_>,
+        backend: Backend,
+        cdr: &Cdr,
+        table: Option<Name>,
+        call: Option<CallRef>,
+    ) {
+        let (fields, legs) = (&self.params.extra, &self.params.legs);
+        match backend {
+            Backend::Log => {
+                if cx.logs(self.params.log_level) {
+                    cx.log(self.params.log_level, lines::cdr_line(cdr, fields, legs));
+                }
+            }
+            Backend::Evi => events::raise_cdr(cx, cdr, fields, legs),
+            Backend::Db => {
+                let Some(ledger) = &self.ledger else { return };
+                let entry = Entry {
+                    id: cdr.id(),
+                    table: table.unwrap_or_else(|| self.params.table_acc.clone()),
+                    columns: Arc::clone(&self.params.cdr_columns),
+                    rows: self.rows(&cdr.core, (&cdr.extra, &cdr.legs), |row| {
+                        let number = |n: u64| Value::Int(n as i64);
+                        row.extend([number(cdr.duration_s()), number(cdr.duration_ms())]);
+                        let created = Value::Time(cdr.created_s() as i64);
+                        row.extend([number(cdr.setup_s()), created]);
+                    }),
+                    call,
+                    segment: 0,
+                };
+                ledger.add(cx, entry);
+            }
+        }
+    }
+
+    /// A row for each leg, one at least; `end` adds the last columns.
+    fn rows(
+        &self,
+        record: &Record,
+        (extra, legs): (&Values, &[Values]),
+        end: impl Fn(&mut Row),
+    ) -> Vec<Row> {
+        let none = [Values::default()];
+        let legs = if legs.is_empty() || self.params.legs.is_empty() { &none } else { legs };
+        let row = |leg: &Values| {
+            let mut row = Row::with_capacity(self.params.cdr_columns.len());
+            let core = [
+                &record.method,
+                &record.from_tag,
+                &record.to_tag,
+                &record.call_id,
+                &record.code,
+                &record.reason,
+            ];
+            row.extend(core.map(|bytes| text(bytes)));
+            row.push(Value::Time(record.time_s() as i64));
+            add(&mut row, &self.params.extra, extra);
+            add(&mut row, &self.params.legs, leg);
+            end(&mut row);
+            row
+        };
+        legs.iter().map(row).collect()
+    }
+
+    /// An identity that no other record has.
+    fn own_id(&self, cx: &Cx<'_>) -> CdrId {
+        let n = self.made.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        let started = cx.node.started.unix_ms.to_be_bytes();
+        let node = cx.node.membership().node_id().to_be_bytes();
+        CdrId::of(&[b"record", &node, &started, &cx.node.pid().to_be_bytes(), &n])
+    }
+}
+
+fn text(bytes: &[u8]) -> Value {
+    Value::Str(String::from_utf8_lossy(bytes).into_owned())
+}
+
+fn add(row: &mut Row, fields: &Fields, values: &Values) {
+    row.extend(fields.of(Backend::Db).iter().map(|(at, _)| text(values.text(*at))));
+}
+
+impl Module for Acc {
+    fn start(&self, cx: &mut Cx<'_>) {
+        if let Some(ledger) = &self.ledger {
+            ledger.start(cx);
+        }
+    }
+
+    fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
+        if let Some(ledger) = &self.ledger {
+            ledger.timer(cx, timer.kind);
+        }
+    }
+
+    fn db(&self, cx: &mut Cx<'_>, token: u64, result: Result<Rows, DbError>) {
+        if let Some(ledger) = &self.ledger {
+            ledger.answered(cx, token, result);
+            self.settle(cx);
+        }
+    }
+
+    fn spool(&self, cx: &mut Cx<'_>, token: u64, result: Result<SpoolAnswer, String>) {
+        if let Some(ledger) = &self.ledger {
+            ledger.spooled(cx, token, result);
+        }
+    }
+
+    fn transaction(&self, cx: &mut Cx<'_>, section: &Section, moment: &TxMoment) {
+        if let Ok(account) = Arc::clone(section).downcast::<Account>() {
+            self.heard(cx, &account, moment);
+        }
+    }
+
+    fn dialog(&self, cx: &mut Cx<'_>, event: &DialogEvent<'_>) {
+        self.dialog_event(cx, event);
+    }
+
+    fn adopts(&self, record: &(dyn Any + Send + Sync)) -> bool {
+        record.downcast_ref::<Dialog>().is_some_and(plan::is_in)
+    }
+
+    fn status(&self, _node: &Node, _now: Now) -> Option<Json> {
+        self.ledger.as_ref().map(Ledger::summary)
+    }
+}

@@ -1,0 +1,225 @@
+//! The records of whole calls.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
+mod common;
+
+use common::{CALLEE, CALLER, field, lines, modparam, row, rows, sent_to, with_dialogs};
+use tandem_db::Value;
+use tandem_engine::testing::{DbState, TestNode};
+
+const INITIAL: &str = "create_dialog(); $acc_extra(who) = $fU; do_accounting(\"log|db\", \"cdr\");";
+const COLUMNS: [&str; 11] = [
+    "method",
+    "from_tag",
+    "to_tag",
+    "callid",
+    "sip_code",
+    "sip_reason",
+    "time",
+    "duration",
+    "ms_duration",
+    "setuptime",
+    "created",
+];
+
+fn node(initial: &str, within: &str) -> TestNode {
+    with_dialogs(&modparam("extra_fields", "log: who"), initial, within)
+}
+
+#[test]
+fn a_call_has_one_record_at_its_end() {
+    let mut node = node(INITIAL, "");
+    let invite = common::dial(&mut node);
+    node.advance_ms(1_500);
+    let ok = common::answer(&mut node, &invite);
+    assert!(lines(&mut node).is_empty(), "nothing is written when a call is answered");
+    node.udp(CALLER, &common::within(&ok, "ACK", 1));
+    node.advance_ms(10_321);
+    common::hang_up(&mut node, &ok);
+    node.advance_ms(40);
+    let said = lines(&mut node);
+    assert_eq!(
+        said,
+        ["ACC: call ended: created=1800000000;call_start_time=1800000001;duration=11;\
+          ms_duration=10321;setuptime=1;method=INVITE;from_tag=f;to_tag=t;call_id=c;code=200;\
+          reason=Text200;who=alice"]
+    );
+    let values = row(&mut node, "acc", &COLUMNS);
+    let expected =
+        ["INVITE", "f", "t", "c", "200", "Text200", "1800000001", "11", "10321", "1", "1800000000"];
+    assert_eq!(values, expected);
+    assert_eq!(rows(&mut node, "tandem_cdr").rows.len(), 2, "the database and the call");
+}
+
+#[test]
+fn a_bye_right_behind_the_200_and_one_from_each_side_make_one_record() {
+    let mut node = node(INITIAL, "");
+    let invite = common::dial(&mut node);
+    let ok = common::answer(&mut node, &invite);
+    // No ACK yet, and both hang up.
+    node.udp(CALLER, &common::within(&ok, "BYE", 2));
+    node.udp(CALLEE, &common::from_callee(&invite, "BYE", 1));
+    node.udp(CALLER, &common::within(&ok, "BYE", 2));
+    node.advance_ms(40);
+    assert_eq!(lines(&mut node).len(), 1);
+    assert_eq!(rows(&mut node, "acc").rows.len(), 1);
+}
+
+#[test]
+fn the_time_limit_ends_a_call_with_a_record() {
+    let params =
+        modparam("extra_fields", "log: who") + "modparam(\"dialog\", \"default_timeout\", 5)\n";
+    let mut node = with_dialogs(&params, INITIAL, "");
+    let invite = common::dial(&mut node);
+    let ok = common::answer(&mut node, &invite);
+    node.udp(CALLER, &common::within(&ok, "ACK", 1));
+    node.advance_ms(7_100);
+    let said = lines(&mut node);
+    assert_eq!(said.len(), 1, "{said:?}");
+    let duration: u32 = field(&said[0], "duration").unwrap().parse().unwrap();
+    assert!((5..=7).contains(&duration), "{duration}");
+}
+
+#[test]
+fn a_call_that_nobody_answers_has_no_record_of_a_call() {
+    let mut node = node(&INITIAL.replace("\"cdr\"", "\"cdr|missed\""), "");
+    let invite = common::dial(&mut node);
+    node.udp(CALLEE, &common::reply_to(&invite, 486, ""));
+    node.advance_ms(40);
+    assert_eq!(lines(&mut node).len(), 1);
+    assert_eq!(rows(&mut node, "acc").rows.len(), 0);
+    assert_eq!(rows(&mut node, "missed_calls").rows.len(), 1);
+}
+
+#[test]
+fn a_bye_that_is_marked_itself_is_a_record_of_its_own() {
+    let mut node = node(INITIAL, "do_accounting(\"log\");");
+    let invite = common::dial(&mut node);
+    let ok = common::answer(&mut node, &invite);
+    common::hang_up(&mut node, &ok);
+    let said = lines(&mut node);
+    let methods: Vec<_> = said.iter().map(|l| field(l, "method").unwrap()).collect();
+    assert_eq!(methods, ["INVITE", "BYE"], "{said:?}");
+}
+
+#[test]
+fn fields_of_the_dialog_are_shown_and_kept() {
+    let within = "if (is_method(\"INFO\")) { acc_load_ctx_from_dlg(); \
+         xlog(\"L_NOTICE\", \"in $acc_extra(who)\"); $acc_extra(who) = \"carol\"; \
+         acc_unload_ctx_from_dlg(); xlog(\"L_NOTICE\", \"out $acc_extra(who)\"); }";
+    let mut node = node(INITIAL, within);
+    let invite = common::dial(&mut node);
+    let ok = common::answer(&mut node, &invite);
+    node.udp(CALLER, &common::within(&ok, "INFO", 2));
+    sent_to(&mut node, CALLEE);
+    common::hang_up_as(&mut node, &ok, 3);
+    let said: Vec<String> = node.logs().into_iter().map(|(_, text)| text).collect();
+    assert_eq!(said[..2], ["in alice", "out <null>"], "{said:?}");
+    assert_eq!(field(&said[2], "who"), Some("carol"));
+}
+
+#[test]
+fn what_a_database_does_not_take_waits_on_disk() {
+    let mut node = node(INITIAL, "");
+    node.advance_ms(10);
+    node.db_state = DbState::Down;
+    for n in 0..3 {
+        one_call(&mut node, n);
+    }
+    node.advance_ms(3_000);
+    let told = node.logs().into_iter().filter(|(_, t)| t.contains("cannot be written")).count();
+    assert_eq!(told, 1, "it is said once");
+    let kept: usize = node.spool.files.values().map(|f| f.split(|b| *b == b'\n').count() - 1).sum();
+    assert_eq!(kept, 3);
+    let listed = node.mi("tandem:cdr_spool", serde_json::Value::Null);
+    assert_eq!(listed["result"]["Records"].as_array().unwrap().len(), 3, "{listed}");
+    node.db_state = DbState::Up;
+    node.advance_ms(1_100);
+    assert_eq!(rows(&mut node, "acc").rows.len(), 3);
+    assert_eq!(rows(&mut node, "tandem_cdr").rows.len(), 4);
+    assert!(node.logs().iter().any(|(_, t)| t.contains("takes records again")));
+}
+
+#[test]
+fn a_node_that_dies_writes_its_records_when_it_is_back() {
+    let mut node = node(INITIAL, "");
+    node.advance_ms(10);
+    node.db_state = DbState::Slow;
+    one_call(&mut node, 1);
+    one_call(&mut node, 2);
+    node.advance_ms(40);
+    // The database had them, and the node never heard of it.
+    let (spool, written) = (node.spool.clone(), node.db.clone());
+    for had_them in [false, true] {
+        let mut db = written.clone();
+        if had_them {
+            node.db = written.clone();
+            node.answer_queries();
+            db = node.db.clone();
+            assert_eq!(rows(&mut node, "acc").rows.len(), 2);
+        }
+        let mut again = common::restarted(spool.clone(), db);
+        again.advance_ms(100);
+        assert_eq!(rows(&mut again, "acc").rows.len(), 2, "had them: {had_them}");
+        assert!(again.spool.files.is_empty(), "{:?}", again.spool.files.keys());
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_nothing_is_lost() {
+    let mut node = node(INITIAL, "");
+    node.advance_ms(10);
+    node.db_state = DbState::Down;
+    node.spool.is_full = true;
+    one_call(&mut node, 1);
+    one_call(&mut node, 2);
+    node.advance_ms(2_000);
+    let told = node.logs().into_iter().filter(|(_, t)| t.contains("no space left")).count();
+    assert_eq!(told, 1);
+    node.db_state = DbState::Up;
+    node.advance_ms(1_100);
+    assert_eq!(rows(&mut node, "acc").rows.len(), 2);
+}
+
+#[test]
+fn a_record_that_is_refused_does_not_keep_others_waiting() {
+    let routes = "create_dialog(); do_accounting(\"db\", \"cdr\", \"no_table\");";
+    let mut node = with_dialogs(
+        "",
+        &format!(
+            "if ($ci == \"c1\") {{ {routes} }} else {{ {} }}",
+            routes.replace(", \"no_table\"", "")
+        ),
+        "",
+    );
+    for n in 0..3 {
+        one_call(&mut node, n);
+    }
+    node.advance_ms(100);
+    assert_eq!(rows(&mut node, "acc").rows.len(), 2);
+    let aside = node.spool.files.iter().find(|(name, _)| name.starts_with("refused-"));
+    let text = String::from_utf8(aside.unwrap().1.to_vec()).unwrap();
+    assert!(text.contains("\"c1\"") && text.lines().count() == 1, "{text}");
+}
+
+#[test]
+fn texts_that_are_too_long_are_cut_where_the_database_insists() {
+    // A database in memory cuts nothing and refuses nothing: the identity is what is looked at.
+    let mut node = node(INITIAL, "");
+    one_call(&mut node, 1);
+    node.advance_ms(40);
+    let ids = rows(&mut node, "tandem_cdr");
+    let id = ids.rows.iter().find_map(|r| match r.first() {
+        Some(Value::Str(text)) if text != "database" => Some(text.clone()),
+        _ => None,
+    });
+    assert_eq!(id.unwrap().len(), 32);
+}
+
+fn one_call(node: &mut TestNode, n: usize) {
+    let invite = common::dial_as(node, &format!("c{n}"));
+    let ok = common::answer(node, &invite);
+    common::hang_up(node, &ok);
+    sent_to(node, CALLER);
+}

@@ -133,6 +133,9 @@ pub struct Hides {
     pub shown_user: Bytes,
     /// Routes to the sender of the request, when it does not say.
     pub own_routes: Vec<Vec<u8>>,
+    /// Parameter of the shown Contact that leads back to the hidden side, with its `;`, when that
+    /// is kept elsewhere; empty: the Contact holds it itself.
+    pub place: Bytes,
 }
 
 /// The last parse or script error, for error_route and `sl_reply_error`.

@@ -44,7 +44,10 @@ fn listed(
             })
         };
         let ids = dialogs.table.of_call(call_id.as_bytes());
-        let entry = ids.into_iter().filter(fits).find_map(show);
+        let ended = |id: &DialogId| dialogs.read(*id, |d| !d.state.is_alive());
+        let mut ids: Vec<DialogId> = ids.into_iter().filter(fits).collect();
+        ids.sort_by_key(ended);
+        let entry = ids.into_iter().find_map(show);
         let entry = entry.ok_or_else(|| fail(404, "No such dialog"))?;
         return Ok(MiOutcome::Done(json!({ "Dialog": entry })));
     }

@@ -54,6 +54,10 @@ pub(crate) struct SentOn {
     /// From and To, if they are others than came; empty: the same.
     pub(crate) from: Text,
     pub(crate) to: Text,
+    /// Record-Routes that it had.
+    pub(crate) routes: usize,
+    /// The Contact, if it names this node: what the callee is shown.
+    pub(crate) advertised: Text,
     /// Its number, if it is another one than came; 0: the same.
     pub(crate) cseq: u32,
 }

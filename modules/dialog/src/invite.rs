@@ -106,7 +106,9 @@ impl Dialogs {
         let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
         let mut work = current.work.lock();
         work.branches.retain(|b| b.branch != branch);
-        work.branches.push(SentOn { branch, socket, sdp, from, to, cseq });
+        let routes = sent.values(HeaderName::RecordRoute).count();
+        let advertised = own_contact(cx, &sent).unwrap_or_default();
+        work.branches.push(SentOn { branch, socket, sdp, from, to, routes, advertised, cseq });
     }
 
     /// A reply names a callee.
@@ -114,17 +116,18 @@ impl Dialogs {
         let Some(tag) = reply.to_tag().filter(|_| (101..300).contains(&reply.status())) else {
             return;
         };
-        let (socket, sdp_out, mangled, generated_cseq) = {
+        let (socket, sdp_out, mangled, generated_cseq, routes, advertised) = {
             let mut work = current.work.lock();
             work.answer = Some(sdp_of(reply).into());
             let sent = work.branches.iter().find(|b| b.branch == branch);
             let Some(sent) = sent else { return };
             let mangled = (sent.from.clone(), sent.to.clone());
-            (sent.socket, sent.sdp.clone(), mangled, sent.cseq)
+            let advertised = sent.advertised.clone();
+            (sent.socket, sent.sdp.clone(), mangled, sent.cseq, sent.routes, advertised)
         };
         let socket = cx.node.sockets.get(socket).map(|s| s.wire_text()).unwrap_or_default();
         let did = format!("{}", current.id);
-        let route_set = routes_beyond(cx, reply, &self.params.rr_param, did.as_bytes());
+        let route_set = routes_beyond(cx, reply, (&self.params.rr_param, did.as_bytes()), routes);
         let Some(cseq) = self.read(current.id, |d| d.invite_cseq) else { return };
         let leg = Leg {
             tag: tag.into(),
@@ -133,9 +136,9 @@ impl Dialogs {
             socket: socket.into_bytes().into(),
             sdp_in: sdp_of(reply).into(),
             sdp_out,
+            advertised,
             cseq,
             generated_cseq,
-            ..Leg::default()
         };
         self.try_change(cx, current.id, Change::Leg(Box::new(leg)));
         let (from, to) = mangled;
@@ -158,6 +161,10 @@ impl Dialogs {
 
     /// A Contact that the script has put right counts, since it is what the caller uses.
     fn callee_shown(&self, cx: &mut Cx<'_>, id: DialogId, reply: &Message) {
+        if let Some(contact) = own_contact(cx, reply) {
+            let (side, callee) = (Side::Caller, 0);
+            return self.try_change(cx, id, Change::Advertised { side, callee, contact });
+        }
         let Some(contact) = shown_contact(cx, reply) else { return };
         let Some(tag) = reply.to_tag() else { return };
         let Some(callee) = self.read(id, |d| d.callee_at(tag)).flatten() else { return };
@@ -240,15 +247,23 @@ impl Dialogs {
 
 /// The Contact of a message as the other side gets it; `None`: it is an address of this node.
 fn shown_contact(cx: &Cx<'_>, sent: &Message) -> Option<Text> {
-    let contact = contact_of(sent)?;
-    let own = Uri::parse(&contact)
-        .is_ok_and(|uri| cx.node.sockets.is_myself(uri.host, Some(uri.port.unwrap_or(5060))));
-    (!own).then_some(contact)
+    contact_of(sent).filter(|contact| !is_own(cx, contact))
+}
+
+/// The Contact of a message, if it is an address of this node.
+fn own_contact(cx: &Cx<'_>, sent: &Message) -> Option<Text> {
+    contact_of(sent).filter(|contact| is_own(cx, contact))
+}
+
+fn is_own(cx: &Cx<'_>, contact: &[u8]) -> bool {
+    Uri::parse(contact)
+        .is_ok_and(|uri| cx.node.sockets.is_myself(uri.host, Some(uri.port.unwrap_or(5060))))
 }
 
 /// The routes from this node to the sender of a reply, the nearest first: what was recorded
 /// behind our own Record-Route (RFC 3261 12.1.2).
-fn routes_beyond(cx: &Cx<'_>, reply: &Message, param: &str, did: &[u8]) -> Text {
+/// `sent`: how many there were when the request left here.
+fn routes_beyond(cx: &Cx<'_>, reply: &Message, (param, did): (&str, &[u8]), sent: usize) -> Text {
     let values: Vec<&[u8]> = reply.values(HeaderName::RecordRoute).map(|v| v.bytes).collect();
     if values.is_empty() {
         return Text::default();
@@ -269,7 +284,8 @@ fn routes_beyond(cx: &Cx<'_>, reply: &Message, param: &str, did: &[u8]) -> Text 
         })
     };
     let own = values.iter().position(names_us).or_else(|| values.iter().position(is_ours));
-    let mut beyond: Vec<&[u8]> = values.into_iter().take(own.unwrap_or(0)).collect();
+    let ours = own.unwrap_or_else(|| values.len().saturating_sub(sent));
+    let mut beyond: Vec<&[u8]> = values.into_iter().take(ours).collect();
     beyond.reverse();
     beyond.join(&b","[..]).into()
 }

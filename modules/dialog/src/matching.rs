@@ -33,6 +33,13 @@ impl Dialogs {
         self.match_request(cx, ctx, did, self.params.match_mode);
     }
 
+    /// Finds the dialog of a request that names it elsewhere than in a Route, or by its Call-ID
+    /// and tags, and lets it count there; false: there is none.
+    pub fn match_named(&self, cx: &mut Cx<'_>, ctx: &mut Ctx, did: Option<DialogId>) -> bool {
+        let mode = if did.is_some() { MatchMode::DidFallback } else { self.params.match_mode };
+        self.match_request(cx, ctx, did, mode)
+    }
+
     /// Finds the dialog of a request and lets it count there; false: there is none.
     fn match_request(
         &self,
@@ -49,7 +56,7 @@ impl Dialogs {
         let Some(call_id) = msg.call_id().filter(|_| msg.is_request()) else { return false };
         let named = did.filter(|_| mode.uses_did()).and_then(|id| {
             let sender =
-                self.read(id, |d| if *d.call_id == *call_id { d.sender(from, to) } else { None });
+                self.read(id, |d| if d.has_call_id(call_id) { d.sender(from, to) } else { None });
             sender.flatten().map(|(sender, callee)| Found { id, sender, callee })
         });
         let by_tags = || {
@@ -112,7 +119,8 @@ impl Dialogs {
             let sdp = Some(sdp.into());
             self.try_change(cx, found.id, Change::Refreshed { side, callee, contact: None, sdp });
         }
-        if state == State::Unacked && found.sender == Side::Caller {
+        let answered = self.read(found.id, |d| d.answered.is_none_or(|at| at == found.callee));
+        if state == State::Unacked && found.sender == Side::Caller && answered == Some(true) {
             let _ = self.change_by(cx, found.id, Origin::Local, Change::Acked, Some(&ctx.msg));
         }
     }

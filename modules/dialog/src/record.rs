@@ -14,6 +14,9 @@ pub type Text = Box<[u8]>;
 /// The value that holds the sharing tag.
 pub const TAG_VALUE: &[u8] = b"dlgX_shtag";
 
+/// The value that holds the Call-ID as the callee knows it, where that is hidden from it.
+pub const CALLEE_CALL_ID: &[u8] = b"_th_callid";
+
 /// Callees of one dialog, at most; a forked call has one for each To tag.
 pub const LEGS_MAX: usize = 16;
 /// Values of one dialog, at most.
@@ -349,6 +352,13 @@ impl Dialog {
             Val::Str(text) => std::str::from_utf8(text).ok(),
             Val::Int(_) => None,
         }
+    }
+
+    /// Whether a message with this Call-ID may belong to it: the callee may know another one.
+    pub fn has_call_id(&self, call_id: &[u8]) -> bool {
+        let is_callees =
+            || matches!(self.value(CALLEE_CALL_ID), Some(Val::Str(text)) if **text == *call_id);
+        *self.call_id == *call_id || is_callees()
     }
 
     pub fn section(&self, module: &str) -> Option<&Bytes> {

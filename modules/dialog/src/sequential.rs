@@ -15,7 +15,7 @@ use tandem_tm::{LocalRequest, Owner, Tm};
 use crate::change::Change;
 use crate::current::{Current, Kind};
 use crate::id::DialogId;
-use crate::record::{Dialog, Leg, Side};
+use crate::record::{CALLEE_CALL_ID, Dialog, Leg, Side, Val};
 use crate::state::Dialogs;
 
 /// Requests that wait for their replies, at most.
@@ -173,6 +173,10 @@ fn request(
     } else {
         &leg.contact
     };
+    let call_id = match (side, d.value(CALLEE_CALL_ID)) {
+        (Side::Callee, Some(Val::Str(text))) => text,
+        _ => &d.call_id,
+    };
     let cseq = leg.cseq.max(leg.generated_cseq).saturating_add(1);
     let socket = std::str::from_utf8(&leg.socket).ok().and_then(|text| sockets.resolve(text));
     let request = LocalRequest {
@@ -180,7 +184,7 @@ fn request(
         uri: Bytes::copy_from_slice(uri),
         from,
         to,
-        call_id: Bytes::copy_from_slice(&d.call_id),
+        call_id: Bytes::copy_from_slice(call_id),
         cseq,
         headers: Bytes::from(header_lines(leg, other, draft)),
         body: draft.body.clone(),

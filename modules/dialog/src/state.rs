@@ -64,6 +64,10 @@ impl Dialogs {
         Ok(Arc::new(Self { table, slot: build.slot, flag_names, open, params }))
     }
 
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
     /// The dialog of a message.
     pub fn current(&self, ctx: &Ctx) -> Option<Arc<Current>> {
         ctx.attached.get::<Current>(self.slot)

@@ -13,6 +13,7 @@ use tandem_sip::{Edits, HeaderName, Message, NameAddr, Uri};
 
 use crate::code::{self, Scheme};
 use crate::info::{CALL_ID, Info, USER};
+use crate::kept::{self, Begun};
 use crate::params::Hiding;
 
 pub(crate) fn topology_hiding(call: &mut Call<'_, '_, '_>) -> Called {
@@ -27,6 +28,7 @@ pub(crate) fn topology_hiding(call: &mut Call<'_, '_, '_>) -> Called {
     let text = call.text(0);
     let flag = |letter: u8, flag: u8| if text.contains(&letter) { flag } else { 0 };
     let flags = flag(b'C', CALL_ID) | flag(b'U', USER);
+    let forced = text.contains(&b'D') || state.forces_dialog;
     let users = call.text(1);
     let (caller, callee) = match users.iter().position(|b| *b == b'/') {
         Some(at) => (users.slice(..at), users.slice(at + 1..)),
@@ -36,8 +38,13 @@ pub(crate) fn topology_hiding(call: &mut Call<'_, '_, '_>) -> Called {
     if !caller.iter().chain(&callee).all(plain) {
         return call.complain(Level::Error, "a user has letters and digits");
     }
+    let place = match kept::begin(&state, call, forced, flags, (&caller, &callee)) {
+        Ok(Begun::Place(place)) => place,
+        Ok(Begun::DealtWith) => return Called::Returned(0),
+        Err(why) => return call.complain(Level::Error, format!("topology_hiding: {why}")),
+    };
     let slot = call.cx.slot;
-    let hides = Hides { slot, flags, shown_user: caller, own_routes: Vec::new() };
+    let hides = Hides { slot, flags, shown_user: caller, own_routes: Vec::new(), place };
     request(&state, call.cx.node, call.ctx, &callee, Arc::new(hides));
     if flags & CALL_ID != 0 {
         encode_call_id(&state, call.ctx);
@@ -64,7 +71,7 @@ pub(crate) fn request(
     }
     let socket = ctx.target.socket.unwrap_or(ctx.source.socket);
     let info = Info { flags: hides.flags, routes, ..Info::default() };
-    contact(state, node, &ctx.msg, &mut ctx.edits, (socket, shown_user), info);
+    contact(state, node, &ctx.msg, &mut ctx.edits, (socket, shown_user, &hides.place), info);
     ctx.record_route = None;
     ctx.hides = Some(hides);
 }
@@ -97,7 +104,7 @@ pub(crate) fn reply(
     routes.reverse();
     let own_routes = values(request, HeaderName::RecordRoute);
     let info = Info { flags: hides.flags, routes, own_routes, ..Info::default() };
-    contact(state, node, reply, edits, (source.socket, &hides.shown_user), info);
+    contact(state, node, reply, edits, (source.socket, &hides.shown_user, &hides.place), info);
 }
 
 fn values(msg: &Message, name: HeaderName) -> Vec<Vec<u8>> {
@@ -110,7 +117,7 @@ fn contact(
     node: &Node,
     msg: &Message,
     edits: &mut Edits,
-    (socket, shown_user): (SocketId, &[u8]),
+    (socket, shown_user, place): (SocketId, &[u8], &[u8]),
     info: Info,
 ) {
     let Some(value) = msg.values(HeaderName::Contact).next() else { return };
@@ -130,8 +137,12 @@ fn contact(
     if node.sockets.is_reliable(socket) {
         out.extend_from_slice(b";transport=tcp");
     }
-    let text = code::encode(&info.to_bytes(), &state.contact_key, state.scheme);
-    out.extend_from_slice(&[b";", &state.contact_param[..], b"=", text.as_bytes()].concat());
+    if place.is_empty() {
+        let text = code::encode(&info.to_bytes(), &state.contact_key, state.scheme);
+        out.extend_from_slice(&[b";", &state.contact_param[..], b"=", text.as_bytes()].concat());
+    } else {
+        out.extend_from_slice(place);
+    }
     for name in &state.uri_params {
         passed(&mut out, name, uri.params.get(name));
     }
@@ -150,15 +161,25 @@ fn passed(out: &mut Vec<u8>, name: &[u8], found: Option<Option<&[u8]>>) {
     }
 }
 
+/// What Call-IDs are mixed with; the caller's tag makes each call its own, so that a request
+/// which comes back to this node is not taken for one of the callee.
+fn call_id_key(state: &Hiding, caller_tag: &[u8]) -> Vec<u8> {
+    if !state.protects_loops || caller_tag.is_empty() {
+        return state.call_id_key.clone();
+    }
+    let tag = caller_tag.iter().cycle();
+    state.call_id_key.iter().zip(tag).map(|(key, tag)| key ^ tag).collect()
+}
+
 /// The Call-ID for the callee.
-fn encoded(state: &Hiding, call_id: &[u8]) -> Vec<u8> {
-    let text = code::encode(call_id, &state.call_id_key, Scheme::Base64);
+pub(crate) fn encoded(state: &Hiding, call_id: &[u8], caller_tag: &[u8]) -> Vec<u8> {
+    let text = code::encode(call_id, &call_id_key(state, caller_tag), Scheme::Base64);
     [&state.call_id_prefix, text.as_bytes()].concat()
 }
 
 pub(crate) fn encode_call_id(state: &Hiding, ctx: &mut Ctx) {
     if let Some(header) = ctx.msg.header(HeaderName::CallId) {
-        let text = encoded(state, header.value());
+        let text = encoded(state, header.value(), ctx.msg.from_tag().unwrap_or_default());
         ctx.edits.replace(header.value_span(), text);
     }
 }
@@ -166,8 +187,9 @@ pub(crate) fn encode_call_id(state: &Hiding, ctx: &mut Ctx) {
 /// The Call-ID of the caller behind the one that the callee has; false if it is not one.
 pub(crate) fn decode_call_id(state: &Hiding, ctx: &mut Ctx) -> bool {
     let Some(header) = ctx.msg.header(HeaderName::CallId) else { return false };
+    let key = call_id_key(state, ctx.msg.to_tag().unwrap_or_default());
     let text = header.value().strip_prefix(state.call_id_prefix.as_slice());
-    let plain = text.and_then(|text| code::decode(text, &state.call_id_key, Scheme::Base64));
+    let plain = text.and_then(|text| code::decode(text, &key, Scheme::Base64));
     let Some(plain) = plain.filter(|p| p.iter().all(|b| *b > b' ' && *b < 0x7f)) else {
         return false;
     };
@@ -181,8 +203,9 @@ pub(crate) fn callee_call_id(call: &mut VarCall<'_, '_>) -> Option<Vec<u8>> {
     let hides = call.ctx.hides.clone()?;
     let call_id = call.ctx.msg.header(HeaderName::CallId)?.value();
     let is_callees = call_id.starts_with(&state.call_id_prefix);
+    let tag = call.ctx.msg.from_tag().unwrap_or_default();
     Some(match hides.flags & CALL_ID != 0 && !is_callees {
-        true => encoded(&state, call_id),
+        true => encoded(&state, call_id, tag),
         false => call_id.to_vec(),
     })
 }

@@ -11,14 +11,17 @@ use tandem_sip::{HeaderName, Uri};
 use crate::code;
 use crate::hide;
 use crate::info::{CALL_ID, Info};
+use crate::kept;
 use crate::params::Hiding;
 
 pub(crate) fn topology_hiding_match(call: &mut Call<'_, '_, '_>) -> Called {
     let Some(state) = call.state::<Hiding>() else { return Called::Returned(-1) };
-    let Some(info) = info_of(&state, call) else { return Called::Returned(-1) };
     if call.ctx.hides.is_some() {
         return Called::Returned(1);
     }
+    let Some(info) = info_of(&state, call) else {
+        return kept::matched(&state, call).unwrap_or(Called::Returned(-1));
+    };
     call.ctx.target.uri = Some(Bytes::from(info.contact));
     call.ctx.target.path = Bytes::from(info.routes.join(&b", "[..]));
     // Routes that led here are done with.
@@ -30,7 +33,7 @@ pub(crate) fn topology_hiding_match(call: &mut Call<'_, '_, '_>) -> Called {
     let shown_user = Bytes::copy_from_slice(shown.unwrap_or_default());
     let slot = call.cx.slot;
     let own_routes = info.own_routes;
-    let hides = Hides { slot, flags: info.flags, shown_user, own_routes };
+    let hides = Hides { slot, flags: info.flags, shown_user, own_routes, place: Bytes::new() };
     hide::request(&state, call.cx.node, call.ctx, b"", Arc::new(hides));
     if info.flags & CALL_ID != 0 && !hide::decode_call_id(&state, call.ctx) {
         hide::encode_call_id(&state, call.ctx);

@@ -45,6 +45,36 @@ pub(crate) const PARAMS: &[ParamSig] = &[
             "Parameter of the Contact URI that holds it.",
         )
     },
+    param(
+        "force_dialog",
+        ParamKind::Int,
+        Some("0"),
+        "Whether every hidden call gets a dialog, as with flag D.",
+    ),
+    ParamSig {
+        check: Some(check_token),
+        ..param(
+            "th_contact_caller_username_var",
+            ParamKind::Str,
+            Some("_th_contact_caller_username_var_"),
+            "Value of the dialog with the user of Contact that the caller is shown.",
+        )
+    },
+    ParamSig {
+        check: Some(check_token),
+        ..param(
+            "th_contact_callee_username_var",
+            ParamKind::Str,
+            Some("_th_contact_callee_username_var_"),
+            "The same for the callee.",
+        )
+    },
+    param(
+        "th_callid_loop_protection",
+        ParamKind::Int,
+        Some("0"),
+        "Whether encoded Call-IDs depend on the caller's tag.",
+    ),
     ParamSig {
         check: Some(check_scheme),
         ..param(
@@ -66,6 +96,10 @@ pub(crate) struct Hiding {
     pub(crate) contact_key: Vec<u8>,
     pub(crate) contact_param: Vec<u8>,
     pub(crate) scheme: Scheme,
+    pub(crate) forces_dialog: bool,
+    pub(crate) caller_user: Vec<u8>,
+    pub(crate) callee_user: Vec<u8>,
+    pub(crate) protects_loops: bool,
 }
 
 impl Hiding {
@@ -75,6 +109,7 @@ impl Hiding {
             let names = build.text(name).unwrap_or_default().split(';').map(str::trim);
             names.filter(|n| !n.is_empty()).map(|n| n.as_bytes().to_vec()).collect()
         };
+        let is_on = |name: &str| build.int(name).is_some_and(|n| n != 0);
         let scheme = match build.text("th_contact_encode_scheme") {
             Some("base32") => Scheme::Base32,
             _ => Scheme::Base64,
@@ -87,6 +122,10 @@ impl Hiding {
             contact_key: text("th_contact_encode_passwd"),
             contact_param: text("th_contact_encode_param"),
             scheme,
+            forces_dialog: is_on("force_dialog"),
+            caller_user: text("th_contact_caller_username_var"),
+            callee_user: text("th_contact_callee_username_var"),
+            protects_loops: is_on("th_callid_loop_protection"),
         }))
     }
 }
@@ -107,10 +146,9 @@ impl Module for Hiding {
 
 /// Judges a literal.
 pub(crate) fn check_flags(text: &str) -> Result<(), String> {
-    match text.chars().find(|c| !"UCaA".contains(*c)) {
+    match text.chars().find(|c| !"UCDaA".contains(*c)) {
         None => Ok(()),
-        Some('D') => Err("flag D needs dialogs, which are not in Tandem yet".into()),
-        Some(c) => Err(format!("there is no flag `{c}`: U, C, a and A are known")),
+        Some(c) => Err(format!("there is no flag `{c}`: U, C, D, a and A are known")),
     }
 }
 

@@ -11,6 +11,7 @@ static MODULES: Modules = &[
     &tandem_sl::MODULE,
     &tandem_tm::MODULE,
     &tandem_topology_hiding::MODULE,
+    &tandem_dialog::MODULE,
 ];
 const MODULE_LINES: &str = "socket=udp:127.0.0.1:5060\nloadmodule \"proto_udp.so\"\n\
      loadmodule \"sl.so\"\nloadmodule \"tm.so\"\nloadmodule \"topology_hiding.so\"\n";
@@ -114,6 +115,10 @@ fn every_entry_has_a_check() {
             ("param th_contact_encode_passwd", encoding),
             ("param th_contact_encode_param", encoding),
             ("param th_contact_encode_scheme", encoding),
+            ("param force_dialog", dialogs),
+            ("param th_contact_caller_username_var", users),
+            ("param th_contact_callee_username_var", users),
+            ("param th_callid_loop_protection", loops),
             ("function topology_hiding", hiding),
             ("function topology_hiding_match", matching),
             ("variable TH_callee_callid", call_id),
@@ -135,8 +140,10 @@ fn hiding() {
     let named = self::flow("", ", \"left/right\"");
     assert!(contact_uri(&named.invite).starts_with("sip:right@127.0.0.1:5060;"));
     assert!(contact_uri(&named.ok).starts_with("sip:left@127.0.0.1:5060;"));
-    let script = format!("{MODULE_LINES}route {{ topology_hiding(\"D\"); }}");
-    assert!(TestNode::try_new(&script, MODULES).err().unwrap().contains("needs dialogs"));
+    let mut alone = node("", "\"D\"");
+    alone.udp(CALLER, INVITE);
+    let said: String = alone.logs().into_iter().map(|(_, text)| text + "\n").collect();
+    assert!(said.contains("the module dialog is not loaded"), "{said}");
 }
 
 /// What flag U shows each side.
@@ -209,4 +216,39 @@ fn encoding() {
     let text = contact_uri(&base32.invite).split("thinfo=").nth(1).unwrap();
     assert!(!text.bytes().any(|b| b.is_ascii_uppercase() || b == b'_'), "{text}");
     assert!(base32.back.starts_with("BYE sip:alice@10.9.9.9"));
+}
+
+const DIALOG: &str = "loadmodule \"dialog.so\"\n";
+
+fn set(name: &str, value: &str) -> String {
+    format!("modparam(\"topology_hiding\", \"{name}\", {value})\n")
+}
+
+fn dialogs() {
+    let flow = flow(&format!("{DIALOG}{}", set("force_dialog", "1")), "");
+    assert!(contact_uri(&flow.invite).contains(";did=") && contact_uri(&flow.ok).contains(";did="));
+    assert!(flow.bye.starts_with("BYE sip:bob@10.6.6.6 SIP/2.0"), "{}", flow.bye);
+    assert!(flow.back.starts_with("BYE sip:alice@10.9.9.9:5099;ob;x=1 SIP/2.0"), "{}", flow.back);
+    let script = format!("{MODULE_LINES}{}route {{ exit; }}", set("force_dialog", "1"));
+    assert!(TestNode::try_new(&script, MODULES).err().unwrap().contains("dialog"));
+}
+
+fn users() {
+    let names =
+        [("th_contact_caller_username_var", "left"), ("th_contact_callee_username_var", "right")];
+    for (param, user) in names {
+        let params = format!("{DIALOG}{}", set(param, "\"kept\""));
+        let mut node = node(&params, "\"D\", \"left/right\"");
+        node.udp(CALLER, INVITE);
+        let all = node.mi("dialog:list_ctx", serde_json::Value::Null).to_string();
+        assert!(all.contains(&format!("{{\"kept\":\"{user}\"}}")), "{all}");
+    }
+}
+
+fn loops() {
+    let one = flow(&set("th_callid_loop_protection", "1"), "\"C\"");
+    let other = flow("", "\"C\"");
+    assert_ne!(header(&one.invite, "Call-ID"), header(&other.invite, "Call-ID"));
+    assert_eq!(header(&one.bye, "Call-ID"), header(&one.invite, "Call-ID"));
+    assert_eq!(header(&one.back, "Call-ID"), "call");
 }

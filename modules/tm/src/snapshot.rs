@@ -143,6 +143,7 @@ struct HidesSnapshot {
     flags: u8,
     shown_user: Bytes,
     own_routes: Vec<Vec<u8>>,
+    place: Bytes,
 }
 
 #[derive(Clone, Debug)]
@@ -453,19 +454,20 @@ fn branch_of(cx: &Cx<'_>, branch: BranchSnapshot) -> Branch {
 }
 
 fn hides_snapshot(cx: &Cx<'_>, hides: &Hides) -> Option<HidesSnapshot> {
-    let Hides { slot, flags, shown_user, own_routes } = hides;
+    let Hides { slot, flags, shown_user, own_routes, place } = hides;
     Some(HidesSnapshot {
         module: module_name(cx, *slot)?,
         flags: *flags,
         shown_user: shown_user.clone(),
         own_routes: own_routes.clone(),
+        place: place.clone(),
     })
 }
 
 fn hides_of(cx: &Cx<'_>, hides: HidesSnapshot) -> Option<Arc<Hides>> {
-    let HidesSnapshot { module, flags, shown_user, own_routes } = hides;
+    let HidesSnapshot { module, flags, shown_user, own_routes, place } = hides;
     let slot = slot_of(cx, module)?;
-    Some(Arc::new(Hides { slot, flags, shown_user, own_routes }))
+    Some(Arc::new(Hides { slot, flags, shown_user, own_routes, place }))
 }
 
 fn owner_snapshot(cx: &Cx<'_>, owner: &Owner) -> OwnerSnapshot {

@@ -320,6 +320,8 @@ impl Cluster {
         self.answer_parked(ctx, node);
         self.retry_pending(ctx);
         self.greet(ctx, node);
+        // Its word about its addresses may have come before the link was up.
+        self.addresses_moved(ctx, Some(node));
     }
 
     fn node_down(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {

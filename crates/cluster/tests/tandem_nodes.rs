@@ -234,6 +234,38 @@ fn an_address_that_moves_during_a_cut_is_told_when_the_peer_is_back() {
 }
 
 #[test]
+fn an_address_that_moves_while_the_peer_comes_back_takes_the_tag_with_it() {
+    // At whatever moment: before the streams carry anything, between the claims and the link
+    // being up on one side, or on both, which ping each other at other times.
+    for (phase_ms, delay_ms) in
+        (0..1000).step_by(180).flat_map(|phase| (0..1000).step_by(50).map(move |d| (phase, d)))
+    {
+        let mut w = World::new(2);
+        let vip = ip(99);
+        for id in 1..=2 {
+            w.nodes.get_mut(&id).unwrap().addresses.push((vip, true));
+        }
+        w.start(1);
+        w.run_ms(phase_ms);
+        w.start(2);
+        w.run_ms(5_000);
+        w.activate(1);
+        w.run_ms(100);
+        w.cut = vec![(1, 2)];
+        while w.link(2, 1).reachable || w.link(1, 2).reachable {
+            w.run_ms(100);
+        }
+        w.activate(2);
+        w.run_ms(20);
+        w.cut.clear();
+        w.run_ms(delay_ms);
+        w.step(2, |m, now, out| m.set_addresses(now, &[(ip(2), true), (vip, false)], out));
+        w.run_ms(15_000);
+        assert_eq!(w.holders(), [1], "moved {delay_ms} ms after the heal, phase {phase_ms} ms");
+    }
+}
+
+#[test]
 fn a_restarted_ex_active_stays_backup_also_if_its_file_says_active() {
     let mut w = World::new(2);
     w.nodes.get_mut(&1).unwrap().active_in_file = true;

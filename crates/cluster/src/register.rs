@@ -213,8 +213,11 @@ impl Register {
             Winner::Peer => Some(Verdict::Announce),
             Winner::Nobody => raise("met a lower claim"),
         };
-        if matches!(verdict, Some(Verdict::Raise(_))) {
-            meeting.answered = theirs;
+        match verdict {
+            Some(Verdict::Raise(_)) => meeting.answered = theirs,
+            // Addresses have their time from here on, however long ago the two first met.
+            Some(Verdict::StepDown) => meeting.until = until,
+            _ => {}
         }
         verdict.unwrap_or(Verdict::Nothing)
     }

@@ -266,6 +266,47 @@ fn an_address_that_moves_while_the_peer_comes_back_takes_the_tag_with_it() {
 }
 
 #[test]
+fn the_tag_ends_where_the_address_ends_however_cuts_and_hooks_fall() {
+    for seed in 0..120 {
+        let mut chance = tandem_clock::Chance::from_number(seed);
+        let mut w = World::new(2);
+        w.watchful = true;
+        let vip = ip(99);
+        for id in 1..=2 {
+            w.nodes.get_mut(&id).unwrap().addresses.push((vip, id == 1));
+        }
+        w.start(1);
+        w.run_ms(u64::from(chance.below(1000)));
+        w.start(2);
+        w.run_ms(5_000);
+        w.activate(1);
+        w.run_ms(100);
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            let mut pause = |w: &mut World, most: u32| {
+                let ms = u64::from(chance.below(most));
+                told.push(ms);
+                w.run_ms(ms);
+            };
+            // As keepalived does it: the other machine misses the first, takes the address, runs
+            // its hook, and gives the address back when it hears the first one again.
+            w.cut = vec![(1, 2)];
+            pause(&mut w, 2500);
+            w.step(2, |m, now, out| m.set_addresses(now, &[(ip(2), true), (vip, true)], out));
+            pause(&mut w, 50);
+            w.activate(2);
+            pause(&mut w, 2500);
+            w.cut.clear();
+            pause(&mut w, 300);
+            w.step(2, |m, now, out| m.set_addresses(now, &[(ip(2), true), (vip, false)], out));
+            pause(&mut w, 4_000);
+        }
+        w.run_ms(20_000);
+        assert_eq!(w.holders(), [1], "seed {seed}: {told:?}");
+    }
+}
+
+#[test]
 fn a_restarted_ex_active_stays_backup_also_if_its_file_says_active() {
     let mut w = World::new(2);
     w.nodes.get_mut(&1).unwrap().active_in_file = true;

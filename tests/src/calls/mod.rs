@@ -128,6 +128,9 @@ impl Exchange {
                 self.send(call.invite(), self.plan.service);
                 self.calls.insert(placed, call);
                 placed += 1;
+                if placed.is_multiple_of(10) {
+                    println!("placed {placed}");
+                }
             }
             self.turn();
         }

@@ -45,10 +45,14 @@ pub struct World {
     /// The other end of each stream.
     ends: BTreeMap<(NodeId, ConnId), (NodeId, ConnId)>,
     next_accepted: u64,
+    /// What a cut keeps from arriving: it comes when the cut is over, as TCP repeats it.
+    held: Vec<(u64, Event)>,
     /// Pairs that cannot talk.
     pub cut: Vec<(NodeId, NodeId)>,
     pub size: NodeId,
     pub log_bytes_max: usize,
+    /// Peers are looked for every second, as an operator wants it who moves an address.
+    pub watchful: bool,
 }
 
 pub fn ip(node: NodeId) -> IpAddr {
@@ -69,9 +73,11 @@ impl World {
             sequence: 0,
             ends: BTreeMap::new(),
             next_accepted: 0,
+            held: Vec::new(),
             cut: Vec::new(),
             size,
             log_bytes_max: 16 << 20,
+            watchful: false,
         }
     }
 
@@ -82,7 +88,7 @@ impl World {
     pub fn start(&mut self, id: NodeId) {
         let size = self.size;
         let time = self.time();
-        let log_bytes_max = self.log_bytes_max;
+        let (log_bytes_max, watchful) = (self.log_bytes_max, self.watchful);
         let node = self.nodes.get_mut(&id).unwrap();
         node.lives += 1;
         let mut own = NodeConfig::new(id, addr(id));
@@ -91,6 +97,10 @@ impl World {
         cluster.peers =
             (1..=size).filter(|&n| n != id).map(|n| NodeConfig::new(n, addr(n))).collect();
         cluster.log_bytes_max = log_bytes_max;
+        if watchful {
+            (cluster.ping_interval_s, cluster.ping_timeout_ms) = (1, 300);
+            cluster.node_timeout_s = 2;
+        }
         let mut config = Config::new(id, u64::from(id) * 1000 + node.lives);
         config.clusters.push(cluster);
         config.addresses.clone_from(&node.addresses);
@@ -175,11 +185,7 @@ impl World {
                     node.sent.push((name, packet.packet_type));
                 }
                 if let Some(&(at, conn)) = self.ends.get(&(id, conn)) {
-                    if self.is_cut(id, at) {
-                        self.ends.remove(&(at, conn));
-                    } else {
-                        self.later(MS, Event::Data { at, conn, bytes });
-                    }
+                    self.later(MS, Event::Data { at, conn, bytes });
                 }
             }
             Effect::Close { conn } => self.hang_up((id, conn)),
@@ -282,6 +288,7 @@ impl World {
     pub fn run_ms(&mut self, ms: u64) {
         let end = self.now + ms * MS;
         loop {
+            self.release();
             let timer =
                 self.nodes.values().filter_map(|n| n.machine.as_ref()?.next_deadline()).min();
             let event = self.queue.first_key_value().map(|(&(at, _), _)| at);
@@ -306,7 +313,23 @@ impl World {
         self.now = end;
     }
 
+    /// Delivers what cuts have held back, in order.
+    fn release(&mut self) {
+        for (life, event) in std::mem::take(&mut self.held) {
+            self.dispatch(life, event);
+        }
+    }
+
     fn dispatch(&mut self, life: u64, event: Event) {
+        if let Event::Data { at, conn, .. } = &event
+            && let Some(end) = self.ends.get(&(*at, *conn))
+        {
+            let waits = |held: &(u64, Event)| matches!(&held.1, Event::Data { at: a, conn: c, .. } if (a, c) == (at, conn));
+            if self.is_cut(*at, end.0) || self.held.iter().any(waits) {
+                self.held.push((life, event));
+                return;
+            }
+        }
         match event {
             Event::Accepted { at, conn, ip } => {
                 self.step(at, |m, now, out| m.handle_accepted(now, conn, ip, out));
@@ -317,9 +340,7 @@ impl World {
             Event::Failed { at, conn } if self.nodes[&at].lives == life => {
                 self.step(at, |m, now, out| m.handle_connect_failed(now, conn, out));
             }
-            Event::Data { at, conn, bytes }
-                if self.ends.get(&(at, conn)).is_some_and(|end| !self.is_cut(at, end.0)) =>
-            {
+            Event::Data { at, conn, bytes } if self.ends.contains_key(&(at, conn)) => {
                 self.step(at, |m, now, out| m.handle_bytes(now, conn, &bytes, out));
             }
             Event::Closed { at, conn } if self.nodes[&at].lives == life => {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use parking_lot::Mutex;
 use tandem_clock::Now;
 use tandem_db::Name;
@@ -11,8 +11,9 @@ use tandem_dialog::DialogId;
 use tandem_engine::context::Ctx;
 use tandem_sip::Message;
 
-use crate::fields::Values;
-use crate::marks::Marks;
+use crate::fields::{FIELDS_MAX, Values};
+use crate::marks::{Backend, Marks};
+use crate::pack::{Reader, put_text};
 
 /// Legs of one call, at most.
 pub(crate) const LEGS_MAX: usize = 64;
@@ -77,6 +78,59 @@ impl Account {
     }
 }
 
+impl Account {
+    /// As it goes with its transaction to another node; see [`Account::read`].
+    pub(crate) fn bytes(&self) -> Bytes {
+        let state = self.state.lock();
+        let mut out = vec![VERSION, u8::from(state.is_upstream)];
+        out.extend(Backend::ALL.map(|backend| state.marks.of(backend)));
+        out.put_u64_le(state.created_ms);
+        put_text(&mut out, state.table.as_deref().unwrap_or_default().as_bytes());
+        put_values(&mut out, &state.extra);
+        out.put_u16_le(state.legs.len() as u16);
+        state.legs.iter().for_each(|leg| put_values(&mut out, leg));
+        out.extend_from_slice(self.request.as_bytes());
+        out.into()
+    }
+
+    /// Reads [`Account::bytes`]: version 1 has direction, flags of each type, Unix milliseconds of
+    /// the request, table, extra fields, legs, and the request. `None`: it cannot be read.
+    pub(crate) fn read(bytes: &Bytes) -> Option<Self> {
+        let (&[VERSION, is_upstream], rest) = bytes.split_first_chunk()? else { return None };
+        let mut reader = Reader(rest);
+        let mut state = State { is_upstream: is_upstream != 0, ..State::default() };
+        for backend in Backend::ALL {
+            state.marks.add(backend, *reader.take(1)?.first()?);
+        }
+        state.created_ms = reader.u64()?;
+        let table = std::str::from_utf8(reader.text()?).ok()?;
+        let is_table = tandem_db::check_name(table).is_ok();
+        state.table = is_table.then(|| table.to_owned().into());
+        state.extra = values(&mut reader)?;
+        let legs = usize::from(reader.u16()?).min(LEGS_MAX);
+        state.legs = (0..legs).map(|_| values(&mut reader)).collect::<Option<_>>()?;
+        let request = Message::parse(bytes.slice_ref(reader.0)).ok()?;
+        request.is_request().then(|| Self::with(request, state))
+    }
+}
+
+const VERSION: u8 = 1;
+
+fn put_values(out: &mut Vec<u8>, values: &Values) {
+    out.put_u16_le(values.len() as u16);
+    (0..values.len()).for_each(|at| put_text(out, values.text(at)));
+}
+
+/// Empty ones are not there: both are shown alike in a record.
+fn values(reader: &mut Reader<'_>) -> Option<Values> {
+    let mut values = Values::default();
+    for at in 0..usize::from(reader.u16()?).min(FIELDS_MAX) {
+        let text = reader.text()?;
+        values.set(at, (!text.is_empty()).then(|| Bytes::copy_from_slice(text)));
+    }
+    Some(values)
+}
+
 impl State {
     /// The first `do_accounting()` starts the clock.
     pub(crate) fn begin(&mut self, now: Now) {
@@ -112,5 +166,46 @@ pub(crate) fn part(msg: &Message, bytes: Option<&[u8]>) -> Bytes {
         Some(bytes) if msg.span_of(bytes).is_some() => msg.bytes().slice_ref(bytes),
         Some(bytes) => Bytes::copy_from_slice(bytes),
         None => Bytes::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn account() -> Account {
+        let text = "INVITE sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n\
+             From: <sip:a@h>;tag=f\r\nTo: <sip:b@h>\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\n\r\n";
+        let request = Message::parse(Bytes::from(text)).unwrap();
+        let mut state = State { created_ms: 5, is_upstream: true, ..State::default() };
+        state.marks.add(Backend::Evi, 7);
+        state.table = Some("calls".into());
+        state.extra.set(1, Some(Bytes::from_static(b"x")));
+        state.add_leg();
+        state.add_leg();
+        Account::with(request, state)
+    }
+
+    #[test]
+    fn an_account_goes_to_another_node_whole() {
+        let account = account();
+        let again = Account::read(&account.bytes()).unwrap();
+        assert_eq!(again.request.as_bytes(), account.request.as_bytes());
+        let (a, b) = (account.state.lock(), again.state.lock());
+        assert_eq!((a.marks, &a.table, a.created_ms), (b.marks, &b.table, b.created_ms));
+        assert_eq!((&a.extra, a.legs.len(), a.is_upstream), (&b.extra, b.legs.len(), true));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(
+            cut in 0usize..400,
+            bytes in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let whole = account().bytes();
+            let _ = Account::read(&whole.slice(..cut.min(whole.len())));
+            let _ = Account::read(&bytes.into());
+        }
     }
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use tandem_dialog::record::{Debt, State as Phase};
-use tandem_dialog::{Change, Dialog, DialogId, Dialogs};
+use tandem_dialog::{Change, Dialog, DialogId, Dialogs, Side};
 use tandem_engine::context::Ctx;
 use tandem_engine::dialog::{DialogEvent, DialogMoment};
 use tandem_engine::log::Level;
 use tandem_engine::module::Cx;
+use tandem_sip::{Message, Params};
 
 use crate::account::{Account, State};
 use crate::ledger::CallRef;
@@ -152,6 +153,16 @@ impl Acc {
                 self.set_debt(cx, id, Debt { paid: true, ..debt });
             }
         }
+    }
+
+    /// Whether the callee sent a request: its dialog knows, or its Route says who the caller is.
+    pub(crate) fn is_upstream(&self, cx: &Cx<'_>, ctx: &Ctx, request: &Message) -> bool {
+        if let Some(current) = self.dialogs(cx).and_then(|dialogs| dialogs.current(ctx)) {
+            return current.sender == Side::Callee;
+        }
+        let params = tandem_rr::taken_params(cx.node, ctx);
+        let caller = params.as_ref().and_then(|p| Params::new(p).value(b"ftag"));
+        caller.is_some_and(|tag| request.from_tag() != Some(tag))
     }
 
     /// The plan of the dialog of a message, as an account of its own.

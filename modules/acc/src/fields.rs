@@ -102,6 +102,10 @@ impl Values {
         self.0.get(at)?.as_ref()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The text of a value; empty where there is none.
     pub(crate) fn text(&self, at: usize) -> &[u8] {
         self.get(at).map_or(b"", |v| v)

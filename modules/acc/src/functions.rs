@@ -8,7 +8,7 @@ use tandem_engine::module::{Call, FunctionDef};
 use tandem_engine::table::{arg, function, optional};
 use tandem_script::host::Called;
 use tandem_script::sig::{ArgKind, ArgSig, Routes};
-use tandem_sip::{Method, Params};
+use tandem_sip::Method;
 
 use crate::account::Account;
 use crate::marks::{
@@ -191,9 +191,7 @@ fn account(call: &mut Call<'_, '_, '_>, acc: &Acc) -> Option<Arc<Account>> {
     let known = Account::find(slot, call.ctx).is_some();
     let account = Account::of(slot, call.ctx)?;
     if !known && acc.params.detect_direction {
-        let params = tandem_rr::taken_params(call.cx.node, call.ctx);
-        let caller = params.as_ref().and_then(|p| Params::new(p).value(b"ftag"));
-        let is_upstream = caller.is_some_and(|tag| account.request.from_tag() != Some(tag));
+        let is_upstream = acc.is_upstream(call.cx, call.ctx, &account.request);
         account.state.lock().is_upstream = is_upstream;
     }
     Some(account)

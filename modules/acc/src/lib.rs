@@ -27,6 +27,7 @@ mod lines;
 mod marks;
 mod mi;
 mod moments;
+mod pack;
 mod params;
 mod plan;
 mod record;

@@ -19,6 +19,7 @@ use crate::account::State;
 use crate::cdr::Cdr;
 use crate::fields::{FIELDS_MAX, Fields, Values};
 use crate::marks::{ACC, Backend, CDR, FAILED, MISSED, Marks};
+use crate::pack::{Reader, put_text};
 use crate::record::Record;
 
 const CORE: &[u8] = b"accX_core";
@@ -99,12 +100,6 @@ fn pack_extra(values: &Values, fields: &Fields) -> Vec<u8> {
     packed.put_u16_le(fields.tags.len() as u16);
     (0..fields.tags.len()).for_each(|at| put_text(&mut packed, values.text(at)));
     packed
-}
-
-fn put_text(out: &mut Vec<u8>, text: &[u8]) {
-    let len = text.len().min(usize::from(u16::MAX));
-    out.put_u16_le(len as u16);
-    out.extend_from_slice(text.get(..len).unwrap_or_default());
 }
 
 /// The section beside the values.
@@ -233,37 +228,6 @@ impl Section {
         let extra = reader.tags()?;
         let legs = reader.tags()?;
         (*version >= VERSION).then_some(Self { database, extra, legs })
-    }
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(head)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        Some(u16::from_le_bytes(self.take(2)?.try_into().ok()?))
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
-    }
-
-    fn text(&mut self) -> Option<&'a [u8]> {
-        let len = usize::from(self.u16()?);
-        self.take(len)
-    }
-
-    fn tags(&mut self) -> Option<Vec<Bytes>> {
-        let count = usize::from(self.u16()?);
-        if count > FIELDS_MAX {
-            return None;
-        }
-        (0..count).map(|_| Some(Bytes::copy_from_slice(self.text()?))).collect()
     }
 }
 

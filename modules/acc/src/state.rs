@@ -4,6 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use serde_json::Value as Json;
 use tandem_clock::Now;
 use tandem_db::{DbError, Name, Row, Rows, Value};
@@ -203,6 +204,14 @@ impl Module for Acc {
         if let Ok(account) = Arc::clone(section).downcast::<Account>() {
             self.heard(cx, &account, moment);
         }
+    }
+
+    fn section_bytes(&self, section: &Section) -> Option<Bytes> {
+        section.downcast_ref::<Account>().map(Account::bytes)
+    }
+
+    fn section_of(&self, bytes: &Bytes) -> Option<Section> {
+        Account::read(bytes).map(|account| Arc::new(account) as Section)
     }
 
     fn dialog(&self, cx: &mut Cx<'_>, event: &DialogEvent<'_>) {

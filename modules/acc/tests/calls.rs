@@ -120,6 +120,29 @@ fn fields_of_the_dialog_are_shown_and_kept() {
 }
 
 #[test]
+fn a_branch_route_may_mark_the_transaction() {
+    let routes = "route { t_on_branch(\"b\"); t_relay(); }\n\
+         branch_route[b] { do_accounting(\"log\"); }";
+    let mut node = common::node("", routes);
+    common::call(&mut node, "MESSAGE", 200);
+    assert_eq!(lines(&mut node).len(), 1);
+}
+
+#[test]
+fn requests_of_the_callee_are_known_by_the_dialog() {
+    let params = modparam("detect_direction", "1") + "modparam(\"rr\", \"append_fromtag\", 0)\n";
+    let mut node = with_dialogs(&params, "create_dialog();", "do_accounting(\"log\");");
+    let invite = common::dial(&mut node);
+    let ok = common::answer(&mut node, &invite);
+    node.udp(CALLER, &common::within(&ok, "ACK", 1));
+    node.udp(CALLEE, &common::from_callee(&invite, "BYE", 1));
+    let bye = sent_to(&mut node, CALLER).into_iter().find(|m| m.starts_with("BYE")).unwrap();
+    node.udp(CALLER, &common::reply_to(&bye, 200, ""));
+    let said = lines(&mut node);
+    assert_eq!((field(&said[0], "from_tag"), field(&said[0], "to_tag")), (Some("f"), Some("t")));
+}
+
+#[test]
 fn what_a_database_does_not_take_waits_on_disk() {
     let mut node = node(INITIAL, "");
     node.advance_ms(10);

@@ -124,6 +124,8 @@ fn draft(
         let end = cx.run_nested(route, &mut ctx);
         base.avps = std::mem::take(&mut ctx.avps);
         base.rewritten = base.rewritten.or(ctx.rewritten);
+        base.attached.update(&ctx.attached);
+        tx.cell.lock().record.saved.attached.update(&ctx.attached);
         let section = ctx.section_mut::<Section>(slot);
         on_reply = section.armed.reply;
         bavps = std::mem::take(&mut section.bavps);

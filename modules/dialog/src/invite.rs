@@ -108,6 +108,8 @@ impl Dialogs {
         work.branches.retain(|b| b.branch != branch);
         let routes = sent.values(HeaderName::RecordRoute).count();
         let advertised = own_contact(cx, &sent).unwrap_or_default();
+        let socket = cx.node.sockets.get(socket).map(|s| s.wire_text()).unwrap_or_default();
+        let socket = socket.into_bytes().into();
         work.branches.push(SentOn { branch, socket, sdp, from, to, routes, advertised, cseq });
     }
 
@@ -123,9 +125,8 @@ impl Dialogs {
             let Some(sent) = sent else { return };
             let mangled = (sent.from.clone(), sent.to.clone());
             let advertised = sent.advertised.clone();
-            (sent.socket, sent.sdp.clone(), mangled, sent.cseq, sent.routes, advertised)
+            (sent.socket.clone(), sent.sdp.clone(), mangled, sent.cseq, sent.routes, advertised)
         };
-        let socket = cx.node.sockets.get(socket).map(|s| s.wire_text()).unwrap_or_default();
         let did = format!("{}", current.id);
         let route_set = routes_beyond(cx, reply, (&self.params.rr_param, did.as_bytes()), routes);
         let Some(cseq) = self.read(current.id, |d| d.invite_cseq) else { return };
@@ -133,7 +134,7 @@ impl Dialogs {
             tag: tag.into(),
             contact: contact_of(reply).unwrap_or_default(),
             route_set,
-            socket: socket.into_bytes().into(),
+            socket,
             sdp_in: sdp_of(reply).into(),
             sdp_out,
             advertised,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tandem_clock::Now;
 use tandem_engine::attached::{Section, TxMoment};
 use tandem_engine::context::Ctx;
@@ -258,6 +259,14 @@ impl Module for Dialogs {
 
     fn route_taken(&self, cx: &mut Cx<'_>, ctx: &mut Ctx, params: &[u8]) {
         self.match_routed(cx, ctx, params);
+    }
+
+    fn section_bytes(&self, section: &Section) -> Option<Bytes> {
+        section.downcast_ref::<Current>().map(|current| Bytes::from(current.to_bytes()))
+    }
+
+    fn section_of(&self, bytes: &Bytes) -> Option<Section> {
+        Current::parse(bytes).map(|current| Arc::new(current) as Section)
     }
 
     fn statistic(&self, _node: &Node, _now: Now, index: usize) -> u64 {

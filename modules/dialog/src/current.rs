@@ -26,8 +26,10 @@ pub enum Kind {
     Initial,
     /// A request within it.
     Within(Method),
-    /// Something that only looks at it, or a request of this node itself.
+    /// A request of this node itself.
     Own,
+    /// No message of its: something that only looks at it.
+    Outside,
 }
 
 /// What is remembered while the transaction goes on.
@@ -69,7 +71,7 @@ impl Current {
 
     /// For what happens outside of a request.
     pub(crate) fn of(id: DialogId) -> Self {
-        Self::new(id, Side::Caller, 0, Kind::Own)
+        Self::new(id, Side::Caller, 0, Kind::Outside)
     }
 }
 
@@ -90,6 +92,7 @@ impl Current {
         let (number, method) = match kind {
             Kind::Initial => (0, ""),
             Kind::Own => (1, ""),
+            Kind::Outside => (3, ""),
             Kind::Within(method) => (2, method.as_str()),
         };
         out.push(number);
@@ -129,6 +132,7 @@ impl Current {
             0 => Kind::Initial,
             1 => Kind::Own,
             2 => Kind::Within(Method::of(&method)),
+            3 => Kind::Outside,
             _ => return None,
         };
         let mut work =

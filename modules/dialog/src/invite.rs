@@ -18,7 +18,7 @@ impl Dialogs {
         match current.kind {
             Kind::Initial => self.on_initial(cx, current, moment),
             Kind::Within(Method::Invite | Method::Update) => self.on_within(cx, current, moment),
-            Kind::Within(_) | Kind::Own => {}
+            Kind::Within(_) | Kind::Own | Kind::Outside => {}
         }
     }
 

@@ -86,7 +86,7 @@ fn of(call: &VarCall<'_, '_>, look: impl FnOnce(&Dialog) -> Value) -> Value {
 fn direction(call: &mut VarCall<'_, '_>) -> Value {
     let Some(dialogs) = call.state::<Dialogs>() else { return Value::Null };
     match dialogs.current(call.ctx) {
-        Some(current) if current.kind == Kind::Own => Value::Null,
+        Some(current) if current.kind == Kind::Outside => Value::Null,
         Some(current) if current.sender == Side::Callee => Value::str("upstream"),
         Some(_) => Value::str("downstream"),
         None => Value::Null,

@@ -82,3 +82,70 @@ fn calls_that_nobody_answers_end_as_failed() {
         node.mi("dialog:list", json!({"callid": "c2"}))["result"]["Dialog"]["state"].clone();
     assert_eq!(found, 5);
 }
+
+#[test]
+fn requests_of_the_node_itself_have_their_dialog_in_local_route() {
+    let local = "local_route { xlog(\"L_NOTICE\", \"$rm $DLG_dir $dlg_val(x)\"); }\n";
+    let mut node = node(local, "create_dialog(); $dlg_val(x) = \"y\";", "");
+    Phones::talk(&mut node, "c");
+    node.mi("dialog:end_dlg", json!(["c"]));
+    assert_eq!(said(&mut node), ["BYE upstream y", "BYE downstream y"]);
+}
+
+#[test]
+fn an_answer_that_crosses_the_end_by_command_is_hung_up() {
+    let mut node = node("", CREATE, "");
+    let mut phones = Phones::dial(&mut node, "c");
+    phones.ring(&mut node);
+    node.mi("dialog:end_dlg", json!(["c"]));
+    node.udp(CALLEE, &reply_to(&phones.invite, 200, "t", "Contact: <sip:bob@127.0.0.2>\n", ""));
+    let mut byes: Vec<String> = Vec::new();
+    for (to, text) in node.sent() {
+        if text.starts_with("BYE ") {
+            byes.push(to.to_string());
+        }
+    }
+    byes.sort();
+    assert_eq!((byes, state(&mut node)), (vec![CALLEE.to_owned(), CALLER.to_owned()], 5));
+}
+
+#[test]
+fn of_two_phones_that_answer_the_first_one_counts() {
+    let mut node = node("", CREATE, "");
+    let mut phones = Phones::dial(&mut node, "c");
+    phones.answer(&mut node);
+    let other = reply_to(&phones.invite, 200, "t2", "Contact: <sip:bob2@127.0.0.2>\n", "");
+    node.udp(CALLEE, &other);
+    let of_other = |text: String| text.replace("tag=t", "tag=t2");
+    node.udp(CALLER, &of_other(phones.within("ACK", 7, "")));
+    assert_eq!(state(&mut node), 3);
+    phones.ack(&mut node);
+    node.udp(CALLER, &of_other(phones.within("BYE", 8, "")));
+    assert_eq!(state(&mut node), 4);
+    node.udp(CALLER, &phones.within("BYE", 9, ""));
+    assert_eq!(state(&mut node), 5);
+}
+
+#[test]
+fn a_contact_that_the_script_puts_right_is_where_the_node_sends() {
+    let fixed = "create_dialog(); remove_hf(\"Contact\"); \
+        append_hf(\"Contact: <sip:alice@127.0.0.9:5099>\\r\\n\");";
+    let mut node = node("", fixed, "");
+    Phones::talk(&mut node, "c");
+    assert_eq!(listed(&mut node)["caller_contact"], "sip:alice@127.0.0.9:5099");
+}
+
+#[test]
+fn routes_of_proxies_behind_this_node_are_kept_in_their_order() {
+    let mut node = node("", CREATE, "");
+    let phones = Phones::dial(&mut node, "c");
+    let far = "Record-Route: <sip:127.0.0.4;lr>\nRecord-Route: <sip:127.0.0.3;lr>\n";
+    let reply = reply_to(&phones.invite, 200, "t", "Contact: <sip:bob@127.0.0.2>\n", "");
+    node.udp(CALLEE, &reply.replacen("Record-Route", &format!("{far}Record-Route"), 1));
+    let routes = listed(&mut node)["CALLEES"][0]["callee_route_set"].clone();
+    assert_eq!(routes, "<sip:127.0.0.3;lr>,<sip:127.0.0.4;lr>");
+    node.sent();
+    node.mi("dialog:end_dlg", json!(["c"]));
+    let bye = sent_to(&mut node, "127.0.0.3:5060").pop().unwrap();
+    assert_eq!(header(&bye, "Route"), "<sip:127.0.0.3;lr>,<sip:127.0.0.4;lr>");
+}

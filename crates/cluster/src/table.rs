@@ -127,6 +127,11 @@ impl TagTable {
         mine.then(|| Self::mint(Pledge::Creator { cluster, creator }))
     }
 
+    /// Whether a node of a cluster can be reached; this one can.
+    pub fn is_reachable(&self, cluster: ClusterId, node: NodeId) -> bool {
+        self.read().nodes.get(&cluster).is_some_and(|nodes| nodes.contains(&node))
+    }
+
     /// A duty again, if nothing has changed that it was given for.
     pub fn redeem(&self, pledge: &Pledge) -> Option<Duty<'_>> {
         match pledge {

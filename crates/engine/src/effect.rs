@@ -13,6 +13,7 @@ use tandem_script::program::Program;
 
 use crate::endpoint::{HttpAnswer, HttpAsk};
 use crate::events::Destination;
+use crate::gate::Gated;
 use crate::log::Level;
 use crate::sockets::SocketId;
 use crate::stream::{StreamId, StreamInput};
@@ -255,8 +256,8 @@ pub struct DatabaseId(pub u16);
 #[derive(Debug, Default)]
 pub struct Out {
     pub effects: Vec<Effect>,
-    /// Sends that wait for a peer's acknowledgement of what this step changed.
-    pub(crate) gated: Vec<Send>,
+    /// What waits for a peer's acknowledgement of what this step changed.
+    pub(crate) gated: Vec<Gated>,
 }
 
 impl Out {
@@ -271,7 +272,7 @@ impl Out {
     /// Sends when one Tandem peer has acknowledged every change made so far, or when the gate
     /// gives up (see [`crate::gate`]).
     pub fn send_gated(&mut self, send: Send) {
-        self.gated.push(send);
+        self.gated.push(Gated::Send(send));
     }
 
     pub fn log(&mut self, level: Level, text: impl Into<String>) {

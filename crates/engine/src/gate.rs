@@ -1,8 +1,8 @@
 //! Gates: what was acknowledged to a phone was acknowledged by the peer first.
 //!
-//! A send that waits carries the replication mark of the batch it came from. It leaves when one
+//! What waits, a send or a word to a module, carries the replication mark of the batch it came from. It leaves when one
 //! Tandem peer has applied everything up to that mark; after [`GATE_NS`], or when no peer is up
-//! and in step, it leaves anyway and is counted as ungated (decisions: "Gates").
+//! and in step, it goes on anyway and is counted as ungated (decisions: "Gates").
 
 use std::collections::VecDeque;
 
@@ -36,11 +36,19 @@ impl GateMode {
     }
 }
 
+/// What waits.
+#[derive(Debug)]
+pub enum Gated {
+    Send(Send),
+    /// A module wants to know, by its slot and a number of its own.
+    Word(u64),
+}
+
 #[derive(Debug)]
 struct Waiting {
     mark: u64,
     deadline: Mono,
-    sends: Vec<Send>,
+    gated: Vec<Gated>,
 }
 
 /// Sends that wait, in the order of their marks.
@@ -54,43 +62,43 @@ pub struct GateTable {
 }
 
 impl GateTable {
-    /// Lets `sends` wait for `mark`, or gives them back when it is acknowledged already.
-    pub fn wait(&mut self, now: Now, mark: u64, sends: Vec<Send>) -> Vec<Send> {
+    /// Lets `gated` wait for `mark`, or gives them back when it is acknowledged already.
+    pub fn wait(&mut self, now: Now, mark: u64, gated: Vec<Gated>) -> Vec<Gated> {
         if mark <= self.acked {
-            self.opened += sends.len() as u64;
-            return sends;
+            self.opened += gated.len() as u64;
+            return gated;
         }
         // Two workers may come here in the other order than they got their marks.
         let at = self.waiting.partition_point(|w| w.mark <= mark);
-        self.waiting.insert(at, Waiting { mark, deadline: now.mono_ns + GATE_NS, sends });
+        self.waiting.insert(at, Waiting { mark, deadline: now.mono_ns + GATE_NS, gated });
         Vec::new()
     }
 
     /// A peer has applied everything up to `mark`.
-    pub fn acknowledge(&mut self, mark: u64, mut open: impl FnMut(Send)) {
+    pub fn acknowledge(&mut self, mark: u64, mut open: impl FnMut(Gated)) {
         self.acked = self.acked.max(mark);
         while self.waiting.front().is_some_and(|w| w.mark <= mark) {
             let Some(waiting) = self.waiting.pop_front() else { return };
-            self.opened += waiting.sends.len() as u64;
-            waiting.sends.into_iter().for_each(&mut open);
+            self.opened += waiting.gated.len() as u64;
+            waiting.gated.into_iter().for_each(&mut open);
         }
     }
 
     /// Opens what has waited long enough.
-    pub fn expire(&mut self, now: Now, open: impl FnMut(Send)) {
+    pub fn expire(&mut self, now: Now, open: impl FnMut(Gated)) {
         self.give_up(open, |w| w.deadline <= now.mono_ns);
     }
 
     /// No peer is left that could acknowledge: nothing waits any longer.
-    pub fn abandon(&mut self, open: impl FnMut(Send)) {
+    pub fn abandon(&mut self, open: impl FnMut(Gated)) {
         self.give_up(open, |_| true);
     }
 
-    fn give_up(&mut self, mut open: impl FnMut(Send), over: impl Fn(&Waiting) -> bool) {
+    fn give_up(&mut self, mut open: impl FnMut(Gated), over: impl Fn(&Waiting) -> bool) {
         while self.waiting.front().is_some_and(&over) {
             let Some(waiting) = self.waiting.pop_front() else { return };
-            self.ungated += waiting.sends.len() as u64;
-            waiting.sends.into_iter().for_each(&mut open);
+            self.ungated += waiting.gated.len() as u64;
+            waiting.gated.into_iter().for_each(&mut open);
         }
     }
 
@@ -110,7 +118,7 @@ impl GateTable {
     }
 
     pub fn len(&self) -> usize {
-        self.waiting.iter().map(|w| w.sends.len()).sum()
+        self.waiting.iter().map(|w| w.gated.len()).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -124,9 +132,17 @@ mod tests {
     use crate::sockets::SocketId;
     use bytes::Bytes;
 
-    fn send(text: &'static str) -> Send {
+    fn text(gated: Gated) -> Bytes {
+        match gated {
+            Gated::Send(send) => send.payload,
+            Gated::Word(_) => panic!("a word"),
+        }
+    }
+
+    fn send(text: &'static str) -> Gated {
         let to = "127.0.0.1:5060".parse().unwrap();
-        Send { socket: SocketId(0), to, payload: Bytes::from_static(text.as_bytes()), ticket: 0 }
+        let payload = Bytes::from_static(text.as_bytes());
+        Gated::Send(Send { socket: SocketId(0), to, payload, ticket: 0 })
     }
 
     fn at(ms: u64) -> Now {
@@ -139,9 +155,9 @@ mod tests {
         assert!(gates.wait(at(0), 2, vec![send("b")]).is_empty());
         assert!(gates.wait(at(0), 1, vec![send("a")]).is_empty());
         let mut left = Vec::new();
-        gates.acknowledge(1, |s| left.push(s.payload));
+        gates.acknowledge(1, |s| left.push(text(s)));
         assert_eq!(left, ["a"]);
-        gates.acknowledge(2, |s| left.push(s.payload));
+        gates.acknowledge(2, |s| left.push(text(s)));
         assert_eq!(left, ["a", "b"]);
         assert_eq!(gates.totals(), (2, 0));
     }

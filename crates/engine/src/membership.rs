@@ -199,6 +199,20 @@ impl Membership {
         sent
     }
 
+    /// A capability of a module, by its part (see [`crate::outbox::Record::part`]).
+    pub fn capability(&self, slot: u16, part: u8) -> Option<CapId> {
+        let inner = self.inner.lock();
+        inner.caps.iter().find(|c| (c.slot, c.part) == (slot, part)).map(|c| c.id)
+    }
+
+    /// Asks a synced node for all records of the module; false: there is no cluster.
+    pub fn request_sync(&self, cx: &mut Cx<'_>) -> bool {
+        let (now, cap) = (cx.now, self.capability(cx.slot, 0));
+        let asked = cap.and_then(|cap| self.with(|m, out| m.request_sync(now, cap, out)));
+        self.wake_driver(cx);
+        asked.is_some()
+    }
+
     /// The other nodes of a cluster that are not disabled.
     pub fn others(&self, cluster: u32) -> Vec<u32> {
         self.with(|machine, _| machine.others(cluster)).unwrap_or_default()
@@ -308,11 +322,12 @@ impl Membership {
 
     /// Where nobody is left who could acknowledge, what waits leaves now.
     fn abandon_gates(&self, cx: &mut Cx<'_>) {
-        let mut gates = cx.node.gates.lock();
+        let node = Arc::clone(cx.node);
+        let mut gates = node.gates.lock();
         for (cluster, gate) in gates.iter_mut().filter(|(_, g)| !g.is_empty()) {
             let inner = self.inner.lock();
             if inner.machine.as_ref().is_none_or(|m| !m.can_acknowledge(*cluster)) {
-                gate.abandon(|send| cx.out.send(send));
+                gate.abandon(|gated| cx.go_on(gated));
             }
         }
     }
@@ -330,9 +345,9 @@ impl Membership {
             }
             ClusterEffect::Log { level, text } => cx.log(log_level(level), text),
             ClusterEffect::Acked { cluster, mark, .. } => {
-                let Cx { node, out, .. } = cx;
+                let node = Arc::clone(cx.node);
                 let mut gates = node.gates.lock();
-                gates.entry(cluster).or_default().acknowledge(mark, |send| out.send(send));
+                gates.entry(cluster).or_default().acknowledge(mark, |gated| cx.go_on(gated));
             }
             ClusterEffect::Deliver {
                 source, cap, packet_type, version, payload, stamp, ..

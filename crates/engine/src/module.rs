@@ -19,7 +19,7 @@ use crate::context::{Ctx, Source};
 use crate::dialog::DialogEvent;
 use crate::effect::{DatabaseId, DbNews, Effect, Out, Send, SpoolAnswer, SpoolAsk};
 use crate::endpoint::{Endpoint, HttpAnswer, HttpAsk};
-use crate::gate::GateMode;
+use crate::gate::{GateMode, Gated};
 use crate::log::Level;
 use crate::mi::{MiDef, RpcError};
 use crate::node::{Job, Node, WorkerState};
@@ -274,6 +274,9 @@ pub trait Module: Any + std::marker::Send + Sync {
         None
     }
 
+    /// A peer has what was changed before [`Cx::when_acknowledged`], or nobody waits for it.
+    fn acknowledged(&self, _cx: &mut Cx<'_>, _token: u64) {}
+
     /// What `tandemctl status` shows of this module; `None`: nothing.
     fn status(&self, _node: &Node, _now: Now) -> Option<Json> {
         None
@@ -429,6 +432,28 @@ impl Cx<'_> {
             send.ticket = with_slot(self.slot, token);
         }
         self.out.send(send);
+    }
+
+    /// Has the module told, through [`Module::acknowledged`], when one Tandem peer has every change
+    /// made so far; after 20 ms or without such a peer it is told all the same.
+    pub fn when_acknowledged(&mut self, token: u64) {
+        self.out.gated.push(Gated::Word(with_slot(self.slot, token)));
+    }
+
+    /// Whether a module whose records peers have keeps something with a message.
+    pub fn is_replicated(&self, attached: &Attached) -> bool {
+        attached.iter().any(|(slot, _)| {
+            let module = self.node.modules.get(usize::from(*slot)).and_then(|m| m.state.as_ref());
+            module.is_some_and(|module| module.replicated().is_some())
+        })
+    }
+
+    /// What waited at a gate goes on.
+    pub(crate) fn go_on(&mut self, gated: Gated) {
+        match gated {
+            Gated::Send(send) => self.out.send(send),
+            Gated::Word(number) => self.worker.add_job(Job::Acknowledged { number }),
+        }
     }
 
     /// Whether lines of this level are written: by `$log_level` of the worker, else by the node's.

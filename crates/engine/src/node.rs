@@ -325,6 +325,10 @@ pub(crate) enum Job {
         code: u16,
         reply: Option<Message>,
     },
+    /// A module hears that a peer has its changes; slot and number.
+    Acknowledged {
+        number: u64,
+    },
     /// A module hears of a transaction that it attached a section to.
     Transaction {
         attached: Attached,

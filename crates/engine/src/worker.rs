@@ -39,6 +39,9 @@ pub(crate) mod timer {
 
 const CORE: u16 = crate::core::SLOT;
 
+/// Rounds of jobs that lead to jobs at the end of a batch; what is left waits for the next.
+const SETTLES_MAX: usize = 8;
+
 /// One of the workers of a node. The binary runs each on a thread of its own; the simulator
 /// steps them in the order its seed says.
 pub struct Worker {
@@ -152,16 +155,14 @@ impl Worker {
     /// Ends a batch: fires what is due, hands changes to the cluster, opens or sets gates.
     pub fn finish(&mut self, now: Now, out: &mut Out) {
         self.fire(now, out);
-        self.run_jobs(now, out);
-        self.flush(now, out);
+        self.settle(now, out);
         let node = Arc::clone(&self.node);
         if self.state.id == 0 {
             node.membership.answer_questions(&mut self.cx(now, out));
         }
         if node.membership.is_driver(self.state.id) {
             node.membership.turn(&mut self.cx(now, out));
-            self.run_jobs(now, out);
-            self.flush(now, out);
+            self.settle(now, out);
             node.membership.turn(&mut self.cx(now, out));
         } else {
             node.membership.wake_driver(&mut self.cx(now, out));
@@ -236,8 +237,9 @@ impl Worker {
         for (slot, _, module) in node.loaded() {
             cx.for_slot(slot, |cx| module.shutdown(cx));
         }
+        let mut cx = self.cx(now, out);
         for gate in node.gates.lock().values_mut() {
-            gate.abandon(|send| out.send(send));
+            gate.abandon(|gated| cx.go_on(gated));
         }
     }
 
@@ -262,8 +264,9 @@ impl Worker {
         if timer.kind == timer::GATES {
             let node = Arc::clone(&self.node);
             let mut gates = node.gates.lock();
+            let mut cx = self.cx(now, out);
             for gate in gates.values_mut() {
-                gate.expire(now, |send| out.send(send));
+                gate.expire(now, |gated| cx.go_on(gated));
             }
             let next = gates.values().filter_map(GateTable::next_deadline).min();
             drop(gates);
@@ -292,6 +295,17 @@ impl Worker {
         }
     }
 
+    /// Runs jobs and hands their changes on, until no gate that opens at once has more to do.
+    fn settle(&mut self, now: Now, out: &mut Out) {
+        for _ in 0..SETTLES_MAX {
+            self.run_jobs(now, out);
+            self.flush(now, out);
+            if self.state.jobs.is_empty() {
+                return;
+            }
+        }
+    }
+
     fn run_jobs(&mut self, now: Now, out: &mut Out) {
         while let Some(job) = self.state.jobs.pop_front() {
             let mut cx = self.cx(now, out);
@@ -311,6 +325,11 @@ impl Worker {
                             module.transaction(cx, section, &moment);
                         });
                     }
+                }
+                Job::Acknowledged { number } => {
+                    self.tell_module(now, number, out, |module, cx, token| {
+                        module.acknowledged(cx, token);
+                    });
                 }
                 Job::Told { slot, token, code, reply } => {
                     let number = crate::module::with_slot(slot, token);
@@ -338,20 +357,23 @@ impl Worker {
         if gated.is_empty() {
             return;
         }
-        let mut gates = self.node.gates.lock();
+        let node = Arc::clone(&self.node);
+        let mut gates = node.gates.lock();
         match flushed.mark.filter(|_| self.node.gate_mode == GateMode::Acked) {
             Some((cluster, mark)) => {
-                for send in gates.entry(cluster).or_default().wait(now, mark, gated) {
-                    out.send(send);
-                }
+                let open = gates.entry(cluster).or_default().wait(now, mark, gated);
                 drop(gates);
+                let mut cx = self.cx(now, out);
+                open.into_iter().for_each(|gated| cx.go_on(gated));
                 self.watch_gates(now.mono_ns + GATE_NS);
             }
             None => {
                 if self.node.gate_mode == GateMode::Acked {
                     gates.entry(0).or_default().count_ungated(gated.len());
                 }
-                gated.into_iter().for_each(|send| out.send(send));
+                drop(gates);
+                let mut cx = self.cx(now, out);
+                gated.into_iter().for_each(|gated| cx.go_on(gated));
             }
         }
     }

@@ -1,20 +1,26 @@
 //! What can happen to a dialog, and how it changes the record. Nothing else writes one.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::flags::Flags;
 use crate::record::{
-    Debt, Dialog, EndReason, LEGS_MAX, Leg, Marker, Membership, PROFILES_MAX, SECTIONS_MAX, Side,
-    State, TAG_VALUE, Text, VALUE_BYTES_MAX, VALUES_MAX, Val,
+    DEBTS_MAX, Debt, Dialog, EndReason, LEGS_MAX, Leg, Marker, Membership, PROFILES_MAX,
+    SECTIONS_MAX, Side, Stamp, State, TAG_VALUE, Text, VALUE_BYTES_MAX, VALUES_MAX, Val,
 };
+use crate::replication::merge::merged;
+use crate::replication::{fields, stock};
 
 /// Who asks for a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// This node: the peers are told.
     Local,
-    /// Another node; nothing echoes.
+    /// Another node, which also deals with what follows; nothing echoes.
     Peer { node: u32 },
+    /// Another node, which knows nothing of what follows: that is this node's.
+    Heard { node: u32 },
     /// A row of a database.
     Database,
 }
@@ -124,6 +130,27 @@ pub enum Change {
     Debt(Option<Debt>),
     /// Several, each on its own: what is refused is left out.
     Many(Vec<Self>),
+    /// The call owes this record at its end.
+    Owe {
+        record: u64,
+    },
+    /// This record of it has been written.
+    Paid {
+        record: u64,
+    },
+    /// What a peer's whole record says.
+    Merge(Box<Dialog>),
+    /// What a peer says has changed.
+    Patch {
+        record: Bytes,
+        names: Arc<[String]>,
+    },
+    /// What a stock peer says of a dialog that is known.
+    Stock(Box<Dialog>),
+    /// A peer has forgotten the dialog after its end.
+    Gone {
+        stamp: Stamp,
+    },
     /// Exactly this record, as a peer or a row says; the identity stays.
     Replace(Box<Dialog>),
 }
@@ -141,6 +168,8 @@ pub enum Refused {
     TooLong,
     #[error("too many dialogs")]
     Full,
+    #[error("its fields are cut off or too many")]
+    Malformed,
 }
 
 /// Carries a change out; false: it was so before.
@@ -187,6 +216,21 @@ pub(crate) fn apply(d: &mut Dialog, change: Change, now_s: u32) -> Result<bool, 
             Ok(all.into_iter().fold(false, each))
         }
         Change::Replace(other) => Ok(replace(d, *other)),
+        Change::Merge(theirs) => Ok(merge(d, &theirs)),
+        Change::Patch { record, names } => {
+            let mut theirs = d.clone();
+            let laid = fields::lay_over(&mut theirs, &record, &names);
+            laid.ok_or(Refused::Malformed)?;
+            (theirs.id, theirs.call_id) = (d.id, d.call_id.clone());
+            Ok(merge(d, &theirs))
+        }
+        Change::Stock(told) => {
+            let mut new = stock::update(d, &told);
+            let differs = new != *d;
+            new.stamp = d.stamp.max(told.stamp);
+            Ok(differs && set(d, new))
+        }
+        Change::Gone { stamp } => Ok(gone(d, stamp, now_s)),
         other => apply_data(d, other, now_s),
     }
 }
@@ -228,10 +272,50 @@ fn apply_data(d: &mut Dialog, change: Change, now_s: u32) -> Result<bool, Refuse
             Ok(set(route, name))
         }
         Change::Section { module, bytes } => set_section(d, module, bytes),
-        Change::Debt(debt) => Ok(set(&mut d.debt, debt)),
+        Change::Owe { record } => owe(d, record),
+        Change::Paid { record } => Ok(paid(d, record)),
         // The rest is carried out by `apply`.
         _ => Ok(false),
     }
+}
+
+fn merge(d: &mut Dialog, theirs: &Dialog) -> bool {
+    let both = merged(d, theirs);
+    both.is_some_and(|both| set(d, both))
+}
+
+/// The peer that forgot it has seen to what was owed.
+fn gone(d: &mut Dialog, stamp: Stamp, now_s: u32) -> bool {
+    if let Some(debt) = &mut d.debt {
+        debt.paid.clone_from(&debt.ids);
+    }
+    let ends = d.state.is_alive();
+    if ends {
+        (d.end_reason, d.ended_s) = (Some(EndReason::Peer), now_s);
+    }
+    d.stamp = d.stamp.max(stamp);
+    step(d, State::Deleted, ends)
+}
+
+fn owe(d: &mut Dialog, record: u64) -> Result<bool, Refused> {
+    let debt = d.debt.get_or_insert(Debt { ids: Vec::new(), paid: Vec::new(), node: 0 });
+    match debt.ids.binary_search(&record) {
+        Ok(_) => Ok(false),
+        Err(_) if debt.ids.len() >= DEBTS_MAX => Err(Refused::TooMany),
+        Err(at) => {
+            debt.ids.insert(at, record);
+            Ok(true)
+        }
+    }
+}
+
+fn paid(d: &mut Dialog, record: u64) -> bool {
+    let Some(debt) = &mut d.debt else { return false };
+    let at = debt.paid.binary_search(&record);
+    if let Err(at) = at {
+        debt.paid.insert(at, record);
+    }
+    at.is_err()
 }
 
 fn set<T: PartialEq>(place: &mut T, value: T) -> bool {

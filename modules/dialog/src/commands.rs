@@ -133,7 +133,7 @@ fn profile(call: &MiCall<'_, '_>, dialogs: &Dialogs) -> Result<(usize, Option<St
 pub(crate) fn profile_get_size(call: &mut MiCall<'_, '_>) -> MiOutcome {
     outcome(state(call).and_then(|dialogs| {
         let (at, value) = profile(call, &dialogs)?;
-        let size = dialogs.profile_size(call.cx.node, at, value.as_deref().map(str::as_bytes));
+        let size = dialogs.profile_size(call.cx, at, value.as_deref().map(str::as_bytes));
         let defs = dialogs.table.profiles.defs();
         let profile = defs.get(at).ok_or_else(|| fail(404, "Profile not found"))?;
         let yes = |it: bool| if it { "yes" } else { "no" };
@@ -169,8 +169,7 @@ pub(crate) fn profile_get_values(call: &mut MiCall<'_, '_>) -> MiOutcome {
             let value = has_value.then(|| String::from_utf8_lossy(&value).into_owned());
             json!({ "value": value, "count": count })
         };
-        let all: Vec<Json> =
-            dialogs.profile_values(call.cx.node, at).into_iter().map(entry).collect();
+        let all: Vec<Json> = dialogs.profile_values(call.cx, at).into_iter().map(entry).collect();
         Ok(MiOutcome::Done(Json::from(all)))
     }))
 }

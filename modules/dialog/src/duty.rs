@@ -4,6 +4,7 @@ use tandem_cluster::{Duty, TagTable};
 use tandem_engine::node::Node;
 
 use crate::record::Dialog;
+use crate::replication::takeover::CREATOR_MARK;
 use crate::state::Dialogs;
 
 /// Leave to act on one's own initiative.
@@ -27,11 +28,14 @@ impl Dialogs {
     /// `tags` is the node's table.
     pub(crate) fn leave<'t>(&self, tags: Option<&'t TagTable>, d: &Dialog) -> Option<Leave<'t>> {
         let Some(tags) = tags else { return Some(Leave::Alone) };
+        if self.params.cluster == 0 && d.tag().is_none_or(|tag| !tag.contains('/')) {
+            return Some(Leave::Alone);
+        }
         if let Some(tag) = d.tag() {
             let (name, cluster) = parts(tag, self.params.cluster);
             return tags.duty(name, cluster).map(Leave::Duty);
         }
-        if self.params.cluster == 0 || d.creator == 0 {
+        if d.creator == 0 {
             return Some(Leave::Alone);
         }
         tags.duty_of_creator(self.params.cluster, d.creator).map(Leave::Duty)
@@ -43,9 +47,17 @@ impl Dialogs {
         self.leave(tags, d).is_some()
     }
 
-    /// Whether a dialog with this tag (empty: none) counts here in a profile that nodes share.
+    /// Whether a dialog of this owner (see [`owner_key`]) counts here in a profile that nodes
+    /// share.
+    ///
+    /// [`owner_key`]: crate::replication::takeover::owner_key
     pub(crate) fn tag_counts(&self, node: &Node, tag: &[u8]) -> bool {
         let Some(tags) = node.membership().tags() else { return true };
+        if let [CREATOR_MARK, creator @ ..] = tag {
+            let creator = creator.try_into().map_or(0, u32::from_be_bytes);
+            return !self.is_replicated()
+                || tags.duty_of_creator(self.params.cluster, creator).is_some();
+        }
         let Ok(tag) = std::str::from_utf8(tag) else { return true };
         let (name, cluster) = parts(tag, self.params.cluster);
         tag.is_empty() || tags.is_active(name, cluster)

@@ -7,6 +7,7 @@ use ahash::RandomState;
 use parking_lot::Mutex;
 
 use crate::record::{Dialog, Marker, Membership, State, Text};
+use crate::replication::takeover::owner_key;
 
 /// A profile that the configuration defines.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,8 +133,8 @@ pub(crate) struct Facts {
 impl Facts {
     pub(crate) fn of(d: &Dialog) -> Self {
         let profiles = if d.state.is_alive() { d.profiles.clone() } else { Vec::new() };
-        let tag = if profiles.is_empty() { "" } else { d.tag().unwrap_or_default() };
-        Self { state: d.state, profiles, tag: tag.as_bytes().into() }
+        let tag = if profiles.is_empty() { Text::default() } else { owner_key(d) };
+        Self { state: d.state, profiles, tag }
     }
 
     /// Moves a dialog from what it was indexed by to what it is indexed by now.

@@ -17,15 +17,18 @@
 //! follows from a change. `create.rs`, `invite.rs` and `matching.rs` follow the messages,
 //! `sweep.rs` the time; `functions.rs`, `variables.rs`, `mi.rs` with `listing.rs` are the doors.
 
+mod admin;
 mod change;
 mod commands;
 mod create;
 mod current;
+mod debts;
 mod duty;
 mod ending;
 mod events;
 mod flags;
 mod functions;
+mod graves;
 mod id;
 mod index;
 mod invite;
@@ -41,9 +44,11 @@ mod profiles;
 mod query;
 pub mod record;
 mod renumber;
+mod replication;
 mod replies;
 mod send;
 mod sequential;
+mod sql;
 mod state;
 mod stats;
 mod sweep;
@@ -54,6 +59,7 @@ mod variables;
 
 use tandem_engine::module::ModuleDef;
 use tandem_engine::table::needs;
+use tandem_script::sig::Dependency;
 
 pub use change::{Change, On, Origin, Refused};
 pub use create::Created;
@@ -71,7 +77,11 @@ pub use state::Dialogs;
 pub static MODULE: ModuleDef = ModuleDef {
     name: "dialog",
     help: "Calls from the INVITE to the BYE: their state, values, profiles and ends.",
-    dependencies: &[needs("tm")],
+    dependencies: &[
+        needs("tm"),
+        Dependency { module: "clusterer", when_param: "dialog_replication_cluster" },
+        Dependency { module: "clusterer", when_param: "profile_replication_cluster" },
+    ],
     params: params::PARAMS,
     functions: functions::FUNCTIONS,
     variables: variables::VARIABLES,

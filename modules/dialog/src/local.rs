@@ -42,6 +42,8 @@ pub struct Local {
     /// The transaction of the INVITE, while it is there.
     pub invite: Option<TxRef>,
     pub pings: [Ping; 2],
+    /// What is due is not dealt with before this.
+    pub put_off_s: u64,
     /// The route for the end of the lifetime runs or has run for this end.
     pub asked_at_end: u32,
     pub renumbered: SmallVec<[Renumbered; 2]>,
@@ -74,11 +76,12 @@ impl Local {
     /// When something has to be done next; 0: never.
     pub(crate) fn next_due_s(&self, d: &Dialog) -> u64 {
         if !d.state.is_alive() {
-            return self.ended_at + self.keep_s.max(KNOWN_S);
+            return (self.ended_at + self.keep_s.max(KNOWN_S)).max(self.put_off_s);
         }
         let pings = self.pings.iter().map(|ping| ping.next_s);
         let all = pings.chain([self.expires_at, self.race_at]);
-        all.filter(|at| *at != 0).min().unwrap_or(0)
+        let first = all.filter(|at| *at != 0).min().unwrap_or(0);
+        if first == 0 { 0 } else { first.max(self.put_off_s) }
     }
 
     /// Whether an ended dialog is still shown.

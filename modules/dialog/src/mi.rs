@@ -3,7 +3,7 @@
 use tandem_engine::mi::{MiDef, MiKind, MiParam};
 use tandem_engine::table::{mi_int, mi_text};
 
-use crate::{commands, send};
+use crate::{admin, commands, send};
 
 const fn by_name(name: &'static str, kind: MiKind) -> MiParam {
     MiParam { name, kind }
@@ -134,4 +134,7 @@ pub(crate) const COMMANDS: &[MiDef] = &[
         help: "Takes a dialog out of a profile.",
         run: commands::unset_profile,
     },
+    admin::DB_SYNC,
+    admin::RESTORE_DB,
+    admin::CLUSTER_SYNC,
 ];

@@ -6,6 +6,7 @@ use tandem_script::sig::{ParamKind, ParamSig};
 
 use crate::index::Profile;
 use crate::record::Marker;
+use crate::sql::{Columns, DbMode, SqlParams};
 
 /// The parameter table.
 pub(crate) const PARAMS: &[ParamSig] = &[
@@ -102,7 +103,86 @@ pub(crate) const PARAMS: &[ParamSig] = &[
             "Names of profiles without values, as above.",
         )
     },
+    param(
+        "dialog_replication_cluster",
+        ParamKind::Int,
+        Some("0"),
+        "Cluster whose nodes have the same dialogs; 0: none.",
+    ),
+    param(
+        "profile_replication_cluster",
+        ParamKind::Int,
+        Some("0"),
+        "Cluster over whose nodes profiles with /b are counted; 0: none.",
+    ),
+    param(
+        "replicate_profiles_timer",
+        ParamKind::Int,
+        Some("200"),
+        "Milliseconds after which this node tells its counts again.",
+    ),
+    moot("replicate_profiles_check", ParamKind::Int, "an old count is never believed"),
+    param(
+        "replicate_profiles_buffer",
+        ParamKind::Int,
+        Some("1400"),
+        "Bytes of a packet of counts, at most.",
+    ),
+    param(
+        "replicate_profiles_expire",
+        ParamKind::Int,
+        Some("10"),
+        "Seconds for which the count of a node is believed that tells nothing.",
+    ),
+    moot("cluster_auto_sync", ParamKind::Int, "nodes that were apart compare their dialogs always"),
+    param("db_url", ParamKind::Str, None, "Database of dialogs; else db_default_url."),
+    ParamSig {
+        check: Some(check_db_mode),
+        ..param(
+            "db_mode",
+            ParamKind::Int,
+            Some("0"),
+            "When dialogs are stored: 0 never, 1 at once, 2 every db_update_period, 3 when the node \
+             ends.",
+        )
+    },
+    param("db_update_period", ParamKind::Int, Some("60"), "Seconds between writes of db_mode 2."),
+    param(
+        "db_flush_vals_profiles",
+        ParamKind::Int,
+        Some("0"),
+        "Whether db_mode 1 stores a value as soon as it changes.",
+    ),
+    param("timer_bulk_del_no", ParamKind::Int, Some("1"), "Rows deleted in one transaction."),
+    param("table_name", ParamKind::Str, Some("dialog"), "Table of dialogs."),
+    column("dlg_id_column", "dlg_id"),
+    column("call_id_column", "callid"),
+    column("from_uri_column", "from_uri"),
+    column("from_tag_column", "from_tag"),
+    column("to_uri_column", "to_uri"),
+    column("to_tag_column", "to_tag"),
+    column("state_column", "state"),
+    column("start_time_column", "start_time"),
+    column("timeout_column", "timeout"),
+    column("to_cseq_column", "callee_cseq"),
+    column("from_cseq_column", "caller_cseq"),
+    column("to_route_column", "callee_route_set"),
+    column("from_route_column", "caller_route_set"),
+    column("to_contact_column", "callee_contact"),
+    column("from_contact_column", "caller_contact"),
+    column("to_sock_column", "callee_sock"),
+    column("from_sock_column", "caller_sock"),
+    column("profiles_column", "profiles"),
+    column("vars_column", "vars"),
+    column("sflags_column", "script_flags"),
+    column("mflags_column", "module_flags"),
+    column("flags_column", "flags"),
 ];
+
+/// A parameter that names a column.
+const fn column(name: &'static str, default: &'static str) -> ParamSig {
+    param(name, ParamKind::Str, Some(default), "Name of the column.")
+}
 
 /// How a request within a dialog finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,19 +228,22 @@ pub struct Params {
     pub prack_timeout_s: u32,
     pub hangs_up_unpracked: bool,
     pub profiles: Vec<Profile>,
-    /// The cluster that shares the dialogs; 0: none does.
+    /// Cluster whose nodes have the same dialogs; 0: none.
     pub cluster: u32,
+    /// Cluster over whose nodes profiles are counted; 0: none.
+    pub counts_cluster: u32,
+    /// How often, and in packets of which size, this node tells its counts.
+    pub tell_ms: u32,
+    pub tell_bytes: usize,
+    /// Seconds for which the count of a silent node is believed.
+    pub believe_s: u32,
+    pub(crate) sql: Option<SqlParams>,
 }
 
 impl Params {
     pub(crate) fn read(build: &mut Build<'_>) -> Result<Self, BuildError> {
-        let int = |name: &'static str, min: i64, max: i64| {
-            let value = build.int(name).unwrap_or(min);
-            match (min..=max).contains(&value) {
-                true => Ok(value as u32),
-                false => Err(BuildError::new(name, format!("it is {min} to {max}"))),
-            }
-        };
+        let sql = read_sql(build)?;
+        let int = |name: &'static str, min: i64, max: i64| int_of(build, name, min, max);
         let text = |name: &str| build.text(name).unwrap_or_default().to_owned();
         let hash_size = int("hash_size", 1, 1 << 20)?;
         if !hash_size.is_power_of_two() {
@@ -190,8 +273,50 @@ impl Params {
             prack_timeout_s: int("auto_prack_fr_timeout", 1, 3_600)?,
             hangs_up_unpracked: build.int("auto_prack_hangup_on_failure").is_some_and(|n| n != 0),
             profiles,
-            cluster: build.int("dialog_replication_cluster").unwrap_or(0) as u32,
+            cluster: int("dialog_replication_cluster", 0, i64::from(u32::MAX))?,
+            counts_cluster: int("profile_replication_cluster", 0, i64::from(u32::MAX))?,
+            tell_ms: int("replicate_profiles_timer", 10, 3_600_000)?,
+            tell_bytes: int("replicate_profiles_buffer", 100, 65_000)? as usize,
+            believe_s: int("replicate_profiles_expire", 1, 86_400)?,
+            sql,
         })
+    }
+}
+
+fn int_of(build: &Build<'_>, name: &'static str, min: i64, max: i64) -> Result<u32, BuildError> {
+    let value = build.int(name).unwrap_or(min);
+    match (min..=max).contains(&value) {
+        true => Ok(value as u32),
+        false => Err(BuildError::new(name, format!("it is {min} to {max}"))),
+    }
+}
+
+/// Where and when dialogs are stored; `None`: nowhere.
+fn read_sql(build: &mut Build<'_>) -> Result<Option<SqlParams>, BuildError> {
+    let mode = match build.int("db_mode") {
+        Some(1) => DbMode::Realtime,
+        Some(2) => DbMode::Delayed(int_of(build, "db_update_period", 1, 86_400)?),
+        Some(3) => DbMode::Shutdown,
+        _ => return Ok(None),
+    };
+    let Some(database) = build.database_param("db_url")? else {
+        let error = BuildError::new("db_mode", "this mode needs a database");
+        return Err(error.help("set `db_url`, or the global `db_default_url`"));
+    };
+    Ok(Some(SqlParams {
+        database,
+        mode,
+        table: build.text("table_name").unwrap_or("dialog").to_owned(),
+        columns: Columns::read(build),
+        flushes_values: build.int("db_flush_vals_profiles").is_some_and(|n| n != 0),
+        deletes_a_query: int_of(build, "timer_bulk_del_no", 1, 1000)? as usize,
+    }))
+}
+
+fn check_db_mode(text: &str) -> Result<(), String> {
+    match text {
+        "0" | "1" | "2" | "3" => Ok(()),
+        _ => Err("the modes are 0 (none), 1 (at once), 2 (delayed) and 3 (at the end)".into()),
     }
 }
 

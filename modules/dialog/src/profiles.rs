@@ -1,8 +1,9 @@
 //! Profiles as scripts and operators use them.
 
+use std::collections::BTreeMap;
+
 use tandem_engine::log::Level;
-use tandem_engine::module::Call;
-use tandem_engine::node::Node;
+use tandem_engine::module::{Call, Cx};
 use tandem_script::host::Called;
 use tandem_script::value::Value;
 
@@ -15,17 +16,22 @@ use crate::values::{NO, OK, change};
 impl Dialogs {
     /// Members of a profile with a value, or all. In a profile that nodes share, dialogs of a tag
     /// that another node holds are counted there.
-    pub(crate) fn profile_size(&self, node: &Node, at: usize, value: Option<&[u8]>) -> usize {
+    pub(crate) fn profile_size(&self, cx: &Cx<'_>, at: usize, value: Option<&[u8]>) -> usize {
         let shared = self.shares(at);
-        let counts = |tag: &[u8]| !shared || self.tag_counts(node, tag);
-        self.table.profiles.size(at, value, &counts)
+        let counts = |tag: &[u8]| !shared || self.tag_counts(cx.node, tag);
+        self.table.profiles.size(at, value, &counts) + self.elsewhere(cx.now, at, value)
     }
 
     /// Values with their counts, in order.
-    pub(crate) fn profile_values(&self, node: &Node, at: usize) -> Vec<(Text, usize)> {
+    pub(crate) fn profile_values(&self, cx: &Cx<'_>, at: usize) -> Vec<(Text, usize)> {
         let shared = self.shares(at);
-        let counts = |tag: &[u8]| !shared || self.tag_counts(node, tag);
-        self.table.profiles.values(at, &counts)
+        let counts = |tag: &[u8]| !shared || self.tag_counts(cx.node, tag);
+        let mut all: BTreeMap<Text, usize> =
+            self.table.profiles.values(at, &counts).into_iter().collect();
+        for (value, count) in self.values_elsewhere(cx.now, at) {
+            *all.entry(value).or_default() += count;
+        }
+        all.into_iter().collect()
     }
 
     fn shares(&self, at: usize) -> bool {
@@ -113,7 +119,7 @@ pub(crate) fn get_profile_size(call: &mut Call<'_, '_, '_>) -> Called {
     let Some((dialogs, at)) = named(call) else { return NO };
     let has_value = dialogs.table.profiles.defs().get(at).is_some_and(|p| p.has_value);
     let value = (has_value && call.given(1)).then(|| call.text(1));
-    let size = dialogs.profile_size(call.cx.node, at, value.as_deref());
+    let size = dialogs.profile_size(call.cx, at, value.as_deref());
     let size = Value::Int(i32::try_from(size).unwrap_or(i32::MAX));
     match call.set_var(2, size) {
         Ok(()) => OK,

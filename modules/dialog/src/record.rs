@@ -25,6 +25,8 @@ pub const VALUES_MAX: usize = 256;
 pub const VALUE_BYTES_MAX: usize = 16_384;
 /// Profiles that one dialog is in, at most.
 pub const PROFILES_MAX: usize = 64;
+/// CDRs that one dialog may owe.
+pub const DEBTS_MAX: usize = 256;
 /// Sections of other modules, at most.
 pub const SECTIONS_MAX: usize = 16;
 
@@ -223,9 +225,10 @@ pub struct Membership {
 pub struct Debt {
     /// Identities of the CDRs, which no two calls share.
     pub ids: Vec<u64>,
-    /// The node that owes them.
+    /// Those that have been written.
+    pub paid: Vec<u64>,
+    /// The node that owes the others; 0: the call goes on.
     pub node: u32,
-    pub paid: bool,
 }
 
 /// The routes that a script has set for moments of the dialog.

@@ -1,26 +1,35 @@
 //! The running module: the table, and what follows from a change of a dialog.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use serde_json::{Value as Json, json};
 use tandem_clock::Now;
+use tandem_db::{DbError, Rows};
 use tandem_engine::attached::{Section, TxMoment};
 use tandem_engine::context::Ctx;
 use tandem_engine::dialog::{DialogEvent, DialogMoment};
 use tandem_engine::module::{Build, BuildError, Cx, Module, RouteEnd, Timer};
 use tandem_engine::node::Node;
+use tandem_engine::replication::Replicated;
 use tandem_script::sig::Routes as Blocks;
 use tandem_sip::Message;
 
 use crate::change::{Change, Origin, Refused};
 use crate::current::Current;
+use crate::debts::Waiting;
 use crate::events;
 use crate::id::DialogId;
 use crate::local::Local;
 use crate::params::Params;
 use crate::prack::PRACK;
 use crate::record::{Dialog, EndReason, State};
+use crate::replication::profiles::{Counts, TELL};
+use crate::replication::takeover::{LOOK, Takeover};
 use crate::sequential::Open;
+use crate::sql::{self, Sql};
 use crate::stats;
 use crate::sweep::{SWEEP, TIMEOUT_ROUTE};
 use crate::table::{Done, Sink, Table, Told};
@@ -34,16 +43,25 @@ pub struct Dialogs {
     pub table: Table,
     pub(crate) slot: u16,
     /// Names of the script's dialog flags; the place is the bit.
-    pub(crate) flag_names: Vec<String>,
+    pub(crate) flag_names: Arc<[String]>,
     /// Requests of this node whose replies are to come.
     pub(crate) open: Open,
+    /// What other nodes have in shared profiles.
+    pub(crate) counts: Counts,
+    pub(crate) takeover: Takeover,
+    /// Ends of which writers are told when a peer knows of them.
+    pub(crate) waiting: Mutex<Waiting>,
+    pub(crate) sql: Option<Sql>,
+    /// The database is to be asked when the shard is unlocked.
+    pub(crate) sql_asks: AtomicBool,
+    /// Records of peers that could not be taken.
+    pub(crate) refused: AtomicU64,
 }
 
 impl Dialogs {
     pub(crate) fn build(build: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
         let params = Params::read(build)?;
         let profiles = params.profiles.clone();
-        let table = Table::new(params.hash_size, profiles, build.hash_key().state());
         let mut flag_names: Vec<String> = Vec::new();
         for name in build
             .program
@@ -61,8 +79,21 @@ impl Dialogs {
             );
             return Err(BuildError::new("", text));
         }
-        let open = Open::default();
-        Ok(Arc::new(Self { table, slot: build.slot, flag_names, open, params }))
+        let slot = build.slot;
+        let counts = Counts::new(params.counts_cluster, profiles.clone(), params.believe_s.into());
+        Ok(Arc::new(Self {
+            table: Table::new(params.hash_size, profiles, build.hash_key().state()),
+            slot,
+            flag_names: flag_names.into(),
+            open: Open::default(),
+            counts,
+            takeover: Takeover::default(),
+            waiting: Mutex::default(),
+            sql: params.sql.clone().map(Sql::new),
+            sql_asks: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+            params,
+        }))
     }
 
     pub fn params(&self) -> &Params {
@@ -102,6 +133,7 @@ impl Dialogs {
         msg: Option<&Message>,
     ) -> Result<Done, Refused> {
         let done = self.table.apply(cx.now, id, origin, &Log { dialogs: self, cx }, change)?;
+        self.store(cx);
         if done.before != done.after {
             cx.for_slot(self.slot, |cx| self.state_changed(cx, id, origin, &done, msg));
         }
@@ -119,7 +151,19 @@ impl Dialogs {
         local: Local,
         origin: Origin,
     ) -> Result<bool, Refused> {
-        self.table.insert(cx.now, dialog, local, origin, &Log { dialogs: self, cx })
+        let inserted =
+            self.table.insert(cx.now, dialog, local, origin, &Log { dialogs: self, cx })?;
+        self.store(cx);
+        Ok(inserted)
+    }
+
+    /// What has changed is saved, if it is to be saved at once.
+    fn store(&self, cx: &mut Cx<'_>) {
+        if self.sql_asks.swap(false, Ordering::AcqRel)
+            && let Some(sql) = &self.sql
+        {
+            cx.for_slot(self.slot, |cx| self.pump_sql(cx, sql));
+        }
     }
 
     /// Ends a dialog.
@@ -139,6 +183,10 @@ impl Dialogs {
     ) {
         let Some(record) = &done.record else { return };
         events::state_changed(cx, record, done.before);
+        // What follows is done where it happened.
+        if matches!(origin, Origin::Peer { .. } | Origin::Database) {
+            return;
+        }
         match done.after {
             State::Unacked => {
                 self.run_route(cx, id, &record.routes.on_answer, msg);
@@ -150,11 +198,7 @@ impl Dialogs {
                     self.count(cx, stats::FAILED);
                 }
                 self.run_route(cx, id, &record.routes.on_hangup, msg);
-                let moment = match origin {
-                    Origin::Local => DialogMoment::Ended,
-                    Origin::Peer { .. } | Origin::Database => DialogMoment::EndedElsewhere,
-                };
-                self.tell(cx, moment, record, msg);
+                self.tell_end(cx, record, msg);
             }
             _ => {}
         }
@@ -220,23 +264,40 @@ struct Log<'a, 'b> {
 }
 
 impl Sink for Log<'_, '_> {
-    fn changed(&self, _shard: usize, dialog: &mut Dialog, change: Option<&Told>, origin: Origin) {
-        if origin == Origin::Local && change != Some(&Told::Local) {
-            dialog.stamp = self.cx.node.outbox.stamp(self.cx.now);
+    fn changed(
+        &self,
+        shard: usize,
+        dialog: &mut Dialog,
+        change: Option<&Told>,
+        origin: Origin,
+    ) -> u64 {
+        let Log { dialogs, cx } = self;
+        dialogs.replicate(cx, shard, dialog, change, origin);
+        if let Some(sql) = &dialogs.sql
+            && origin != Origin::Database
+            && sql.note(dialog, change, dialogs.is_ours(cx, dialog))
+        {
+            dialogs.sql_asks.store(true, Ordering::Release);
         }
-        let _ = self.dialogs;
+        dialogs.digest(dialog)
     }
 }
 
 impl Module for Dialogs {
     fn start(&self, cx: &mut Cx<'_>) {
         self.start_sweeping(cx);
+        self.start_sql(cx);
+        self.start_telling(cx);
     }
 
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
         match timer.kind {
             SWEEP => self.sweep(cx, timer.id as usize),
             PRACK => self.prack_late(cx, timer.id),
+            TELL => self.tell_counts(cx),
+            LOOK => self.look_through(cx, timer.id),
+            sql::FLUSH => self.flush_timer(cx),
+            sql::RETRY => self.retry_sql(cx),
             _ => {}
         }
     }
@@ -249,6 +310,39 @@ impl Module for Dialogs {
         if token == TIMEOUT_ROUTE {
             self.timeout_route_ended(cx, &ctx);
         }
+    }
+
+    fn db(&self, cx: &mut Cx<'_>, token: u64, result: Result<Rows, DbError>) {
+        self.sql_answered(cx, token, result);
+    }
+
+    fn shutdown(&self, cx: &mut Cx<'_>) {
+        self.flush_sql(cx);
+    }
+
+    fn cluster_news(&self, cx: &mut Cx<'_>, news: &tandem_cluster::Effect) {
+        self.heard_news(cx, news);
+    }
+
+    fn acknowledged(&self, cx: &mut Cx<'_>, token: u64) {
+        self.end_acknowledged(cx, token);
+    }
+
+    fn replicated(&self) -> Option<&dyn Replicated> {
+        self.is_replicated().then_some(self)
+    }
+
+    fn replicated_too(&self) -> Option<&dyn Replicated> {
+        (self.counts.cluster != 0).then_some(&self.counts)
+    }
+
+    fn status(&self, _node: &Node, _now: Now) -> Option<Json> {
+        Some(json!({
+            "active": self.active(),
+            "remembered_ends": self.table.grave_count(),
+            "refused": self.refused.load(Ordering::Relaxed),
+            "unsaved": self.sql.as_ref().map_or(0, Sql::waiting),
+        }))
     }
 
     fn transaction(&self, cx: &mut Cx<'_>, section: &Section, moment: &TxMoment) {

@@ -5,7 +5,7 @@ use tandem_clock::SEC;
 use tandem_engine::context::Ctx;
 use tandem_engine::module::{Cx, Timer};
 
-use crate::change::{Change, Origin};
+use crate::change::Change;
 use crate::flags::Flags;
 use crate::id::DialogId;
 use crate::record::{Dialog, EndReason, State};
@@ -17,8 +17,6 @@ use crate::table::SHARDS;
 pub(crate) const SWEEP: u32 = 0;
 /// Dialogs that one step deals with.
 const DUE_A_STEP: usize = 250;
-/// How much longer a copy waits for the node whose on-timeout route may prolong it.
-const GRACE_S: u64 = 600;
 /// Token of the route that runs at the end of the lifetime.
 pub(crate) const TIMEOUT_ROUTE: u64 = 1;
 
@@ -63,43 +61,36 @@ impl Dialogs {
         });
         let Some(due) = due else { return };
         if due.forget {
-            self.table.remove(id);
+            self.forget(cx, id);
         } else if due.race {
             self.table.local(id, |_, local| local.race_at = 0);
             if due.acts {
                 self.hang_up(cx, id, EndReason::Race, b"");
             }
         } else if due.expired {
-            self.expired(cx, id, due.acts);
+            if self.may_end(cx, id) {
+                self.expired(cx, id);
+            }
         } else {
             self.ping_due(cx, id);
         }
     }
 
     /// The lifetime is over. The route for that comes first and may prolong it.
-    fn expired(&self, cx: &mut Cx<'_>, id: DialogId, acts: bool) {
+    fn expired(&self, cx: &mut Cx<'_>, id: DialogId) {
         let route = self.table.local(id, |d, local| {
             let has_route = !d.routes.on_timeout.is_empty();
-            if !acts {
-                // The node that acts may have prolonged it and not have told yet.
-                let waits = has_route && local.asked_at_end != d.expires_s;
-                if waits {
-                    local.asked_at_end = d.expires_s;
-                    local.expires_at += GRACE_S;
-                }
-                return (waits, None);
-            }
             let asks = has_route && local.asked_at_end != d.expires_s;
             if asks {
                 local.asked_at_end = d.expires_s;
                 // It comes due again if the route takes its time.
                 local.expires_at += 1;
             }
-            (false, asks.then(|| d.routes.on_timeout.clone()))
+            asks.then(|| d.routes.on_timeout.clone())
         });
         match route {
-            Some((true, _)) | None => {}
-            Some((false, Some(name))) => {
+            None => {}
+            Some(Some(name)) => {
                 let found = std::str::from_utf8(&name).ok().and_then(|n| cx.named_route(n));
                 let ctx = Box::new(self.context(cx, id, None));
                 let refused = match found {
@@ -110,13 +101,7 @@ impl Dialogs {
                     self.time_out(cx, id);
                 }
             }
-            Some((false, None)) if acts => self.time_out(cx, id),
-            // A copy goes without a word: the node that acts ends the call.
-            Some((false, None)) => {
-                let reason = EndReason::Lifetime;
-                let origin = Origin::Peer { node: 0 };
-                let _ = self.change_by(cx, id, origin, Change::Ended { reason }, None);
-            }
+            Some(None) => self.time_out(cx, id),
         }
     }
 

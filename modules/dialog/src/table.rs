@@ -10,6 +10,7 @@ use tandem_clock::{Chance, Now, SEC};
 use tandem_sip::sip_hash;
 
 use crate::change::{Change, Origin, Refused, apply};
+use crate::graves::Graves;
 use crate::id::DialogId;
 use crate::index::{Facts, Profile, Profiles};
 use crate::local::Local;
@@ -27,13 +28,21 @@ pub struct Entry {
     pub local: Local,
     /// What the index of deadlines knows it under; 0: nothing.
     due_s: u64,
+    /// Its part of the digest of the shard.
+    digest: u64,
 }
 
 /// Where changes go. Called with the shard locked, so it must only append.
 pub trait Sink {
     /// `change` has been carried out on `dialog`; `None`: the dialog is new. What is to reach the
-    /// peers gets its stamp here.
-    fn changed(&self, shard: usize, dialog: &mut Dialog, change: Option<&Told>, origin: Origin);
+    /// peers gets its stamp here. Gives what it adds to the digest that peers compare; 0: nothing.
+    fn changed(
+        &self,
+        shard: usize,
+        dialog: &mut Dialog,
+        change: Option<&Told>,
+        origin: Origin,
+    ) -> u64;
 }
 
 /// What a [`Sink`] has to know of a change.
@@ -45,6 +54,8 @@ pub enum Told {
     Value { name: Box<[u8]> },
     /// The number that this node made up towards a side.
     Generated { towards: Side, callee: u8 },
+    /// What is owed, or paid.
+    Debt,
     /// Something that only concerns this node's bookkeeping.
     Local,
     /// Anything else.
@@ -66,7 +77,7 @@ pub struct Done {
 /// The dialogs.
 #[derive(Debug)]
 pub struct Table {
-    shards: Vec<Mutex<Shard>>,
+    pub(crate) shards: Vec<Mutex<Shard>>,
     /// Slots of the wire (`hash_size`), a power of 2.
     size: u32,
     len: AtomicUsize,
@@ -74,13 +85,17 @@ pub struct Table {
 }
 
 #[derive(Debug)]
-struct Shard {
-    entries: HashMap<u64, Box<Entry>, RandomState>,
+pub(crate) struct Shard {
+    pub(crate) entries: HashMap<u64, Box<Entry>, RandomState>,
     by_call: HashMap<Box<[u8]>, SmallVec<[u64; 1]>, RandomState>,
     /// Seconds of the monotonic clock and number.
-    due: BTreeSet<(u64, u64)>,
+    pub(crate) due: BTreeSet<(u64, u64)>,
     /// How many are in each state; see [`Facts`].
     states: [usize; 6],
+    /// Count and sum of the digests of its dialogs.
+    pub(crate) compared: (u64, u64),
+    /// Ends that are remembered.
+    pub(crate) graves: Graves,
 }
 
 impl Table {
@@ -91,6 +106,8 @@ impl Table {
                 by_call: HashMap::with_hasher(hash.clone()),
                 due: BTreeSet::new(),
                 states: [0; 6],
+                compared: (0, 0),
+                graves: Graves::default(),
             })
         };
         let shards = (0..SHARDS).map(shard).collect();
@@ -108,7 +125,7 @@ impl Table {
         id.entry as usize % SHARDS
     }
 
-    fn shard(&self, id: DialogId) -> &Mutex<Shard> {
+    pub(crate) fn shard(&self, id: DialogId) -> &Mutex<Shard> {
         &self.shards[Self::shard_of(id)]
     }
 
@@ -144,9 +161,10 @@ impl Table {
         if shard.entries.contains_key(&number) {
             return Ok(false);
         }
-        let mut entry = Box::new(Entry { dialog, local, due_s: 0 });
+        let mut entry = Box::new(Entry { dialog, local, due_s: 0, digest: 0 });
         entry.local.take_over(&entry.dialog, now);
-        sink.changed(at, &mut entry.dialog, None, origin);
+        entry.digest = sink.changed(at, &mut entry.dialog, None, origin);
+        shard.weigh(0, entry.digest);
         let facts = Facts::of(&entry.dialog);
         facts.enter(number, &self.profiles);
         shard.states[facts.state as usize] += 1;
@@ -191,6 +209,7 @@ impl Table {
         let now_s = u32::try_from(now.unix_s()).unwrap_or(u32::MAX);
         let changed = apply(&mut entry.dialog, change, now_s)?;
         let after = Facts::of(&entry.dialog);
+        let weighed = entry.digest;
         if changed {
             entry.local.take_over(&entry.dialog, now);
             let told = if before.state == after.state {
@@ -198,13 +217,15 @@ impl Table {
             } else {
                 Told::State { before: before.state }
             };
-            sink.changed(at, &mut entry.dialog, Some(&told), origin);
+            entry.digest = sink.changed(at, &mut entry.dialog, Some(&told), origin);
         }
+        let weighs = entry.digest;
         let moved = before.state != after.state;
         let record = (moved || wants(&entry.dialog)).then(|| Box::new(entry.dialog.clone()));
         Facts::refile(&before, &after, number, &self.profiles);
         shard.states[before.state as usize] -= 1;
         shard.states[after.state as usize] += 1;
+        shard.weigh(weighed, weighs);
         shard.file_due(number);
         Ok(Done { before: before.state, after: after.state, changed, record })
     }
@@ -216,6 +237,7 @@ impl Table {
         let entry = shard.entries.remove(&number)?;
         let facts = Facts::of(&entry.dialog);
         facts.leave(number, &self.profiles);
+        shard.weigh(entry.digest, 0);
         shard.states[facts.state as usize] -= 1;
         shard.due.remove(&(entry.due_s, number));
         if let Some(all) = shard.by_call.get_mut(&entry.dialog.call_id) {
@@ -348,6 +370,7 @@ fn told(change: &Change, before: State) -> Told {
         Change::Ringing | Change::Answered { .. } | Change::Acked | Change::Ended { .. } => {
             Told::State { before }
         }
+        Change::Owe { .. } | Change::Paid { .. } => Told::Debt,
         Change::DeleteDelay { .. } => Told::Local,
         _ => Told::Data,
     }

@@ -338,7 +338,7 @@ impl Tm {
     }
 }
 
-/// A 2xx to REGISTER tells a phone that its contact is kept, so a peer has to know it first
+/// A 2xx tells a phone that its contact is kept, or its call, so a peer has to know it first
 /// (decisions: "Gates").
 fn send_reply(cx: &mut Cx<'_>, record: &Record, payload: Bytes) {
     let socket = record.saved.source.socket;
@@ -346,9 +346,13 @@ fn send_reply(cx: &mut Cx<'_>, record: &Record, payload: Bytes) {
         return;
     }
     let send = Send { socket, to: record.reply_to, payload, ticket: 0 };
-    let registered = record.saved.msg.method() == Method::Register
-        && (200..300).contains(&record.machine.last_code());
-    if registered {
+    // The caller of a call, and whoever ends it, are told what the peer knows.
+    let waits = match record.saved.msg.method() {
+        Method::Register => true,
+        Method::Invite | Method::Bye => cx.is_replicated(&record.saved.attached),
+        _ => false,
+    };
+    if waits && (200..300).contains(&record.machine.last_code()) {
         cx.out.send_gated(send);
     } else {
         cx.out.send(send);

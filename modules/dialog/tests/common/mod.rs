@@ -14,6 +14,7 @@ pub const MODULES: Modules = {
         &tandem_proto_udp::MODULE,
         &tandem_proto_bin::MODULE,
         &tandem_clusterer::MODULE,
+        &tandem_db_sqlite::MODULE,
         &tandem_sl::MODULE,
         &tandem_tm::MODULE,
         &tandem_rr::MODULE,

@@ -1,0 +1,85 @@
+//! What is owed for a call at its end: records of it that must be written exactly once, whoever
+//! lives (decisions: "CDRs").
+//!
+//! Who keeps accounts says at the answer which records the call will owe. When the call ends, the
+//! end is replicated with the name of the node that now has to write them; when a peer has that,
+//! the writers hear of the end; what they have written they call paid. Should the node die in
+//! between, its successor is told that the debt is its own.
+
+use tandem_engine::dialog::DialogMoment;
+use tandem_engine::module::Cx;
+use tandem_sip::Message;
+
+use crate::change::{Change, Refused};
+use crate::id::DialogId;
+use crate::record::{Debt, Dialog};
+use crate::state::Dialogs;
+
+/// Ends that wait for a peer, at most; a further one is told at once.
+const WAITING_MAX: usize = 100_000;
+
+/// Ends whose writers are told when a peer knows of them.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    next: u64,
+    all: std::collections::BTreeMap<u64, (DialogId, Option<Message>)>,
+}
+
+impl Debt {
+    /// Whether something is left to be written.
+    pub fn is_open(&self) -> bool {
+        self.ids.iter().any(|id| !self.paid.contains(id))
+    }
+}
+
+impl Dialog {
+    /// Whether something is left to be written for the call.
+    pub fn owes(&self) -> bool {
+        self.debt.as_ref().is_some_and(Debt::is_open)
+    }
+}
+
+impl Dialogs {
+    /// The call will owe this record at its end; `record` is the same number on every node.
+    ///
+    /// # Errors
+    /// When there is no such dialog.
+    pub fn owe(&self, cx: &mut Cx<'_>, id: DialogId, record: u64) -> Result<(), Refused> {
+        self.change(cx, id, Change::Owe { record }).map(|_| ())
+    }
+
+    /// A record of the call has been written.
+    pub fn paid(&self, cx: &mut Cx<'_>, id: DialogId, record: u64) {
+        // A dialog that is gone has been paid by somebody else.
+        let _ = self.change(cx, id, Change::Paid { record });
+    }
+
+    /// Tells the writers of an end: at once, or when a peer knows of the debt.
+    pub(crate) fn tell_end(&self, cx: &mut Cx<'_>, record: &Dialog, msg: Option<&Message>) {
+        if !record.owes() || !self.is_replicated() {
+            return self.tell(cx, DialogMoment::Ended, record, msg);
+        }
+        let token = {
+            let mut waiting = self.waiting.lock();
+            let room = waiting.all.len() < WAITING_MAX;
+            room.then(|| {
+                waiting.next += 1;
+                let token = waiting.next;
+                waiting.all.insert(token, (record.id, msg.cloned()));
+                token
+            })
+        };
+        match token {
+            Some(token) => cx.when_acknowledged(token),
+            None => self.tell(cx, DialogMoment::Ended, record, msg),
+        }
+    }
+
+    /// A peer knows of an end.
+    pub(crate) fn end_acknowledged(&self, cx: &mut Cx<'_>, token: u64) {
+        let waiting = self.waiting.lock().all.remove(&token);
+        let Some((id, msg)) = waiting else { return };
+        let Some(record) = self.read(id, Dialog::clone) else { return };
+        self.tell(cx, DialogMoment::Ended, &record, msg.as_ref());
+    }
+}

@@ -1,0 +1,627 @@
+//! A dialog as Tandem nodes tell it to each other: everything that the stock protocol has no
+//! place for included.
+//!
+//! A record is a list of fields: number (1 byte), length (2 bytes, little endian), value.
+//! Integers are 8 bytes, little endian. A field that is absent has its default, or in a patch the
+//! value it had. A reader skips numbers it does not know; adding a field is free, and a number is never used again.
+//! History:
+//!
+//! - Version 1: 1 Call-ID, 2 dialog id, 3 From URI, 4 To URI, 5 mangled From, 6 mangled To,
+//!   7 start, 8 answer, 9 end, 10 state, 11 end reason, 12 CSeq of the INVITE, 13 caller,
+//!   14 callee (repeats), 15 place of the one that answered + 1, 16 value (repeats), 17 profile
+//!   (repeats), 18 names of user flags, 19 flags, 20 lifetime, 21 expiry, 22 delay of the delete
+//!   + 1, 23 to 25 routes on answer, on timeout, on hangup, 26 section (repeats), 27 identities of
+//!   owed CDRs, 28 node that owes them, 29 those that are paid, 30 creator, 31 stamp in microseconds,
+//!   32 node of the stamp, 33 and 34 the stamp that a patch is for, 35 Unix seconds up to which
+//!   the end is remembered (its presence makes the record one of a dialog that is gone), 36 value
+//!   to be set among the others, 37 name of a value to be removed, 38 generated CSeq of the
+//!   caller, 39 place of a callee, 40 its generated CSeq.
+//!   Inside a leg: 1 tag, 2 contact, 3 route set, 4 socket, 5 SDP in, 6 SDP out, 7 advertised
+//!   contact, 8 CSeq, 9 generated CSeq. Inside a value: 1 name, 2 text, 3 number + 2^31. Inside a
+//!   profile: 1 name, 2 value, 3 where it is counted (0 here, 1 all nodes, 2 a store). Inside a
+//!   section: 1 module, 2 content.
+
+use bytes::Bytes;
+
+use crate::flags::Flags;
+use crate::id::DialogId;
+use crate::record::{
+    DEBTS_MAX, Debt, Dialog, EndReason, LEGS_MAX, Leg, Marker, Membership, PROFILES_MAX,
+    SECTIONS_MAX, Stamp, State, Text, VALUES_MAX, Val,
+};
+
+/// Version of the encoding.
+pub(crate) const VERSION: u16 = 1;
+/// What is read off the front of a record: whom it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Heading {
+    pub(crate) call_id: Bytes,
+    pub(crate) id: DialogId,
+    pub(crate) stamp: Stamp,
+    /// The record is a patch of the dialog as it was under this stamp.
+    pub(crate) base: Option<Stamp>,
+    /// The dialog is gone; its end is remembered up to these Unix seconds.
+    pub(crate) until_s: Option<u32>,
+}
+
+/// The names of the user flags, in the order of their bits.
+pub(crate) type FlagNames<'a> = &'a [String];
+
+/// A whole record.
+pub(crate) fn encode(d: &Dialog, names: FlagNames<'_>) -> Bytes {
+    let mut w = Fields::with_capacity(1024);
+    heading(&mut w, d, None);
+    body(&mut w, d, names);
+    w.0.into()
+}
+
+/// What a patch is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part<'a> {
+    /// The state, with what an answer, an ACK and an end change, and the debt.
+    State,
+    /// One value.
+    Value(&'a [u8]),
+    /// The number that a node made up towards the caller, or a callee.
+    Generated { callee: Option<u8> },
+}
+
+/// A part of a record, for those who have it as it was under `base`.
+pub(crate) fn encode_patch(d: &Dialog, base: Stamp, part: Part<'_>) -> Bytes {
+    let mut w = Fields::with_capacity(192);
+    heading(&mut w, d, Some(base));
+    w.number(19, told_flags(d));
+    match part {
+        Part::State => {
+            w.number(8, d.answered_s.into());
+            w.number(9, d.ended_s.into());
+            w.number(10, d.state.number().into());
+            w.number(11, d.end_reason.map_or(0, |reason| reason as u64));
+            w.number(15, d.answered.map_or(0, |at| u64::from(at) + 1));
+            w.number(21, d.expires_s.into());
+            debt(&mut w, d.debt.as_ref());
+        }
+        Part::Value(name) => match d.values.iter().find(|(n, _)| **n == *name) {
+            Some(found) => w.text(36, &value(found)),
+            None => w.text(37, name),
+        },
+        Part::Generated { callee: None } => w.number(38, d.caller.generated_cseq.into()),
+        Part::Generated { callee: Some(at) } => {
+            let leg = d.callees.get(usize::from(at));
+            w.number(39, at.into());
+            w.number(40, leg.map_or(0, |leg| leg.generated_cseq.into()));
+        }
+    }
+    w.0.into()
+}
+
+/// The record of a dialog that is gone.
+pub(crate) fn encode_gone(id: DialogId, stamp: Stamp, until_s: u32) -> Bytes {
+    let mut w = Fields::with_capacity(64);
+    w.number(2, id.number());
+    stamps(&mut w, 31, stamp);
+    w.number(35, until_s.into());
+    w.0.into()
+}
+
+fn heading(w: &mut Fields, d: &Dialog, base: Option<Stamp>) {
+    w.text(1, &d.call_id);
+    w.number(2, d.id.number());
+    stamps(w, 31, d.stamp);
+    if let Some(base) = base {
+        stamps(w, 33, base);
+    }
+}
+
+fn stamps(w: &mut Fields, n: u8, stamp: Stamp) {
+    w.number(n, stamp.time_us);
+    w.number(n + 1, stamp.node.into());
+}
+
+fn told_flags(d: &Dialog) -> u64 {
+    d.flags.without(Flags::LOCAL).without(Flags::UNSTORED).0.into()
+}
+
+/// Writes what is not as in an empty dialog.
+fn body(w: &mut Fields, d: &Dialog, names: FlagNames<'_>) {
+    let (routes, flags) = (&d.routes, flag_names(d.user_flags, names));
+    for (n, text) in [
+        (3, &d.from_uri[..]),
+        (4, &d.to_uri),
+        (5, &d.mangled_from),
+        (6, &d.mangled_to),
+        (18, &flags),
+        (23, &routes.on_answer),
+        (24, &routes.on_timeout),
+        (25, &routes.on_hangup),
+    ] {
+        if !text.is_empty() {
+            w.text(n, text);
+        }
+    }
+    for (n, number) in [
+        (7, d.start_s.into()),
+        (8, d.answered_s.into()),
+        (9, d.ended_s.into()),
+        (10, d.state.number().into()),
+        (11, d.end_reason.map_or(0, |reason| reason as u64)),
+        (12, d.invite_cseq.into()),
+        (15, d.answered.map_or(0, |at| u64::from(at) + 1)),
+        (19, told_flags(d)),
+        (20, d.lifetime_s.into()),
+        (21, d.expires_s.into()),
+        (22, d.delete_delay_s.map_or(0, |s| u64::from(s) + 1)),
+        (30, d.creator.into()),
+    ] {
+        if number != 0 {
+            w.number(n, number);
+        }
+    }
+    w.text(13, &leg(&d.caller));
+    d.callees.iter().for_each(|one| w.text(14, &leg(one)));
+    d.values.iter().for_each(|one| w.text(16, &value(one)));
+    d.profiles.iter().for_each(|one| w.text(17, &membership(one)));
+    d.sections.iter().for_each(|one| w.text(26, &section(one)));
+    if d.debt.is_some() {
+        debt(w, d.debt.as_ref());
+    }
+}
+
+fn debt(w: &mut Fields, debt: Option<&Debt>) {
+    let ids = debt.map(|debt| &debt.ids[..]).unwrap_or_default();
+    let ids: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+    w.text(27, &ids);
+    w.number(28, debt.map_or(0, |debt| debt.node.into()));
+    let paid = debt.map(|debt| &debt.paid[..]).unwrap_or_default();
+    let paid: Vec<u8> = paid.iter().flat_map(|id| id.to_le_bytes()).collect();
+    w.text(29, &paid);
+}
+
+fn leg(leg: &Leg) -> Vec<u8> {
+    let texts = [
+        &leg.tag,
+        &leg.contact,
+        &leg.route_set,
+        &leg.socket,
+        &leg.sdp_in,
+        &leg.sdp_out,
+        &leg.advertised,
+    ];
+    let bytes: usize = texts.iter().map(|text| text.len() + 3).sum();
+    let mut w = Fields::with_capacity(bytes + 22);
+    for (n, text) in (1..).zip(texts) {
+        if !text.is_empty() {
+            w.text(n, text);
+        }
+    }
+    w.number(8, leg.cseq.into());
+    w.number(9, leg.generated_cseq.into());
+    w.0
+}
+
+fn value((name, value): &(Text, Val)) -> Vec<u8> {
+    let mut w = Fields::with_capacity(32);
+    w.text(1, name);
+    match value {
+        Val::Str(text) => w.text(2, text),
+        Val::Int(n) => w.number(3, (i64::from(*n) - i64::from(i32::MIN)) as u64),
+    }
+    w.0
+}
+
+fn membership(m: &Membership) -> Vec<u8> {
+    let mut w = Fields::with_capacity(32);
+    w.text(1, &m.name);
+    w.text(2, &m.value);
+    w.number(3, m.marker as u64);
+    w.0
+}
+
+fn section((module, content): &(Text, Bytes)) -> Vec<u8> {
+    let mut w = Fields::with_capacity(16 + module.len() + content.len());
+    w.text(1, module);
+    w.text(2, content);
+    w.0
+}
+
+/// Names of the set flags, separated by spaces.
+pub(crate) fn flag_names(set: u32, names: FlagNames<'_>) -> Vec<u8> {
+    let is_set = |(bit, _): &(u32, &String)| set >> bit & 1 == 1;
+    let names: Vec<&str> = (0..32).zip(names).filter(is_set).map(|(_, n)| &**n).collect();
+    names.join(" ").into_bytes()
+}
+
+pub(crate) fn flag_bits(text: &[u8], names: FlagNames<'_>) -> u32 {
+    let bit = |name: &[u8]| names.iter().take(32).position(|n| n.as_bytes() == name);
+    text.split(|b| *b == b' ').filter_map(bit).fold(0, |bits, at| bits | 1 << at)
+}
+
+/// Whom a record is about; `None`: it is no record.
+pub(crate) fn read_heading(record: &Bytes) -> Option<Heading> {
+    let mut head = Heading {
+        call_id: Bytes::new(),
+        id: DialogId { entry: 0, id: 0 },
+        stamp: Stamp { time_us: 0, node: 0 },
+        base: None,
+        until_s: None,
+    };
+    let mut base = Stamp { time_us: 0, node: 0 };
+    for field in fields(record) {
+        let (n, value) = field?;
+        match n {
+            1 => head.call_id = record.slice_ref(value),
+            2 => head.id = DialogId::from_number(integer(value)?),
+            31 => head.stamp.time_us = integer(value)?,
+            32 => head.stamp.node = int32(value)?,
+            33 => base.time_us = integer(value)?,
+            34 => base.node = int32(value)?,
+            35 => head.until_s = Some(int32(value)?),
+            _ => {}
+        }
+    }
+    head.base = (base.time_us != 0).then_some(base);
+    let is_named = !head.call_id.is_empty() || head.until_s.is_some();
+    (is_named && head.id.id != 0 && head.stamp.time_us != 0).then_some(head)
+}
+
+/// Lays a record over `d`: an empty dialog, or for a patch the dialog as it is known here.
+/// `None`: it is no record, or too much of one.
+pub(crate) fn lay_over(d: &mut Dialog, record: &[u8], names: FlagNames<'_>) -> Option<()> {
+    let mut place = 0;
+    for field in fields(record) {
+        let (n, value) = field?;
+        match n {
+            13 => d.caller = read_leg(value)?,
+            14 if d.callees.len() < LEGS_MAX => d.callees.push(read_leg(value)?),
+            16 if d.values.len() < VALUES_MAX => d.values.push(read_value(value)?),
+            17 if d.profiles.len() < PROFILES_MAX => d.profiles.push(read_membership(value)?),
+            26 if d.sections.len() < SECTIONS_MAX => d.sections.push(read_section(value)?),
+            14 | 16 | 17 | 26 => return None,
+            18 => d.user_flags = flag_bits(value, names),
+            27 => {
+                let ids = read_ids(value)?;
+                d.debt = (!ids.is_empty()).then_some(Debt { ids, paid: Vec::new(), node: 0 });
+            }
+            28 => {
+                let node = int32(value)?;
+                d.debt.iter_mut().for_each(|debt| debt.node = node);
+            }
+            29 => {
+                let paid = read_ids(value)?;
+                d.debt.iter_mut().for_each(|debt| debt.paid.clone_from(&paid));
+            }
+            36 | 37 => lay_value(d, n, value)?,
+            38 => d.caller.generated_cseq = int32(value)?,
+            39 => place = usize::try_from(integer(value)?).ok()?,
+            40 => d.callees.get_mut(place)?.generated_cseq = int32(value)?,
+            1..=12 | 15 | 19..=25 | 30..=32 => lay_plain(d, n, value)?,
+            _ => {}
+        }
+    }
+    d.answered = d.answered.filter(|at| usize::from(*at) < d.callees.len());
+    Some(())
+}
+
+/// One value among the others: set, or removed.
+fn lay_value(d: &mut Dialog, n: u8, value: &[u8]) -> Option<()> {
+    if n == 37 {
+        d.values.retain(|(name, _)| **name != *value);
+        return Some(());
+    }
+    let (name, value) = read_value(value)?;
+    let room = d.values.len() < VALUES_MAX;
+    match d.values.iter_mut().find(|(n, _)| *n == name) {
+        Some((_, old)) => *old = value,
+        None if room => d.values.push((name, value)),
+        None => return None,
+    }
+    Some(())
+}
+
+fn lay_plain(d: &mut Dialog, n: u8, value: &[u8]) -> Option<()> {
+    let text = || -> Text { value.into() };
+    match n {
+        1 => d.call_id = text(),
+        2 => d.id = DialogId::from_number(integer(value)?),
+        3 => d.from_uri = text(),
+        4 => d.to_uri = text(),
+        5 => d.mangled_from = text(),
+        6 => d.mangled_to = text(),
+        7 => d.start_s = int32(value)?,
+        8 => d.answered_s = int32(value)?,
+        9 => d.ended_s = int32(value)?,
+        10 => d.state = State::from_number(int32(value)?)?,
+        11 => d.end_reason = u8::try_from(integer(value)?).ok().and_then(EndReason::from_number),
+        12 => d.invite_cseq = int32(value)?,
+        15 => d.answered = u8::try_from(integer(value)?).ok()?.checked_sub(1),
+        19 => {
+            let local = d.flags.0 & (Flags::LOCAL.0 | Flags::UNSTORED.0);
+            let told = Flags(int32(value)?).without(Flags::LOCAL).without(Flags::UNSTORED);
+            d.flags = told.with(Flags(local));
+        }
+        20 => d.lifetime_s = int32(value)?,
+        21 => d.expires_s = int32(value)?,
+        22 => d.delete_delay_s = int32(value)?.checked_sub(1),
+        23 => d.routes.on_answer = text(),
+        24 => d.routes.on_timeout = text(),
+        25 => d.routes.on_hangup = text(),
+        30 => d.creator = int32(value)?,
+        31 => d.stamp.time_us = integer(value)?,
+        _ => d.stamp.node = int32(value)?,
+    }
+    Some(())
+}
+
+fn read_leg(bytes: &[u8]) -> Option<Leg> {
+    let mut leg = Leg::default();
+    for field in fields(bytes) {
+        let (n, value) = field?;
+        match n {
+            1 => leg.tag = value.into(),
+            2 => leg.contact = value.into(),
+            3 => leg.route_set = value.into(),
+            4 => leg.socket = value.into(),
+            5 => leg.sdp_in = value.into(),
+            6 => leg.sdp_out = value.into(),
+            7 => leg.advertised = value.into(),
+            8 => leg.cseq = int32(value)?,
+            9 => leg.generated_cseq = int32(value)?,
+            _ => {}
+        }
+    }
+    Some(leg)
+}
+
+fn read_value(bytes: &[u8]) -> Option<(Text, Val)> {
+    let (mut name, mut val) = (Text::default(), None);
+    for field in fields(bytes) {
+        let (n, value) = field?;
+        match n {
+            1 => name = value.into(),
+            2 => val = Some(Val::Str(value.into())),
+            3 => val = Some(Val::Int(int32(value)?.wrapping_add(i32::MIN as u32) as i32)),
+            _ => {}
+        }
+    }
+    Some((name, val?))
+}
+
+fn read_membership(bytes: &[u8]) -> Option<Membership> {
+    let (name, value, marker) = (Text::default(), Text::default(), Marker::Local);
+    let mut m = Membership { name, value, marker };
+    for field in fields(bytes) {
+        let (n, value) = field?;
+        match n {
+            1 => m.name = value.into(),
+            2 => m.value = value.into(),
+            3 => {
+                m.marker = match integer(value)? {
+                    0 => Marker::Local,
+                    1 => Marker::Bin,
+                    2 => Marker::Cache,
+                    _ => return None,
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(m)
+}
+
+fn read_section(bytes: &[u8]) -> Option<(Text, Bytes)> {
+    let (mut module, mut content) = (Text::default(), Bytes::new());
+    for field in fields(bytes) {
+        let (n, value) = field?;
+        match n {
+            1 => module = value.into(),
+            2 => content = Bytes::copy_from_slice(value),
+            _ => {}
+        }
+    }
+    Some((module, content))
+}
+
+fn read_ids(ids: &[u8]) -> Option<Vec<u64>> {
+    let (ids, rest) = ids.as_chunks::<8>();
+    let fits = rest.is_empty() && ids.len() <= DEBTS_MAX;
+    fits.then(|| ids.iter().map(|id| u64::from_le_bytes(*id)).collect())
+}
+
+/// A list of fields that is being written.
+struct Fields(Vec<u8>);
+
+impl Fields {
+    fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
+    /// A longer value than fits would spoil the record; the bounds of a dialog keep it shorter.
+    fn text(&mut self, n: u8, value: &[u8]) {
+        let Ok(len) = u16::try_from(value.len()) else { return };
+        self.0.push(n);
+        self.0.extend_from_slice(&len.to_le_bytes());
+        self.0.extend_from_slice(value);
+    }
+
+    fn number(&mut self, n: u8, value: u64) {
+        self.text(n, &value.to_le_bytes());
+    }
+}
+
+/// The fields of a record; a `None` where it is cut off.
+fn fields(mut rest: &[u8]) -> impl Iterator<Item = Option<(u8, &[u8])>> {
+    std::iter::from_fn(move || {
+        let (head, behind) = match rest.split_first_chunk::<3>() {
+            Some(found) => found,
+            None if rest.is_empty() => return None,
+            None => {
+                rest = &[];
+                return Some(None);
+            }
+        };
+        let [n, low, high] = *head;
+        let Some((value, left)) = behind.split_at_checked(u16::from_le_bytes([low, high]).into())
+        else {
+            rest = &[];
+            return Some(None);
+        };
+        rest = left;
+        Some(Some((n, value)))
+    })
+}
+
+fn integer(value: &[u8]) -> Option<u64> {
+    value.try_into().ok().map(u64::from_le_bytes)
+}
+
+fn int32(value: &[u8]) -> Option<u32> {
+    u32::try_from(integer(value)?).ok()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use smallvec::SmallVec;
+
+    fn text() -> impl Strategy<Value = Text> {
+        prop::collection::vec(any::<u8>(), 0..20).prop_map(Into::into)
+    }
+
+    prop_compose! {
+        fn any_leg()(s in prop::collection::vec(text(), 7), n: (u32, u32)) -> Leg {
+            let mut s = s.into_iter();
+            let mut next = || s.next().unwrap_or_default();
+            Leg {
+                tag: next(), contact: next(), route_set: next(), socket: next(), sdp_in: next(),
+                sdp_out: next(), advertised: next(), cseq: n.0, generated_cseq: n.1,
+            }
+        }
+    }
+
+    fn any_value() -> impl Strategy<Value = Val> {
+        prop_oneof![text().prop_map(Val::Str), any::<i32>().prop_map(Val::Int)]
+    }
+
+    fn any_debt() -> impl Strategy<Value = Option<Debt>> {
+        let ids = || prop::collection::btree_set(0u64..9, 1..4);
+        let debt = (ids(), ids(), any::<u32>()).prop_map(|(ids, paid, node)| Debt {
+            ids: ids.into_iter().collect(),
+            paid: paid.into_iter().collect(),
+            node,
+        });
+        prop::option::of(debt)
+    }
+
+    fn any_membership() -> impl Strategy<Value = Membership> {
+        let marker = prop_oneof![Just(Marker::Local), Just(Marker::Bin), Just(Marker::Cache)];
+        (text(), text(), marker).prop_map(|(name, value, marker)| Membership {
+            name,
+            value,
+            marker,
+        })
+    }
+
+    prop_compose! {
+        /// Any dialog of this name.
+        pub(in crate::replication) fn any_dialog()(
+            s in prop::collection::vec(text(), 7),
+            legs in (any_leg(), prop::collection::vec(any_leg(), 0..3)),
+            times: (u32, u32, u32, u32, u32, u32), more in (1u32..6, 0usize..15, any::<u32>()),
+            values in prop::collection::btree_map(text(), any_value(), 0..4),
+            profiles in prop::collection::vec(any_membership(), 0..4),
+            sections in prop::collection::vec((text(), text()), 0..3),
+            masks in (0u32..8, 0u32..1 << 21), delay in prop::option::of(0u32..9),
+            debt in any_debt(), creator: u32, at in (1u64..50, 1u32..4),
+        ) -> Dialog {
+            let mut s = s.into_iter();
+            let mut next = || s.next().unwrap_or_default();
+            let callees: SmallVec<[Leg; 1]> = legs.1.into();
+            let flags = Flags(masks.1).without(Flags::LOCAL).without(Flags::UNSTORED);
+            let sections = sections.into_iter().map(|(name, s)| (name, Bytes::from(s.into_vec())));
+            Dialog {
+                id: DialogId { entry: 1, id: 2 }, call_id: b"call"[..].into(), from_uri: next(),
+                to_uri: next(), mangled_from: next(), mangled_to: next(), start_s: times.0,
+                answered_s: times.1, ended_s: times.2, state: State::from_number(more.0).unwrap(),
+                end_reason: EndReason::ALL.get(more.1).copied(), invite_cseq: more.2,
+                answered: (!callees.is_empty()).then_some(0), caller: legs.0, callees,
+                values: values.into_iter().collect(), profiles, user_flags: masks.0,
+                module_flags: 0, flags, lifetime_s: times.3, expires_s: times.4,
+                delete_delay_s: delay, sections: sections.collect(), debt, creator,
+                routes: crate::record::Routes {
+                    on_answer: next(), on_timeout: next(), on_hangup: next(),
+                },
+                stamp: Stamp { time_us: at.0, node: at.1 },
+            }
+        }
+    }
+
+    fn names() -> Vec<String> {
+        ["a", "b", "c"].map(str::to_owned).into()
+    }
+
+    proptest! {
+        #[test]
+        fn a_restored_snapshot_is_the_dialog(d in any_dialog()) {
+            let record = encode(&d, &names());
+            let head = read_heading(&record).unwrap();
+            prop_assert_eq!((&head.call_id[..], head.id), (&d.call_id[..], d.id));
+            prop_assert_eq!((head.stamp, head.base, head.until_s), (d.stamp, None, None));
+            let mut read = super::super::empty(head.id, &head.call_id);
+            lay_over(&mut read, &record, &names()).unwrap();
+            prop_assert_eq!(read, d);
+        }
+
+        #[test]
+        fn a_patch_makes_the_one_the_other(d in any_dialog(), n: u32, value in any_value()) {
+            let mut next = d.clone();
+            next.stamp.time_us += 1;
+            (next.state, next.ended_s) = (State::Deleted, n);
+            next.debt = None;
+            let patch = encode_patch(&next, d.stamp, Part::State);
+            let mut read = d.clone();
+            lay_over(&mut read, &patch, &names()).unwrap();
+            prop_assert_eq!(&read, &next);
+            prop_assert_eq!(read_heading(&patch).unwrap().base, Some(d.stamp));
+            let last = next.clone();
+            next.values.push((b"a new name of a value"[..].into(), value));
+            next.caller.generated_cseq = n;
+            let patches = [
+                encode_patch(&next, last.stamp, Part::Value(b"a new name of a value")),
+                encode_patch(&next, last.stamp, Part::Generated { callee: None }),
+            ];
+            for patch in patches {
+                lay_over(&mut read, &patch, &names()).unwrap();
+            }
+            prop_assert_eq!(&read, &next);
+            let gone = encode_patch(&last, next.stamp, Part::Value(b"a new name of a value"));
+            lay_over(&mut read, &gone, &names()).unwrap();
+            prop_assert_eq!(read.values, last.values);
+        }
+
+        #[test]
+        fn a_record_cut_off_is_refused_or_lacks_fields(d in any_dialog(), cut: u16) {
+            let record = encode(&d, &names());
+            let cut = record.slice(..usize::from(cut) % record.len());
+            let _ = read_heading(&cut);
+            let mut read = super::super::empty(d.id, &d.call_id);
+            let _ = lay_over(&mut read, &cut, &names());
+        }
+
+        #[test]
+        fn any_bytes_give_an_answer(bytes: Vec<u8>, d in any_dialog()) {
+            let mut read = d;
+            let _ = lay_over(&mut read, &bytes, &names());
+            let _ = read_heading(&bytes.into());
+        }
+    }
+
+    #[test]
+    fn fields_of_a_later_version_are_skipped() {
+        let gone = encode_gone(DialogId { entry: 7, id: 8 }, Stamp { time_us: 5, node: 2 }, 99);
+        let mut bytes = gone.to_vec();
+        bytes.extend_from_slice(&[200, 1, 0, 9]);
+        let head = read_heading(&bytes.into()).unwrap();
+        assert_eq!((head.until_s, head.id.id, head.stamp.node), (Some(99), 8, 2));
+    }
+}

@@ -1,0 +1,123 @@
+//! How two states of one dialog become one, in whatever order and how often they meet
+//! (decisions: "Dialogs that conflict").
+//!
+//! The later write wins, except where something cannot go back: an end beats an answer, an answer
+//! what came before it; the numbers of requests only rise; what was paid stays paid.
+
+use crate::flags::Flags;
+use crate::record::{DEBTS_MAX, Debt, Dialog, EndReason, LEGS_MAX, Leg, State};
+
+/// What becomes of `ours` when `theirs` is heard of; `None`: nothing.
+pub(crate) fn merged(ours: &Dialog, theirs: &Dialog) -> Option<Dialog> {
+    let later = theirs.stamp > ours.stamp;
+    let (new, old) = if later { (theirs, ours) } else { (ours, theirs) };
+    let mut both = new.clone();
+    both.state = ours.state.max(theirs.state);
+    both.answered_s = ours.answered_s.max(theirs.answered_s);
+    (both.ended_s, both.end_reason) = end_of(ours, theirs);
+    merge_legs(&mut both, old);
+    both.debt = merge_debts(new.debt.as_ref(), old.debt.as_ref());
+    if both.creator == 0 {
+        both.creator = old.creator;
+    }
+    // What is of one node stays as it is here.
+    both.module_flags = ours.module_flags;
+    let local = Flags(Flags::LOCAL.0 | Flags::UNSTORED.0);
+    both.flags = both.flags.without(local).with(Flags(ours.flags.0 & local.0));
+    (both != *ours).then_some(both)
+}
+
+/// When and why it ended: a reason that is known comes before one that is not, then the first end.
+fn end_of(a: &Dialog, b: &Dialog) -> (u32, Option<EndReason>) {
+    let order = |d: &&Dialog| {
+        let unknown = matches!(d.end_reason, None | Some(EndReason::Peer));
+        (unknown, d.ended_s, d.end_reason.map_or(0, |reason| reason as u8))
+    };
+    let ended = [a, b].into_iter().filter(|d| d.state == State::Deleted);
+    ended.min_by_key(order).map_or((0, None), |d| (d.ended_s, d.end_reason))
+}
+
+fn merge_legs(both: &mut Dialog, old: &Dialog) {
+    raise(&mut both.caller, &old.caller);
+    for leg in &old.callees {
+        let room = both.callees.len() < LEGS_MAX;
+        match both.callees.iter_mut().find(|known| known.tag == leg.tag) {
+            Some(known) => raise(known, leg),
+            None if room => both.callees.push(leg.clone()),
+            None => {}
+        }
+    }
+    if both.answered.is_none()
+        && let Some(leg) = old.answered.and_then(|at| old.callees.get(usize::from(at)))
+    {
+        both.answered = both.callee_at(&leg.tag);
+    }
+}
+
+fn raise(leg: &mut Leg, other: &Leg) {
+    leg.cseq = leg.cseq.max(other.cseq);
+    leg.generated_cseq = leg.generated_cseq.max(other.generated_cseq);
+}
+
+fn merge_debts(new: Option<&Debt>, old: Option<&Debt>) -> Option<Debt> {
+    let (Some(new), Some(old)) = (new, old) else { return new.or(old).cloned() };
+    let all = |of: fn(&Debt) -> &Vec<u64>| {
+        let mut all = [&of(new)[..], of(old)].concat();
+        all.sort_unstable();
+        all.dedup();
+        all.truncate(DEBTS_MAX);
+        all
+    };
+    Some(Debt { ids: all(|debt| &debt.ids), paid: all(|debt| &debt.paid), node: new.node })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fields::tests::any_dialog;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn join(a: &Dialog, b: &Dialog) -> Dialog {
+        merged(a, b).unwrap_or_else(|| a.clone())
+    }
+
+    /// What two nodes compare: lists in an order of their own, and nothing of one node alone.
+    fn canonical(mut d: Dialog) -> Dialog {
+        d.callees.sort_by(|a, b| a.tag.cmp(&b.tag));
+        d.answered = None;
+        d
+    }
+
+    /// Two dialogs of one stamp are one write, so what a write decides is the same in them.
+    fn written_apart(mut all: Vec<Dialog>) -> Vec<Dialog> {
+        for (n, d) in (1..).zip(&mut all) {
+            d.stamp.node = n;
+            d.callees.dedup_by(|a, b| a.tag == b.tag);
+            d.callees.truncate(1);
+            d.answered = (!d.callees.is_empty()).then_some(0);
+            d.creator = 1;
+            if let Some(debt) = &mut d.debt {
+                debt.node = 1;
+            }
+            if d.state != State::Deleted {
+                (d.ended_s, d.end_reason) = (0, None);
+            }
+        }
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_and_the_number_of_meetings_do_not_matter(
+            all in prop::collection::vec(any_dialog(), 3)
+        ) {
+            let all = written_apart(all);
+            let (a, b, c) = (&all[0], &all[1], &all[2]);
+            prop_assert_eq!(merged(a, a), None);
+            prop_assert_eq!(canonical(join(a, b)), canonical(join(b, a)));
+            let left = canonical(join(&join(a, b), c));
+            prop_assert_eq!(&left, &canonical(join(a, &join(b, c))));
+            prop_assert_eq!(&left, &canonical(join(&join(c, a), b)));
+        }
+    }
+}

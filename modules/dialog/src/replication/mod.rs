@@ -1,0 +1,285 @@
+//! The capability `dialog-dlg-repl`: what peers are told of dialogs, and what comes from them.
+//!
+//! A stock peer is told what the stock protocol has packets for. A Tandem peer is told the whole
+//! record once, with everything that the stock protocol leaves behind, and then what changes; see
+//! `fields.rs`. What comes in goes through [`crate::table::Table::apply`] like any other change,
+//! and is merged (`merge.rs`), so that order and repetition do not matter.
+
+pub(crate) mod digest;
+pub(crate) mod fields;
+pub(crate) mod incoming;
+pub(crate) mod merge;
+pub(crate) mod profiles;
+pub(crate) mod stock;
+pub(crate) mod takeover;
+
+use bytes::Bytes;
+use tandem_bin::dialog as wire;
+use tandem_clock::Now;
+use tandem_cluster::{Change as Telling, Digests, Form, Payload, Snapshot, Stamp};
+use tandem_engine::module::Cx;
+use tandem_engine::outbox::Record;
+use tandem_engine::replication::{Incoming, Replicated};
+
+use crate::change::Origin;
+use crate::flags::Flags;
+use crate::graves::Kept;
+use crate::id::DialogId;
+use crate::record::{Dialog, Leg, Routes, Side, State};
+use crate::state::Dialogs;
+use crate::table::{SHARDS, Told};
+use fields::Part;
+
+/// A whole record, between Tandem nodes.
+pub(crate) const WHOLE: u32 = 101;
+/// What changed of one.
+pub(crate) const PATCH: u32 = 102;
+
+/// A dialog of which nothing but its name is known.
+pub(crate) fn empty(id: DialogId, call_id: &[u8]) -> Dialog {
+    Dialog {
+        id,
+        call_id: call_id.into(),
+        from_uri: Box::default(),
+        to_uri: Box::default(),
+        mangled_from: Box::default(),
+        mangled_to: Box::default(),
+        start_s: 0,
+        answered_s: 0,
+        ended_s: 0,
+        state: State::Unconfirmed,
+        end_reason: None,
+        invite_cseq: 0,
+        caller: Leg::default(),
+        callees: smallvec::SmallVec::new(),
+        answered: None,
+        values: Vec::new(),
+        profiles: Vec::new(),
+        user_flags: 0,
+        module_flags: 0,
+        flags: Flags::NONE,
+        lifetime_s: 0,
+        expires_s: 0,
+        delete_delay_s: None,
+        routes: Routes::default(),
+        sections: Vec::new(),
+        debt: None,
+        creator: 0,
+        stamp: Stamp { time_us: 0, node: 0 },
+    }
+}
+
+impl Dialogs {
+    /// Whether other nodes have the dialogs of this one.
+    pub fn is_replicated(&self) -> bool {
+        self.params.cluster != 0
+    }
+
+    /// A dialog has changed: it gets its stamp, and the peers are told. Called with the shard
+    /// locked, so it only appends.
+    pub(crate) fn replicate(
+        &self,
+        cx: &Cx<'_>,
+        shard: usize,
+        d: &mut Dialog,
+        told: Option<&Told>,
+        origin: Origin,
+    ) {
+        if origin != Origin::Local || told == Some(&Told::Local) {
+            return;
+        }
+        let base = d.stamp;
+        d.stamp = cx.node.outbox.stamp(cx.now);
+        let me = cx.node.membership().node_id();
+        if d.creator == 0 {
+            d.creator = me;
+        }
+        // Who ends a call owes what is to be written of it.
+        if !d.state.is_alive()
+            && matches!(told, Some(Told::State { .. }))
+            && let Some(debt) = &mut d.debt
+        {
+            debt.node = me;
+        }
+        // What was never answered is not replicated.
+        if !self.is_replicated() || d.answered_s == 0 {
+            return;
+        }
+        let (stock, tandem) = self.words(cx, d, told, base);
+        if stock.is_none() && tandem.is_none() {
+            return;
+        }
+        let stock = stock.and_then(|packet| {
+            let (kind, version) = (packet.packet_type(), wire::VERSION);
+            // Larger than a packet: a Tandem peer is told nothing either, which is logged.
+            packet.encode().ok().map(|bytes| Payload { kind, version, bytes })
+        });
+        let tandem = tandem.map(|(kind, bytes)| Payload { kind, version: fields::VERSION, bytes });
+        let change = Telling { stock, tandem, stamp: d.stamp };
+        cx.node.outbox.append(shard, Record { slot: self.slot, part: 0, change });
+    }
+
+    /// What each kind of peer is told of a change.
+    fn words(
+        &self,
+        cx: &Cx<'_>,
+        d: &Dialog,
+        told: Option<&Told>,
+        base: Stamp,
+    ) -> (Option<wire::DialogPacket>, Option<(u32, Bytes)>) {
+        let patch = |part| Some((PATCH, fields::encode_patch(d, base, part)));
+        let whole = || Some((WHOLE, fields::encode(d, &self.flag_names)));
+        let lives = d.state.is_answered();
+        match told {
+            Some(Told::State { before }) if !before.is_answered() => {
+                let created = || wire::DialogPacket::Created(Box::new(stock::full(d)));
+                (lives.then(created), whole())
+            }
+            Some(Told::State { .. }) if !lives => {
+                (Some(wire::DialogPacket::Deleted(stock::name(d))), patch(Part::State))
+            }
+            Some(Told::State { .. }) => {
+                // A stock backup that sees the ACK leaves this to the holder.
+                let updated = || wire::DialogPacket::Updated(Box::new(stock::full(d)));
+                (self.is_ours(cx, d).then(updated), patch(Part::State))
+            }
+            Some(Told::Debt) => (None, patch(Part::State)),
+            Some(Told::Value { name }) => {
+                (lives.then(|| stock::value(d, name)), patch(Part::Value(name)))
+            }
+            Some(Told::Generated { towards, callee }) => {
+                let callee = (*towards == Side::Callee).then_some(*callee);
+                let is_answered = callee.is_none() || callee == d.answered;
+                let cseq = || stock::cseq(d, *towards);
+                let stock = (lives && is_answered).then(cseq).flatten();
+                (stock, patch(Part::Generated { callee }))
+            }
+            _ => {
+                let updated = || wire::DialogPacket::Updated(Box::new(stock::full(d)));
+                (lives.then(updated), whole())
+            }
+        }
+    }
+
+    /// The digest that peers compare; 0: not compared.
+    pub(crate) fn digest(&self, d: &Dialog) -> u64 {
+        if self.is_replicated() { digest::digest(d, &self.flag_names) } else { 0 }
+    }
+
+    /// Everything in a bucket that a Tandem peer has to know: what has just ended included, and
+    /// what has been forgotten but must not come back.
+    fn tandem_bucket(&self, bucket: usize, records: &mut Vec<Bytes>) {
+        self.table.each(bucket, |kept| match kept {
+            Kept::Dialog(d) if d.answered_s != 0 => {
+                records.push(fields::encode(d, &self.flag_names));
+            }
+            Kept::Dialog(_) => {}
+            Kept::Grave(id, grave) => {
+                records.push(fields::encode_gone(id, grave.stamp, grave.until_s));
+            }
+        });
+    }
+}
+
+impl Replicated for Dialogs {
+    fn capability(&self) -> &'static str {
+        "dialog-dlg-repl"
+    }
+
+    fn cluster(&self) -> u32 {
+        self.params.cluster
+    }
+
+    fn startup_sync(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, cx: &mut Cx<'_>, change: Incoming) {
+        self.heard_change(cx, change);
+    }
+
+    fn merge(&self, cx: &mut Cx<'_>, source: u32, form: Form, version: u16, records: Vec<Bytes>) {
+        for record in records {
+            match form {
+                Form::Stock => self.heard_in_sync(cx, source, version, &record),
+                Form::Tandem => self.heard_record(cx, source, record),
+            }
+        }
+    }
+
+    fn snapshot(&self, _cx: &mut Cx<'_>, form: Form, buckets: Option<&[u8]>) -> Snapshot {
+        let mut records = Vec::new();
+        for bucket in (0..SHARDS).filter(|b| is_wanted(buckets, *b)) {
+            match form {
+                Form::Tandem => self.tandem_bucket(bucket, &mut records),
+                Form::Stock => self.table.each(bucket, |kept| {
+                    if let Kept::Dialog(d) = kept
+                        && d.state.is_answered()
+                    {
+                        records.extend(stock::full(d).encode());
+                    }
+                }),
+            }
+        }
+        let version = match form {
+            Form::Stock => wire::VERSION,
+            Form::Tandem => fields::VERSION,
+        };
+        Snapshot { version, records }
+    }
+
+    fn digests(&self, _now: Now) -> Digests {
+        self.table.digests()
+    }
+
+    fn listing(&self, _cx: &mut Cx<'_>, buckets: &[u8]) -> Vec<(Bytes, u64)> {
+        let mut entries = Vec::new();
+        for bucket in buckets {
+            self.table.each(usize::from(*bucket), |kept| {
+                if let Kept::Dialog(d) = kept {
+                    let digest = self.digest(d);
+                    let name = [&d.call_id[..], b" ", d.id.to_string().as_bytes()].concat();
+                    entries.extend((digest != 0).then(|| (name.into(), digest)));
+                }
+            });
+        }
+        entries
+    }
+
+    fn replay_since(
+        &self,
+        _cx: &mut Cx<'_>,
+        since_unix_ms: u64,
+        buckets: &[u8],
+    ) -> Vec<(u32, u16, Bytes)> {
+        let mut packets = Vec::new();
+        let is_new = |stamp: Stamp| stamp.time_us / 1000 >= since_unix_ms;
+        for bucket in buckets {
+            self.table.each(usize::from(*bucket), |kept| {
+                let packet = match kept {
+                    Kept::Dialog(d) if d.answered_s == 0 || !is_new(d.stamp) => None,
+                    Kept::Dialog(d) if d.state.is_answered() => {
+                        Some(wire::DialogPacket::Updated(Box::new(stock::full(d))))
+                    }
+                    Kept::Dialog(d) => Some(wire::DialogPacket::Deleted(stock::name(d))),
+                    Kept::Grave(_, grave) if is_new(grave.stamp) => {
+                        packets.push((DELETED, wire::VERSION, grave.packet.clone()));
+                        None
+                    }
+                    Kept::Grave(..) => None,
+                };
+                let Some(packet) = packet else { return };
+                let kind = packet.packet_type();
+                packets.extend(packet.encode().map(|bytes| (kind, wire::VERSION, bytes)));
+            });
+        }
+        packets
+    }
+}
+
+/// Packet type of an end.
+const DELETED: u32 = 3;
+
+fn is_wanted(buckets: Option<&[u8]>, bucket: usize) -> bool {
+    buckets.is_none_or(|wanted| wanted.iter().any(|b| usize::from(*b) == bucket))
+}

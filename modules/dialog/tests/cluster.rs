@@ -1,0 +1,189 @@
+//! Nodes that have the same dialogs, end them for each other, and lose each other.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
+mod common;
+mod pair;
+
+use bytes::Bytes;
+use common::*;
+use pair::Pair;
+use tandem_bin::dialog::entries::Value;
+use tandem_bin::dialog::{DialogName, DialogPacket, FullDialog, Leg};
+use tandem_bin::{Packet, Trailer};
+use tandem_cluster::ConnId;
+use tandem_dialog::record::Val;
+use tandem_dialog::{EndReason, State};
+use tandem_engine::effect::{BinInput, Input};
+
+#[test]
+fn an_answered_call_is_on_both_nodes_field_by_field() {
+    let mut pair = Pair::new("", "");
+    pair.talk(0, "c");
+    let (ours, theirs) = (pair.all(0), pair.all(1));
+    assert_eq!(ours.len(), 1);
+    assert_eq!(ours, theirs);
+    assert_eq!(ours[0].state, State::Confirmed);
+    assert_eq!(&*ours[0].caller.socket, b"udp:127.0.9.1:5060");
+}
+
+#[test]
+fn the_answer_leaves_when_the_peer_has_the_call() {
+    let mut pair = Pair::new("", "");
+    pair.answer(0, "c");
+    let ok =
+        |(text, seen): &(String, Vec<usize>)| text.starts_with("SIP/2.0 200").then(|| seen.clone());
+    let seen: Vec<_> = pair.sent.iter().filter_map(ok).collect();
+    assert_eq!(seen, [[1, 1]]);
+}
+
+#[test]
+fn an_end_reaches_the_peer_and_is_forgotten_on_both() {
+    let mut pair = Pair::new("", "");
+    let phones = pair.talk(0, "c");
+    let (bye, ok) = pair.hang_up(0, &phones);
+    assert!(bye.starts_with("BYE ") && ok.starts_with("SIP/2.0 200"), "{ok}");
+    assert_eq!(pair.all(0), pair.all(1));
+    assert_eq!(pair.states(1), [State::Deleted]);
+    assert_eq!(pair.all(1)[0].end_reason, Some(EndReason::DownstreamBye));
+    pair.advance_ms(40_000);
+    assert!(pair.all(0).is_empty() && pair.all(1).is_empty());
+    assert_eq!(pair.dialogs(0).table.grave_count(), 1);
+}
+
+#[test]
+fn the_backup_ends_the_call_of_a_dead_node() {
+    let mut pair = Pair::new("", "");
+    let phones = pair.talk(0, "c");
+    pair.kill(0);
+    let (bye, ok) = pair.hang_up(1, &phones);
+    assert!(bye.starts_with("BYE "), "{bye}");
+    assert!(ok.starts_with("SIP/2.0 200"), "{ok}");
+    assert_eq!(pair.states(1), [State::Deleted]);
+}
+
+#[test]
+fn a_node_that_comes_back_gets_every_call() {
+    let mut pair = Pair::new("", "");
+    for n in 0..20 {
+        pair.talk(0, &format!("c{n}"));
+    }
+    pair.kill(1);
+    pair.talk(0, "later");
+    pair.boot(1);
+    pair.advance_ms(12_000);
+    assert_eq!(pair.all(0), pair.all(1));
+    assert_eq!(pair.all(1).len(), 21);
+}
+
+#[test]
+fn what_ended_on_either_side_of_a_split_is_over_everywhere() {
+    let mut pair = Pair::new("", "");
+    let phones: Vec<Phones> = (0..3).map(|n| pair.talk(0, &format!("c{n}"))).collect();
+    pair.cut();
+    pair.hang_up(0, &phones[0]);
+    pair.hang_up(1, &phones[1]);
+    pair.advance_ms(45_000);
+    assert_eq!((pair.all(0).len(), pair.all(1).len()), (2, 2));
+    pair.heal();
+    pair.advance_ms(70_000);
+    let alive = |pair: &Pair, at| {
+        let all = pair.all(at).into_iter().filter(|d| d.state.is_alive());
+        all.map(|d| String::from_utf8_lossy(&d.call_id).into_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(alive(&pair, 0), ["c2"]);
+    assert_eq!(alive(&pair, 1), ["c2"]);
+}
+
+#[test]
+fn a_lifetime_ends_on_the_creator_and_after_its_death_on_the_heir() {
+    let mut pair = Pair::new(&set("default_timeout", "30"), "");
+    pair.talk(0, "c1");
+    pair.advance_ms(20_000);
+    pair.talk(0, "c2");
+    pair.advance_ms(13_000);
+    let ends = |pair: &Pair, at: usize| {
+        let all = pair.all(at).into_iter();
+        let mut all: Vec<_> = all.map(|d| (d.call_id.clone(), d.end_reason)).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all.into_iter().map(|(_, reason)| reason).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(&pair, 1), [Some(EndReason::Lifetime), None]);
+    pair.kill(0);
+    pair.advance_ms(30_000);
+    assert_eq!(ends(&pair, 1), [Some(EndReason::Lifetime)], "c1 is forgotten");
+}
+
+/// A packet as node 1 would send it to node 2.
+fn packet(kind: u32, version: u16, payload: Bytes) -> Bytes {
+    let trailer = Some(Trailer::new(1, 1, 2));
+    let capability = Bytes::from_static(b"dialog-dlg-repl");
+    Packet { capability, packet_type: kind, version, payload, trailer }.encode().unwrap()
+}
+
+#[test]
+fn packets_of_stock_nodes_are_taken_and_bad_ones_change_nothing() {
+    let mut pair = Pair::new("", "");
+    pair.talk(0, "c");
+    let conn = ConnId::Accepted(9_000);
+    let peer = "127.0.1.1:4000".parse().unwrap();
+    pair.step(1, Input::Bin(BinInput::Accepted { conn, peer }));
+    let send = |pair: &mut Pair, packet: Bytes| {
+        pair.step(1, Input::Bin(BinInput::Data { conn, bytes: packet }));
+        pair.advance_ms(10);
+    };
+    let leg = |tag: &'static str| Leg {
+        tag: tag.into(),
+        socket: "udp:lan".into(),
+        cseq: "7".into(),
+        contact: "sip:x@127.0.0.8".into(),
+        ..Leg::default()
+    };
+    let full = FullDialog {
+        call_id: "stock".into(),
+        id: 77,
+        state: 3,
+        caller: leg("a"),
+        callee: leg("b"),
+        variables: "n#2#5|".into(),
+        expires_unix_s: 1_800_009_000,
+        ..FullDialog::default()
+    };
+    let whole = DialogPacket::Created(Box::new(full.clone())).encode().unwrap();
+    let before = pair.all(1);
+    for cut in [0, 5, 40, whole.len() - 8] {
+        send(&mut pair, packet(1, 4, whole.slice(..cut)));
+    }
+    send(&mut pair, packet(1, 9, whole.clone()));
+    send(&mut pair, packet(101, 1, whole.clone()));
+    let early = FullDialog { state: 2, ..full.clone() };
+    send(&mut pair, packet(2, 4, DialogPacket::Updated(Box::new(early)).encode().unwrap()));
+    let value = |value| {
+        let (call_id, name) = ("stock".into(), "n".into());
+        DialogPacket::Value { call_id, id: 77, name, value }.encode().unwrap()
+    };
+    send(&mut pair, packet(5, 4, value(Some(Value::Int(9)))));
+    assert_eq!(pair.all(1), before);
+    send(&mut pair, packet(1, 4, whole));
+    let of = |pair: &Pair| pair.all(1).into_iter().find(|d| *d.call_id == *b"stock").unwrap();
+    assert_eq!((&*of(&pair).caller.socket, of(&pair).creator), (&b"udp:lan"[..], 1));
+    send(&mut pair, packet(5, 4, value(Some(Value::Int(9)))));
+    assert_eq!(of(&pair).value(b"n"), Some(&Val::Int(9)));
+    send(&mut pair, packet(5, 4, value(None)));
+    assert_eq!(of(&pair).value(b"n"), None);
+    let updated = FullDialog { state: 4, variables: "m#1#x|".into(), ..full };
+    send(&mut pair, packet(2, 4, DialogPacket::Updated(Box::new(updated)).encode().unwrap()));
+    assert_eq!((of(&pair).state, of(&pair).values.len()), (State::Confirmed, 1));
+    let name = |from: &'static str, to: &'static str| DialogName {
+        call_id: "stock".into(),
+        from_tag: from.into(),
+        to_tag: to.into(),
+        id: Some(77),
+    };
+    let cseq = DialogPacket::Cseq { name: name("b", "a"), cseq: 3 };
+    send(&mut pair, packet(4, 4, cseq.encode().unwrap()));
+    assert_eq!(of(&pair).caller.generated_cseq, 3);
+    let deleted = DialogPacket::Deleted(name("a", "b")).encode().unwrap();
+    send(&mut pair, packet(3, 4, deleted));
+    assert_eq!(of(&pair).state, State::Deleted);
+}

@@ -6,20 +6,21 @@
 //! value it had. A reader skips numbers it does not know; adding a field is free, and a number is never used again.
 //! History:
 //!
-//! - Version 1: 1 Call-ID, 2 dialog id, 3 From URI, 4 To URI, 5 mangled From, 6 mangled To,
-//!   7 start, 8 answer, 9 end, 10 state, 11 end reason, 12 CSeq of the INVITE, 13 caller,
-//!   14 callee (repeats), 15 place of the one that answered + 1, 16 value (repeats), 17 profile
-//!   (repeats), 18 names of user flags, 19 flags, 20 lifetime, 21 expiry, 22 delay of the delete
-//!   + 1, 23 to 25 routes on answer, on timeout, on hangup, 26 section (repeats), 27 identities of
-//!   owed CDRs, 28 node that owes them, 29 those that are paid, 30 creator, 31 stamp in microseconds,
-//!   32 node of the stamp, 33 and 34 the stamp that a patch is for, 35 Unix seconds up to which
-//!   the end is remembered (its presence makes the record one of a dialog that is gone), 36 value
-//!   to be set among the others, 37 name of a value to be removed, 38 generated CSeq of the
-//!   caller, 39 place of a callee, 40 its generated CSeq.
-//!   Inside a leg: 1 tag, 2 contact, 3 route set, 4 socket, 5 SDP in, 6 SDP out, 7 advertised
-//!   contact, 8 CSeq, 9 generated CSeq. Inside a value: 1 name, 2 text, 3 number + 2^31. Inside a
-//!   profile: 1 name, 2 value, 3 where it is counted (0 here, 1 all nodes, 2 a store). Inside a
-//!   section: 1 module, 2 content.
+//! Version 1: 1 Call-ID, 2 dialog id, 3 From URI, 4 To URI, 5 mangled From, 6 mangled To, 7 start,
+//! 8 answer, 9 end, 10 state, 11 end reason, 12 CSeq of the INVITE, 13 caller, 14 callee (repeats),
+//! 15 one more than the place of the callee that answered, 16 value (repeats), 17 profile (repeats),
+//! 18 names of user flags, 19 flags, 20 lifetime, 21 expiry, 22 one more than the delay of the
+//! delete, 23 to 25 routes on answer, on timeout, on hangup, 26 section (repeats), 27 identities of
+//! owed CDRs, 28 node that owes them, 29 those that are paid, 30 creator, 31 stamp (microseconds),
+//! 32 node of the stamp, 33 and 34 the stamp that a patch is for, 35 Unix seconds up to which the
+//! end is remembered (its presence makes the record one of a dialog that is gone), 36 value to be
+//! set among the others, 37 name of a value to be removed, 38 generated CSeq of the caller,
+//! 39 place of a callee, 40 its generated CSeq.
+//!
+//! Inside a leg: 1 tag, 2 contact, 3 route set, 4 socket, 5 SDP in, 6 SDP out, 7 advertised contact,
+//! 8 CSeq, 9 generated CSeq. Inside a value: 1 name, 2 text, 3 number raised by 2^31. Inside a
+//! profile: 1 name, 2 value, 3 where it is counted (0 here, 1 all nodes, 2 a store). Inside a
+//! section: 1 module, 2 content.
 
 use bytes::Bytes;
 

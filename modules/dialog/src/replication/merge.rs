@@ -92,9 +92,10 @@ mod tests {
     fn written_apart(mut all: Vec<Dialog>) -> Vec<Dialog> {
         for (n, d) in (1..).zip(&mut all) {
             d.stamp.node = n;
-            d.callees.dedup_by(|a, b| a.tag == b.tag);
-            d.callees.truncate(1);
-            d.answered = (!d.callees.is_empty()).then_some(0);
+            // Every state of an answered call has the leg that answered.
+            let leg = d.callees.pop().unwrap_or_default();
+            d.callees = [Leg { tag: b"t"[..].into(), ..leg }].into_iter().collect();
+            d.answered = Some(0);
             d.creator = 1;
             if let Some(debt) = &mut d.debt {
                 debt.node = 1;

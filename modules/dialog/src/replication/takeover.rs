@@ -78,7 +78,7 @@ impl Dialogs {
     /// Whether the turn of an overdue dialog has come after a takeover.
     pub(crate) fn is_its_turn(&self, now: Now, id: DialogId) -> bool {
         let (at, spread) = (self.takeover.at.load(Ordering::Acquire), &self.takeover.spread_ns);
-        let wait = u128::from(spread.load(Ordering::Acquire)) * u128::from(id.id) >> 32;
+        let wait = (u128::from(spread.load(Ordering::Acquire)) * u128::from(id.id)) >> 32;
         at == 0 || now.mono_ns >= at.saturating_add(wait as u64)
     }
 
@@ -103,10 +103,11 @@ impl Dialogs {
                     self.begin_takeover(cx);
                 }
             }
-            News::CapState { cluster, cap, state, .. } if *cluster == ours => {
-                if cx.node.membership().capability(cx.slot, 0) == Some(*cap) {
-                    self.sync_goes_on(cx, *state);
-                }
+            News::CapState { cluster, cap, state, .. }
+                if *cluster == ours
+                    && cx.node.membership().capability(cx.slot, 0) == Some(*cap) =>
+            {
+                self.sync_goes_on(cx, *state);
             }
             _ => {}
         }

@@ -134,6 +134,10 @@ impl Dialogs {
     ) -> Result<Done, Refused> {
         let done = self.table.apply(cx.now, id, origin, &Log { dialogs: self, cx }, change)?;
         self.store(cx);
+        if matches!(origin, Origin::Peer { .. } | Origin::Heard { .. }) && done.changed {
+            let ended = done.before != done.after && done.after == State::Deleted;
+            self.count(cx, if ended { stats::DELETE_RECV } else { stats::UPDATE_RECV });
+        }
         if done.before != done.after {
             cx.for_slot(self.slot, |cx| self.state_changed(cx, id, origin, &done, msg));
         }
@@ -153,6 +157,9 @@ impl Dialogs {
     ) -> Result<bool, Refused> {
         let inserted =
             self.table.insert(cx.now, dialog, local, origin, &Log { dialogs: self, cx })?;
+        if inserted && matches!(origin, Origin::Peer { .. }) {
+            self.count(cx, stats::CREATE_RECV);
+        }
         self.store(cx);
         Ok(inserted)
     }

@@ -187,3 +187,40 @@ fn packets_of_stock_nodes_are_taken_and_bad_ones_change_nothing() {
     send(&mut pair, packet(3, 4, deleted));
     assert_eq!(of(&pair).state, State::Deleted);
 }
+
+#[test]
+fn counts_of_shared_profiles_are_told_and_end_with_their_node() {
+    let params = set("profile_replication_cluster", "1") + &set("profiles_no_value", "\"in/b\"");
+    let mut pair = Pair::new(&params, "set_dlg_profile(\"in/b\");");
+    pair.talk(0, "c1");
+    pair.advance_ms(500);
+    let there = |pair: &Pair, at: usize| pair.dialogs(at).elsewhere(pair.0.now, 0, None);
+    assert_eq!((there(&pair, 0), there(&pair, 1)), (0, 1));
+    pair.kill(0);
+    pair.advance_ms(9_000);
+    assert_eq!(there(&pair, 1), 0);
+    let size = pair.mi(1, "dialog:profile_get_size", serde_json::json!({"profile": "in/b"}));
+    assert_eq!(size["result"]["Profile"]["count"], 1, "the heir counts it: {size}");
+}
+
+#[test]
+fn the_holder_of_the_tag_ends_what_is_over_and_its_successor_what_is_left() {
+    let tag = "set_dlg_sharing_tag(\"vip\");";
+    let params = set("default_timeout", "30");
+    let mut pair = Pair::new(&params, tag);
+    pair.advance_ms(5_000);
+    pair.talk(0, "c1");
+    pair.advance_ms(25_000);
+    pair.talk(1, "c2");
+    assert_eq!(pair.all(1)[0].tag(), Some("vip"));
+    pair.kill(0);
+    pair.advance_ms(20_000);
+    let alive = |pair: &Pair| pair.states(1).iter().filter(|s| s.is_alive()).count();
+    assert_eq!(alive(&pair), 2, "the tag is not held by anybody who lives");
+    let answer = pair.mi(1, "clusterer_shtag_set_active", serde_json::json!(["vip/1"]));
+    assert_eq!(answer["result"], "OK, activated alone: node 1 not told");
+    pair.advance_ms(4_500);
+    assert_eq!(alive(&pair), 1, "c1 was overdue");
+    pair.advance_ms(15_000);
+    assert_eq!(alive(&pair), 0);
+}

@@ -27,6 +27,7 @@ use crate::graves::Kept;
 use crate::id::DialogId;
 use crate::record::{Dialog, Leg, Routes, Side, State};
 use crate::state::Dialogs;
+use crate::stats;
 use crate::table::{SHARDS, Told};
 use fields::Part;
 
@@ -109,6 +110,7 @@ impl Dialogs {
         if stock.is_none() && tandem.is_none() {
             return;
         }
+        self.count(cx, sent(told, d));
         let stock = stock.and_then(|packet| {
             let (kind, version) = (packet.packet_type(), wire::VERSION);
             // Larger than a packet: a Tandem peer is told nothing either, which is logged.
@@ -274,6 +276,15 @@ impl Replicated for Dialogs {
             });
         }
         packets
+    }
+}
+
+/// What a change counts as for those who send it.
+fn sent(told: Option<&Told>, d: &Dialog) -> usize {
+    match told {
+        Some(Told::State { before }) if !before.is_answered() => stats::CREATE_SENT,
+        Some(Told::State { .. }) if !d.state.is_answered() => stats::DELETE_SENT,
+        _ => stats::UPDATE_SENT,
     }
 }
 

@@ -171,8 +171,16 @@ fn without_rows() -> TestNode {
 
 /// `db_flush_vals_profiles`.
 pub fn values_are_written() {
-    let params = database(1) + &set("db_flush_vals_profiles", "1");
-    let mut node = node(&params, CREATE, "");
-    Phones::talk(&mut node, "c");
-    assert!(text_of(&mut node, "vars").contains("_tandem#1#"));
+    for (flush, at_once) in [("0", false), ("1", true)] {
+        let params = database(1) + &set("db_flush_vals_profiles", flush);
+        let mut node = node(&params, CREATE, "$dlg_val(later) = $rm;");
+        let phones = Phones::talk(&mut node, "c");
+        node.advance_ms(61_000);
+        node.udp(CALLER, &phones.within("INFO", 8, ""));
+        node.udp(CALLER, &phones.within("MESSAGE", 9, ""));
+        let vars = text_of(&mut node, "vars");
+        assert_eq!(vars.contains("later#1#MESSAGE"), at_once, "{vars}");
+        node.advance_ms(61_000);
+        assert!(text_of(&mut node, "vars").contains("later#1#MESSAGE"));
+    }
 }

@@ -191,8 +191,10 @@ mod tests {
         #[test]
         fn no_bytes_panic(kind in 0u32..5, bytes: Vec<u8>) {
             if let Ok(packet) = TmPacket::decode(kind, &Bytes::from(bytes)) {
-                let (TmPacket::Reply(m) | TmPacket::Request(m) | TmPacket::AutoCancel(m, _)) = packet;
-                let _ = m.source();
+                let message = match packet {
+                    TmPacket::Reply(m) | TmPacket::Request(m) | TmPacket::AutoCancel(m, _) => m,
+                };
+                let _ = message.source();
             }
         }
     }

@@ -274,6 +274,12 @@ pub trait Module: Any + std::marker::Send + Sync {
         None
     }
 
+    /// What has to be written exactly once for a call that ends now, as numbers that every node
+    /// computes alike; `record` is the dialog.
+    fn owes(&self, _record: &(dyn Any + std::marker::Send + Sync)) -> Vec<u64> {
+        Vec::new()
+    }
+
     /// A peer has what was changed before [`Cx::when_acknowledged`], or nobody waits for it.
     fn acknowledged(&self, _cx: &mut Cx<'_>, _token: u64) {}
 

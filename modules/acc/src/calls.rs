@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tandem_dialog::record::{Debt, State as Phase};
+use tandem_dialog::record::State as Phase;
 use tandem_dialog::{Change, Dialog, DialogId, Dialogs, Side};
 use tandem_engine::context::Ctx;
 use tandem_engine::dialog::{DialogEvent, DialogMoment};
@@ -83,15 +83,15 @@ impl Acc {
             return cx.log(Level::Error, text);
         };
         plan.cdr.ended_ms = cx.now.unix_ms;
-        if plan.marks.of(Backend::Db) & (ACC | CDR) == ACC | CDR && self.ledger.is_some() {
-            let debt = Debt {
-                ids: vec![plan.cdr.id().short()],
-                node: cx.node.membership().node_id(),
-                paid: false,
-            };
-            self.set_debt(cx, dialog.id, debt);
-        }
         self.write_plan(cx, &plan, dialog.id);
+    }
+
+    /// What a call that ends owes the database.
+    pub(crate) fn debts_of(&self, dialog: &Dialog) -> Vec<u64> {
+        let plan = plan::read(dialog, &self.params.extra, &self.params.legs);
+        let owes = |plan: &Plan| plan.marks.of(Backend::Db) & (ACC | CDR) == ACC | CDR;
+        let plan = plan.filter(|plan| owes(plan) && self.ledger.is_some());
+        plan.map(|plan| plan.cdr.id().short()).into_iter().collect()
     }
 
     /// The node that owed the record is gone.
@@ -132,13 +132,6 @@ impl Acc {
         name.is_some_and(|name| tags.snapshot().iter().any(|v| v.active && v.name == name))
     }
 
-    fn set_debt(&self, cx: &mut Cx<'_>, id: DialogId, debt: Debt) {
-        if let Some(dialogs) = self.dialogs(cx) {
-            // A dialog that is gone needs no note of what it owes.
-            let _ = dialogs.change(cx, id, Change::Debt(Some(debt)));
-        }
-    }
-
     /// Tells dialogs what is paid.
     pub(crate) fn settle(&self, cx: &mut Cx<'_>) {
         let paid = self.ledger.as_ref().map(|l| l.take_paid()).unwrap_or_default();
@@ -148,10 +141,7 @@ impl Acc {
         let Some(dialogs) = self.dialogs(cx) else { return };
         for paid in paid {
             let id = DialogId { entry: paid.call.entry, id: paid.call.id };
-            let debt = dialogs.read(id, |d| d.debt.clone()).flatten();
-            if let Some(debt) = debt.filter(|d| !d.paid && d.ids.contains(&paid.id.short())) {
-                self.set_debt(cx, id, Debt { paid: true, ..debt });
-            }
+            dialogs.paid(cx, id, paid.id.short());
         }
     }
 

@@ -218,6 +218,10 @@ impl Module for Acc {
         self.dialog_event(cx, event);
     }
 
+    fn owes(&self, record: &(dyn Any + Send + Sync)) -> Vec<u64> {
+        record.downcast_ref::<Dialog>().map(|dialog| self.debts_of(dialog)).unwrap_or_default()
+    }
+
     fn adopts(&self, record: &(dyn Any + Send + Sync)) -> bool {
         record.downcast_ref::<Dialog>().is_some_and(plan::is_in)
     }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::flags::Flags;
 use crate::record::{
-    DEBTS_MAX, Debt, Dialog, EndReason, LEGS_MAX, Leg, Marker, Membership, PROFILES_MAX,
-    SECTIONS_MAX, Side, Stamp, State, TAG_VALUE, Text, VALUE_BYTES_MAX, VALUES_MAX, Val,
+    Debt, Dialog, EndReason, LEGS_MAX, Leg, Marker, Membership, PROFILES_MAX, SECTIONS_MAX, Side,
+    Stamp, State, TAG_VALUE, Text, VALUE_BYTES_MAX, VALUES_MAX, Val,
 };
 use crate::replication::merge::merged;
 use crate::replication::{fields, stock};
@@ -130,14 +130,6 @@ pub enum Change {
     Debt(Option<Debt>),
     /// Several, each on its own: what is refused is left out.
     Many(Vec<Self>),
-    /// The call owes this record at its end.
-    Owe {
-        record: u64,
-    },
-    /// This record of it has been written.
-    Paid {
-        record: u64,
-    },
     /// What a peer's whole record says.
     Merge(Box<Dialog>),
     /// What a peer says has changed.
@@ -272,8 +264,7 @@ fn apply_data(d: &mut Dialog, change: Change, now_s: u32) -> Result<bool, Refuse
             Ok(set(route, name))
         }
         Change::Section { module, bytes } => set_section(d, module, bytes),
-        Change::Owe { record } => owe(d, record),
-        Change::Paid { record } => Ok(paid(d, record)),
+        Change::Debt(debt) => Ok(set(&mut d.debt, debt)),
         // The rest is carried out by `apply`.
         _ => Ok(false),
     }
@@ -287,7 +278,7 @@ fn merge(d: &mut Dialog, theirs: &Dialog) -> bool {
 /// The peer that forgot it has seen to what was owed.
 fn gone(d: &mut Dialog, stamp: Stamp, now_s: u32) -> bool {
     if let Some(debt) = &mut d.debt {
-        debt.paid.clone_from(&debt.ids);
+        debt.paid = true;
     }
     let ends = d.state.is_alive();
     if ends {
@@ -295,27 +286,6 @@ fn gone(d: &mut Dialog, stamp: Stamp, now_s: u32) -> bool {
     }
     d.stamp = d.stamp.max(stamp);
     step(d, State::Deleted, ends)
-}
-
-fn owe(d: &mut Dialog, record: u64) -> Result<bool, Refused> {
-    let debt = d.debt.get_or_insert(Debt { ids: Vec::new(), paid: Vec::new(), node: 0 });
-    match debt.ids.binary_search(&record) {
-        Ok(_) => Ok(false),
-        Err(_) if debt.ids.len() >= DEBTS_MAX => Err(Refused::TooMany),
-        Err(at) => {
-            debt.ids.insert(at, record);
-            Ok(true)
-        }
-    }
-}
-
-fn paid(d: &mut Dialog, record: u64) -> bool {
-    let Some(debt) = &mut d.debt else { return false };
-    let at = debt.paid.binary_search(&record);
-    if let Err(at) = at {
-        debt.paid.insert(at, record);
-    }
-    at.is_err()
 }
 
 fn set<T: PartialEq>(place: &mut T, value: T) -> bool {

@@ -1,16 +1,16 @@
 //! What is owed for a call at its end: records of it that must be written exactly once, whoever
 //! lives (decisions: "CDRs").
 //!
-//! Who keeps accounts says at the answer which records the call will owe. When the call ends, the
-//! end is replicated with the name of the node that now has to write them; when a peer has that,
-//! the writers hear of the end; what they have written they call paid. Should the node die in
-//! between, its successor is told that the debt is its own.
+//! Who keeps accounts says which records a call owes when it ends. The end is replicated with the
+//! name of the node that now has to write them; when a peer has that, the writers hear of the end;
+//! what they have written they call paid. Should the node die in between, its successor is told
+//! that the debt is its own.
 
 use tandem_engine::dialog::DialogMoment;
 use tandem_engine::module::Cx;
 use tandem_sip::Message;
 
-use crate::change::{Change, Refused};
+use crate::change::Change;
 use crate::id::DialogId;
 use crate::record::{Debt, Dialog};
 use crate::state::Dialogs;
@@ -28,7 +28,7 @@ pub(crate) struct Waiting {
 impl Debt {
     /// Whether something is left to be written.
     pub fn is_open(&self) -> bool {
-        self.ids.iter().any(|id| !self.paid.contains(id))
+        !self.paid && !self.ids.is_empty()
     }
 }
 
@@ -40,18 +40,32 @@ impl Dialog {
 }
 
 impl Dialogs {
-    /// The call will owe this record at its end; `record` is the same number on every node.
-    ///
-    /// # Errors
-    /// When there is no such dialog.
-    pub fn owe(&self, cx: &mut Cx<'_>, id: DialogId, record: u64) -> Result<(), Refused> {
-        self.change(cx, id, Change::Owe { record }).map(|_| ())
+    /// The end of a call, with what is owed from then on.
+    pub(crate) fn with_debt(&self, cx: &Cx<'_>, id: DialogId, end: Change) -> Change {
+        let record = self.read(id, |d| d.state.is_answered().then(|| d.clone())).flatten();
+        let Some(record) = record else { return end };
+        let mut ids = Vec::new();
+        for (_, def, module) in cx.node.loaded() {
+            if record.section(def.name).is_some() || module.adopts(&record) {
+                ids.extend(module.owes(&record));
+            }
+        }
+        if ids.is_empty() {
+            return end;
+        }
+        let node = cx.node.membership().node_id();
+        let debt = Debt { ids, node, paid: false };
+        Change::Many(vec![Change::Debt(Some(debt)), end])
     }
 
-    /// A record of the call has been written.
+    /// What a call owed has been written.
     pub fn paid(&self, cx: &mut Cx<'_>, id: DialogId, record: u64) {
-        // A dialog that is gone has been paid by somebody else.
-        let _ = self.change(cx, id, Change::Paid { record });
+        let debt = self.read(id, |d| d.debt.clone()).flatten();
+        if let Some(debt) = debt.filter(|debt| debt.is_open() && debt.ids.contains(&record)) {
+            let paid = Change::Debt(Some(Debt { paid: true, ..debt }));
+            // A dialog that is gone has been paid by somebody else.
+            let _ = self.change(cx, id, paid);
+        }
     }
 
     /// Tells the writers of an end: at once, or when a peer knows of the debt.

@@ -225,10 +225,9 @@ pub struct Membership {
 pub struct Debt {
     /// Identities of the CDRs, which no two calls share.
     pub ids: Vec<u64>,
-    /// Those that have been written.
-    pub paid: Vec<u64>,
-    /// The node that owes the others; 0: the call goes on.
+    /// The node that owes them.
     pub node: u32,
+    pub paid: bool,
 }
 
 /// The routes that a script has set for moments of the dialog.

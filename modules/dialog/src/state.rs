@@ -132,6 +132,9 @@ impl Dialogs {
         change: Change,
         msg: Option<&Message>,
     ) -> Result<Done, Refused> {
+        let ends = matches!(change, Change::Ended { .. })
+            && matches!(origin, Origin::Local | Origin::Heard { .. });
+        let change = if ends { self.with_debt(cx, id, change) } else { change };
         let done = self.table.apply(cx.now, id, origin, &Log { dialogs: self, cx }, change)?;
         self.store(cx);
         if matches!(origin, Origin::Peer { .. } | Origin::Heard { .. }) && done.changed {
@@ -192,6 +195,9 @@ impl Dialogs {
         events::state_changed(cx, record, done.before);
         // What follows is done where it happened.
         if matches!(origin, Origin::Peer { .. } | Origin::Database) {
+            if done.after == State::Deleted {
+                self.tell(cx, DialogMoment::EndedElsewhere, record, msg);
+            }
             return;
         }
         match done.after {

@@ -370,7 +370,7 @@ fn told(change: &Change, before: State) -> Told {
         Change::Ringing | Change::Answered { .. } | Change::Acked | Change::Ended { .. } => {
             Told::State { before }
         }
-        Change::Owe { .. } | Change::Paid { .. } => Told::Debt,
+        Change::Debt(_) => Told::Debt,
         Change::DeleteDelay { .. } => Told::Local,
         _ => Told::Data,
     }

@@ -115,7 +115,10 @@ mod tests {
     proptest! {
         #[test]
         fn entries_survive(names: Vec<Vec<u8>>, text: Vec<u8>, n: i32) {
-            let value = |i| if i % 2 == 0 { Value::Int(n) } else { Value::Text(text.clone().into()) };
+            let value = |i| match i % 2 {
+                0 => Value::Int(n),
+                _ => Value::Text(text.clone().into()),
+            };
             let wanted: Vec<(Bytes, Value)> =
                 names.into_iter().enumerate().map(|(i, name)| (name.into(), value(i))).collect();
             let encoded = encode(wanted.iter().map(|(n, v)| (&n[..], v)));

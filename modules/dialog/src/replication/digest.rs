@@ -111,7 +111,7 @@ pub(crate) fn digest(d: &Dialog, names: FlagNames<'_>) -> u64 {
     });
     if let Some(debt) = &d.debt {
         all.unordered(&debt.ids, |one, id| one.number(*id));
-        all.unordered(&debt.paid, |one, id| one.number(*id));
+        all.number(debt.paid.into());
     }
     all.end()
 }

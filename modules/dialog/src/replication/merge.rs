@@ -61,14 +61,11 @@ fn raise(leg: &mut Leg, other: &Leg) {
 
 fn merge_debts(new: Option<&Debt>, old: Option<&Debt>) -> Option<Debt> {
     let (Some(new), Some(old)) = (new, old) else { return new.or(old).cloned() };
-    let all = |of: fn(&Debt) -> &Vec<u64>| {
-        let mut all = [&of(new)[..], of(old)].concat();
-        all.sort_unstable();
-        all.dedup();
-        all.truncate(DEBTS_MAX);
-        all
-    };
-    Some(Debt { ids: all(|debt| &debt.ids), paid: all(|debt| &debt.paid), node: new.node })
+    let mut ids = [&new.ids[..], &old.ids].concat();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.truncate(DEBTS_MAX);
+    Some(Debt { ids, node: new.node, paid: new.paid || old.paid })
 }
 
 #[cfg(test)]

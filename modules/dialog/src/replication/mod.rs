@@ -22,10 +22,9 @@ use tandem_engine::outbox::Record;
 use tandem_engine::replication::{Incoming, Replicated};
 
 use crate::change::Origin;
-use crate::flags::Flags;
 use crate::graves::Kept;
 use crate::id::DialogId;
-use crate::record::{Dialog, Leg, Routes, Side, State};
+use crate::record::{Dialog, Side};
 use crate::state::Dialogs;
 use crate::stats;
 use crate::table::{SHARDS, Told};
@@ -38,36 +37,7 @@ pub(crate) const PATCH: u32 = 102;
 
 /// A dialog of which nothing but its name is known.
 pub(crate) fn empty(id: DialogId, call_id: &[u8]) -> Dialog {
-    Dialog {
-        id,
-        call_id: call_id.into(),
-        from_uri: Box::default(),
-        to_uri: Box::default(),
-        mangled_from: Box::default(),
-        mangled_to: Box::default(),
-        start_s: 0,
-        answered_s: 0,
-        ended_s: 0,
-        state: State::Unconfirmed,
-        end_reason: None,
-        invite_cseq: 0,
-        caller: Leg::default(),
-        callees: smallvec::SmallVec::new(),
-        answered: None,
-        values: Vec::new(),
-        profiles: Vec::new(),
-        user_flags: 0,
-        module_flags: 0,
-        flags: Flags::NONE,
-        lifetime_s: 0,
-        expires_s: 0,
-        delete_delay_s: None,
-        routes: Routes::default(),
-        sections: Vec::new(),
-        debt: None,
-        creator: 0,
-        stamp: Stamp { time_us: 0, node: 0 },
-    }
+    Dialog { call_id: call_id.into(), ..Dialog::empty(id) }
 }
 
 impl Dialogs {
@@ -91,16 +61,8 @@ impl Dialogs {
         }
         let base = d.stamp;
         d.stamp = cx.node.outbox.stamp(cx.now);
-        let me = cx.node.membership().node_id();
         if d.creator == 0 {
-            d.creator = me;
-        }
-        // Who ends a call owes what is to be written of it.
-        if !d.state.is_alive()
-            && matches!(told, Some(Told::State { .. }))
-            && let Some(debt) = &mut d.debt
-        {
-            debt.node = me;
+            d.creator = cx.node.membership().node_id();
         }
         // What was never answered is not replicated.
         if !self.is_replicated() || d.answered_s == 0 {

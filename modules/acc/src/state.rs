@@ -226,6 +226,12 @@ impl Module for Acc {
         record.downcast_ref::<Dialog>().is_some_and(plan::is_in)
     }
 
+    fn shutdown(&self, cx: &mut Cx<'_>) {
+        if let Some(ledger) = &self.ledger {
+            ledger.flush(cx);
+        }
+    }
+
     fn status(&self, _node: &Node, _now: Now) -> Option<Json> {
         self.ledger.as_ref().map(Ledger::summary)
     }

@@ -6,6 +6,7 @@ mod common;
 
 use common::{CALLEE, CALLER, field, lines, modparam, row, rows, sent_to, with_dialogs};
 use tandem_db::Value;
+use tandem_db::memory::MemoryDb;
 use tandem_engine::testing::{DbState, TestNode};
 
 const INITIAL: &str = "create_dialog(); $acc_extra(who) = $fU; do_accounting(\"log|db\", \"cdr\");";
@@ -190,6 +191,49 @@ fn a_node_that_dies_writes_its_records_when_it_is_back() {
 }
 
 #[test]
+fn an_orderly_end_leaves_nothing_in_the_air() {
+    let mut node = node(INITIAL, "");
+    node.advance_ms(10);
+    one_call(&mut node, 1);
+    assert_eq!(rows(&mut node, "acc").rows.len(), 0, "it waits for others");
+    node.step(tandem_engine::effect::Input::Shutdown);
+    assert_eq!(rows(&mut node, "acc").rows.len(), 1);
+}
+
+#[test]
+fn without_the_table_of_identities_records_are_written_and_it_is_said() {
+    let tables = tandem_db::schema::tables().iter().filter(|t| t.name != "tandem_cdr");
+    let db = MemoryDb::with_tables(tables);
+    let mut node = common::started_with(&modparam("extra_fields", "log: who"), INITIAL, db);
+    assert!(node.logs().iter().any(|(_, t)| t.contains("a record may be written twice")));
+    one_call(&mut node, 1);
+    node.advance_ms(40);
+    assert_eq!(rows(&mut node, "acc").rows.len(), 1);
+    assert!(node.spool.files.is_empty(), "nothing is left to be written twice");
+}
+
+#[test]
+fn more_records_than_memory_takes_are_on_disk_alone() {
+    let mut node = node("t_newtran(); do_accounting(\"db\"); send_reply(200, \"OK\"); exit;", "");
+    node.advance_ms(10);
+    node.db_state = DbState::Down;
+    let calls = 2_300;
+    for n in 0..calls {
+        let text = common::request("MESSAGE", &format!("m{n}"), "");
+        node.udp(CALLER, &text.replace("Call-ID: c\n", &format!("Call-ID: m{n}\n")));
+    }
+    node.advance_ms(1_000);
+    let shown = node.mi("tandem:cdr_spool", serde_json::Value::Null)["result"].clone();
+    assert_eq!(shown["on_disk_alone"], true, "{shown}");
+    assert_eq!(shown["waiting"], 2_000);
+    node.db_state = DbState::Up;
+    node.advance_ms(2_000);
+    assert_eq!(rows(&mut node, "acc").rows.len(), calls);
+    let left = node.mi("tandem:cdr_spool", serde_json::Value::Null)["result"].clone();
+    assert_eq!((&left["waiting"], &left["on_disk_alone"]), (&0.into(), &false.into()), "{left}");
+}
+
+#[test]
 fn a_full_disk_is_told_and_nothing_is_lost() {
     let mut node = node(INITIAL, "");
     node.advance_ms(10);
@@ -222,7 +266,7 @@ fn a_record_that_is_refused_does_not_keep_others_waiting() {
     node.advance_ms(100);
     assert_eq!(rows(&mut node, "acc").rows.len(), 2);
     let aside = node.spool.files.iter().find(|(name, _)| name.starts_with("refused-"));
-    let text = String::from_utf8(aside.unwrap().1.to_vec()).unwrap();
+    let text = String::from_utf8(aside.unwrap().1.clone()).unwrap();
     assert!(text.contains("\"c1\"") && text.lines().count() == 1, "{text}");
 }
 

@@ -9,7 +9,7 @@ use crate::effect::{SpoolAnswer, SpoolAsk};
 /// The files of a spool, which outlive the node that asks.
 #[derive(Clone, Debug, Default)]
 pub struct Spool {
-    pub files: BTreeMap<String, Bytes>,
+    pub files: BTreeMap<String, Vec<u8>>,
     /// The disk is full: nothing can be added.
     pub is_full: bool,
 }
@@ -25,11 +25,10 @@ impl Spool {
                 return Err("no space left on device".to_owned());
             }
             SpoolAsk::Append { name, bytes, .. } => {
-                let before = self.files.get(&name).cloned().unwrap_or_default();
-                self.files.insert(name, Bytes::from([before, bytes].concat()));
+                self.files.entry(name).or_default().extend_from_slice(&bytes);
             }
             SpoolAsk::Read { name } => {
-                return Ok(SpoolAnswer::Bytes(self.files.get(&name).cloned()));
+                return Ok(SpoolAnswer::Bytes(self.files.get(&name).cloned().map(Bytes::from)));
             }
             SpoolAsk::Remove { name } => drop(self.files.remove(&name)),
             SpoolAsk::List => return Ok(SpoolAnswer::Names(self.files.keys().cloned().collect())),

@@ -28,6 +28,17 @@ impl Ledger {
         disk::read_next(cx, &mut state);
     }
 
+    /// The node ends: what waits is asked for at once. Without identities it stays on disk alone,
+    /// since nobody hears the answers any more.
+    pub(crate) fn flush(&self, cx: &mut Cx<'_>) {
+        let mut state = self.state.lock();
+        while matches!(state.side, Side::There(_)) && !state.is_down && !state.waiting.is_empty() {
+            let n = state.waiting.len().min(BATCH_MAX);
+            let entries: Vec<Entry> = state.waiting.drain(..n).collect();
+            self.ask(cx, &mut state, entries);
+        }
+    }
+
     fn ask(&self, cx: &mut Cx<'_>, state: &mut State, entries: Vec<Entry>) {
         let side = matches!(state.side, Side::There(_));
         let query = write(&entries, side, cx.now.unix_s());

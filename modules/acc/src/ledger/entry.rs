@@ -1,8 +1,9 @@
 //! A record on its way to a database, and the line it has in the spool until it is there.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use tandem_db::{Name, Query, Row, Value, schema};
 
 use crate::cdr::CdrId;
@@ -30,16 +31,21 @@ pub(crate) struct Entry {
 impl Entry {
     /// The line in the spool, with its end.
     pub(crate) fn line(&self) -> String {
-        let rows: Vec<Json> =
-            self.rows.iter().map(|row| row.iter().map(to_json).collect()).collect();
-        let columns: Vec<&str> = self.columns.iter().map(|c| &**c).collect();
-        let mut line = json!({
-            "id": self.id.text(), "table": &*self.table, "columns": columns, "rows": rows,
+        let mut line = String::with_capacity(512);
+        // Writing to a String does not fail.
+        let _ = write!(line, "{{\"id\":\"{}\",\"table\":", self.id.text());
+        push_text(&mut line, &self.table);
+        line.push_str(",\"columns\":");
+        push_list(&mut line, self.columns.iter(), |line, column| push_text(line, column));
+        line.push_str(",\"rows\":");
+        push_list(&mut line, self.rows.iter(), |line, row| {
+            push_list(line, row.iter(), push_value);
         });
         if let Some(call) = self.call {
-            line["call"] = json!([call.entry, call.id]);
+            let _ = write!(line, ",\"call\":[{},{}]", call.entry, call.id);
         }
-        format!("{line}\n")
+        line.push_str("}\n");
+        line
     }
 
     /// Reads a line; `None`: it is none, or was cut off.
@@ -123,14 +129,42 @@ pub(crate) fn write(entries: &[Entry], side: bool, now_s: u64) -> Query {
 /// Which records a database has.
 pub(crate) const SIDE_TABLE: &str = "tandem_cdr";
 
-fn to_json(value: &Value) -> Json {
-    match value {
-        Value::Null => Json::Null,
-        Value::Int(n) => json!(n),
-        Value::Time(n) => json!({ "time": n }),
-        Value::Float(f) => json!(f),
-        Value::Str(text) => json!(text),
-        Value::Blob(bytes) => json!(String::from_utf8_lossy(bytes)),
+fn push_list<T>(line: &mut String, items: impl Iterator<Item = T>, push: impl Fn(&mut String, T)) {
+    line.push('[');
+    for (at, item) in items.enumerate() {
+        if at > 0 {
+            line.push(',');
+        }
+        push(line, item);
+    }
+    line.push(']');
+}
+
+fn push_value(line: &mut String, value: &Value) {
+    let _ = match value {
+        Value::Null => write!(line, "null"),
+        Value::Int(n) => write!(line, "{n}"),
+        Value::Time(n) => write!(line, "{{\"time\":{n}}}"),
+        Value::Float(f) => write!(line, "{}", Json::from(*f)),
+        Value::Str(text) => {
+            push_text(line, text);
+            Ok(())
+        }
+        Value::Blob(bytes) => {
+            push_text(line, &String::from_utf8_lossy(bytes));
+            Ok(())
+        }
+    };
+}
+
+fn push_text(line: &mut String, text: &str) {
+    let is_plain = |b: u8| b >= b' ' && b != b'"' && b != b'\\' && b != 0x7f;
+    if text.bytes().all(is_plain) {
+        line.push('"');
+        line.push_str(text);
+        line.push('"');
+    } else {
+        let _ = write!(line, "{}", Json::from(text));
     }
 }
 

@@ -31,7 +31,7 @@ const BATCH_MAX: usize = 100;
 /// Batches under way at a time.
 const UNDER_WAY_MAX: usize = 2;
 /// Records that wait in memory before further ones are on disk alone.
-const RESIDENT_MAX: usize = 20_000;
+const RESIDENT_MAX: usize = 2_000;
 /// The same where the disk takes nothing; what comes then is in the log.
 const RESIDENT_HARD_MAX: usize = 200_000;
 /// How long a record waits for others.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 /// Records and bytes of one file, at most.
-const RECORDS_MAX: u32 = 4_096;
+const RECORDS_MAX: u32 = 2_048;
 const BYTES_MAX: u64 = 1 << 20;
 /// Records of the newest file that may be written already: they are looked at again at a start.
 const DONE_MAX: u32 = 256;
@@ -35,6 +35,8 @@ struct Segment {
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
+    /// What is written must not be seen again at a start: there are no identities.
+    pub(crate) forgets_at_once: bool,
     all: BTreeMap<u64, Segment>,
     current: Option<u64>,
     /// Where refused records go.
@@ -153,7 +155,7 @@ impl Segments {
     fn finished(&mut self, number: u64) -> Option<u64> {
         let segment = self.all.get(&number)?;
         let is_newest = self.current == Some(number);
-        let waits = is_newest && segment.records < DONE_MAX;
+        let waits = is_newest && segment.records < DONE_MAX && !self.forgets_at_once;
         let busy = segment.open > 0 || segment.pending > 0 || segment.spilled || segment.reading;
         if busy || waits || self.aside == Some(number) {
             return None;

@@ -139,6 +139,7 @@ impl Ledger {
     fn found(&self, cx: &mut Cx<'_>, side: Side) {
         let mut state = self.state.lock();
         state.side = side;
+        state.segments.forgets_at_once = side == Side::Missing;
         if std::mem::take(&mut state.told.down) {
             cx.log(Level::Notice, "the database takes records again");
         }

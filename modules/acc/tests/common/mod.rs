@@ -170,6 +170,11 @@ pub(crate) fn restarted(spool: Spool, db: MemoryDb) -> TestNode {
     TestNode::restarted(&script, MODULES, spool, db)
 }
 
+/// A node with dialogs and this database.
+pub(crate) fn started_with(params: &str, initial: &str, db: MemoryDb) -> TestNode {
+    TestNode::restarted(&dialog_script(params, initial, ""), MODULES, Spool::default(), db)
+}
+
 /// The INVITE of the caller, as the callee got it.
 pub(crate) fn dial(node: &mut TestNode) -> String {
     dial_as(node, "c")

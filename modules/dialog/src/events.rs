@@ -5,7 +5,7 @@ use tandem_script::value::Value;
 
 use crate::record::{Dialog, State};
 
-const STATE_CHANGED: &str = "E_DLG_STATE_CHANGED";
+pub(crate) const STATE_CHANGED: &str = "E_DLG_STATE_CHANGED";
 
 pub(crate) const EVENTS: &[EventDef] = &[EventDef {
     name: STATE_CHANGED,

@@ -145,6 +145,19 @@ impl Facts {
         }
     }
 
+    /// What a change means to profiles that are counted in a key-value store.
+    pub(crate) fn shared_moves(before: &Self, after: &Self) -> Vec<(Membership, i32)> {
+        if before.profiles == after.profiles {
+            return Vec::new();
+        }
+        let of = |from: &Self, without: &Self, by: i32| -> Vec<(Membership, i32)> {
+            let shared = from.profiles.iter().filter(|p| p.marker == Marker::Cache);
+            let moved = shared.filter(|p| !without.profiles.contains(p));
+            moved.map(|p| (p.clone(), by)).collect()
+        };
+        [of(before, after, -1), of(after, before, 1)].concat()
+    }
+
     pub(crate) fn enter(&self, number: u64, profiles: &Profiles) {
         profiles.file(number, self, true);
     }

@@ -48,6 +48,7 @@ mod replication;
 mod replies;
 mod send;
 mod sequential;
+mod shared;
 mod sql;
 mod state;
 mod stats;

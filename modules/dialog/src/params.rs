@@ -6,6 +6,7 @@ use tandem_script::sig::{ParamKind, ParamSig};
 
 use crate::index::Profile;
 use crate::record::Marker;
+use crate::shared::SharedCounts;
 use crate::sql::{Columns, DbMode, SqlParams};
 
 /// The parameter table.
@@ -103,6 +104,39 @@ pub(crate) const PARAMS: &[ParamSig] = &[
             "Names of profiles without values, as above.",
         )
     },
+    ParamSig {
+        check: Some(check_store),
+        ..param(
+            "cachedb_url",
+            ParamKind::Str,
+            None,
+            "Key-value store in which profiles with /s are counted: local://.",
+        )
+    },
+    param(
+        "profile_value_prefix",
+        ParamKind::Str,
+        Some("dlg_val_"),
+        "What the keys of such a profile with values begin with.",
+    ),
+    param(
+        "profile_no_value_prefix",
+        ParamKind::Str,
+        Some("dlg_noval_"),
+        "The same for one without values.",
+    ),
+    param(
+        "profile_size_prefix",
+        ParamKind::Str,
+        Some("dlg_size_"),
+        "The same for the count of all values together.",
+    ),
+    param(
+        "profile_timeout",
+        ParamKind::Int,
+        Some("86400"),
+        "Seconds after which such a key ends that nobody changes.",
+    ),
     param(
         "dialog_replication_cluster",
         ParamKind::Int,
@@ -228,6 +262,8 @@ pub struct Params {
     pub prack_timeout_s: u32,
     pub hangs_up_unpracked: bool,
     pub profiles: Vec<Profile>,
+    /// Where profiles with `/s` are counted; `None`: they are this node's alone.
+    pub shared: Option<SharedCounts>,
     /// Cluster whose nodes have the same dialogs; 0: none.
     pub cluster: u32,
     /// Cluster over whose nodes profiles are counted; 0: none.
@@ -273,6 +309,7 @@ impl Params {
             prack_timeout_s: int("auto_prack_fr_timeout", 1, 3_600)?,
             hangs_up_unpracked: build.int("auto_prack_hangup_on_failure").is_some_and(|n| n != 0),
             profiles,
+            shared: read_shared(build)?,
             cluster: int("dialog_replication_cluster", 0, i64::from(u32::MAX))?,
             counts_cluster: int("profile_replication_cluster", 0, i64::from(u32::MAX))?,
             tell_ms: int("replicate_profiles_timer", 10, 3_600_000)?,
@@ -289,6 +326,25 @@ fn int_of(build: &Build<'_>, name: &'static str, min: i64, max: i64) -> Result<u
         true => Ok(value as u32),
         false => Err(BuildError::new(name, format!("it is {min} to {max}"))),
     }
+}
+
+/// Where shared profiles are counted; `None`: nowhere.
+fn read_shared(build: &Build<'_>) -> Result<Option<SharedCounts>, BuildError> {
+    let Some(url) = build.text("cachedb_url").filter(|url| !url.is_empty()) else {
+        return Ok(None);
+    };
+    let text = |name: &str| build.text(name).unwrap_or_default().to_owned();
+    Ok(Some(SharedCounts {
+        store: SharedCounts::store_of(url).map_err(|why| BuildError::new("cachedb_url", why))?,
+        value_prefix: text("profile_value_prefix"),
+        plain_prefix: text("profile_no_value_prefix"),
+        size_prefix: text("profile_size_prefix"),
+        expire_s: int_of(build, "profile_timeout", 1, i64::from(i32::MAX))?,
+    }))
+}
+
+fn check_store(url: &str) -> Result<(), String> {
+    SharedCounts::store_of(url).map(|_| ())
 }
 
 /// Where and when dialogs are stored; `None`: nowhere.

@@ -119,7 +119,8 @@ impl Dialogs {
         code: u16,
     ) {
         self.set_open(id, side, false);
-        if !matches!(code, 408 | 481) {
+        // A side that did not find its way to this node yet is not gone.
+        if !matches!(code, 408 | 481) || self.took_over_lately(cx.now) {
             return;
         }
         let acts = self.read(id, |d| d.state.is_answered() && self.may_act(cx.node, d));

@@ -16,9 +16,16 @@ use crate::values::{NO, OK, change};
 impl Dialogs {
     /// Members of a profile with a value, or all. In a profile that nodes share, dialogs of a tag
     /// that another node holds are counted there.
-    pub(crate) fn profile_size(&self, cx: &Cx<'_>, at: usize, value: Option<&[u8]>) -> usize {
+    pub(crate) fn profile_size(&self, cx: &mut Cx<'_>, at: usize, value: Option<&[u8]>) -> usize {
+        if let Some(profile) = self.table.profiles.defs().get(at)
+            && profile.marker == Marker::Cache
+            && let Some(size) = self.shared_size(cx, profile, value)
+        {
+            return size;
+        }
         let shared = self.shares(at);
-        let counts = |tag: &[u8]| !shared || self.tag_counts(cx.node, tag);
+        let node = std::sync::Arc::clone(cx.node);
+        let counts = |tag: &[u8]| !shared || self.tag_counts(&node, tag);
         self.table.profiles.size(at, value, &counts) + self.elsewhere(cx.now, at, value)
     }
 

@@ -52,9 +52,8 @@ impl Dialogs {
     pub(crate) fn count_shared(&self, cx: &mut Cx<'_>, membership: &Membership, by: i32) {
         let Some(counts) = &self.params.shared else { return };
         let defs = self.table.profiles.defs();
-        let is_it = |p: &&Profile| {
-            p.name.as_bytes() == &*membership.name && p.marker == membership.marker
-        };
+        let is_it =
+            |p: &&Profile| p.name.as_bytes() == &*membership.name && p.marker == membership.marker;
         let Some(profile) = defs.iter().find(is_it) else { return };
         let mut keys = Vec::with_capacity(2);
         if profile.has_value {
@@ -87,9 +86,7 @@ impl Dialogs {
             (true, value) => counts.key(name, value),
             (false, _) => counts.key(name, None),
         };
-        let found = cx.with_cache(&counts.store, |store, cx| {
-            store.fetch(cx, &counts.store, &key)
-        });
+        let found = cx.with_cache(&counts.store, |store, cx| store.fetch(cx, &counts.store, &key));
         match found {
             Ok(found) => {
                 let text = found.unwrap_or_default();
@@ -110,7 +107,8 @@ mod tests {
 
     #[test]
     fn a_url_names_a_store() {
-        for (url, store) in [("local://", "local"), ("local:calls://h/", "local:calls"), ("x", "x")] {
+        for (url, store) in [("local://", "local"), ("local:calls://h/", "local:calls"), ("x", "x")]
+        {
             assert_eq!(SharedCounts::store_of(url).as_deref(), Ok(store));
         }
         assert!(SharedCounts::store_of("").is_err() && SharedCounts::store_of("a b://").is_err());

@@ -135,8 +135,17 @@ impl Dialogs {
         let ends = matches!(change, Change::Ended { .. })
             && matches!(origin, Origin::Local | Origin::Heard { .. });
         let change = if ends { self.with_debt(cx, id, change) } else { change };
-        let done = self.table.apply(cx.now, id, origin, &Log { dialogs: self, cx }, change)?;
+        let heard = cx.is_wanted(events::STATE_CHANGED);
+        let log = Log { dialogs: self, cx };
+        let done = self.table.apply_with(cx.now, id, origin, &log, change, |d, moved| {
+            moved && (heard || follows(d))
+        })?;
         self.store(cx);
+        if origin == Origin::Local {
+            for (membership, by) in &done.shared {
+                self.count_shared(cx, membership, *by);
+            }
+        }
         if matches!(origin, Origin::Peer { .. } | Origin::Heard { .. }) && done.changed {
             let ended = done.before != done.after && done.after == State::Deleted;
             self.count(cx, if ended { stats::DELETE_RECV } else { stats::UPDATE_RECV });
@@ -191,6 +200,9 @@ impl Dialogs {
         done: &Done,
         msg: Option<&Message>,
     ) {
+        if done.after == State::Confirmed && origin == Origin::Local {
+            self.plan_pings(cx, id);
+        }
         let Some(record) = &done.record else { return };
         events::state_changed(cx, record, done.before);
         // What follows is done where it happened.
@@ -205,7 +217,6 @@ impl Dialogs {
                 self.run_route(cx, id, &record.routes.on_answer, msg);
                 self.tell(cx, DialogMoment::Answered, record, msg);
             }
-            State::Confirmed => self.plan_pings(cx, id),
             State::Deleted => {
                 if !done.before.is_answered() && origin == Origin::Local {
                     self.count(cx, stats::FAILED);
@@ -268,6 +279,12 @@ impl Dialogs {
             cx.count(index, 1);
         }
     }
+}
+
+/// Whether somebody looks at the record when its state has changed.
+fn follows(d: &Dialog) -> bool {
+    let answered = d.state == State::Unacked && !d.routes.on_answer.is_empty();
+    d.state == State::Deleted || answered || !d.sections.is_empty()
 }
 
 /// Where the changes of this node's dialogs go.

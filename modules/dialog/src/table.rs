@@ -14,7 +14,7 @@ use crate::graves::Graves;
 use crate::id::DialogId;
 use crate::index::{Facts, Profile, Profiles};
 use crate::local::Local;
-use crate::record::{Dialog, Side, State};
+use crate::record::{Dialog, Membership, Side, State};
 
 /// Dialogs in memory, at most.
 pub const DIALOGS_MAX: usize = 1_000_000;
@@ -70,8 +70,10 @@ pub struct Done {
     pub after: State,
     /// False: it was so before.
     pub changed: bool,
-    /// The record as it is now, if the state has changed or it was asked for.
+    /// The record as it is now, if it was asked for.
     pub record: Option<Box<Dialog>>,
+    /// Places in profiles that are counted in a key-value store: into (1) and out of (-1) them.
+    pub shared: Vec<(Membership, i32)>,
 }
 
 /// The dialogs.
@@ -188,10 +190,11 @@ impl Table {
         sink: &dyn Sink,
         change: Change,
     ) -> Result<Done, Refused> {
-        self.apply_with(now, id, origin, sink, change, |_| false)
+        self.apply_with(now, id, origin, sink, change, |_, moved| moved)
     }
 
-    /// The same; `wants` says whether the record is wanted although the state stays.
+    /// The same; `wants` says whether the record is wanted, by what it is now and whether the
+    /// state has changed.
     pub fn apply_with(
         &self,
         now: Now,
@@ -199,7 +202,7 @@ impl Table {
         origin: Origin,
         sink: &dyn Sink,
         change: Change,
-        wants: impl FnOnce(&Dialog) -> bool,
+        wants: impl FnOnce(&Dialog, bool) -> bool,
     ) -> Result<Done, Refused> {
         let (number, at) = (id.number(), Self::shard_of(id));
         let mut shard = self.shards[at].lock();
@@ -221,13 +224,14 @@ impl Table {
         }
         let weighs = entry.digest;
         let moved = before.state != after.state;
-        let record = (moved || wants(&entry.dialog)).then(|| Box::new(entry.dialog.clone()));
+        let record = wants(&entry.dialog, moved).then(|| Box::new(entry.dialog.clone()));
         Facts::refile(&before, &after, number, &self.profiles);
         shard.states[before.state as usize] -= 1;
         shard.states[after.state as usize] += 1;
         shard.weigh(weighed, weighs);
         shard.file_due(number);
-        Ok(Done { before: before.state, after: after.state, changed, record })
+        let shared = Facts::shared_moves(&before, &after);
+        Ok(Done { before: before.state, after: after.state, changed, record, shared })
     }
 
     /// Takes a dialog out. Peers are not told: they hear of its end.

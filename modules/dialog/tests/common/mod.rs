@@ -18,6 +18,7 @@ pub const MODULES: Modules = {
         &tandem_sl::MODULE,
         &tandem_tm::MODULE,
         &tandem_rr::MODULE,
+        &tandem_cachedb_local::MODULE,
         &tandem_sipmsgops::MODULE,
         &tandem_statistics::MODULE,
         &tandem_dialog::MODULE,

@@ -196,3 +196,53 @@ pub(crate) fn deletion() {
     node.advance_ms(12_000);
     assert_eq!(state(&mut node), 0);
 }
+
+fn counted(more: &str) -> TestNode {
+    let params = format!(
+        "loadmodule \"cachedb_local.so\"\n{}{}{}{more}",
+        set("profiles_with_value", "\"gw/s\""),
+        set("profiles_no_value", "\"all/s\""),
+        set("cachedb_url", "\"local://\""),
+    );
+    let join = format!("{CREATE} set_dlg_profile(\"gw/s\", \"a\"); set_dlg_profile(\"all/s\");");
+    node(&params, &join, "")
+}
+
+fn kept(node: &mut TestNode, key: &str) -> Json {
+    node.mi("cache_fetch", json!(["local", key]))["result"]["value"].clone()
+}
+
+pub(crate) fn shared() {
+    let own = format!(
+        "{}{}{}",
+        set("profile_value_prefix", "\"v_\""),
+        set("profile_no_value_prefix", "\"n_\""),
+        set("profile_size_prefix", "\"s_\""),
+    );
+    for (more, value, plain, size) in
+        [("", "dlg_val_", "dlg_noval_", "dlg_size_"), (&own, "v_", "n_", "s_")]
+    {
+        let mut node = counted(more);
+        let phones = Phones::talk(&mut node, "c1");
+        Phones::talk(&mut node, "c2");
+        let keys = [format!("{value}gw_a"), format!("{plain}all"), format!("{size}gw")];
+        for key in &keys {
+            assert_eq!(kept(&mut node, key), "2", "{key}");
+        }
+        // Another node has one more.
+        node.mi("cache_store", json!(["local", keys[0], "3"]));
+        let count = node.mi("dialog:profile_get_size", json!(["gw/s", "a"]));
+        assert_eq!(count["result"]["Profile"]["count"], 3, "{count}");
+        assert_eq!(count["result"]["Profile"]["shared"], "yes");
+        node.udp(CALLER, &phones.within("BYE", 8, ""));
+        assert_eq!(kept(&mut node, &keys[1]), "1");
+    }
+}
+
+pub(crate) fn shared_ends() {
+    let mut node = counted(&set("profile_timeout", "20"));
+    Phones::talk(&mut node, "c1");
+    assert_eq!(kept(&mut node, "dlg_size_gw"), "1");
+    node.advance_ms(25_000);
+    assert_ne!(kept(&mut node, "dlg_size_gw"), "1");
+}

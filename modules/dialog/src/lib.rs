@@ -18,6 +18,8 @@
 //! `sweep.rs` the time; `functions.rs`, `variables.rs`, `mi.rs` with `listing.rs` are the doors.
 
 mod admin;
+#[cfg(test)]
+mod behaviour;
 mod change;
 mod commands;
 mod create;

@@ -194,8 +194,11 @@ mod tests {
         #[test]
         fn what_is_written_is_read(
             number in any::<u64>(), callee in any::<u8>(), cseq in any::<u32>(),
-            words in proptest::collection::vec("[ -~]{0,9}", 5), sdp in proptest::option::of("[a-z]{0,9}"),
-            kind in prop::sample::select(vec![Kind::Initial, Kind::Own, Kind::Within(Method::Update)])
+            words in proptest::collection::vec("[ -~]{0,9}", 5),
+            sdp in proptest::option::of("[a-z]{0,9}"),
+            kind in prop::sample::select(
+                vec![Kind::Initial, Kind::Own, Kind::Within(Method::Update)]
+            )
         ) {
             let word = |n: usize| Text::from(words[n].as_bytes());
             let branch = SentOn {
@@ -212,7 +215,8 @@ mod tests {
             };
             let bytes = it.to_bytes();
             let read = Current::parse(&bytes).unwrap();
-            prop_assert_eq!((read.id, read.sender, read.callee, read.kind), (it.id, it.sender, callee, kind));
+            prop_assert_eq!((read.id, read.sender), (it.id, it.sender));
+            prop_assert_eq!((read.callee, read.kind), (callee, kind));
             prop_assert_eq!(&*read.work.lock(), &*it.work.lock());
             prop_assert!(Current::parse(&bytes[..bytes.len() - 1]).is_none());
         }

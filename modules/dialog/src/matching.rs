@@ -71,6 +71,7 @@ impl Dialogs {
             }
             None => {
                 if did.is_some() {
+                    self.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     let text = "a request names a dialog that it does not belong to";
                     cx.log(Level::Info, text);
                 }

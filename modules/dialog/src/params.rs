@@ -54,7 +54,7 @@ pub(crate) const PARAMS: &[ParamSig] = &[
             "dlg_extra_hdrs",
             ParamKind::Str,
             None,
-            "Header lines, each with its end, for the requests that end a dialog.",
+            "Header lines, each with its end, for the BYEs and pings of this node.",
         )
     },
     ParamSig {

@@ -105,9 +105,13 @@ impl Dialogs {
         cx: &mut Cx<'_>,
         id: DialogId,
         side: Side,
-        draft: Draft,
+        mut draft: Draft,
         purpose: Purpose,
     ) -> Result<u64, String> {
+        // Scripts and operators say themselves what their requests have.
+        if matches!(purpose, Purpose::Bye | Purpose::Ping { .. } | Purpose::Prack) {
+            draft.headers = [&self.params.extra_headers[..], &draft.headers].concat();
+        }
         let (tm_slot, tm) = cx.node.find::<Tm>().ok_or("the module tm is not loaded")?;
         let made = self.read(id, |d| request(d, side, &draft, &cx.node.sockets));
         let (mut request, callee, cseq) =
@@ -131,7 +135,7 @@ impl Dialogs {
     /// Sends a BYE to a side that has answered.
     pub(crate) fn send_bye(&self, cx: &mut Cx<'_>, id: DialogId, side: Side, extra: &[u8]) {
         let mut draft = Draft::of("BYE");
-        draft.headers = [&self.params.extra_headers[..], extra].concat();
+        draft.headers = extra.to_vec();
         if let Err(why) = self.send(cx, id, side, draft, Purpose::Bye) {
             let text = format!("dialog {id}: no BYE to the {}: {why}", side.text());
             cx.log(Level::Error, text);

@@ -54,7 +54,8 @@ pub struct Dialogs {
     pub(crate) sql: Option<Sql>,
     /// The database is to be asked when the shard is unlocked.
     pub(crate) sql_asks: AtomicBool,
-    /// Records of peers that could not be taken.
+    /// Records of peers that could not be taken, and requests that named a dialog which is not
+    /// theirs.
     pub(crate) refused: AtomicU64,
 }
 

@@ -67,6 +67,8 @@ fn a_name_with_the_tags_of_others_opens_no_door() {
             assert!(lines.iter().all(|line| line == "<null>"), "{mode} {n}: {lines:?}");
         }
         assert_eq!(picture(&mut node), before);
+        let status = node.mi("tandem:status", Json::Null)["result"].to_string();
+        assert_eq!(!status.contains("\"refused\":0,"), mode != "2", "{mode}: {status}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value as Json;
 use tandem_db::{DbUrl, Query, Rows, Select, Value};
 use tandem_drivers::sqlite::{self, SqliteOptions};
-use tandem_tests::{DbServer, Kind, PATIENCE, Process, Site, mi, program, wait_until};
+use tandem_tests::{DbServer, Kind, PATIENCE, Process, Site, is_root, mi, program, wait_until};
 
 const DATABASE: &str = "opensips";
 
@@ -220,6 +220,49 @@ fn each_call_has_one_row_in_sqlite_whatever_is_missing_at_first() {
         shown["were_written_before"].as_u64() > Some(0) && shown["waiting"] == 0
     });
     assert_eq!(written(&ask(&path, &all_calls())), answered);
+}
+
+/// A small disk where the spool is, for as long as this lives.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: PathBuf) -> Self {
+        std::fs::create_dir_all(&at).unwrap();
+        let words = ["-t", "tmpfs", "-o", "size=64k", "none"];
+        let mounted = Command::new("mount").args(words).arg(&at).status().unwrap();
+        assert!(mounted.success(), "mounting takes root");
+        Self(at)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // What is still open goes with its process.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_costs_no_row() {
+    if !is_root() {
+        panic!("a disk of its own takes root: run the tests as root");
+    }
+    let site = Site::bare("cdr-disk");
+    let Some(mut server) = DbServer::start(&site, Kind::MariaDb) else { return };
+    let url = server.url(DATABASE);
+    make_tables(&url);
+    site.write("cdr.cfg", &script(&site, "db_mysql", &url));
+    let _disk = SmallDisk::mount(site.dir().join("state/node-0/spool"));
+    let node = start(&site, 1);
+    server.kill();
+    let phones = Phones::start(&site, 5070, 300, 100, 200);
+    let answered = phones.answered();
+    assert_eq!(answered.len(), 300, "phones notice nothing");
+    assert!(node.output().contains("records cannot be added to the spool"), "{}", node.output());
+    server.up();
+    let count = || server.ask(DATABASE, all_calls()).map(|rows| written(&rows)).unwrap_or_default();
+    wait_until("each call has its row", 2 * PATIENCE, || count().len() >= answered.len());
+    assert_eq!(count(), answered);
 }
 
 fn ask(path: &Path, query: &Query) -> Rows {

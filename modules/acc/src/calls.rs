@@ -7,15 +7,22 @@ use tandem_dialog::{Change, Dialog, DialogId, Dialogs, Side};
 use tandem_engine::context::Ctx;
 use tandem_engine::dialog::{DialogEvent, DialogMoment};
 use tandem_engine::log::Level;
-use tandem_engine::module::Cx;
+use tandem_engine::module::{Cx, Timer};
 use tandem_sip::{Message, Params};
 
 use crate::account::{Account, State};
-use crate::ledger::CallRef;
-use crate::marks::{ACC, Backend, CDR};
+use crate::ledger::{CallRef, timer};
+use crate::marks::{ACC, Backend, CDR, Marks};
 use crate::plan::{self, Plan};
 use crate::record::Record;
 use crate::state::Acc;
+
+/// How often forgotten debts are looked for.
+pub(crate) const LOOK_EVERY_S: u64 = 300;
+/// The first time after the start, when the peers have told what they know.
+pub(crate) const FIRST_LOOK_S: u64 = 15;
+/// A debt that is younger may be on its way to the database.
+const IN_FLIGHT_S: u64 = 60;
 
 impl Acc {
     fn dialogs(&self, cx: &Cx<'_>) -> Option<Arc<Dialogs>> {
@@ -83,14 +90,14 @@ impl Acc {
             return cx.log(Level::Error, text);
         };
         plan.cdr.ended_ms = cx.now.unix_ms;
-        self.write_plan(cx, &plan, dialog.id);
+        self.write_plan(cx, &plan, dialog.id, plan.marks);
     }
 
-    /// What a call that ends owes the database.
+    /// What a call that ends owes. A call that goes to the log alone owes as well, so that other
+    /// nodes can tell its end from one by a stock node.
     pub(crate) fn debts_of(&self, dialog: &Dialog) -> Vec<u64> {
         let plan = plan::read(dialog, &self.params.extra, &self.params.legs);
-        let owes = |plan: &Plan| plan.marks.of(Backend::Db) & (ACC | CDR) == ACC | CDR;
-        let plan = plan.filter(|plan| owes(plan) && self.ledger.is_some());
+        let plan = plan.filter(|plan| plan.marks.any(ACC | CDR));
         plan.map(|plan| plan.cdr.id().short()).into_iter().collect()
     }
 
@@ -105,12 +112,13 @@ impl Acc {
             return;
         }
         plan.cdr.ended_ms = u64::from(dialog.ended_s) * 1000;
-        self.write_plan(cx, &plan, dialog.id);
+        self.write_plan(cx, &plan, dialog.id, plan.marks);
     }
 
-    pub(crate) fn write_plan(&self, cx: &mut Cx<'_>, plan: &Plan, id: DialogId) {
+    /// Writes the record of a call to some of the places of its plan.
+    pub(crate) fn write_plan(&self, cx: &mut Cx<'_>, plan: &Plan, id: DialogId, to: Marks) {
         let call = Some(CallRef { entry: id.entry, id: id.id });
-        for backend in plan.marks.with(ACC | CDR) {
+        for backend in to.with(ACC | CDR) {
             if backend == Backend::Db && self.ledger.is_none() {
                 let line = crate::lines::cdr_line(&plan.cdr, &self.params.extra, &self.params.legs);
                 let text = format!("there is no database to write a call to: {line}");
@@ -118,6 +126,36 @@ impl Acc {
                 continue;
             }
             self.write_cdr(cx, backend, &plan.cdr, plan.table.clone(), call);
+        }
+        let is_paid = plan.marks.of(Backend::Db) & CDR == 0 || self.ledger.is_none();
+        if is_paid && let Some(dialogs) = self.dialogs(cx) {
+            dialogs.paid(cx, id, plan.cdr.id().short());
+        }
+    }
+
+    /// Looks for calls that this node owes a record and has forgotten about: it died, and its
+    /// peers have told it of them again. What is in the database already is only called paid.
+    pub(crate) fn look_for_debts(&self, cx: &mut Cx<'_>) {
+        cx.set_timer(cx.now.after_s(LOOK_EVERY_S), Timer { kind: timer::DEBTS, id: 0 });
+        let Some(dialogs) = self.dialogs(cx).filter(|d| d.table.in_state(Phase::Deleted) > 0)
+        else {
+            return;
+        };
+        let me = cx.node.membership().node_id();
+        let before = u32::try_from(cx.now.unix_s().saturating_sub(IN_FLIGHT_S)).unwrap_or(0);
+        for id in dialogs.table.ids() {
+            let owed = dialogs.read(id, |d| {
+                let owes = d.debt.as_ref().is_some_and(|debt| debt.is_open() && debt.node == me);
+                (owes && d.state == Phase::Deleted && d.ended_s < before).then(|| d.clone())
+            });
+            let Some(dialog) = owed.flatten() else { continue };
+            let Some(mut plan) = plan::read(&dialog, &self.params.extra, &self.params.legs) else {
+                continue;
+            };
+            plan.cdr.ended_ms = u64::from(dialog.ended_s) * 1000;
+            let mut database = Marks::default();
+            database.add(Backend::Db, plan.marks.of(Backend::Db));
+            self.write_plan(cx, &plan, id, database);
         }
     }
 

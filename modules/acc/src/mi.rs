@@ -54,14 +54,14 @@ fn claim(call: &mut MiCall<'_, '_>) -> MiOutcome {
     let mut claimed = 0;
     for id in dialogs.table.ids() {
         let owed = dialogs.read(id, |d| {
-            let owes = d.debt.as_ref().is_some_and(|debt| debt.node == of && !debt.paid);
+            let owes = d.debt.as_ref().is_some_and(|debt| debt.node == of && debt.is_open());
             let over = d.state == Phase::Deleted;
             let plan = (owes && over).then(|| plan::read(d, &acc.params.extra, &acc.params.legs));
             Some((plan??, d.ended_s))
         });
         let Some((mut plan, ended_s)) = owed.flatten() else { continue };
         plan.cdr.ended_ms = u64::from(ended_s) * 1000;
-        acc.write_plan(call.cx, &plan, id);
+        acc.write_plan(call.cx, &plan, id, plan.marks);
         claimed += 1;
     }
     MiOutcome::Done(json!({ "Claimed": claimed }))

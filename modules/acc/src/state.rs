@@ -16,10 +16,11 @@ use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
 use tandem_engine::node::Node;
 
 use crate::account::{Account, State};
+use crate::calls::FIRST_LOOK_S;
 use crate::cdr::{Cdr, CdrId};
 use crate::events;
 use crate::fields::{Fields, Values};
-use crate::ledger::{CallRef, Entry, Ledger};
+use crate::ledger::{CallRef, Entry, Ledger, timer};
 use crate::lines;
 use crate::marks::Backend;
 use crate::params::Params;
@@ -178,10 +179,14 @@ impl Module for Acc {
     fn start(&self, cx: &mut Cx<'_>) {
         if let Some(ledger) = &self.ledger {
             ledger.start(cx);
+            cx.set_timer(cx.now.after_s(FIRST_LOOK_S), Timer { kind: timer::DEBTS, id: 0 });
         }
     }
 
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
+        if timer.kind == timer::DEBTS {
+            return self.look_for_debts(cx);
+        }
         if let Some(ledger) = &self.ledger {
             ledger.timer(cx, timer.kind);
         }

@@ -47,6 +47,8 @@ pub(crate) mod timer {
     pub(crate) const RETRY: u32 = 2;
     pub(crate) const SYNC: u32 = 3;
     pub(crate) const PRUNE: u32 = 4;
+    /// Not the ledger's own.
+    pub(crate) const DEBTS: u32 = 5;
 }
 
 /// See the module.

@@ -95,6 +95,13 @@ impl Dialog<'_> {
         self.phone.transact(self.next_hop(), &text, &self.call_id, &format!("{cseq} {method}"))
     }
 
+    /// The same by way of another node than the one that is in the route.
+    pub fn request_via(&self, node: SocketAddr, method: &str) -> Message {
+        let cseq = self.cseq.fetch_add(1, Ordering::Relaxed) + 1;
+        let text = self.text(method, cseq);
+        self.phone.transact(node, &text, &self.call_id, &format!("{cseq} {method}"))
+    }
+
     /// Ends the call.
     ///
     /// # Panics

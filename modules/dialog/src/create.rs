@@ -18,6 +18,7 @@ use crate::current::{Current, Kind};
 use crate::flags::{self, Flags};
 use crate::pending::Pending;
 use crate::record::{Dialog, Leg, Routes, Side, Stamp, State, Text};
+use crate::sdp::sdp_of;
 use crate::state::Dialogs;
 use crate::stats;
 
@@ -151,13 +152,4 @@ pub(crate) fn contact_of(msg: &Message) -> Option<Text> {
 fn routes_of(msg: &Message) -> Text {
     let values: Vec<&[u8]> = msg.values(HeaderName::RecordRoute).map(|v| v.bytes).collect();
     values.join(&b","[..]).into()
-}
-
-/// The body, if it describes a session.
-pub(crate) fn sdp_of(msg: &Message) -> &[u8] {
-    let is_sdp = msg.content_type().is_some_and(|kind| {
-        let kind = kind.split(|b| *b == b';').next().unwrap_or_default();
-        kind.trim_ascii().eq_ignore_ascii_case(b"application/sdp")
-    });
-    if is_sdp { msg.body() } else { b"" }
 }

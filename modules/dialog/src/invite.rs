@@ -6,11 +6,12 @@ use tandem_engine::sockets::SocketId;
 use tandem_sip::{HeaderName, Message, Method, NameAddr, Params, Uri};
 
 use crate::change::{Change, Origin};
-use crate::create::{contact_of, sdp_of};
+use crate::create::contact_of;
 use crate::current::{Current, Kind, SentOn};
 use crate::flags::Flags;
 use crate::id::DialogId;
 use crate::record::{Dialog, EndReason, Leg, Side, State, Text};
+use crate::sdp::sdp_of;
 use crate::state::Dialogs;
 
 impl Dialogs {

@@ -48,6 +48,7 @@ pub mod record;
 mod renumber;
 mod replication;
 mod replies;
+mod sdp;
 mod send;
 mod sequential;
 mod shared;

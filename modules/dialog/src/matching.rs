@@ -10,11 +10,12 @@ use tandem_script::host::Called;
 use tandem_sip::{HeaderName, Method, Params, Uri};
 
 use crate::change::{Change, Origin};
-use crate::create::{contact_of, sdp_of};
+use crate::create::contact_of;
 use crate::current::{Current, Kind};
 use crate::id::DialogId;
 use crate::params::MatchMode;
 use crate::record::{Dialog, EndReason, Side, State};
+use crate::sdp::sdp_of;
 use crate::state::Dialogs;
 
 /// What a request found.

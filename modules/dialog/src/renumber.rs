@@ -46,8 +46,9 @@ impl Dialogs {
             Some(to) => to,
             // It belongs to a request that went as it was.
             None if matches!(method, Method::Ack | Method::Cancel) => return,
+            None if number > generated => return,
             None => {
-                let to = number.max(generated.saturating_add(1));
+                let to = generated.saturating_add(1);
                 let one = Renumbered { towards, invite: is_invite, from: number, to };
                 self.table.local(id, |_, local| {
                     if local.renumbered.len() >= REMEMBERED {

@@ -7,9 +7,10 @@ use tandem_engine::module::Cx;
 use tandem_sip::Message;
 
 use crate::change::Change;
-use crate::create::{contact_of, sdp_of};
+use crate::create::contact_of;
 use crate::id::DialogId;
 use crate::record::{Side, Text};
+use crate::sdp::sdp_of;
 use crate::sequential::{Draft, Purpose, Sent};
 use crate::state::Dialogs;
 

@@ -115,7 +115,7 @@ impl Dialogs {
         let (tm_slot, tm) = cx.node.find::<Tm>().ok_or("the module tm is not loaded")?;
         let made = self.read(id, |d| request(d, side, &draft, &cx.node.sockets));
         let (mut request, callee, cseq) =
-            made.flatten().ok_or("the dialog has no such side yet")?;
+            made.flatten().ok_or("nobody has said where this side is reached")?;
         let mut attached = Attached::default();
         let current = Current::new(id, side.other(), callee, Kind::Own);
         attached.put(self.slot, Arc::new(current));
@@ -172,11 +172,10 @@ fn request(
         Side::Caller => (callee_address, caller),
         Side::Callee => (caller, callee_address),
     };
-    let uri = if leg.contact.is_empty() {
-        if side == Side::Caller { &d.from_uri } else { &d.to_uri }
-    } else {
-        &leg.contact
-    };
+    // Without a Contact nobody knows where the side is (RFC 3261 12.1.1).
+    if leg.contact.is_empty() {
+        return None;
+    }
     let call_id = match (side, d.value(CALLEE_CALL_ID)) {
         (Side::Callee, Some(Val::Str(text))) => text,
         _ => &d.call_id,
@@ -185,7 +184,7 @@ fn request(
     let socket = std::str::from_utf8(&leg.socket).ok().and_then(|text| sockets.resolve(text));
     let request = LocalRequest {
         method: draft.method.clone(),
-        uri: Bytes::copy_from_slice(uri),
+        uri: Bytes::copy_from_slice(&leg.contact),
         from,
         to,
         call_id: Bytes::copy_from_slice(call_id),

@@ -1,6 +1,7 @@
 //! The record of a call, from the answer to the end of its dialog.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tandem_dialog::record::State as Phase;
 use tandem_dialog::{Change, Dialog, DialogId, Dialogs, Side};
@@ -21,12 +22,14 @@ use crate::state::Acc;
 pub(crate) const LOOK_EVERY_S: u64 = 300;
 /// The first time after the start, when the peers have told what they know.
 pub(crate) const FIRST_LOOK_S: u64 = 15;
+/// Dialogs in memory beyond which the spool alone remembers what they owe.
+const OWED_MAX: usize = 500_000;
 /// A debt that is younger may be on its way to the database.
 const IN_FLIGHT_S: u64 = 60;
 
 impl Acc {
     fn dialogs(&self, cx: &Cx<'_>) -> Option<Arc<Dialogs>> {
-        cx.node.find::<Dialogs>().map(|(_, dialogs)| dialogs)
+        cx.node.module::<Dialogs>(self.dialog_slot.load(Ordering::Relaxed))
     }
 
     /// Leaves with the dialog of the call what its end needs. `false`: it has none.
@@ -96,9 +99,8 @@ impl Acc {
     /// What a call that ends owes. A call that goes to the log alone owes as well, so that other
     /// nodes can tell its end from one by a stock node.
     pub(crate) fn debts_of(&self, dialog: &Dialog) -> Vec<u64> {
-        let plan = plan::read(dialog, &self.params.extra, &self.params.legs);
-        let plan = plan.filter(|plan| plan.marks.any(ACC | CDR));
-        plan.map(|plan| plan.cdr.id().short()).into_iter().collect()
+        let owed = plan::identity(dialog).filter(|(_, marks)| marks.any(ACC | CDR));
+        owed.map(|(id, _)| id.short()).into_iter().collect()
     }
 
     /// The node that owed the record is gone.
@@ -127,8 +129,13 @@ impl Acc {
             }
             self.write_cdr(cx, backend, &plan.cdr, plan.table.clone(), call);
         }
-        let is_paid = plan.marks.of(Backend::Db) & CDR == 0 || self.ledger.is_none();
-        if is_paid && let Some(dialogs) = self.dialogs(cx) {
+        let Some(dialogs) = self.dialogs(cx) else { return };
+        let waits = plan.marks.of(Backend::Db) & CDR != 0
+            && self.ledger.is_some()
+            && dialogs.is_replicated()
+            && dialogs.table.len() < OWED_MAX;
+        // Where no peer could pay, the spool alone remembers.
+        if !waits {
             dialogs.paid(cx, id, plan.cdr.id().short());
         }
     }

@@ -39,8 +39,7 @@ impl Cdr {
     /// The same on every node that knows the call.
     pub(crate) fn id(&self) -> CdrId {
         let core = &self.core;
-        let start = self.created_s().to_be_bytes();
-        CdrId::of(&[b"cdr", &core.call_id, &core.from_tag, &core.to_tag, &start])
+        CdrId::of_call(&core.call_id, &core.from_tag, &core.to_tag, self.created_s())
     }
 }
 
@@ -59,6 +58,11 @@ impl CdrId {
         let digest = hash.finalize();
         let half = digest.iter().take(16).fold(0_u128, |id, b| id << 8 | u128::from(*b));
         Self(half)
+    }
+
+    /// Of a whole call that began then.
+    pub(crate) fn of_call(call_id: &[u8], from_tag: &[u8], to_tag: &[u8], start_s: u64) -> Self {
+        Self::of(&[b"cdr", call_id, from_tag, to_tag, &start_s.to_be_bytes()])
     }
 
     /// 32 digits.

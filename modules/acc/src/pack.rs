@@ -34,6 +34,14 @@ impl<'a> Reader<'a> {
         self.take(len)
     }
 
+    pub(crate) fn texts<const N: usize>(&mut self) -> Option<[&'a [u8]; N]> {
+        let mut texts = [&[][..]; N];
+        for text in &mut texts {
+            *text = self.text()?;
+        }
+        Some(texts)
+    }
+
     pub(crate) fn tags(&mut self) -> Option<Vec<Bytes>> {
         let count = usize::from(self.u16()?);
         if count > FIELDS_MAX {

@@ -16,7 +16,7 @@ use tandem_db::Name;
 use tandem_dialog::record::{Dialog, Text, Val};
 
 use crate::account::State;
-use crate::cdr::Cdr;
+use crate::cdr::{Cdr, CdrId};
 use crate::fields::{FIELDS_MAX, Fields, Values};
 use crate::marks::{ACC, Backend, CDR, FAILED, MISSED, Marks};
 use crate::pack::{Reader, put_text};
@@ -145,14 +145,10 @@ fn read_flags(bytes: &[u8]) -> Marks {
 /// Reads the plan of a dialog; `None`: it has none, or one that cannot be read.
 pub(crate) fn read(dialog: &Dialog, extra: &Fields, legs: &Fields) -> Option<Plan> {
     let mut core = Reader(text_of(dialog, CORE)?);
-    let mut texts: [Bytes; 6] = Default::default();
-    for text in &mut texts {
-        *text = Bytes::copy_from_slice(core.text()?);
-    }
+    let texts = core.texts::<6>()?.map(Bytes::copy_from_slice);
     let mut time = Reader(core.text()?);
     let answered_ms = time.u64()?.checked_mul(1000)?.checked_add(time.u64()? / 1000)?;
-    let created_s = text_of(dialog, CREATED).and_then(|t| Reader(t).u64());
-    let created_ms = created_s.map_or(u64::from(dialog.start_s), |s| s).checked_mul(1000)?;
+    let created_ms = created_s(dialog).checked_mul(1000)?;
     let section = dialog.section("acc").and_then(|bytes| Section::read(bytes));
     let (extra_tags, leg_tags, database) = match section {
         Some(Section { database, extra, legs }) => (extra, legs, database),
@@ -180,6 +176,20 @@ pub(crate) fn read(dialog: &Dialog, extra: &Fields, legs: &Fields) -> Option<Pla
         table: table.map(|t| t.to_owned().into()),
         database,
     })
+}
+
+/// The identity of the record that a dialog owes, and where it goes; what [`read`] would say.
+pub(crate) fn identity(dialog: &Dialog) -> Option<(CdrId, Marks)> {
+    let mut core = Reader(text_of(dialog, CORE)?);
+    let [_, from_tag, to_tag, call_id, ..] = core.texts::<6>()?;
+    let id = CdrId::of_call(call_id, from_tag, to_tag, created_s(dialog));
+    Some((id, read_flags(text_of(dialog, FLAGS).unwrap_or_default())))
+}
+
+/// Unix seconds of the INVITE.
+fn created_s(dialog: &Dialog) -> u64 {
+    let created_s = text_of(dialog, CREATED).and_then(|t| Reader(t).u64());
+    created_s.unwrap_or(u64::from(dialog.start_s))
 }
 
 fn text_of<'a>(dialog: &'a Dialog, name: &[u8]) -> Option<&'a [u8]> {
@@ -329,10 +339,12 @@ mod tests {
         let all = values(&record, &state, &"acc".into(), (&extra, &legs));
         let section = section(Some(7), &extra, &legs);
         let (extra, legs) = (fields("log: gw; src_ip"), fields("db: to"));
-        let plan = read(&dialog(all, section), &extra, &legs).unwrap();
+        let dialog = dialog(all, section);
+        let plan = read(&dialog, &extra, &legs).unwrap();
         assert_eq!((plan.cdr.extra.text(1), plan.cdr.extra.get(0)), (&b"127.0.1.51"[..], None));
         assert_eq!((plan.cdr.legs.len(), plan.cdr.legs[0].text(0)), (2, &b"bob"[..]));
         assert_eq!(plan.database, 7);
+        assert_eq!(identity(&dialog), Some((plan.cdr.id(), plan.marks)));
     }
 
     proptest! {
@@ -351,7 +363,10 @@ mod tests {
                     value(FLAGS, &rest), value(CREATED, &rest), value(TABLE, &rest),
                 ];
                 let dialog = dialog(values, Bytes::from(rest.clone()));
-                let _ = read(&dialog, &fields("log: a; b"), &fields("log: c"));
+                let read = read(&dialog, &fields("log: a; b"), &fields("log: c"));
+                if let Some(plan) = read {
+                    prop_assert_eq!(identity(&dialog).map(|(id, _)| id), Some(plan.cdr.id()));
+                }
             }
         }
     }

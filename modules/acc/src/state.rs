@@ -2,13 +2,13 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use serde_json::Value as Json;
 use tandem_clock::Now;
 use tandem_db::{DbError, Name, Row, Rows, Value};
-use tandem_dialog::Dialog;
+use tandem_dialog::{Dialog, Dialogs};
 use tandem_engine::attached::{Section, TxMoment};
 use tandem_engine::dialog::DialogEvent;
 use tandem_engine::effect::SpoolAnswer;
@@ -33,13 +33,16 @@ pub struct Acc {
     pub(crate) ledger: Option<Ledger>,
     /// Records made, for identities of those that have none of their own.
     made: AtomicU64,
+    /// Where the module of dialogs is, if it is loaded.
+    pub(crate) dialog_slot: AtomicU16,
 }
 
 impl Acc {
     pub(crate) fn build(build: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
         let params = Params::read(build)?;
         let ledger = params.database.map(Ledger::new);
-        Ok(Arc::new(Self { params, ledger, made: AtomicU64::new(0) }))
+        let (made, dialog_slot) = (AtomicU64::new(0), AtomicU16::new(u16::MAX));
+        Ok(Arc::new(Self { params, ledger, made, dialog_slot }))
     }
 
     /// Writes a record to one place.
@@ -177,6 +180,9 @@ fn add(row: &mut Row, fields: &Fields, values: &Values) {
 
 impl Module for Acc {
     fn start(&self, cx: &mut Cx<'_>) {
+        if let Some((slot, _)) = cx.node.find::<Dialogs>() {
+            self.dialog_slot.store(slot, Ordering::Relaxed);
+        }
         if let Some(ledger) = &self.ledger {
             ledger.start(cx);
             cx.set_timer(cx.now.after_s(FIRST_LOOK_S), Timer { kind: timer::DEBTS, id: 0 });

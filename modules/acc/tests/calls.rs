@@ -234,6 +234,29 @@ fn more_records_than_memory_takes_are_on_disk_alone() {
 }
 
 #[test]
+fn a_call_of_an_earlier_life_has_its_record() {
+    let params = modparam("extra_fields", "log: who")
+        + "modparam(\"dialog\", \"db_url\", \"sqlite:///x\")\n\
+           modparam(\"dialog\", \"db_mode\", 1)\n";
+    let mut node = with_dialogs(&params, INITIAL, "");
+    let invite = common::dial(&mut node);
+    let ok = common::answer(&mut node, &invite);
+    node.udp(CALLER, &common::within(&ok, "ACK", 1));
+    node.advance_ms(100);
+    let mut again = common::started_with(&params, INITIAL, node.db.clone());
+    again.advance_ms(2_500);
+    common::hang_up(&mut again, &ok);
+    again.advance_ms(40);
+    let said = lines(&mut again);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(
+        (field(&said[0], "who"), field(&said[0], "ms_duration")),
+        (Some("alice"), Some("2500"))
+    );
+    assert_eq!(row(&mut again, "acc", &["duration", "callid"]), ["3", "c"]);
+}
+
+#[test]
 fn a_full_disk_is_told_and_nothing_is_lost() {
     let mut node = node(INITIAL, "");
     node.advance_ms(10);

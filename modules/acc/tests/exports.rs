@@ -411,20 +411,30 @@ fn spool() {
 
 fn claim() {
     let initial = "create_dialog(); do_accounting(\"db\", \"cdr\");";
-    let mut node = common::with_dialogs("", initial, "");
+    let mut node = common::with_dialogs(CLUSTER, initial, "");
     node.advance_ms(10);
     node.db_state = DbState::Slow;
     let invite = common::dial(&mut node);
     let ok = common::answer(&mut node, &invite);
     common::hang_up(&mut node, &ok);
-    // It owes the record itself: node 0, for it is in no cluster.
+    node.advance_ms(40);
+    // Node 1 is this one: it owes the record itself.
     assert_eq!(node.mi("tandem:cdr_claim", json!({"of": 7}))["result"]["Claimed"], 0);
-    assert_eq!(node.mi("tandem:cdr_claim", json!({"of": 0}))["result"]["Claimed"], 1);
+    assert_eq!(node.mi("tandem:cdr_claim", json!({"of": 1}))["result"]["Claimed"], 1);
     node.db_state = DbState::Up;
     node.advance_ms(40);
     node.answer_queries();
     node.advance_ms(40);
     assert_eq!(rows(&mut node, "acc").rows.len(), 1, "claimed or not, it is written once");
-    assert_eq!(node.mi("tandem:cdr_claim", json!({"of": 0}))["result"]["Claimed"], 0);
+    assert_eq!(node.mi("tandem:cdr_claim", json!({"of": 1}))["result"]["Claimed"], 0);
     assert!(node.mi("tandem:cdr_claim", json!({"of": "x"}))["error"].is_object());
 }
+
+/// A node of a cluster whose other node is not there.
+const CLUSTER: &str = "socket=bin:127.0.0.1:5566\nloadmodule \"proto_bin.so\"\n\
+     loadmodule \"clusterer.so\"\nmodparam(\"clusterer\", \"db_mode\", 0)\n\
+     modparam(\"clusterer\", \"my_node_id\", 1)\n\
+     modparam(\"clusterer\", \"my_node_info\", \"cluster_id=1, url=bin:127.0.0.1:5566\")\n\
+     modparam(\"clusterer\", \"neighbor_node_info\", \
+     \"cluster_id=1, node_id=2, url=bin:127.0.0.2:5566\")\n\
+     modparam(\"dialog\", \"dialog_replication_cluster\", 1)\n";

@@ -14,6 +14,8 @@ use tandem_engine::testing::{Spool, TestNode};
 pub(crate) const MODULES: Modules = &[
     &CORE,
     &tandem_proto_udp::MODULE,
+    &tandem_proto_bin::MODULE,
+    &tandem_clusterer::MODULE,
     &tandem_db_sqlite::MODULE,
     &tandem_sl::MODULE,
     &tandem_tm::MODULE,

@@ -9,7 +9,9 @@ use tandem_engine::dialog::DialogMoment;
 use tandem_engine::log::Level;
 use tandem_engine::module::Module;
 use tandem_engine::module::{Call, Cx};
+use tandem_script::flags::parse;
 use tandem_script::host::Called;
+use tandem_script::program::Ready;
 use tandem_sip::{HeaderName, Message, Method, NameAddr};
 use tandem_tm::Tm;
 
@@ -34,10 +36,15 @@ pub enum Created {
 
 pub(crate) fn create_dialog(call: &mut Call<'_, '_, '_>) -> Called {
     let Some(dialogs) = call.state::<Dialogs>() else { return Called::Returned(-1) };
-    let text = call.text(0);
-    let flags = match flags::parse(&String::from_utf8_lossy(&text)) {
-        Ok(flags) => flags,
-        Err(why) => return call.complain(Level::Error, format!("create_dialog: {why}")),
+    let flags = match call.ready(0) {
+        Some(Ready::Flags(set)) => flags::of(set),
+        _ => {
+            let text = call.text(0);
+            match parse(flags::CREATE, &String::from_utf8_lossy(&text)) {
+                Ok(parsed) => flags::of(&parsed.flags),
+                Err(why) => return call.complain(Level::Error, format!("create_dialog: {why}")),
+            }
+        }
     };
     match dialogs.create(call.cx, call.ctx, flags) {
         Ok(Created::New | Created::Known) => Called::Returned(1),

@@ -1,5 +1,8 @@
 //! The flags of a dialog, with the bits that nodes write on the wire and into databases.
 
+use tandem_script::flags::FlagSet;
+use tandem_script::sig::FlagSig;
+
 /// A set of flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(pub u32);
@@ -61,69 +64,53 @@ impl Flags {
     }
 }
 
-/// What `create_dialog` takes: the name, the letter up to 3.6, the flag.
-pub(crate) const CREATE: &[(&str, &str, Flags)] = &[
-    ("options-ping-caller", "P", Flags::OPTIONS_PING_CALLER),
-    ("options-ping-callee", "p", Flags::OPTIONS_PING_CALLEE),
-    ("reinvite-ping-caller", "R", Flags::REINVITE_PING_CALLER),
-    ("reinvite-ping-callee", "r", Flags::REINVITE_PING_CALLEE),
-    ("bye-on-timeout", "B", Flags::BYE_ON_TIMEOUT),
-    ("end-on-race-condition", "E", Flags::END_ON_RACE),
-    ("auto-prack", "", Flags::AUTO_PRACK),
+const fn flag(name: &'static str, old: &'static str, help: &'static str) -> FlagSig {
+    FlagSig { name, takes_value: false, old, help }
+}
+
+/// What `create_dialog` takes; the letters are those up to 3.6.
+pub(crate) const CREATE: &[FlagSig] = &[
+    flag("options-ping-caller", "P", "The caller gets an OPTIONS now and then."),
+    flag("options-ping-callee", "p", "The callee gets an OPTIONS now and then."),
+    flag("reinvite-ping-caller", "R", "The caller gets a re-INVITE now and then."),
+    flag("reinvite-ping-callee", "r", "The callee gets a re-INVITE now and then."),
+    flag("bye-on-timeout", "B", "Both sides get a BYE when the lifetime is over."),
+    flag("end-on-race-condition", "E", "A call that was cancelled and answered at once ends."),
+    flag("auto-prack", "", "Provisional replies are acknowledged for the caller."),
 ];
 
-/// Reads the flags of `create_dialog`.
-///
-/// # Errors
-/// What is wrong; for the letters of older versions the names in their place.
-pub(crate) fn parse(text: &str) -> Result<Flags, String> {
-    let mut flags = Flags::NONE;
-    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
-        match CREATE.iter().find(|(name, ..)| name.eq_ignore_ascii_case(item)) {
-            Some((.., flag)) => flags = flags.with(*flag),
-            None => return Err(wrong(item)),
-        }
-    }
-    Ok(flags)
-}
+/// The flags of the entries of [`CREATE`].
+const BITS: [Flags; 7] = [
+    Flags::OPTIONS_PING_CALLER,
+    Flags::OPTIONS_PING_CALLEE,
+    Flags::REINVITE_PING_CALLER,
+    Flags::REINVITE_PING_CALLEE,
+    Flags::BYE_ON_TIMEOUT,
+    Flags::END_ON_RACE,
+    Flags::AUTO_PRACK,
+];
 
-fn wrong(item: &str) -> String {
-    let named = |letter: char| {
-        let letter = letter.to_string();
-        CREATE.iter().find(|(_, old, _)| **old == letter).map(|(name, ..)| *name)
-    };
-    let names: Option<Vec<&str>> = item.chars().map(named).collect();
-    if let Some(names) = names {
-        let names = names.join(",");
-        return format!("`{item}` is the spelling up to 3.6: write \"{names}\"");
-    }
-    let known = CREATE.iter().map(|(name, ..)| *name);
-    match tandem_script::nearest(item, known.clone()) {
-        Some(near) => format!("unknown flag `{item}`, did you mean `{near}`?"),
-        None => {
-            format!("unknown flag `{item}`; there are {}", known.collect::<Vec<_>>().join(", "))
-        }
-    }
-}
-
-/// Judges a literal.
-pub(crate) fn check(text: &str) -> Result<(), String> {
-    parse(text).map(|_| ())
+/// The flags that a script gives to `create_dialog`.
+pub(crate) fn of(set: &FlagSet) -> Flags {
+    let given = BITS.into_iter().enumerate().filter(|(at, _)| set.has(*at));
+    given.fold(Flags::NONE, |all, (_, flag)| all.with(flag))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tandem_script::flags::parse;
 
     #[test]
-    fn names_are_taken_and_letters_are_told_their_names() {
-        let both = parse("bye-on-timeout, options-ping-caller").unwrap();
-        assert_eq!(both, Flags::BYE_ON_TIMEOUT.with(Flags::OPTIONS_PING_CALLER));
-        let old = "`PpB` is the spelling up to 3.6: write \
-                   \"options-ping-caller,options-ping-callee,bye-on-timeout\"";
-        assert_eq!(parse("PpB").unwrap_err(), old);
-        assert!(parse("bye-on-timout").unwrap_err().contains("did you mean `bye-on-timeout`?"));
-        assert!(parse("xyz").unwrap_err().contains("auto-prack"));
-        assert_eq!(parse(""), Ok(Flags::NONE));
+    fn names_are_taken_and_so_are_letters() {
+        let of_text = |text: &str| parse(CREATE, text).map(|parsed| of(&parsed.flags));
+        let both = Flags::BYE_ON_TIMEOUT.with(Flags::OPTIONS_PING_CALLER);
+        assert_eq!(of_text("bye-on-timeout, options-ping-caller"), Ok(both));
+        assert_eq!(of_text("PB"), Ok(both));
+        let modern = parse(CREATE, "PB").unwrap().modern.unwrap();
+        assert_eq!(modern, "options-ping-caller,bye-on-timeout");
+        assert!(of_text("bye-on-timout").unwrap_err().contains("did you mean `bye-on-timeout`?"));
+        assert_eq!(of_text(""), Ok(Flags::NONE));
+        assert_eq!(CREATE.len(), BITS.len());
     }
 }

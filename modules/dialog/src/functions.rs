@@ -7,8 +7,7 @@ use tandem_script::sig::{ArgKind, ArgSig, Routes};
 use crate::{create, flags, matching, profiles, query, send, validate, values};
 
 const NONE: &[ArgSig] = &[];
-const CREATE: &[ArgSig] =
-    &[ArgSig { check: Some(flags::check), ..optional("flags", ArgKind::Str) }];
+const CREATE: &[ArgSig] = &[optional("flags", ArgKind::Flags(flags::CREATE))];
 const MATCH: &[ArgSig] =
     &[ArgSig { check: Some(matching::check_mode), ..optional("mode", ArgKind::Str) }];
 const SET_PROFILE: &[ArgSig] = &[

@@ -64,8 +64,9 @@ mod tests {
 
     fn found(kind: &str, body: &str) -> String {
         let text = format!(
-            "INVITE sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKa\r\nFrom: <sip:a@h>;tag=1\r\n\
-             To: <sip:b@h>\r\nCall-ID: x\r\nCSeq: 7 INVITE\r\nContent-Type: {kind}\r\n\
+            "INVITE sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKa\r\n\
+             From: <sip:a@h>;tag=1\r\nTo: <sip:b@h>\r\nCall-ID: x\r\n\
+             CSeq: 7 INVITE\r\nContent-Type: {kind}\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );

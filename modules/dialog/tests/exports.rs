@@ -219,9 +219,16 @@ fn create() {
     );
     node.udp(CALLER, &phones.within("INFO", 8, ""));
     assert_eq!(said(&mut node), ["1"], "it has one");
-    let old = TestNode::try_new(&script("", "create_dialog(\"B\");", ""), MODULES);
-    let error = old.err().unwrap();
-    assert!(error.contains("write \"bye-on-timeout\""), "{error}");
+    // The letters up to 3.6 go on working.
+    for flags in ["B", "bye-on-timeout"] {
+        let create = format!("create_dialog(\"{flags}\");");
+        let mut node = common::node(&set("default_timeout", "5"), &create, "");
+        Phones::talk(&mut node, "c");
+        node.advance_ms(7_000);
+        assert!(sent_to(&mut node, CALLEE).iter().any(|text| text.starts_with("BYE ")), "{flags}");
+    }
+    let wrong = TestNode::try_new(&script("", "create_dialog(\"bye-on-timout\");", ""), MODULES);
+    assert!(wrong.err().unwrap().contains("did you mean `bye-on-timeout`?"));
 }
 
 fn matched() {

@@ -19,21 +19,31 @@ pub(crate) fn encode(bytes: &[u8], key: &[u8], scheme: Scheme) -> String {
     let mut all = checksum(bytes).to_vec();
     all.extend_from_slice(bytes);
     mix(&mut all, key);
+    letters(&all, scheme)
+}
+
+/// Bytes in the letters of an encoding.
+pub(crate) fn letters(bytes: &[u8], scheme: Scheme) -> String {
     match scheme {
-        Scheme::Base64 => BASE64.encode(all),
-        Scheme::Base32 => base32(&all),
+        Scheme::Base64 => BASE64.encode(bytes),
+        Scheme::Base32 => base32(bytes),
+    }
+}
+
+/// `None`: these are not letters of this encoding, or too many.
+pub(crate) fn read_letters(text: &[u8], scheme: Scheme) -> Option<Vec<u8>> {
+    if text.len() > TEXT_BYTES_MAX {
+        return None;
+    }
+    match scheme {
+        Scheme::Base64 => BASE64.decode(text).ok(),
+        Scheme::Base32 => from_base32(text),
     }
 }
 
 /// `None`: it was not encoded with this key.
 pub(crate) fn decode(text: &[u8], key: &[u8], scheme: Scheme) -> Option<Vec<u8>> {
-    if text.len() > TEXT_BYTES_MAX {
-        return None;
-    }
-    let mut all = match scheme {
-        Scheme::Base64 => BASE64.decode(text).ok()?,
-        Scheme::Base32 => from_base32(text)?,
-    };
+    let mut all = read_letters(text, scheme)?;
     mix(&mut all, key);
     let (sum, bytes) = all.split_at_checked(4)?;
     (checksum(bytes) == sum).then(|| bytes.to_vec())

@@ -138,7 +138,7 @@ fn contact(
         out.extend_from_slice(b";transport=tcp");
     }
     if place.is_empty() {
-        let text = code::encode(&info.to_bytes(), &state.contact_key, state.scheme);
+        let text = state.seal(&node.keys, &info.to_bytes());
         out.extend_from_slice(&[b";", &state.contact_param[..], b"=", text.as_bytes()].concat());
     } else {
         out.extend_from_slice(place);

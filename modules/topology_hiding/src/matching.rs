@@ -8,7 +8,6 @@ use tandem_engine::module::Call;
 use tandem_script::host::Called;
 use tandem_sip::{HeaderName, Uri};
 
-use crate::code;
 use crate::hide;
 use crate::info::{CALL_ID, Info};
 use crate::kept;
@@ -45,6 +44,6 @@ pub(crate) fn topology_hiding_match(call: &mut Call<'_, '_, '_>) -> Called {
 fn info_of(state: &Hiding, call: &Call<'_, '_, '_>) -> Option<Info> {
     let uri = Uri::parse(call.ctx.msg.request_uri()).ok()?;
     let text = uri.params.value(&state.contact_param)?;
-    let info = Info::parse(&code::decode(text, &state.contact_key, state.scheme)?)?;
+    let info = Info::parse(&state.open(&call.cx.node.keys, text)?)?;
     Uri::parse(&info.contact).is_ok().then_some(info)
 }

@@ -3,13 +3,19 @@
 use std::sync::Arc;
 
 use tandem_engine::context::{Hides, Source};
+use tandem_engine::keys::{Key, Keys};
 use tandem_engine::module::{Build, BuildError, Cx, Module};
 use tandem_engine::table::param;
 use tandem_script::sig::{ParamKind, ParamSig};
 use tandem_sip::{Edits, Message};
 
-use crate::code::Scheme;
+use crate::code::{self, Scheme};
 use crate::hide;
+
+/// What everybody has who has set nothing: it keeps no secret.
+const PASSWORD_OF_ALL: &str = "ToPoCtPaSS";
+/// What the Contact is sealed for.
+const PURPOSE: &str = "topology_hiding";
 
 /// The parameter table.
 pub(crate) const PARAMS: &[ParamSig] = &[
@@ -33,8 +39,9 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     param(
         "th_contact_encode_passwd",
         ParamKind::Str,
-        Some("ToPoCtPaSS"),
-        "Key of what the Contact holds.",
+        Some(PASSWORD_OF_ALL),
+        "Key of what the Contact holds, so that nobody makes one up; as it stands, that of the node, \
+         which its peers know.",
     ),
     ParamSig {
         check: Some(check_token),
@@ -93,7 +100,8 @@ pub(crate) struct Hiding {
     pub(crate) contact_params: Vec<Vec<u8>>,
     pub(crate) call_id_key: Vec<u8>,
     pub(crate) call_id_prefix: Vec<u8>,
-    pub(crate) contact_key: Vec<u8>,
+    /// Seals what the Contact holds; `None`: the node's key does.
+    contact_key: Option<Key>,
     pub(crate) contact_param: Vec<u8>,
     pub(crate) scheme: Scheme,
     pub(crate) forces_dialog: bool,
@@ -119,7 +127,10 @@ impl Hiding {
             contact_params: list("th_passed_contact_params"),
             call_id_key: text("th_callid_passwd"),
             call_id_prefix: text("th_callid_prefix"),
-            contact_key: text("th_contact_encode_passwd"),
+            contact_key: build
+                .text("th_contact_encode_passwd")
+                .filter(|given| *given != PASSWORD_OF_ALL)
+                .map(|given| Key::of_secret(given.as_bytes())),
             contact_param: text("th_contact_encode_param"),
             scheme,
             forces_dialog: is_on("force_dialog"),
@@ -127,6 +138,26 @@ impl Hiding {
             callee_user: text("th_contact_callee_username_var"),
             protects_loops: is_on("th_callid_loop_protection"),
         }))
+    }
+}
+
+impl Hiding {
+    /// What the Contact holds, as text.
+    pub(crate) fn seal(&self, keys: &Keys, bytes: &[u8]) -> String {
+        let sealed = match &self.contact_key {
+            Some(key) => key.seal(PURPOSE, bytes),
+            None => keys.seal(PURPOSE, bytes),
+        };
+        code::letters(&sealed, self.scheme)
+    }
+
+    /// `None`: neither this node nor one of its peers has made it.
+    pub(crate) fn open(&self, keys: &Keys, text: &[u8]) -> Option<Vec<u8>> {
+        let sealed = code::read_letters(text, self.scheme)?;
+        match &self.contact_key {
+            Some(key) => key.open(PURPOSE, &sealed),
+            None => keys.open(PURPOSE, &sealed),
+        }
     }
 }
 

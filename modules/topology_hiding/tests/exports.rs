@@ -212,6 +212,9 @@ fn encoding() {
     assert!(named.bye.starts_with("BYE sip:bob@10.6.6.6 "));
     let key = flow(&set("th_contact_encode_passwd", "k"), "");
     assert!(contact_uri(&key.invite) != usual && key.bye.starts_with("BYE sip:bob@10.6.6.6 "));
+    for key in ["", &set("th_contact_encode_passwd", "k")] {
+        nobody_else_makes_such_a_contact(key);
+    }
     let base32 = flow(&set("th_contact_encode_scheme", "base32"), "");
     let text = contact_uri(&base32.invite).split("thinfo=").nth(1).unwrap();
     assert!(!text.bytes().any(|b| b.is_ascii_uppercase() || b == b'_'), "{text}");
@@ -251,4 +254,29 @@ fn loops() {
     assert_ne!(header(&one.invite, "Call-ID"), header(&other.invite, "Call-ID"));
     assert_eq!(header(&one.bye, "Call-ID"), header(&one.invite, "Call-ID"));
     assert_eq!(header(&one.back, "Call-ID"), "call");
+}
+
+fn nobody_else_makes_such_a_contact(params: &str) {
+    let mut node = node(params, "");
+    node.udp(CALLER, INVITE);
+    let invite = sent_to(&mut node, CALLEE);
+    node.udp(CALLEE, &reply_to(&invite, 200, "Contact: <sip:bob@10.6.6.6>\n"));
+    let ok = sent_to(&mut node, CALLER);
+    let uri = contact_uri(&ok);
+    let at = uri.find("thinfo=").unwrap() + 7;
+    let bye = |uri: &str, branch: usize| {
+        let text = INVITE.replace("INVITE sip:bob@127.0.0.2", &format!("BYE {uri}"));
+        let text =
+            text.replace("7 INVITE", "8 BYE").replace("z9hG4bKa", &format!("z9hG4bKf{branch}"));
+        text.replace("To: <sip:bob@b.test>", "To: <sip:bob@b.test>;tag=t")
+    };
+    for place in (at + 4..uri.len()).step_by(7) {
+        let letter = if uri.as_bytes()[place] == b'A' { "B" } else { "A" };
+        let mut forged = uri.to_owned();
+        forged.replace_range(place..=place, letter);
+        node.udp(CALLER, &bye(&forged, place));
+        assert!(sent_to(&mut node, CALLER).starts_with("SIP/2.0 481"), "{forged}");
+    }
+    node.udp(CALLER, &bye(uri, 0));
+    assert!(sent_to(&mut node, "10.6.6.6:5060").starts_with("BYE sip:bob@10.6.6.6"));
 }

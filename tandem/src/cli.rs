@@ -43,6 +43,9 @@ struct Start {
     /// UDP worker threads.
     #[arg(short = 'n', value_name = "N")]
     udp_workers: Option<usize>,
+    /// A value for the script: NAME=VALUE, read there as $argv(NAME); several times.
+    #[arg(short = 'o', value_name = "NAME=VALUE")]
+    option: Vec<String>,
     /// Stay in the foreground.
     #[arg(short = 'F')]
     foreground: bool,

@@ -5,6 +5,22 @@ pub fn resident() -> Option<u64> {
     kib_of("/proc/self/status", "VmRSS:")
 }
 
+/// Bytes that wait in the receive buffers of the UDP sockets on these ports.
+pub fn waiting_udp(ports: &[u16]) -> u64 {
+    let files = ["/proc/net/udp", "/proc/net/udp6"];
+    let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    texts.map(|text| text.lines().filter_map(|line| waiting_of(line, ports)).sum::<u64>()).sum()
+}
+
+/// Of one line: `sl local_address rem_address st tx_queue:rx_queue ...`, all in hex.
+fn waiting_of(line: &str, ports: &[u16]) -> Option<u64> {
+    let mut fields = line.split_whitespace().skip(1);
+    let (_, port) = fields.next()?.rsplit_once(':')?;
+    let (_, waiting) = fields.nth(2)?.split_once(':')?;
+    let is_ours = ports.contains(&u16::from_str_radix(port, 16).ok()?);
+    is_ours.then(|| u64::from_str_radix(waiting, 16).ok())?
+}
+
 /// Bytes that the host has.
 pub fn installed() -> Option<u64> {
     kib_of("/proc/meminfo", "MemTotal:")
@@ -21,6 +37,17 @@ fn kib_of(file: &str, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_waits_in_a_socket_is_seen() {
+        let line = "  25: 0100007F:13C4 00000000:0000 07 00000000:00000A00 00:00000000 00000000 0";
+        assert_eq!(waiting_of(line, &[5060]), Some(0xa00));
+        assert_eq!(waiting_of(line, &[5061]), None);
+        assert_eq!(
+            waiting_of("  sl  local_address rem_address   st tx_queue rx_queue", &[1]),
+            None
+        );
+    }
 
     #[test]
     fn a_process_uses_memory_and_less_than_the_host_has() {

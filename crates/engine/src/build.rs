@@ -20,6 +20,7 @@ use crate::core::SLOT as CORE;
 use crate::dns::{Dns, DnsSettings};
 use crate::events::Events;
 use crate::load::{Load, Memory};
+use crate::log::{LogOutput, LogOutputs};
 use crate::membership::Membership;
 use crate::mi::Registry;
 use crate::module::{Build, BuildError, Module, ModuleDef, ParamValue};
@@ -95,6 +96,8 @@ impl Node {
             mi: registry(&slots),
             stats: Stats::new(options.workers, counters),
             settings: settings(&program, &globals),
+            log_outputs: log_outputs(&globals),
+            quarantine: crate::quarantine::Quarantine::default(),
             log_level: AtomicI8::new(log_level(&globals)),
             xlog_level: AtomicI8::new(level(&globals, "xlog_level")),
             pid: AtomicU32::new(0),
@@ -322,12 +325,14 @@ fn debugs(globals: &Values) -> bool {
 
 fn settings(program: &Program, globals: &Values) -> Settings {
     let on = |name: &str| global_int(globals, name).is_some_and(|n| n != 0);
+    let positive = |name: &str| {
+        global_int(globals, name).and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0)
+    };
     let line = |name: &str, header: &str| {
         let own = format!("{header}: Tandem ({})", env!("CARGO_PKG_VERSION"));
         let line = global_text(globals, name).map_or(own, |l| l.trim_end().to_owned());
         on("server_signature").then(|| line.into_bytes())
     };
-    let filter = global_int(globals, "stderror_level_filter").filter(|n| *n != 0);
     Settings {
         server_header: line("server_header", "Server"),
         user_agent: line("user_agent_header", "User-Agent"),
@@ -335,10 +340,24 @@ fn settings(program: &Program, globals: &Values) -> Settings {
         check_via: on("check_via"),
         stateless_replies: !on("disable_stateless_fwd") || program.calls(CORE, "forward"),
         stderr: on("stderror_enabled") || debugs(globals),
-        stderr_filter: filter.map(|n| n.clamp(-3, 4) as i8),
+        log_events: on("log_event_enabled"),
+        slow_message_us: positive("exec_msg_threshold"),
+        memory_percent: positive("event_shm_threshold"),
         log_prefix: global_text(globals, "log_prefix").unwrap_or_default().to_owned(),
         abort_on_assert: on("abort_on_assert"),
         recv_buffer_bytes: global_int(globals, "maxbuffer").and_then(|n| usize::try_from(n).ok()),
+    }
+}
+
+fn log_outputs(globals: &Values) -> LogOutputs {
+    let output = |name| {
+        let level = global_int(globals, name).filter(|n| *n != 0);
+        LogOutput::new(level.map(|n| n.clamp(-3, 4) as i8))
+    };
+    LogOutputs {
+        stderr: output("stderror_level_filter"),
+        syslog: output("syslog_level_filter"),
+        event: output("log_event_level_filter"),
     }
 }
 

@@ -40,6 +40,7 @@ pub mod module;
 pub mod node;
 pub mod outbox;
 pub mod own_reply;
+mod quarantine;
 pub mod replication;
 pub mod reports;
 pub mod run;

@@ -12,6 +12,7 @@ const SECONDS: usize = 601;
 #[derive(Debug)]
 pub struct Load {
     started: Mono,
+    waiting_udp: AtomicU64,
     workers: Vec<Vec<Second>>,
 }
 
@@ -25,7 +26,20 @@ struct Second {
 impl Load {
     pub(crate) fn new(workers: usize, started: Mono) -> Self {
         let row = || (0..SECONDS).map(|_| Second::default()).collect();
-        Self { started, workers: (0..workers.max(1)).map(|_| row()).collect() }
+        Self {
+            started,
+            waiting_udp: AtomicU64::new(0),
+            workers: (0..workers.max(1)).map(|_| row()).collect(),
+        }
+    }
+
+    /// Notes how many bytes wait in the UDP sockets.
+    pub fn set_waiting_udp(&self, bytes: u64) {
+        self.waiting_udp.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn waiting_udp(&self) -> u64 {
+        self.waiting_udp.load(Ordering::Relaxed)
     }
 
     /// Workers, worker 0 included.

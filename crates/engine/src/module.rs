@@ -412,7 +412,7 @@ impl Cx<'_> {
 
     /// Writes a file of the node's state. Nobody is told the end of it; what cannot be written is
     /// missing after a restart.
-    pub(crate) fn write_file(&mut self, name: &str, bytes: Bytes) {
+    pub fn write_file(&mut self, name: &str, bytes: Bytes) {
         let token = with_slot(self.slot, OWN_FILE);
         self.out.push(Effect::WriteFile { token, name: name.to_owned(), bytes });
     }

@@ -27,10 +27,12 @@ use crate::events::Events;
 use crate::gate::{GateMode, GateTable};
 use crate::load::{Load, Memory};
 use crate::log::Level;
+use crate::log::LogOutputs;
 use crate::membership::Membership;
 use crate::mi::{MiDef, Registry, RpcError, reply_error, reply_result};
 use crate::module::{Module, ModuleDef, Timer};
 use crate::outbox::Outbox;
+use crate::quarantine::Quarantine;
 use crate::reports::Reports;
 use crate::run::Suspended;
 use crate::script::{Present, Script};
@@ -99,6 +101,9 @@ pub struct Node {
     pub(crate) dummy: Message,
     pub(crate) mi_waiting: Mutex<BTreeMap<u64, Json>>,
     pub(crate) settings: Settings,
+    pub(crate) log_outputs: LogOutputs,
+    /// Calls that are left alone, since a bug came to light in them.
+    pub(crate) quarantine: Quarantine,
     /// Key of the tags that stateless replies carry.
     pub(crate) tag_key: RandomState,
 }
@@ -118,8 +123,12 @@ pub struct Settings {
     pub stateless_replies: bool,
     /// Whether log lines go to standard error.
     pub stderr: bool,
-    /// Level above which they do not; `None`: all do.
-    pub stderr_filter: Option<i8>,
+    /// Log lines raise E_CORE_LOG.
+    pub log_events: bool,
+    /// Microseconds above which a message took too long; `None`: nobody asks.
+    pub slow_message_us: Option<u64>,
+    /// Percent of the memory above which E_CORE_SHM_THRESHOLD is raised.
+    pub memory_percent: Option<u64>,
     /// Text before every log line.
     pub log_prefix: String,
     /// The largest receive buffer of a UDP socket (`maxbuffer`).
@@ -205,7 +214,17 @@ impl Node {
 
     /// Whether a line of this level goes to standard error.
     pub fn writes_stderr_at(&self, level: Level) -> bool {
-        self.settings.stderr && self.settings.stderr_filter.is_none_or(|f| level as i8 <= f)
+        self.settings.stderr && self.log_outputs.stderr.takes(level)
+    }
+
+    /// The value of `-o NAME=VALUE` in the command line; the last one counts.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        let args = &self.command_line;
+        let behind = args.iter().zip(args.iter().skip(1));
+        let apart = behind.filter(|(flag, _)| *flag == "-o").map(|(_, value)| value.as_str());
+        let joined = args.iter().filter_map(|arg| arg.strip_prefix("-o").filter(|v| !v.is_empty()));
+        let all = joined.chain(apart).filter_map(|pair| pair.split_once('='));
+        all.filter(|(known, _)| *known == name).map(|(_, value)| value).next_back()
     }
 
     pub fn set_log_level(&self, level: Level) {
@@ -220,6 +239,16 @@ impl Node {
     /// is not a route is the same in both.
     pub fn script(&self) -> Arc<Script> {
         self.script.get()
+    }
+
+    /// Who gets log lines, and how much of them.
+    pub fn log_outputs(&self) -> &LogOutputs {
+        &self.log_outputs
+    }
+
+    /// Microseconds above which a message took too long (`exec_msg_threshold`).
+    pub fn slow_message_us(&self) -> Option<u64> {
+        self.settings.slow_message_us
     }
 
     /// Whether log lines go to standard error (`stderror_enabled`).
@@ -357,6 +386,8 @@ pub struct WorkerState {
     pub(crate) nested: u32,
     /// The message at hand came from another node.
     pub(crate) from_peer: bool,
+    /// The Call-ID of the message at hand, hashed; 0: there is none.
+    pub(crate) at_hand: u64,
     /// Messages received so far.
     pub(crate) messages: u32,
     /// `$log_level` and `$xlog_level` of this worker, when a script has set them.
@@ -382,6 +413,7 @@ impl WorkerState {
             async_timeout_s: None,
             suspending: None,
             jobs_dropped: 0,
+            at_hand: 0,
             watches_gates: false,
             nested: 0,
             from_peer: false,

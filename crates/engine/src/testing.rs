@@ -195,6 +195,32 @@ impl TestNode {
         beside: &[(&str, &str)],
     ) -> Result<Self, String> {
         let now = Now { mono_ns: 1_000_000 * MS, unix_ms: 1_800_000_000_000 };
+        let files = beside.iter().map(|(n, t)| ((*n).to_owned(), Bytes::from((*t).to_owned())));
+        Self::started_at(now, script, modules, fill, db_state, files.collect())
+    }
+
+    /// The same node after a restart, so much later: what it has is its files and its database.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn after_restart(mut self, after_ms: u64) -> Self {
+        self.step(Input::Shutdown);
+        let Self { now, script, modules, db, spool, files, .. } = self;
+        let now = Now { unix_ms: now.unix_ms + after_ms, ..now };
+        let left = |of: &mut MemoryDb, spooled: &mut Spool| (*of, *spooled) = (db, spool);
+        let started = Self::started_at(now, &script, modules, left, DbState::Up, files);
+        started.unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    fn started_at(
+        now: Now,
+        script: &str,
+        modules: Modules,
+        fill: impl FnOnce(&mut MemoryDb, &mut Spool),
+        db_state: DbState,
+        beside: BTreeMap<String, Bytes>,
+    ) -> Result<Self, String> {
         evidence::note(script);
         let mut chance = Chance::from_number(1);
         let mut files = Files([("test.cfg".to_owned(), script.to_owned())].into());
@@ -202,7 +228,7 @@ impl TestNode {
             Tables::new(modules).with(|c| tandem_script::compile(&mut files, "test.cfg", c));
         let Some(program) = program else { return Err(render_all(&diags, &map)) };
         let options =
-            NodeOptions { chance: chance.fork(), now, workers: 1, command_line: Vec::new() };
+            NodeOptions { chance: chance.fork(), now, workers: 1, command_line: command_line() };
         let node = Node::build(program, modules, options).map_err(|d| render_all(&d, &map))?;
         let mut test = Self {
             worker: Worker::new(node, 0, chance, now),
@@ -211,7 +237,7 @@ impl TestNode {
             last_ticket: 0,
             notified: Vec::new(),
             logs: Vec::new(),
-            files: BTreeMap::new(),
+            files: beside,
             db: MemoryDb::with_tables(tandem_db::schema::tables()),
             sql: BTreeMap::new(),
             spool: Spool::default(),
@@ -234,9 +260,6 @@ impl TestNode {
             stopped: None,
         };
         fill(&mut test.db, &mut test.spool);
-        for (name, text) in beside {
-            test.write_file(name, text);
-        }
         let mut out = Out::default();
         test.worker.start(now, &mut out);
         test.carry_out(out);
@@ -405,6 +428,21 @@ impl TestNode {
         self.carry_out(out);
     }
 
+    /// A message took so long.
+    pub fn took(&mut self, us: u64) {
+        let mut out = Out::default();
+        self.worker.took(self.now, us, &mut out);
+        self.worker.finish(self.now, &mut out);
+        self.carry_out(out);
+    }
+
+    /// A step has failed by a bug.
+    pub fn failed(&mut self) {
+        let mut out = Out::default();
+        self.worker.failed(self.now, &mut out);
+        self.carry_out(out);
+    }
+
     fn asked(&mut self, ask: &Query) -> Result<Rows, DbError> {
         match ask {
             Query::Raw { sql } if self.sql.contains_key(sql) => {
@@ -508,4 +546,8 @@ impl TestNode {
 
 fn away() -> DbError {
     DbError::new(tandem_db::DbErrorKind::Unavailable, "it is away")
+}
+
+fn command_line() -> Vec<String> {
+    ["tandem", "-f", "test.cfg", "-o", "site=here"].map(str::to_owned).to_vec()
 }

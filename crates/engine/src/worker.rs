@@ -35,6 +35,8 @@ pub(crate) mod timer {
     pub(crate) const DNS: u32 = 5;
     /// The time of an `async()` is over; the id is its run.
     pub(crate) const ASYNC: u32 = 2;
+    /// The memory in use is looked at; the id is the percentage that was told last.
+    pub(crate) const MEMORY: u32 = 6;
 }
 
 const CORE: u16 = crate::core::SLOT;
@@ -80,6 +82,12 @@ impl Worker {
     /// Takes one input. Effects that need the end of the batch come with [`Worker::finish`].
     pub fn step(&mut self, now: Now, input: Input, out: &mut Out) {
         self.node.script.renew(&mut self.state.script);
+        let from = out.effects.len();
+        self.take(now, input, out);
+        self.tell_logs(now, from, out);
+    }
+
+    fn take(&mut self, now: Now, input: Input, out: &mut Out) {
         match input {
             Input::Datagram { socket, source, local_ip, payload } => {
                 let source = Source { addr: source, socket, local_ip };
@@ -116,7 +124,10 @@ impl Worker {
                 let mut cx = self.cx(now, out);
                 match result {
                     Err(e) if token == OWN_FILE => {
-                        cx.log(Level::Warning, format!("the node's key could not be saved: {e}"));
+                        cx.log(
+                            Level::Warning,
+                            format!("a file of the node's state could not be written: {e}"),
+                        );
                     }
                     _ => node.membership.persisted(&mut cx, token, result),
                 }
@@ -154,7 +165,9 @@ impl Worker {
 
     /// Ends a batch: fires what is due, hands changes to the cluster, opens or sets gates.
     pub fn finish(&mut self, now: Now, out: &mut Out) {
+        let from = out.effects.len();
         self.fire(now, out);
+        self.tell_logs(now, from, out);
         self.settle(now, out);
         let node = Arc::clone(&self.node);
         if self.state.id == 0 {
@@ -215,12 +228,25 @@ impl Worker {
 
     /// Takes a message that can be read, whatever brought it.
     pub(crate) fn message(&mut self, now: Now, msg: Message, source: Source, out: &mut Out) {
+        let call = self.node.tag_key.hash_one(msg.call_id().unwrap_or_default()).max(1);
+        self.state.at_hand = call;
         let mut cx = self.cx(now, out);
-        if msg.is_request() {
+        if cx.node.quarantine.holds(now, call) {
+            cx.count_core(stat::QUARANTINED, 1);
+        } else if msg.is_request() {
             request(&mut cx, msg, source);
         } else {
             reply(&mut cx, msg, source);
         }
+        self.state.at_hand = 0;
+    }
+
+    /// Forgets what was begun. Gives the call that was at hand, 0 for none.
+    pub(crate) fn reset_after_failure(&mut self) -> u64 {
+        let state = &mut self.state;
+        (state.nested, state.suspending, state.async_timeout_s) = (0, None, None);
+        state.from_peer = false;
+        std::mem::take(&mut state.at_hand)
     }
 
     fn management(&mut self, now: Now, request: u64, text: &[u8], out: &mut Out) {
@@ -279,6 +305,8 @@ impl Worker {
         } else if timer.kind == timer::DNS {
             let answer = tandem_dns::Answer::failure();
             crate::dns::answered(&mut self.cx(now, out), timer.id, &answer);
+        } else if timer.kind == timer::MEMORY {
+            crate::core::look_at_memory(&mut self.cx(now, out), timer);
         } else if timer.kind == timer::ROUTE {
             run::timer_route(&mut self.cx(now, out), timer);
         } else if timer.kind == timer::ASYNC {

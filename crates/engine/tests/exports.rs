@@ -2,10 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
+use std::sync::Arc;
+
 use serde_json::{Value as Json, json};
 use tandem_engine::catalogue::Modules;
 use tandem_engine::core::CORE;
+use tandem_engine::module::{Module, ModuleDef};
+use tandem_engine::table::function;
 use tandem_engine::testing::{Check, TestNode, cover};
+use tandem_script::sig::Routes;
 
 #[path = "exports/cache.rs"]
 mod cache;
@@ -21,12 +26,16 @@ mod events;
 mod functions;
 #[path = "exports/globals.rs"]
 mod globals;
+#[path = "exports/sdp.rs"]
+mod sdp;
 #[path = "exports/statistics.rs"]
 mod statistics;
 #[path = "exports/tcp.rs"]
 mod tcp;
 #[path = "exports/variables.rs"]
 mod variables;
+#[path = "exports/watch.rs"]
+mod watch;
 
 static MODULES: Modules = &[
     &CORE,
@@ -34,9 +43,28 @@ static MODULES: Modules = &[
     &tandem_proto_tcp::MODULE,
     &tandem_sl::MODULE,
     &tandem_cachedb_local::MODULE,
+    &PANICS,
 ];
+
+/// A module with a bug.
+static PANICS: ModuleDef = ModuleDef {
+    name: "panics",
+    help: "For tests.",
+    dependencies: &[],
+    params: &[],
+    functions: &[function("panic", &[], Routes::ANY, "Fails.", |_| panic!("a bug"))],
+    variables: &[],
+    mi: &[],
+    statistics: &[],
+    events: &[],
+    build: |_| Ok(Arc::new(Panics)),
+};
+
+struct Panics;
+
+impl Module for Panics {}
 const HEAD: &str = "socket=udp:127.0.0.1:5060 tag lan\nalias=\"sip.example.org\"\n\
-    loadmodule \"proto_udp.so\"\nloadmodule \"sl.so\"\n";
+    loadmodule \"proto_udp.so\"\nloadmodule \"sl.so\"\nloadmodule \"panics.so\"\n";
 const PHONE: &str = "127.0.0.9:5062";
 const REQUEST: &str = "MESSAGE sip:bob@example.org:5070;x=1 SIP/2.0\n\
     Via: SIP/2.0/UDP 127.0.0.9:5999;branch=z9hG4bKx\nFrom: \"Al\" <sip:al@a.org>;tag=f\n\
@@ -76,6 +104,8 @@ fn every_entry_has_a_check() {
         functions::CHECKS,
         variables::CHECKS,
         credentials::CHECKS,
+        sdp::CHECKS,
+        watch::CHECKS,
         commands::CHECKS,
         statistics::CHECKS,
         events::CHECKS,

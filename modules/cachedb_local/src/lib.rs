@@ -3,16 +3,14 @@
 //! The functions are those of the core (`cache_store("local", ...)`); here are the collections.
 //! A counter is replicated like any other value, so that the node that takes over counts on.
 //!
-//! # What is not here
-//! Collections that survive a restart (`enable_restart_persistency`).
-//!
 //! # Files
-//! `params.rs` parameters, `store.rs` a collection, `state.rs` the module, `replication.rs` what
+//! `params.rs` parameters, `persist.rs` what survives a restart, `store.rs` a collection, `state.rs` the module, `replication.rs` what
 //! goes to peers and comes from them, `wire.rs` records between Tandem nodes, `chunk.rs` keys by
 //! pattern.
 
 mod chunk;
 mod params;
+mod persist;
 mod replication;
 mod state;
 mod store;

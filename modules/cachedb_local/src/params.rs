@@ -44,6 +44,12 @@ pub(crate) const PARAMS: &[ParamSig] = &[
             "A name for a collection: \"local:group:///collection\".",
         )
     },
+    param(
+        "enable_restart_persistency",
+        ParamKind::Int,
+        Some("0"),
+        "1: values survive a restart, in a file of the node's state.",
+    ),
     param("cluster_id", ParamKind::Int, Some("0"), "Cluster that shares collections; 0: none."),
     ParamSig {
         check: Some(check_persistency),
@@ -67,6 +73,8 @@ pub(crate) struct Params {
     /// 0: none.
     pub(crate) cluster: u32,
     pub(crate) syncs: bool,
+    /// Values survive a restart.
+    pub(crate) persists: bool,
 }
 
 impl Params {
@@ -99,6 +107,7 @@ impl Params {
             collections,
             ids,
             cluster: number("cluster_id")?,
+            persists: number("enable_restart_persistency")? != 0,
             syncs: build.text("cluster_persistency") != Some("none"),
         })
     }

@@ -25,6 +25,7 @@ impl Local {
         if !collection.replicated || key.is_empty() {
             return;
         }
+        self.changed.store(true, std::sync::atomic::Ordering::Release);
         if let Err(why) = collection.change(cx.now, key, |_| Ok(Some(entry)), |_, _| {}) {
             cx.log(Level::Error, format!("a value of a peer is left out: {why}"));
         }

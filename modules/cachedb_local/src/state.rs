@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tandem_bin::cachedb_local as wire;
@@ -13,17 +14,24 @@ use tandem_engine::outbox::Record;
 use tandem_engine::replication::Replicated;
 
 use crate::params::Params;
+use crate::persist::PERIOD_S;
 use crate::store::{Collection, Entry};
 
 /// The longest value; in a replicated collection a packet has to hold it.
 const VALUE_BYTES_MAX: usize = 256 << 10;
 const REPLICATED_BYTES_MAX: usize = 60_000;
 
+/// The timers, by kind.
+const SWEEP: u32 = 0;
+const PERSIST: u32 = 1;
+
 /// The state of the module.
 pub(crate) struct Local {
     pub(crate) params: Params,
     slot: u16,
     collections: BTreeMap<String, Collection>,
+    /// Something differs from the file.
+    pub(crate) changed: AtomicBool,
 }
 
 impl Local {
@@ -35,11 +43,16 @@ impl Local {
             let key = build.hash_key();
             collections.insert(name.clone(), Collection::new(name, replicated, key));
         }
-        Ok(Arc::new(Self { params, slot: build.slot, collections }))
+        let changed = AtomicBool::new(false);
+        Ok(Arc::new(Self { params, slot: build.slot, collections, changed }))
     }
 
     pub(crate) fn collection(&self, name: &str) -> Option<&Collection> {
         self.collections.get(name)
+    }
+
+    pub(crate) fn collections(&self) -> impl Iterator<Item = &Collection> {
+        self.collections.values()
     }
 
     /// Those that peers have, too.
@@ -65,6 +78,7 @@ impl Local {
         }
         let (node, now) = (cx.node, cx.now);
         collection.change(now, key, change, |bucket, entry| {
+            self.changed.store(true, Ordering::Release);
             if collection.replicated {
                 self.tell(node, now, collection, key, bucket, entry);
             }
@@ -192,10 +206,26 @@ impl Local {
 impl Module for Local {
     fn start(&self, cx: &mut Cx<'_>) {
         let at = cx.now.after_s(self.params.clean_period_s);
-        cx.set_timer(at, Timer { kind: 0, id: 0 });
+        cx.set_timer(at, Timer { kind: SWEEP, id: 0 });
+        if self.params.persists {
+            self.begin_restore(cx);
+            cx.set_timer(cx.now.after_s(PERIOD_S), Timer { kind: PERSIST, id: 0 });
+        }
+    }
+
+    fn file_read(&self, cx: &mut Cx<'_>, _token: u64, result: Result<Option<Bytes>, String>) {
+        self.restore(cx, result);
+    }
+
+    fn shutdown(&self, cx: &mut Cx<'_>) {
+        self.persist(cx);
     }
 
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
+        if timer.kind == PERSIST {
+            self.persist(cx);
+            return cx.set_timer(cx.now.after_s(PERIOD_S), timer);
+        }
         self.collections.values().for_each(|collection| collection.sweep(cx.now));
         let at = cx.now.after_s(self.params.clean_period_s);
         cx.set_timer(at, timer);

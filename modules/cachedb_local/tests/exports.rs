@@ -89,6 +89,7 @@ fn every_entry_has_a_check() {
             ("param exec_threshold", accepted),
             ("param cache_collections", collections),
             ("param cachedb_url", urls),
+            ("param enable_restart_persistency", restarts),
             ("param cluster_id", replicated),
             ("param cluster_persistency", persistency),
             ("function cache_remove_chunk", remove_chunk),
@@ -213,4 +214,25 @@ fn fetch_chunk() {
     let found = node.mi("cachedb_local:fetch_chunk", json!(["a*"]))["result"].clone();
     let wanted = json!({"keys": [{"name": "a1", "value": "x"}, {"name": "a2", "value": "y"}]});
     assert_eq!(found, wanted);
+}
+
+fn restarts() {
+    let put = "cache_store(\"local:one\", \"k\", \"kept\"); cache_store(\"local\", \"e\", \"x\", 60); \
+        cache_store(\"local\", \"gone\", \"x\", 20); cache_remove(\"local\", \"never\");";
+    let value = |node: &mut TestNode, system: &str, key: &str| {
+        node.mi("cache:fetch", json!([system, key]))["result"]["value"].clone()
+    };
+    for (params, kept) in [(String::new(), false), (set("enable_restart_persistency", "1"), true)] {
+        let mut old = node(&params, put);
+        old.udp("127.0.0.9:5060", REQUEST);
+        let mut new = old.after_restart(30_000);
+        let expected = if kept { json!("kept") } else { Json::Null };
+        assert_eq!(value(&mut new, "local:one", "k"), expected);
+        assert_eq!(value(&mut new, "local", "gone"), Json::Null, "its time was over meanwhile");
+        assert_eq!(value(&mut new, "local", "e") == json!("x"), kept);
+        new.advance_ms(31_000);
+        assert_eq!(value(&mut new, "local", "e"), Json::Null, "the rest of its time");
+        let mut last = new.after_restart(1_000);
+        assert_eq!(value(&mut last, "local:one", "k") == json!("kept"), kept);
+    }
 }

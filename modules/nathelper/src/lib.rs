@@ -23,6 +23,7 @@ use tandem_engine::log::Level;
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome};
 use tandem_engine::module::{Build, BuildError, Cx, Module, ModuleDef, Timer};
 use tandem_engine::table::{arg, function, mi_int, optional};
+use tandem_engine::transport::{Hop, HopError};
 use tandem_script::sig::{ArgKind, Routes};
 use tandem_usrloc::Usrloc;
 
@@ -140,6 +141,10 @@ impl Module for Nathelper {
             self.count_lost(cx);
             self.ping_slice(cx, timer.id);
         }
+    }
+
+    fn resolved(&self, cx: &mut Cx<'_>, token: u64, result: Result<Vec<Hop>, HopError>) {
+        self.found(cx, token, &result.unwrap_or_default());
     }
 
     fn reply(&self, cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {

@@ -3,22 +3,24 @@
 //! Every second, or several times a second, one slice of the location tables is walked, so that
 //! each contact is pinged once in an interval and never in a burst.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tandem_clock::Mono;
 use tandem_cluster::TagTable;
+use tandem_engine::dns::Resolved;
 use tandem_engine::effect::Send;
 use tandem_engine::log::Level;
 use tandem_engine::module::Cx;
 use tandem_engine::sockets::{Proto, SocketId};
-use tandem_engine::transport::{Hop, uri_hop};
-use tandem_usrloc::store::Contact;
+use tandem_engine::transport::{Hop, HopError, uri_hop};
+use tandem_usrloc::store::{Contact, Text};
 use tandem_usrloc::{Leave, Table, Usrloc};
 
 use crate::Nathelper;
+use crate::sip_ping::first_hop;
 
 /// The timer of the slices.
 pub(crate) const TICK: u32 = 0;
@@ -29,6 +31,9 @@ const PING: &[u8] = &[0; 4];
 /// The same on a connection (RFC 5626 3.5.1).
 const STREAM_PING: &[u8] = b"\r\n\r\n";
 
+/// Contacts whose names are being looked up, at most: one more is not pinged this time.
+const NAMED_MAX: usize = 10_000;
+
 /// Pings whose answers are waited for, at most: a contact more is not watched this time.
 const WATCHED_MAX: usize = 1_000_000;
 
@@ -36,6 +41,14 @@ const WATCHED_MAX: usize = 1_000_000;
 #[derive(Debug, Default)]
 pub(crate) struct Pings {
     watched: Mutex<VecDeque<Watched>>,
+    named: Mutex<Named>,
+}
+
+/// Contacts whose names are being looked up.
+#[derive(Debug, Default)]
+struct Named {
+    last: u64,
+    waiting: BTreeMap<u64, (Arc<Table>, u64)>,
 }
 
 /// A ping to a contact that is removed when it does not answer.
@@ -78,7 +91,8 @@ impl Nathelper {
         }
     }
 
-    /// Sends one ping; `leave` is the proof that this node is to.
+    /// Pings one contact, at once or when its name has been looked up; `leave` is the proof that
+    /// this node is to.
     fn ping(
         &self,
         cx: &mut Cx<'_>,
@@ -87,22 +101,79 @@ impl Nathelper {
         contact: &Contact,
         leave: &Leave<'_>,
     ) {
-        match &self.params.from {
-            Some(from) if has(contact, self.params.sip_flag.as_ref()) => {
-                let Some(send) = self.sip_ping(cx, usrloc, (table, contact), from, leave) else {
-                    return;
-                };
-                cx.send(send, 0);
-                usrloc.ping_sent(table, contact.id, cx.now);
-                self.watch(cx, table, contact);
+        let uri = self.next_hop(contact);
+        let hop = match uri_hop(uri) {
+            Err(HopError::Unresolvable) => {
+                let Some(token) = self.pings.begin_search(table, contact.id) else { return };
+                match cx.resolve(uri, token) {
+                    Resolved::Later => return,
+                    Resolved::Now(found) => {
+                        self.pings.end_search(token);
+                        found.ok().and_then(|hops| hops.first().copied())
+                    }
+                }
             }
-            _ => self.plain_ping(cx, usrloc, contact, leave),
+            found => found.ok(),
+        };
+        if let Some(hop) = hop {
+            self.ping_at(cx, usrloc, (table, contact), hop, leave);
         }
     }
 
-    fn plain_ping(&self, cx: &mut Cx<'_>, usrloc: &Usrloc, contact: &Contact, _: &Leave<'_>) {
-        let uri = if contact.received().is_empty() { contact.uri() } else { contact.received() };
-        let Ok(hop) = uri_hop(uri) else { return };
+    /// The name of a contact was looked up. It may have gone, or be another node's, by now.
+    pub(crate) fn found(&self, cx: &mut Cx<'_>, token: u64, hops: &[Hop]) {
+        let Some((table, id)) = self.pings.end_search(token) else { return };
+        let (Some(usrloc), Some(hop)) = (&self.usrloc, hops.first()) else { return };
+        let Some(contact) = table.domain.by_id(id) else { return };
+        let node = Arc::clone(cx.node);
+        let tags = node.membership().tags().map(|t| &**t);
+        if let Some(leave) = usrloc.leave_to_ping(tags, &contact).filter(|_| self.may_ping(tags)) {
+            self.ping_at(cx, usrloc, (&table, &contact), *hop, &leave);
+        }
+    }
+
+    fn sends_sip(&self, contact: &Contact) -> Option<&str> {
+        let from = self.params.from.as_deref();
+        from.filter(|_| has(contact, self.params.sip_flag.as_ref()))
+    }
+
+    /// The URI that a ping goes to.
+    fn next_hop<'c>(&self, contact: &'c Contact) -> &'c [u8] {
+        let path = self.sends_sip(contact).and_then(|_| first_hop(contact.text(Text::Path)));
+        match path {
+            Some(hop) => hop,
+            None if contact.received().is_empty() => contact.uri(),
+            None => contact.received(),
+        }
+    }
+
+    fn ping_at(
+        &self,
+        cx: &mut Cx<'_>,
+        usrloc: &Usrloc,
+        (table, contact): (&Arc<Table>, &Contact),
+        hop: Hop,
+        leave: &Leave<'_>,
+    ) {
+        let Some(from) = self.sends_sip(contact) else {
+            return self.plain_ping(cx, usrloc, contact, hop, leave);
+        };
+        let Some(send) = self.sip_ping(cx, usrloc, (table, contact), (hop, from), leave) else {
+            return;
+        };
+        cx.send(send, 0);
+        usrloc.ping_sent(table, contact.id, cx.now);
+        self.watch(cx, table, contact);
+    }
+
+    fn plain_ping(
+        &self,
+        cx: &mut Cx<'_>,
+        usrloc: &Usrloc,
+        contact: &Contact,
+        hop: Hop,
+        _: &Leave<'_>,
+    ) {
         let preferred = self.params.plain_socket.filter(|_| hop.proto == Proto::Udp);
         let preferred = preferred.or_else(|| self.socket(cx, usrloc, contact));
         let Some(socket) = self.way(cx, hop, preferred) else { return };
@@ -174,6 +245,22 @@ impl Nathelper {
                 usrloc.delete(cx, &ping.table, ping.id);
             }
         }
+    }
+}
+
+impl Pings {
+    fn begin_search(&self, table: &Arc<Table>, id: u64) -> Option<u64> {
+        let named = &mut *self.named.lock();
+        if named.waiting.len() >= NAMED_MAX {
+            return None;
+        }
+        named.last += 1;
+        named.waiting.insert(named.last, (Arc::clone(table), id));
+        Some(named.last)
+    }
+
+    fn end_search(&self, token: u64) -> Option<(Arc<Table>, u64)> {
+        self.named.lock().waiting.remove(&token)
     }
 }
 

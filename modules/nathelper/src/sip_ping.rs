@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_engine::effect::Send;
 use tandem_engine::module::Cx;
-use tandem_engine::transport::{uri_hop, via_line};
+use tandem_engine::transport::{Hop, via_line};
 use tandem_sip::{Message, NameAddr};
 use tandem_usrloc::store::{Contact, Text};
 use tandem_usrloc::{Leave, Table, Usrloc};
@@ -20,23 +20,16 @@ use crate::ping::has;
 const MARK: &str = "nping-";
 
 impl Nathelper {
-    /// The request to a contact; `_leave` is the proof that this node is to send it. `None`: it
-    /// has no address that can be reached.
+    /// The request to a contact; `_leave` is the proof that this node is to send it. `None`: no
+    /// socket leads there.
     pub(crate) fn sip_ping(
         &self,
         cx: &mut Cx<'_>,
         usrloc: &Usrloc,
         (table, contact): (&Table, &Contact),
-        from: &str,
+        (hop, from): (Hop, &str),
         _leave: &Leave<'_>,
     ) -> Option<Send> {
-        let path = contact.text(Text::Path);
-        let hop = match first_hop(path) {
-            Some(hop) => hop,
-            None if contact.received().is_empty() => contact.uri(),
-            None => contact.received(),
-        };
-        let hop = uri_hop(hop).ok()?;
         let socket = self.way(cx, hop, self.socket(cx, usrloc, contact))?;
         let payload = self.write(cx, socket, table.name(), contact, from);
         Some(Send { socket, to: hop.addr, payload, ticket: 0 })
@@ -106,7 +99,7 @@ fn coordinates(call_id: &[u8]) -> Option<(u64, &str)> {
 }
 
 /// The URI of the first address of a stored Path.
-fn first_hop(path: &[u8]) -> Option<&[u8]> {
+pub(crate) fn first_hop(path: &[u8]) -> Option<&[u8]> {
     let end = path.iter().position(|b| *b == b'>').map_or(path.len(), |at| at + 1);
     let first = path.get(..end).filter(|p| !p.is_empty())?;
     NameAddr::parse(first).ok().map(|addr| addr.uri)

@@ -418,3 +418,28 @@ fn pinging_is_switched() {
     node.advance_ms(20_000);
     assert_eq!(node.sent().len(), 4);
 }
+
+#[test]
+fn a_contact_with_a_name_is_pinged_when_the_name_is_found() {
+    let settings = "modparam(\"nathelper\", \"natping_interval\", 10)\n\
+        modparam(\"nathelper\", \"sipping_bflag\", \"SIP\")\n\
+        modparam(\"nathelper\", \"sipping_from\", \"sip:ping@here\")";
+    for (flag, ping) in [("OTHER", "\0\0\0\0"), ("SIP", "OPTIONS sip:a@phone.test")] {
+        let mut node = node(settings, &format!("setbflag(\"{flag}\"); save(\"location\");"));
+        node.host("phone.test", &["203.0.113.8"]);
+        let text = request("REGISTER", "").replace("a@10.0.0.5:5060", "a@phone.test:4001");
+        node.udp(PHONE, &text);
+        node.sent();
+        node.dns_silent = true;
+        node.advance_ms(10_000);
+        assert!(node.sent().is_empty(), "nobody knows yet where it is");
+        assert_eq!(node.answer_names(), 1);
+        let sent = node.sent();
+        assert_eq!(sent.len(), 1);
+        assert_eq!(sent[0].0.to_string(), "203.0.113.8:4001");
+        assert!(sent[0].1.starts_with(ping), "{sent:?}");
+        node.dns_silent = false;
+        node.advance_ms(10_000);
+        assert_eq!(node.sent().len(), 1, "and again when its turn comes");
+    }
+}

@@ -29,7 +29,8 @@ pub(crate) const FUNCTIONS: &[FunctionDef] = &[
         "rl_check",
         CHECK,
         ROUTES,
-        "Counts one in a pipe (\"name\", or \"name/b\" for the whole cluster): 1, or -1 over the \
+        "Counts one in a pipe (\"name\", \"name/b\" for the whole cluster, \"name/s\" for all who use \
+         the store of cachedb_url): 1, or -1 over the \
          limit.",
         rl_check,
     ),
@@ -50,12 +51,23 @@ pub(crate) const VARIABLES: &[VariableDef] = &[VariableDef {
     set: None,
 }];
 
-/// The name without its suffix, and whether it is replicated.
-pub(crate) fn parse(name: &str) -> Result<(&str, bool), String> {
+/// Who counts in a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shared {
+    /// This node alone.
+    No,
+    /// The nodes of a cluster, which tell each other (`/b`).
+    Cluster,
+    /// All who use the store (`/s`).
+    Store,
+}
+
+/// The name without its suffix, and what that says.
+pub(crate) fn parse(name: &str) -> (&str, Shared) {
     match name.rsplit_once('/') {
-        Some((name, "b")) => Ok((name, true)),
-        Some((_, "s")) => Err("counters in a store (/s) are not in Tandem yet".into()),
-        _ => Ok((name, false)),
+        Some((name, "b")) => (name, Shared::Cluster),
+        Some((name, "s")) => (name, Shared::Store),
+        _ => (name, Shared::No),
     }
 }
 
@@ -73,17 +85,26 @@ fn rl_check(call: &mut Call<'_, '_, '_>) -> Called {
             None => return call.complain(Level::Error, format!("no algorithm `{text}`")),
         },
     };
-    let (name, replicated) = match parse(&given) {
-        Ok(parsed) if !parsed.0.is_empty() => parsed,
-        Ok(_) => return call.complain(Level::Error, "a pipe has a name"),
-        Err(why) => return call.complain(Level::Error, why),
+    let (name, shared) = parse(&given);
+    if name.is_empty() {
+        return call.complain(Level::Error, "a pipe has a name");
+    }
+    let counted = match shared {
+        Shared::Store => match state.count_in_store(call.cx, name) {
+            Ok(count) => Some(count),
+            Err(why) => return call.complain(Level::Error, why),
+        },
+        _ => None,
     };
     let (now, rules) = (call.cx.now, state.rules());
-    let replicated = replicated && state.cluster != 0;
+    let replicated = shared == Shared::Cluster && state.cluster != 0;
     let new = || Pipe::new(algorithm, limit, replicated, now);
     let passes = state.with_pipe(name, new, |pipe| {
         (pipe.limit, pipe.algorithm) = (limit, algorithm);
         pipe.replicated |= replicated;
+        if let Some(count) = counted {
+            pipe.take_count(count);
+        }
         pipe.check(now, &rules)
     });
     match passes {
@@ -99,7 +120,7 @@ fn rl_check(call: &mut Call<'_, '_, '_>) -> Called {
 fn on(call: &mut Call<'_, '_, '_>, change: fn(&mut Pipe)) -> Called {
     let Some(state) = call.state::<RateLimit>() else { return NO };
     let given = text(call, 0);
-    let name = parse(&given).map_or(&*given, |(name, _)| name);
+    let (name, _) = parse(&given);
     let mut pipes = state.pipes.lock();
     match pipes.get_mut(name) {
         Some(pipe) => {
@@ -133,7 +154,7 @@ fn rl_values(call: &mut Call<'_, '_, '_>) -> Called {
 fn rl_count(call: &mut VarCall<'_, '_>) -> Value {
     let Some(state) = call.state::<RateLimit>() else { return Value::Null };
     let given = String::from_utf8_lossy(call.access.name).into_owned();
-    let name = parse(&given).map_or(&*given, |(name, _)| name);
+    let (name, _) = parse(&given);
     let (now, rules) = (call.cx.now, state.rules());
     let mut pipes = state.pipes.lock();
     pipes.get_mut(name).map_or(Value::Null, |pipe| {

@@ -1,11 +1,10 @@
 //! `ratelimit`: how often something may happen, over all nodes of a cluster if wanted.
 //!
 //! A pipe is a counter with a limit, made when it is first checked; `/b` behind its name
-//! replicates it.
+//! replicates it, `/s` keeps its count in a store.
 //!
 //! # What is not here
-//! The algorithm NETWORK, counters in a store (`/s`, `cachedb_url`) and between clusters
-//! (`bridge_*`).
+//! Counters between clusters (`bridge_*`).
 //!
 //! # Files
 //! `pipe.rs` is one pipe, `state.rs` all of them, `functions.rs` and `mi.rs` the doors,

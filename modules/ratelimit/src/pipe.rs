@@ -10,6 +10,8 @@ pub(crate) enum Algorithm {
     TailDrop,
     Red,
     Feedback,
+    /// By the bytes that wait in the UDP sockets.
+    Network,
     Sbt,
 }
 
@@ -19,6 +21,7 @@ impl Algorithm {
             "TAILDROP" => Self::TailDrop,
             "RED" => Self::Red,
             "FEEDBACK" => Self::Feedback,
+            "NETWORK" => Self::Network,
             "SBT" | "HISTORY" => Self::Sbt,
             _ => return None,
         })
@@ -29,6 +32,7 @@ impl Algorithm {
             Self::TailDrop => "TAILDROP",
             Self::Red => "RED",
             Self::Feedback => "FEEDBACK",
+            Self::Network => "NETWORK",
             Self::Sbt => "SBT",
         }
     }
@@ -39,12 +43,13 @@ impl Algorithm {
             Self::TailDrop => 1,
             Self::Red => 2,
             Self::Feedback => 3,
+            Self::Network => 4,
             Self::Sbt => 5,
         }
     }
 
     pub(crate) fn of_number(number: i32) -> Option<Self> {
-        [Self::TailDrop, Self::Red, Self::Feedback, Self::Sbt]
+        [Self::TailDrop, Self::Red, Self::Feedback, Self::Network, Self::Sbt]
             .into_iter()
             .find(|a| a.number() == number)
     }
@@ -60,6 +65,8 @@ pub(crate) struct Rules {
     pub(crate) slots: usize,
     /// Of a hundred, how many FEEDBACK refuses.
     pub(crate) drop_rate: u32,
+    /// Bytes that waited in the UDP sockets when the interval began, for NETWORK.
+    pub(crate) waiting: u64,
 }
 
 /// A counter with its limit.
@@ -122,8 +129,14 @@ impl Pipe {
                 let every = self.last / allowed;
                 every <= 1 || self.counter % every == 0
             }
+            Algorithm::Network => rules.waiting <= u64::try_from(self.limit).unwrap_or(0),
             _ => self.counter % 100 >= i32::try_from(rules.drop_rate).unwrap_or(100),
         }
+    }
+
+    /// Takes the count that a store keeps for all who use it, the request at hand left out.
+    pub(crate) fn take_count(&mut self, count: i32) {
+        self.counter = count.saturating_sub(1);
     }
 
     /// What other nodes count now.

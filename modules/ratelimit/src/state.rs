@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tandem_clock::{MS, Now, SEC};
@@ -36,7 +36,7 @@ pub(crate) const PARAMS: &[ParamSig] = &[
             "default_algorithm",
             ParamKind::Str,
             Some("TAILDROP"),
-            "TAILDROP, RED, SBT or FEEDBACK, for pipes that name none.",
+            "TAILDROP, RED, SBT, FEEDBACK or NETWORK, for pipes that name none.",
         )
     },
     int("repl_buffer_threshold", "32767", "Bytes of a packet of counters at most."),
@@ -45,6 +45,13 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int("pipe_replication_cluster", "0", "Cluster that shares pipes; 0: none."),
     int("window_size", "10", "Seconds that SBT looks back."),
     int("slot_period", "200", "Milliseconds of a slot of SBT."),
+    param(
+        "cachedb_url",
+        ParamKind::Str,
+        None,
+        "The store of pipes \"name/s\", which all who use it share: \"local:group:///collection\".",
+    ),
+    param("db_prefix", ParamKind::Str, Some("rl_pipe_"), "What their keys begin with."),
     int("limit_per_interval", "0", "1: limits are those of an interval; 0: of a second."),
 ];
 
@@ -80,6 +87,10 @@ pub(crate) struct RateLimit {
     pub(crate) default: Algorithm,
     rules: Rules,
     drop_rate: AtomicU32,
+    waiting: AtomicU64,
+    /// The store of shared pipes, and what their keys begin with.
+    store: Option<String>,
+    prefix: String,
     expire_s: u64,
     pub(crate) cluster: u32,
     pub(crate) packet_bytes: usize,
@@ -106,7 +117,12 @@ impl RateLimit {
             slot_ms,
             slots: usize::try_from(window_ms.div_ceil(slot_ms)).unwrap_or(usize::MAX),
             drop_rate: 0,
+            waiting: 0,
         };
+        let url = build.text("cachedb_url").map(|url| {
+            // `local:group://host/collection` is known by what stands before the slashes.
+            url.split("://").next().unwrap_or(url).to_owned()
+        });
         let default = build.text("default_algorithm").and_then(Algorithm::of);
         Ok(Arc::new(Self {
             pipes: Mutex::default(),
@@ -114,6 +130,9 @@ impl RateLimit {
             default: default.unwrap_or(Algorithm::TailDrop),
             rules,
             drop_rate: AtomicU32::new(0),
+            waiting: AtomicU64::new(0),
+            store: url,
+            prefix: build.text("db_prefix").unwrap_or_default().to_owned(),
             expire_s: u64::from(number("expire_time", 1)?),
             cluster: number("pipe_replication_cluster", 0)?,
             packet_bytes: number("repl_buffer_threshold", 100)? as usize,
@@ -124,11 +143,27 @@ impl RateLimit {
     }
 
     pub(crate) fn rules(&self) -> Rules {
-        Rules { drop_rate: self.drop_rate.load(Ordering::Relaxed), ..self.rules }
+        let drop_rate = self.drop_rate.load(Ordering::Relaxed);
+        Rules { drop_rate, waiting: self.waiting.load(Ordering::Relaxed), ..self.rules }
     }
 
     pub(crate) fn drop_rate(&self) -> u32 {
         self.drop_rate.load(Ordering::Relaxed)
+    }
+
+    /// Counts one in the store that all share, for the interval that the first one began; gives
+    /// the sum.
+    ///
+    /// # Errors
+    /// That there is no store, or what it says.
+    pub(crate) fn count_in_store(&self, cx: &mut Cx<'_>, name: &str) -> Result<i32, String> {
+        let id = self.store.as_deref().ok_or("a pipe in a store (/s) needs cachedb_url")?;
+        let key = format!("{}{name}", self.prefix);
+        let interval_s = self.rules.interval_s;
+        cx.with_cache(id, |cache, cx| {
+            let is_new = cache.fetch(cx, id, key.as_bytes())?.is_none();
+            cache.add(cx, id, key.as_bytes(), 1, if is_new { interval_s } else { 0 })
+        })
     }
 
     /// Runs something on a pipe, made if it is not there; `None`: there are too many.
@@ -170,6 +205,8 @@ impl Module for RateLimit {
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
         let at = if timer.kind == TURN {
             let load = cx.node.statistic("load:load", cx.now).unwrap_or(0);
+            let waiting = cx.node.statistic("net:waiting_udp", cx.now).unwrap_or(0);
+            self.waiting.store(waiting, Ordering::Relaxed);
             self.turn(cx.now, load);
             cx.now.after_s(u64::from(self.rules.interval_s))
         } else {
@@ -187,9 +224,6 @@ impl Module for RateLimit {
 pub(crate) fn check_algorithm(text: &str) -> Result<(), String> {
     match Algorithm::of(text) {
         Some(_) => Ok(()),
-        None if text.eq_ignore_ascii_case("NETWORK") => {
-            Err("the algorithm NETWORK is not in Tandem".into())
-        }
-        None => Err(format!("`{text}` is none of TAILDROP, RED, SBT and FEEDBACK")),
+        None => Err(format!("`{text}` is none of TAILDROP, RED, SBT, FEEDBACK and NETWORK")),
     }
 }

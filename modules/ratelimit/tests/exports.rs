@@ -15,12 +15,14 @@ const MODULES: Modules = {
         &tandem_proto_bin::MODULE,
         &tandem_clusterer::MODULE,
         &tandem_sl::MODULE,
+        &tandem_cachedb_local::MODULE,
         &tandem_ratelimit::MODULE,
     ];
     ALL
 };
 const MODULE_LINES: &str = "socket=udp:127.0.0.1:5060\nloadmodule \"proto_udp.so\"\n\
-     loadmodule \"sl.so\"\nloadmodule \"ratelimit.so\"\n";
+     loadmodule \"sl.so\"\nloadmodule \"cachedb_local.so\"\n\
+     loadmodule \"ratelimit.so\"\n";
 const REQUEST: &str = "OPTIONS sip:u@uri.test SIP/2.0\nVia: SIP/2.0/UDP 127.0.0.9;branch=z9hG4bKx\n\
      From: <sip:f@from.test>;tag=f\nTo: <sip:a@to.test>\nCall-ID: c\nCSeq: 1 OPTIONS\n\
      Content-Length: 0\n\n";
@@ -59,6 +61,8 @@ fn every_entry_has_a_check() {
             ("param window_size", window),
             ("param slot_period", window),
             ("param limit_per_interval", intervals),
+            ("param cachedb_url", store),
+            ("param db_prefix", store),
             ("function rl_check", algorithms),
             ("function rl_dec_count", counts),
             ("function rl_reset_count", counts),
@@ -108,11 +112,37 @@ fn algorithms() {
     assert_eq!(red(&mut node(&default, &check("\"p\", 10"))), 10);
     assert_eq!(passed(&mut node(&base, &check("\"p\", 3")), 9), 3);
     assert_eq!(passed(&mut node(&base, &check("\"p\", 50, \"FEEDBACK\"")), 9), 9);
-    assert_eq!(passed(&mut node(&base, &check("\"p/s\", 9")), 2), 0);
-    for wrong in ["\"p\", 1, \"NETWORK\"", "\"p\", 1, \"LUCK\""] {
-        let script = format!("{MODULE_LINES}route {{ {} }}", check(wrong));
-        assert!(TestNode::try_new(&script, MODULES).is_err(), "{wrong}");
+    // NETWORK looks at what waited when the interval began.
+    let mut network = node(&base, &check("\"p\", 500, \"NETWORK\""));
+    for (waiting, passes) in [(400, 9), (501, 0), (500, 9)] {
+        network.node().load.set_waiting_udp(waiting);
+        network.advance_ms(1_000);
+        assert_eq!(passed(&mut network, 9), passes, "{waiting}");
     }
+    let script = format!("{MODULE_LINES}route {{ {} }}", check("\"p\", 1, \"LUCK\""));
+    assert!(TestNode::try_new(&script, MODULES).is_err());
+}
+
+/// A pipe whose count is in a store, for all who use that.
+fn store() {
+    let base = format!("{}{}", set("timer_interval", "5"), set("limit_per_interval", "1"));
+    assert_eq!(passed(&mut node(&base, &check("\"p/s\", 9")), 2), 0, "there is no store");
+    let stored = format!("{base}{}", set("cachedb_url", "\"local://\""));
+    let mut node = node(&stored, &check("\"p/s\", 3"));
+    assert_eq!(passed(&mut node, 2), 2);
+    let count = |node: &mut TestNode, key: &str| {
+        node.mi("cache:fetch", json!(["local", key]))["result"]["value"].clone()
+    };
+    assert_eq!(count(&mut node, "rl_pipe_p"), json!("2"));
+    // Somebody else counts, too.
+    node.mi("cache:store", json!(["local", "rl_pipe_p", "3", 5]));
+    assert_eq!(passed(&mut node, 4), 0);
+    node.advance_ms(6_000);
+    assert_eq!(passed(&mut node, 4), 3, "another interval");
+    let named = format!("{stored}{}", set("db_prefix", "\"mine:\""));
+    let mut node = self::node(&named, &check("\"p/s\", 3"));
+    passed(&mut node, 1);
+    assert_eq!(count(&mut node, "mine:p"), json!("1"));
 }
 
 fn window() {

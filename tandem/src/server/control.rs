@@ -211,6 +211,12 @@ impl<'a> Control<'a> {
             if let Some(bytes) = tandem_drivers::memory::resident() {
                 self.shared.node.memory.set_used(bytes);
             }
+            let ports = self.shared.node.sockets.iter();
+            let ports = ports
+                .filter(|(_, s)| s.proto == tandem_engine::sockets::Proto::Udp)
+                .map(|(_, s)| s.addr.port());
+            let ports: Vec<u16> = ports.collect();
+            self.shared.node.load.set_waiting_udp(tandem_drivers::memory::waiting_udp(&ports));
         }
     }
 

@@ -77,7 +77,8 @@ pub(super) fn line(now: Now, level: Level, text: &str) {
     let Some(sink) = SINK.get() else { return stderr_line(now, level, text) };
     let prefixed = format!("{}{text}", sink.node.log_prefix());
     let text = &prefixed;
-    let lost = sink.syslog.as_ref().is_some_and(|syslog| syslog.send(level, text).is_err());
+    let syslog = sink.syslog.as_ref().filter(|_| sink.node.log_outputs().syslog.takes(level));
+    let lost = syslog.is_some_and(|syslog| syslog.send(level, text).is_err());
     // Nobody reads syslog here (a container): better on standard error than nowhere.
     if sink.always_stderr || sink.node.writes_stderr_at(level) || lost {
         stderr_line(now, level, text);
@@ -100,8 +101,6 @@ struct Syslog {
     facility: u8,
     ident: String,
     format: Format,
-    /// Lines above this level are not sent (`syslog_level_filter`).
-    up_to: Option<i8>,
 }
 
 impl Syslog {
@@ -117,12 +116,8 @@ impl Syslog {
             name.unwrap_or_else(|| "tandem".into())
         };
         let ident = text("syslog_name").unwrap_or_else(own);
-        let up_to = match node.program.global("syslog_level_filter") {
-            Some(Setting::Int(n)) if *n != 0 => i8::try_from(*n).ok(),
-            _ => None,
-        };
         let format = Format::of(node, "syslog_log_format")?;
-        Ok(Self { format, up_to, ..Self::new(Path::new(DEV_LOG), facility, &ident)? })
+        Ok(Self { format, ..Self::new(Path::new(DEV_LOG), facility, &ident)? })
     }
 
     fn new(path: &Path, facility: u8, ident: &str) -> Result<Self, String> {
@@ -132,13 +127,10 @@ impl Syslog {
         socket.set_nonblocking(true).map_err(cannot)?;
         let ident = format!("{ident}[{}]", std::process::id());
         let format = Format::Text;
-        Ok(Self { socket, path: path.to_owned(), facility, ident, format, up_to: None })
+        Ok(Self { socket, path: path.to_owned(), facility, ident, format })
     }
 
     fn send(&self, level: Level, text: &str) -> std::io::Result<()> {
-        if self.up_to.is_some_and(|most| level as i8 > most) {
-            return Ok(());
-        }
         let severity = match level {
             Level::Alert => 1,
             Level::Critical => 2,

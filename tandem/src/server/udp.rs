@@ -70,9 +70,18 @@ impl SocketTable {
 
 /// One step, with the promise that a bug in it costs one message and not the service.
 pub(super) fn step(shared: &Shared, worker: &mut Worker, now: Now, input: Input, out: &mut Out) {
+    let is_message = matches!(input, Input::Datagram { .. } | Input::Stream(_));
+    let timed = is_message && shared.node.slow_message_us().is_some();
+    let begun = timed.then(|| shared.clock.now());
     if catch_unwind(AssertUnwindSafe(|| worker.step(now, input, out))).is_err() {
-        let text = "a step failed by a bug; the message it was about is lost. Please report this.";
+        let text = "a step failed by a bug; the message it was about is lost, and what else comes \
+                    of its call in the next minute is dropped. Please report this.";
         super::log::line(shared.clock.now(), Level::Alert, text);
+        worker.failed(now, out);
+    }
+    if let Some(begun) = begun {
+        let took_ns = shared.clock.now().mono_ns.saturating_sub(begun.mono_ns);
+        worker.took(now, took_ns / 1_000, out);
     }
 }
 
@@ -80,6 +89,7 @@ pub(super) fn step(shared: &Shared, worker: &mut Worker, now: Now, input: Input,
 pub(super) fn finish(worker: &mut Worker, now: Now, out: &mut Out) {
     if catch_unwind(AssertUnwindSafe(|| worker.finish(now, out))).is_err() {
         super::log::line(now, Level::Alert, "the end of a batch failed by a bug");
+        worker.failed(now, out);
     }
 }
 

@@ -5,6 +5,7 @@ mod moot;
 mod names;
 mod script;
 mod tcp;
+mod watch;
 
 use tandem_script::sig::{ParamKind, ParamSig};
 
@@ -23,8 +24,15 @@ const fn global(
 /// All of them.
 pub(super) static ALL: [ParamSig; count(PARTS)] = join(PARTS);
 
-const PARTS: &[&[ParamSig]] =
-    &[GLOBALS, names::GLOBALS, dns::GLOBALS, script::GLOBALS, tcp::GLOBALS, moot::GLOBALS];
+const PARTS: &[&[ParamSig]] = &[
+    GLOBALS,
+    names::GLOBALS,
+    dns::GLOBALS,
+    script::GLOBALS,
+    tcp::GLOBALS,
+    watch::GLOBALS,
+    moot::GLOBALS,
+];
 
 const GLOBALS: &[ParamSig] = &[
     global(

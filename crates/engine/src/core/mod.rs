@@ -17,6 +17,7 @@ mod target;
 mod tcp;
 mod text;
 mod variables;
+mod watch;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ const KEY_FILE: &str = "key";
 pub(crate) const SLOT: u16 = 0;
 
 pub(crate) use stats::stat;
+pub(crate) use watch::look_at_memory;
 
 /// The table of `core`.
 pub static CORE: ModuleDef = ModuleDef {
@@ -57,6 +59,9 @@ pub static CORE: ModuleDef = ModuleDef {
             params: &["src_ip", "src_port", "dst_ip", "dst_port", "proto"],
             help: "A connection that carried SIP has ended.",
         },
+        watch::THRESHOLD,
+        watch::SHM_THRESHOLD,
+        watch::LOG,
     ],
     build: |_| Ok(Arc::new(Core { waiting: sending::Waiting::default() })),
 };
@@ -112,6 +117,7 @@ impl Module for Core {
     fn start(&self, cx: &mut Cx<'_>) {
         cx.begin_startup();
         cx.read_file(KEY_FILE, 0);
+        watch::start(cx);
     }
 
     fn file_read(&self, cx: &mut Cx<'_>, _token: u64, result: Result<Option<Bytes>, String>) {

@@ -34,6 +34,10 @@ pub(crate) mod stat {
     pub(crate) const DNS_QUERIES: usize = 23;
     pub(crate) const DNS_SLOW_QUERIES: usize = 24;
     pub(crate) const CUT_RUNS: usize = 25;
+    pub(crate) const SLOW_MESSAGES: usize = 26;
+    pub(crate) const FAILED_STEPS: usize = 27;
+    pub(crate) const QUARANTINED: usize = 28;
+    pub(super) const WAITING_UDP: usize = 29;
 }
 
 pub(super) const STATISTICS: &[StatDef] = &[
@@ -63,6 +67,10 @@ pub(super) const STATISTICS: &[StatDef] = &[
     counter("dns:dns_total_queries", "Questions asked of the DNS."),
     counter("dns:dns_slow_queries", "Questions that took longer than exec_dns_threshold."),
     counter("cut_runs", "Script runs that went on without end, or too deep, and were cut off."),
+    counter("slow_messages", "Messages that took longer than exec_msg_threshold."),
+    counter("failed_steps", "Inputs that a bug kept from being dealt with."),
+    counter("quarantined_messages", "Messages of calls in which a bug has come to light."),
+    gauge("net:waiting_udp", "Bytes that wait in the UDP sockets."),
 ];
 
 /// The value of a statistic that is not counted.
@@ -75,6 +83,7 @@ pub(super) fn value(node: &Node, now: Now, index: usize) -> u64 {
         stat::SHM_MAX_USED => node.memory.peak(),
         stat::SHM_FREE => node.memory.total().saturating_sub(node.memory.used()),
         stat::SHM_USED | stat::SHM_REAL_USED => node.memory.used(),
+        stat::WAITING_UDP => node.load.waiting_udp(),
         stat::LOAD => sip(1),
         stat::LOAD_1M => sip(60),
         stat::LOAD_10M => sip(600),

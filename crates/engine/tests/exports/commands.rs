@@ -37,7 +37,12 @@ pub(super) const CHECKS: &[Check] = &[
         let built = ask(&mut node("", "exit;"), "version", json!(["revision"]));
         assert!(built["git"].is_string() && built["Server"] == version["Server"]);
     }),
-    ("mi core:arg", || assert_eq!(ask(&mut node("", "exit;"), "arg", Json::Null), json!([]))),
+    ("mi core:arg", || {
+        assert_eq!(
+            ask(&mut node("", "exit;"), "arg", Json::Null),
+            json!(["tandem", "-f", "test.cfg", "-o", "site=here"])
+        )
+    }),
     ("mi core:which", || {
         let mut node = node("", "exit;");
         let all = ask(&mut node, "which", Json::Null);
@@ -166,7 +171,7 @@ pub(super) const CHECKS: &[Check] = &[
     ("mi evi:subscribers", || {
         let mut node = node("", "exit; }\nevent_route[E_MINE] { exit;");
         let mine = json!({"socket": "route:E_MINE", "expire": "never"});
-        let event = json!({"name": "E_MINE", "id": 2, "Subscribers": [mine]});
+        let event = json!({"name": "E_MINE", "id": 5, "Subscribers": [mine]});
         let all = ask(&mut node, "subscribers_list", Json::Null);
         assert_eq!(all, json!({"Events": [event]}));
         let one = ask(&mut node, "evi:subscribers", json!(["E_MINE"]));

@@ -22,6 +22,11 @@ pub(super) const CHECKS: &[Check] = &[
     ("variable auth.alg", || is("$auth.alg", "MD5")),
     ("variable auth.qop", || is("$auth.qop", "auth")),
     ("variable Au", || either("$Au", "bob", "al")),
+    ("variable challenge.realm", || challenge("$challenge.realm", "r.test")),
+    ("variable challenge.nonce", || challenge("$challenge.nonce", "n2")),
+    ("variable challenge.opaque", || challenge("$challenge.opaque", "o2")),
+    ("variable challenge.qop", || challenge("$challenge.qop", "auth,auth-int")),
+    ("variable challenge.algorithm", || challenge("$challenge.algorithm", "SHA-256")),
     ("variable auth.nc", || is("$auth.nc", "00000001")),
 ];
 
@@ -37,4 +42,22 @@ fn either(variable: &str, with: &str, without: &str) {
     node.udp(PHONE, REQUEST);
     let lines: Vec<_> = node.logs().into_iter().map(|(_, line)| line).collect();
     assert_eq!(lines, [with, without], "{variable}");
+}
+
+/// What a reply that asks for credentials says; null in one that does not.
+fn challenge(variable: &str, expected: &str) {
+    let routes = format!("exit; }}\nonreply_route {{ xlog(\"L_NOTICE\", \"{variable}\");");
+    let mut node = node("", &routes);
+    let reply = |line: &str| {
+        format!(
+            "SIP/2.0 401 No\nVia: SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bKx\nFrom: <sip:a@a>;tag=f\n\
+             To: <sip:b@b>;tag=t\nCall-ID: c\nCSeq: 1 INVITE\n{line}Content-Length: 0\n\n"
+        )
+    };
+    let asks = "WWW-Authenticate: Digest realm=\"r.test\", nonce=\"n2\", opaque=\"o2\", \
+        qop=\"auth,auth-int\", algorithm=SHA-256\n";
+    node.udp(PHONE, &reply(asks));
+    node.udp(PHONE, &reply(""));
+    let lines: Vec<_> = node.logs().into_iter().map(|(_, line)| line).collect();
+    assert_eq!(lines, [expected, "<null>"], "{variable}");
 }

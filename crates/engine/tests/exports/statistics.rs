@@ -29,6 +29,15 @@ pub(super) const CHECKS: &[Check] = &[
         assert!(told.iter().any(|(_, l)| place(l)), "{told:?}");
         assert_eq!(count(&mut node, "cut_runs"), 1);
     }),
+    ("statistic slow_messages", super::watch::slow_messages_are_told),
+    ("statistic failed_steps", super::watch::a_call_with_a_bug_is_left_alone),
+    ("statistic quarantined_messages", super::watch::a_call_with_a_bug_is_left_alone),
+    ("statistic net:waiting_udp", || {
+        let mut node = node("", "exit;");
+        node.node().load.set_waiting_udp(77);
+        let all = ask(&mut node, "get_statistics", json!([["net:waiting_udp"]]));
+        assert_eq!(all["net:waiting_udp"], 77);
+    }),
     ("statistic timestamp", || {
         let mut node = node("", "exit;");
         node.advance_ms(7_000);

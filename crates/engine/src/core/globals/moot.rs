@@ -13,7 +13,6 @@ const OWN_NAMES: &str = "the node answers to the names that its sockets are give
 const MULTICAST: &str = "no multicast group is joined";
 const ROWS: &str = "modules write their rows in batches by themselves";
 const RESTART: &str = "what has to survive a restart is with the peer and in the database";
-const EVENT: &str = "log lines raise no event";
 
 /// A moot global that has another name as well.
 const fn also(row: ParamSig, old_names: &'static [&'static str]) -> ParamSig {
@@ -27,9 +26,7 @@ pub(super) const GLOBALS: &[ParamSig] = &[
     also(moot("tcp_threshold", Int, WAITS), &["tcpthreshold"]),
     moot("auto_scaling_cycle", Int, WAITS),
     moot("auto_scaling_profile", Str, WAITS),
-    also(moot("exec_msg_threshold", Int, WAITS), &["execmsgthreshold"]),
     moot("event_pkg_threshold", Int, MEMORY),
-    moot("event_shm_threshold", Int, MEMORY),
     moot("mem-group", Str, MEMORY),
     also(moot("mem_warming", Int, MEMORY), &["mem_warming_enabled"]),
     moot("mem_warming_pattern_file", Str, MEMORY),
@@ -45,8 +42,6 @@ pub(super) const GLOBALS: &[ParamSig] = &[
     moot("log_msg_buf_size", Int, BUFFER),
     moot("pv_print_buf_size", Int, BUFFER),
     moot("xlog_buf_size", Int, BUFFER),
-    moot("log_event_enabled", Int, EVENT),
-    moot("log_event_level_filter", Int, EVENT),
     moot("dns", Int, OWN_NAMES),
     moot("rev_dns", Int, OWN_NAMES),
     moot("mcast_loopback", Int, MULTICAST),

@@ -14,6 +14,9 @@ const COMMAND: &[MiParam] = &[MiParam { name: "command", kind: MiKind::Str }];
 const MI_CMD: &[MiParam] = &[MiParam { name: "mi_cmd", kind: MiKind::Str }];
 const LEVEL: &[MiParam] = &[mi_int("level")];
 const LEVEL_PID: &[MiParam] = &[mi_int("level"), mi_int("pid")];
+const CONSUMER: &[MiParam] = &[mi_text("consumer")];
+const CONSUMER_LEVEL: &[MiParam] = &[mi_text("consumer"), mi_int("level_filter")];
+const CONSUMER_MUTE: &[MiParam] = &[mi_text("consumer"), mi_int("mute_state")];
 const REVISION: &[MiParam] = &[mi_text("revision")];
 
 pub(super) const COMMANDS: &[MiDef] = &[
@@ -51,6 +54,20 @@ pub(super) const COMMANDS: &[MiDef] = &[
         &[&[], LEVEL],
         "Reads or sets xlog_level.",
         xlog_level,
+    ),
+    command(
+        "core:log_level_filter",
+        &["log_level_filter"],
+        &[CONSUMER, CONSUMER_LEVEL],
+        "Reads or sets the level above which lines do not go to stderror, syslog or event; 0: all.",
+        log_level_filter,
+    ),
+    command(
+        "core:log_mute_state",
+        &["log_mute_state"],
+        &[CONSUMER, CONSUMER_MUTE],
+        "Reads or sets whether nothing goes to stderror, syslog or event.",
+        log_mute_state,
     ),
 ];
 
@@ -162,4 +179,31 @@ fn xlog_level(call: &mut MiCall<'_, '_>) -> MiOutcome {
     };
     node.set_xlog_level(Level::from_number(level.clamp(-3, 4) as i32));
     MiOutcome::Done(json!({"New xLog level": node.xlog_level()}))
+}
+
+fn log_level_filter(call: &mut MiCall<'_, '_>) -> MiOutcome {
+    let name = call.text("consumer").unwrap_or_default();
+    let Some(output) = call.cx.node.log_outputs.named(&name) else { return unknown_consumer() };
+    if !call.has("level_filter") {
+        return MiOutcome::Done(json!({"Log level filter": output.filter()}));
+    }
+    match call.int("level_filter").filter(|level| (-3..=4).contains(level)) {
+        Some(level) => output.set_filter(level as i8),
+        None => return MiOutcome::Failed(RpcError::invalid_params("Bad level")),
+    }
+    MiOutcome::ok()
+}
+
+fn log_mute_state(call: &mut MiCall<'_, '_>) -> MiOutcome {
+    let name = call.text("consumer").unwrap_or_default();
+    let Some(output) = call.cx.node.log_outputs.named(&name) else { return unknown_consumer() };
+    if !call.has("mute_state") {
+        return MiOutcome::Done(json!({"mute state": i32::from(output.is_muted())}));
+    }
+    output.mute(call.int("mute_state").unwrap_or(0) != 0);
+    MiOutcome::ok()
+}
+
+fn unknown_consumer() -> MiOutcome {
+    MiOutcome::failed(404, "Unknown log consumer")
 }

@@ -1,8 +1,9 @@
 //! Variables of the digest credentials of a request: those that were found right, else the first
 //! ones it has.
 
+use bytes::Bytes;
 use tandem_script::value::Value;
-use tandem_sip::{AuthRole, Credentials, Message};
+use tandem_sip::{AuthRole, Credentials, HeaderName, Message};
 
 use super::{of_msg, uri_user};
 use crate::context::Ctx;
@@ -25,6 +26,15 @@ pub(super) const VARIABLES: &[VariableDef] = &[
     variable("auth.alg", "Algorithm of the credentials.", |c| part(c, |a| a.algorithm)),
     variable("auth.qop", "Quality of protection of the credentials.", |c| part(c, |a| a.qop)),
     variable("auth.nc", "Nonce count of the credentials.", |c| part(c, |a| a.nc)),
+    variable("challenge.realm", "Realm of the challenge in a reply.", |c| asked(c, |a| a.realm)),
+    variable("challenge.nonce", "Nonce of the challenge in a reply.", |c| asked(c, |a| a.nonce)),
+    variable("challenge.opaque", "Opaque of the challenge in a reply.", |c| asked(c, |a| a.opaque)),
+    variable("challenge.qop", "Qualities of protection that a challenge offers.", |c| {
+        asked(c, |a| a.qop)
+    }),
+    variable("challenge.algorithm", "Algorithm of the challenge in a reply.", |c| {
+        asked(c, |a| a.algorithm)
+    }),
     variable("Au", "User of the credentials, or else of From.", |c| match part(c, |a| a.user()) {
         Value::Null => of_msg(c, |m| uri_user(m.from().ok()?.uri)),
         user => user,
@@ -37,6 +47,23 @@ fn part(call: &VarCall<'_, '_>, get: Part) -> Value {
     match get(&found) {
         [] => Value::Null,
         text => msg.span_of(text).map_or(Value::Null, |s| Value::Str(msg.bytes().slice(s.range()))),
+    }
+}
+
+/// Of the first challenge of a reply: that of a server, or else of a proxy.
+fn asked(call: &VarCall<'_, '_>, get: Part) -> Value {
+    let ctx = &*call.ctx;
+    let Some(msg) = Some(&ctx.msg).filter(|m| m.is_reply()).or(ctx.reply.as_ref()) else {
+        return Value::Null;
+    };
+    let headers = [HeaderName::WwwAuthenticate, HeaderName::ProxyAuthenticate];
+    let value = headers.iter().find_map(|name| msg.header(*name));
+    let Some(found) = value.and_then(|h| Credentials::parse(h.value()).ok()) else {
+        return Value::Null;
+    };
+    match get(&found) {
+        [] => Value::Null,
+        text => Value::Str(Bytes::copy_from_slice(text)),
     }
 }
 

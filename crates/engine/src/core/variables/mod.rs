@@ -2,7 +2,7 @@
 //!
 //! Where to look: `request` has the first line and the whole message; `headers` any header by
 //! name; `addresses` From, To and the identities; `contacts` Contact; `credentials` digest; `bodies` the body and its
-//! parts; `target` where the request goes; `branches` its branches; `source` the sockets and the
+//! parts; `sdp` its lines; `target` where the request goes; `branches` its branches; `source` the sockets and the
 //! sender; `node` the time, the process and errors.
 
 mod addresses;
@@ -13,6 +13,7 @@ mod credentials;
 mod headers;
 mod node;
 mod request;
+mod sdp;
 mod source;
 mod target;
 
@@ -35,6 +36,7 @@ const PARTS: &[&[VariableDef]] = &[
     contacts::VARIABLES,
     credentials::VARIABLES,
     bodies::VARIABLES,
+    sdp::VARIABLES,
     target::VARIABLES,
     branches::VARIABLES,
     source::VARIABLES,

@@ -40,6 +40,10 @@ pub(super) const VARIABLES: &[VariableDef] = &[
             Ok(())
         },
     ),
+    named(read("argv", "What `-o NAME=VALUE` of the command line says.", |c| {
+        let name = String::from_utf8_lossy(c.access.name);
+        c.cx.node.option(&name).map_or(Value::Null, text)
+    })),
     named(read("C", "A colour for terminals: foreground and background.", colour)),
     read("err.class", "Class of the last error: 1, a message that cannot be read.", |c| {
         if_error(c, Value::Int(PARSE_ERROR))

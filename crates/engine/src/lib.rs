@@ -51,6 +51,7 @@ pub mod startup;
 pub mod statistics;
 pub mod stats;
 pub mod stream;
+mod suspended;
 pub mod table;
 pub mod testing;
 pub mod transport;

@@ -32,8 +32,8 @@ const EARLY_MAX: usize = 4_096;
 pub(crate) struct Suspended {
     pub(crate) ctx: Box<Ctx>,
     /// The version of the script that it started with.
-    script: Arc<Script>,
-    run: Box<RunState>,
+    pub(crate) script: Arc<Script>,
+    pub(crate) run: Box<RunState>,
     after: After,
 }
 
@@ -449,7 +449,11 @@ fn dummy_context(node: &Node, block: Routes) -> Ctx {
     Ctx::new(node.dummy.clone(), source, block)
 }
 
-fn host<'a, 'b>(cx: &'a mut Cx<'b>, ctx: &'a mut Ctx, program: &'a Program) -> RunHost<'a, 'b> {
+pub(crate) fn host<'a, 'b>(
+    cx: &'a mut Cx<'b>,
+    ctx: &'a mut Ctx,
+    program: &'a Program,
+) -> RunHost<'a, 'b> {
     RunHost { cx, ctx, program, shared: None }
 }
 
@@ -562,51 +566,5 @@ impl Cx<'_> {
         let program = &self.worker.script.program;
         let mut all = program.routes_of(Routes::REQUEST);
         all.find(|(_, route)| route.name == name).map(|(id, _)| id)
-    }
-
-    /// Continues a suspended run after this step.
-    pub fn resume(&mut self, run: u64, code: i32) {
-        self.worker.add_job(Job::Resume { run, code });
-    }
-
-    /// Has a suspended run call the function it waits for once more, after this step: what the
-    /// function lacked is there now.
-    pub fn call_again(&mut self, run: u64) {
-        self.resume(run, vm::CALL_AGAIN);
-    }
-
-    /// Changes the context of a run that waits, e.g. to store a result.
-    pub fn with_suspended(&self, run: u64, change: impl FnOnce(&mut Ctx)) {
-        if let Some(suspended) = self.node.suspended.lock().get_mut(&run) {
-            change(&mut suspended.ctx);
-        }
-    }
-
-    /// Changes the context of a run that waits, with the node at hand; `None` if the run has gone
-    /// on. Nobody else sees the run meanwhile.
-    pub fn change_suspended<R>(
-        &mut self,
-        run: u64,
-        change: impl FnOnce(&mut Cx<'_>, &mut Ctx) -> R,
-    ) -> Option<R> {
-        let mut waiting = self.node.suspended.lock().remove(&run)?;
-        let result = change(self, &mut waiting.ctx);
-        self.node.suspended.lock().insert(run, waiting);
-        Some(result)
-    }
-
-    /// Writes a variable of a run that waits, e.g. an output argument of the function that it
-    /// waits for.
-    ///
-    /// # Errors
-    /// If the variable cannot have this value.
-    pub fn assign_suspended(&mut self, run: u64, var: VarId, value: Value) -> Result<(), String> {
-        let Some(mut waiting) = self.node.suspended.lock().remove(&run) else { return Ok(()) };
-        let program = Arc::clone(&waiting.script.program);
-        let mut host = host(self, &mut waiting.ctx, &program);
-        let how = Assign::Set;
-        let result = vm::assign_var(&program, &mut waiting.run, var, how, value, &mut host);
-        self.node.suspended.lock().insert(run, waiting);
-        result
     }
 }

@@ -82,7 +82,7 @@ pub(crate) fn end_dlg(call: &mut MiCall<'_, '_>) -> MiOutcome {
         if check_lines(&extra).is_err() {
             return Err(fail(403, "Operation failed"));
         }
-        if dialogs.read(id, |d| dialogs.may_act(call.cx.node, d)) == Some(false) {
+        if dialogs.read(id, |d| dialogs.may_edit(call.cx.node, d)) == Some(false) {
             return Err(fail(403, "Node is backup for requested dialog"));
         }
         match dialogs.hang_up(call.cx, id, EndReason::Command, extra.as_bytes()) {
@@ -105,7 +105,7 @@ pub(crate) fn push_var(call: &mut MiCall<'_, '_>) -> MiOutcome {
         let mut ids = Vec::with_capacity(names.len());
         for did in &names {
             let id = dialogs.named(did).ok_or_else(|| fail(404, "Requested Dialog not found"))?;
-            if dialogs.read(id, |d| dialogs.may_act(call.cx.node, d)) == Some(false) {
+            if dialogs.read(id, |d| dialogs.may_edit(call.cx.node, d)) == Some(false) {
                 return Err(fail(403, "Node is backup for requested dialog"));
             }
             ids.push(id);
@@ -188,7 +188,7 @@ pub(crate) fn profile_end_dlgs(call: &mut MiCall<'_, '_>) -> MiOutcome {
         let (at, value) = profile(call, &dialogs)?;
         let numbers = dialogs.table.profiles.members(at, value.as_deref().map(str::as_bytes));
         for id in numbers.into_iter().map(DialogId::from_number) {
-            if dialogs.read(id, |d| dialogs.may_act(call.cx.node, d)) == Some(true) {
+            if dialogs.read(id, |d| dialogs.may_edit(call.cx.node, d)) == Some(true) {
                 dialogs.hang_up(call.cx, id, EndReason::Command, b"");
             }
         }
@@ -202,7 +202,7 @@ fn edited(call: &MiCall<'_, '_>, dialogs: &Dialogs) -> Result<(DialogId, usize),
     let found = dialogs.named(&name);
     let id = found.filter(|id| dialogs.read(*id, |d| d.state.is_alive()) == Some(true));
     let id = id.ok_or_else(|| fail(404, "Dialog Not Found"))?;
-    if dialogs.read(id, |d| dialogs.may_act(call.cx.node, d)) == Some(false) {
+    if dialogs.read(id, |d| dialogs.may_edit(call.cx.node, d)) == Some(false) {
         return Err(fail(403, "Editing Backup"));
     }
     let profile = call.text("profile").unwrap_or_default();

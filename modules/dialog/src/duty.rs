@@ -47,6 +47,12 @@ impl Dialogs {
         self.leave(tags, d).is_some()
     }
 
+    /// Whether an operator may change a dialog here: one with a tag where that is held, any other
+    /// everywhere.
+    pub(crate) fn may_edit(&self, node: &Node, d: &Dialog) -> bool {
+        self.tag_counts(node, d.tag().unwrap_or_default().as_bytes())
+    }
+
     /// Whether a dialog of this owner (see [`owner_key`]) counts here in a profile that nodes
     /// share.
     ///

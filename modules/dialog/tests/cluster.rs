@@ -224,3 +224,23 @@ fn the_holder_of_the_tag_ends_what_is_over_and_its_successor_what_is_left() {
     pair.advance_ms(15_000);
     assert_eq!(alive(&pair), 0);
 }
+
+#[test]
+fn an_operator_ends_a_call_where_its_tag_is_held_and_one_without_a_tag_anywhere() {
+    let end = |pair: &mut Pair, at: usize| pair.mi(at, "dialog:end_dlg", serde_json::json!(["c"]));
+    let mut pair = Pair::new("", "set_dlg_sharing_tag(\"vip\");");
+    pair.talk(0, "c");
+    let refused = end(&mut pair, 1);
+    assert_eq!(refused["error"]["code"], 403);
+    assert_eq!(refused["error"]["message"], "Node is backup for requested dialog");
+    assert_eq!(pair.states(0), [State::Confirmed]);
+    assert_eq!(end(&mut pair, 0)["result"], "OK");
+    assert_eq!((pair.states(0), pair.states(1)), (vec![State::Deleted], vec![State::Deleted]));
+    let mut pair = Pair::new("", "");
+    pair.talk(0, "c");
+    assert_eq!(end(&mut pair, 1)["result"], "OK");
+    assert_eq!((pair.states(0), pair.states(1)), (vec![State::Deleted], vec![State::Deleted]));
+    assert_eq!(pair.all(0)[0].end_reason, Some(EndReason::Command));
+    let byes = pair.datagrams.iter().filter(|(at, _, text)| *at == 1 && text.starts_with("BYE "));
+    assert!(byes.count() >= 2);
+}

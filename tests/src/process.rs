@@ -87,6 +87,19 @@ impl Process {
         }
     }
 
+    /// Sends a signal to it and to every process that it or one of those has started: PostgreSQL
+    /// has one for each connection.
+    pub fn signal_all(&mut self, signal: Signal) {
+        self.signal(signal);
+        let mut of: Vec<u32> = vec![self.pid()];
+        while let Some(parent) = of.pop() {
+            for child in children(parent) {
+                signal_to(child, signal);
+                of.push(child);
+            }
+        }
+    }
+
     /// How it ended; `None` while it runs.
     pub fn ended(&mut self) -> Option<Ended> {
         self.child.try_wait().unwrap_or_default()
@@ -165,6 +178,18 @@ pub fn is_alive(pid: u32) -> bool {
     // The name in parentheses may contain anything; the state follows the last one.
     let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
     !matches!(state, None | Some('Z' | 'X'))
+}
+
+/// The processes that one has started.
+fn children(parent: u32) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix("PPid:"));
+        line.and_then(|l| l.trim().parse::<u32>().ok()) == Some(parent)
+    };
+    pids.filter(is_child).collect()
 }
 
 /// Sends a signal to a process that the test knows by its id only (a child of its child).

@@ -150,10 +150,7 @@ fn story(test: &str, kind: Kind) {
     wait_until("bob's row is written late", PATIENCE, || in_rows(&server) == both);
     assert!(node.output().contains("is connected"), "{}", node.output());
 
-    // A signal stops MariaDB whole; PostgreSQL has a process for each connection.
-    if kind == Kind::MariaDb {
-        silent(&mut server, to, &alice);
-    }
+    silent(&mut server, to, &alice);
     node.signal(Signal::TERM);
     assert!(node.wait(PATIENCE).success());
     assert!(!node.output().contains("opensips'rw"), "the password is in the log");
@@ -201,13 +198,13 @@ fn costs_lag(node: &Process, to: SocketAddr, [alice, bob]: [&Phone; 2]) {
 /// A server that neither answers nor closes.
 fn silent(server: &mut DbServer, to: SocketAddr, alice: &Phone) {
     let process = server.process.as_mut().expect("it runs");
-    process.signal(Signal::STOP);
+    process.signal_all(Signal::STOP);
     let code = log_in(alice, to, next(), "sec'ret");
     assert_ne!(code, Some(200));
     let begun = now();
     assert_eq!(alice.options(to).code(), Some(200));
     assert!(now() - begun < Duration::from_secs(1), "a worker waited for the database");
-    process.signal(Signal::CONT);
+    process.signal_all(Signal::CONT);
     wait_until("it answers again", 2 * PATIENCE, || {
         log_in(alice, to, next(), "sec'ret") == Some(200)
     });

@@ -195,7 +195,9 @@ fn an_orderly_end_leaves_nothing_in_the_air() {
     let mut node = node(INITIAL, "");
     node.advance_ms(10);
     one_call(&mut node, 1);
+    node.advance_ms(2);
     assert_eq!(rows(&mut node, "acc").rows.len(), 0, "it waits for others");
+    assert_eq!(node.spool.files.len(), 1, "and is on disk meanwhile");
     node.step(tandem_engine::effect::Input::Shutdown);
     assert_eq!(rows(&mut node, "acc").rows.len(), 1);
 }

@@ -32,6 +32,7 @@ impl Ledger {
     /// since nobody hears the answers any more.
     pub(crate) fn flush(&self, cx: &mut Cx<'_>) {
         let mut state = self.state.lock();
+        disk::add_all(cx, &mut state);
         while matches!(state.side, Side::There(_)) && !state.is_down && !state.waiting.is_empty() {
             let n = state.waiting.len().min(BATCH_MAX);
             let entries: Vec<Entry> = state.waiting.drain(..n).collect();

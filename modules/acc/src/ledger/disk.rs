@@ -7,7 +7,8 @@ use tandem_engine::module::{Cx, Timer};
 
 use super::segments::SPOOL_BYTES_MAX;
 use super::{
-    Entry, Ledger, RESIDENT_HARD_MAX, SYNC_MS, Spooled, State, log_whole, retry_later, timer,
+    Addition, Entry, Ledger, RESIDENT_HARD_MAX, SYNC_MS, Spooled, State, log_whole, retry_later,
+    timer,
 };
 
 /// Puts a record on disk and, unless it `spills`, into memory as well.
@@ -19,14 +20,30 @@ pub(super) fn add(cx: &mut Cx<'_>, state: &mut State, mut entry: Entry, spills: 
         return remember(cx, state, entry);
     };
     entry.segment = segment;
-    let alone = match spills {
-        true => Some(Box::new(entry)),
-        false => {
-            state.waiting.push_back(entry);
-            None
+    if state.additions.last().is_none_or(|a| a.segment != segment) {
+        state.additions.push(Addition { segment, ..Addition::default() });
+    }
+    if let Some(addition) = state.additions.last_mut() {
+        addition.lines.push_str(&line);
+        addition.records += 1;
+        match spills {
+            true => addition.alone.push(entry),
+            false => state.waiting.push_back(entry),
         }
-    };
-    append(cx, state, segment, line, |segment| Spooled::Added { segment, entry: alone });
+    }
+    if !std::mem::replace(&mut state.adds, true) {
+        // It fires within two milliseconds: what has come by then is one addition.
+        cx.set_timer(cx.now.mono_ns, Timer { kind: timer::ADD, id: 0 });
+    }
+}
+
+/// What has come in the last moment goes to disk together.
+pub(super) fn add_all(cx: &mut Cx<'_>, state: &mut State) {
+    state.adds = false;
+    for mut addition in std::mem::take(&mut state.additions) {
+        let lines = std::mem::take(&mut addition.lines);
+        append(cx, state, addition.segment, lines, |_| Spooled::Added(addition));
+    }
 }
 
 /// Keeps a record whatever the database says.
@@ -137,12 +154,12 @@ impl Ledger {
             complain(cx, &mut state, why);
         }
         match about {
-            Spooled::Added { segment, entry } => added(cx, &mut state, segment, entry, failed),
+            Spooled::Added(addition) => added(cx, &mut state, addition, failed),
             Spooled::Refused { segment, entry } => {
                 if let Some(why) = failed {
                     log_whole(cx, &mut state, &entry, &why);
                 }
-                let gone = state.segments.appended(segment);
+                let gone = state.segments.appended(segment, 1);
                 remove(cx, &mut state, gone);
                 done(cx, &mut state, &entry);
             }
@@ -164,23 +181,22 @@ impl Ledger {
     }
 }
 
-fn added(
-    cx: &mut Cx<'_>,
-    state: &mut State,
-    segment: u64,
-    entry: Option<Box<Entry>>,
-    failed: Option<String>,
-) {
-    let gone = match (failed, entry) {
-        (Some(_), Some(entry)) => {
-            remember(cx, state, *entry);
-            state.segments.not_spilled(segment)
+fn added(cx: &mut Cx<'_>, state: &mut State, addition: Addition, failed: Option<String>) {
+    let Addition { segment, records, alone, .. } = addition;
+    let gone = match failed {
+        Some(_) if !alone.is_empty() => {
+            let mut gone = None;
+            for entry in alone {
+                remember(cx, state, entry);
+                gone = state.segments.not_spilled(segment);
+            }
+            gone
         }
-        (failed, _) => {
+        failed => {
             if failed.is_none() && std::mem::take(&mut state.told.disk) {
                 cx.log(Level::Notice, "the spool takes records again");
             }
-            state.segments.appended(segment)
+            state.segments.appended(segment, records)
         }
     };
     remove(cx, state, gone);

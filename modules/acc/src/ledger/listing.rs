@@ -45,7 +45,6 @@ impl Ledger {
             Asked::Side(_) => &[],
         });
         let alone = state.spooled.values().filter_map(|s| match s {
-            Spooled::Added { entry, .. } => entry.as_deref(),
             Spooled::Refused { entry, .. } => Some(&**entry),
             _ => None,
         });

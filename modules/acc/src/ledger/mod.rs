@@ -47,6 +47,7 @@ pub(crate) mod timer {
     pub(crate) const RETRY: u32 = 2;
     pub(crate) const SYNC: u32 = 3;
     pub(crate) const PRUNE: u32 = 4;
+    pub(crate) const ADD: u32 = 6;
     /// Not the ledger's own.
     pub(crate) const DEBTS: u32 = 5;
 }
@@ -66,6 +67,9 @@ struct State {
     asked: BTreeMap<u64, Asked>,
     spooled: BTreeMap<u64, Spooled>,
     segments: Segments,
+    /// What goes to disk in a moment.
+    additions: Vec<Addition>,
+    adds: bool,
     next_token: u64,
     /// A timer for the next batch runs.
     gathers: bool,
@@ -113,17 +117,20 @@ enum Asked {
     Side(Ask),
 }
 
+/// Records for one file.
+#[derive(Debug, Default)]
+struct Addition {
+    segment: u64,
+    lines: String,
+    records: u32,
+    /// Those that are nowhere else until the disk has them.
+    alone: Vec<Entry>,
+}
+
 /// What the spool was asked.
 enum Spooled {
-    Added {
-        segment: u64,
-        /// The record, where it is nowhere else.
-        entry: Option<Box<Entry>>,
-    },
-    Refused {
-        segment: u64,
-        entry: Box<Entry>,
-    },
+    Added(Addition),
+    Refused { segment: u64, entry: Box<Entry> },
     Read(u64),
     Removed,
     Listed,
@@ -174,6 +181,7 @@ impl Ledger {
     /// A timer of [`timer`] fired.
     pub(crate) fn timer(&self, cx: &mut Cx<'_>, kind: u32) {
         match kind {
+            timer::ADD => return disk::add_all(cx, &mut self.state.lock()),
             timer::GATHER => self.state.lock().gathers = false,
             timer::RETRY => self.retry(cx),
             timer::SYNC => return disk::sync(cx, &mut self.state.lock()),

@@ -131,10 +131,10 @@ impl Segments {
         }
     }
 
-    /// The disk has an addition, or has failed. A file that can go is named.
-    pub(crate) fn appended(&mut self, number: u64) -> Option<u64> {
+    /// The disk has so many records more, or has failed. A file that can go is named.
+    pub(crate) fn appended(&mut self, number: u64, records: u32) -> Option<u64> {
         let segment = self.all.get_mut(&number)?;
-        segment.pending = segment.pending.saturating_sub(1);
+        segment.pending = segment.pending.saturating_sub(records);
         self.finished(number)
     }
 
@@ -208,7 +208,7 @@ mod tests {
         let mut all = Segments::default();
         for _ in 0..DONE_MAX {
             assert_eq!(all.add(100, false), Some(1));
-            assert_eq!(all.appended(1), None);
+            assert_eq!(all.appended(1, 1), None);
         }
         for _ in 1..DONE_MAX {
             assert_eq!(all.done(1), None);
@@ -226,8 +226,7 @@ mod tests {
         assert_eq!(all.add(10, true), Some(2));
         assert!(all.is_behind());
         assert_eq!(all.read_next(), None, "the disk has not confirmed them");
-        all.appended(2);
-        all.appended(2);
+        all.appended(2, 2);
         assert_eq!((all.read_next(), all.read_next()), (Some(2), None));
         assert_eq!(all.add(10, true), Some(3), "nothing is added to what is read");
         assert_eq!(all.read(2, Some((2, 20))), None);

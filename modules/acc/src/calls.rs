@@ -113,8 +113,15 @@ impl Acc {
         if plan.database != own && plan.database != 0 && own != 0 {
             return;
         }
+        if self.is_on_its_way(&plan) {
+            return;
+        }
         plan.cdr.ended_ms = u64::from(dialog.ended_s) * 1000;
         self.write_plan(cx, &plan, dialog.id, plan.marks);
+    }
+
+    fn is_on_its_way(&self, plan: &Plan) -> bool {
+        self.ledger.as_ref().is_some_and(|ledger| ledger.has(plan.cdr.id()))
     }
 
     /// Writes the record of a call to some of the places of its plan.
@@ -156,9 +163,8 @@ impl Acc {
                 (owes && d.state == Phase::Deleted && d.ended_s < before).then(|| d.clone())
             });
             let Some(dialog) = owed.flatten() else { continue };
-            let Some(mut plan) = plan::read(&dialog, &self.params.extra, &self.params.legs) else {
-                continue;
-            };
+            let plan = plan::read(&dialog, &self.params.extra, &self.params.legs);
+            let Some(mut plan) = plan.filter(|plan| !self.is_on_its_way(plan)) else { continue };
             plan.cdr.ended_ms = u64::from(dialog.ended_s) * 1000;
             let mut database = Marks::default();
             database.add(Backend::Db, plan.marks.of(Backend::Db));

@@ -135,6 +135,10 @@ impl Ledger {
             );
             cx.log(Level::Error, text);
         }
+        // It is kept here, and no other node can do better.
+        if let Some(call) = entry.call {
+            state.paid.push(Paid { call, id: entry.id });
+        }
         disk::set_aside(cx, state, entry);
     }
 }

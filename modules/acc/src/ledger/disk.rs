@@ -73,6 +73,7 @@ fn append(
 
 /// A record is written, or in the log: its file may go.
 pub(super) fn done(cx: &mut Cx<'_>, state: &mut State, entry: &Entry) {
+    state.owing.remove(&entry.id);
     let gone = state.segments.done(entry.segment);
     remove(cx, state, gone);
 }
@@ -218,6 +219,7 @@ fn read(cx: &mut Cx<'_>, state: &mut State, segment: u64, result: Result<SpoolAn
         match Entry::parse(line) {
             Some(entry) => {
                 records += 1;
+                state.expect(&entry);
                 state.waiting.push_back(Entry { segment, ..entry });
             }
             None => broken += 1,

@@ -14,7 +14,7 @@ mod listing;
 mod segments;
 mod side;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use parking_lot::Mutex;
 use tandem_db::{DbError, Rows};
@@ -22,6 +22,7 @@ use tandem_engine::effect::DatabaseId;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Cx, Timer};
 
+use crate::cdr::CdrId;
 pub(crate) use entry::{CallRef, Entry};
 use segments::Segments;
 use side::{Ask, Side};
@@ -34,6 +35,9 @@ const UNDER_WAY_MAX: usize = 2;
 const RESIDENT_MAX: usize = 2_000;
 /// The same where the disk takes nothing; what comes then is in the log.
 const RESIDENT_HARD_MAX: usize = 200_000;
+/// Calls whose records are known to be on their way; one more may be written twice, which the
+/// identities notice.
+const OWING_MAX: usize = 500_000;
 /// How long a record waits for others.
 const GATHER_MS: u64 = 20;
 /// How long a database or a disk that failed is left alone.
@@ -79,6 +83,8 @@ struct State {
     is_down: bool,
     told: Told,
     totals: Totals,
+    /// Calls whose records are on their way.
+    owing: BTreeSet<CdrId>,
     /// Debts that are paid, for their dialogs.
     paid: Vec<Paid>,
 }
@@ -106,7 +112,7 @@ struct Totals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Paid {
     pub(crate) call: CallRef,
-    pub(crate) id: crate::cdr::CdrId,
+    pub(crate) id: CdrId,
 }
 
 /// What a query was about.
@@ -143,6 +149,12 @@ impl State {
         self.next_token
     }
 
+    fn expect(&mut self, entry: &Entry) {
+        if entry.call.is_some() && self.owing.len() < OWING_MAX {
+            self.owing.insert(entry.id);
+        }
+    }
+
     fn under_way(&self) -> usize {
         self.asked.values().filter(|a| !matches!(a, Asked::Side(_))).count()
     }
@@ -163,6 +175,7 @@ impl Ledger {
     /// Takes a record.
     pub(crate) fn add(&self, cx: &mut Cx<'_>, entry: Entry) {
         let mut state = self.state.lock();
+        state.expect(&entry);
         let spills = state.segments.is_behind() || state.waiting.len() >= RESIDENT_MAX;
         disk::add(cx, &mut state, entry, spills);
         if state.is_down {
@@ -219,6 +232,11 @@ impl Ledger {
         }
     }
 
+    /// Whether the record of a call is on its way already.
+    pub(crate) fn has(&self, id: CdrId) -> bool {
+        self.state.lock().owing.contains(&id)
+    }
+
     /// Debts that are paid since the last call.
     pub(crate) fn take_paid(&self) -> Vec<Paid> {
         std::mem::take(&mut self.state.lock().paid)
@@ -243,6 +261,7 @@ fn retry_later(cx: &mut Cx<'_>, state: &mut State) {
 /// A record that nothing takes any more.
 fn log_whole(cx: &mut Cx<'_>, state: &mut State, entry: &Entry, why: &str) {
     state.totals.logged += 1;
+    state.owing.remove(&entry.id);
     let line = entry.line();
     let text = format!("a record is kept nowhere but here ({why}): {}", line.trim_end());
     cx.log(Level::Critical, text);

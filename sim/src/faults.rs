@@ -2,7 +2,7 @@
 //! in production code.
 
 use bytes::Bytes;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tandem_bin::{Framer, Packet};
 use tandem_sip::{Message, Method};
 
@@ -23,6 +23,14 @@ pub enum Fault {
     PingFrom { node: u32 },
     /// This node answers a BYE with 200 and with 500.
     Contradict { node: u32 },
+    /// Packets about calls that this node writes never arrive.
+    DropCalls { node: u32 },
+    /// What this node says about its calls is not what it has.
+    AlterCalls { node: u32 },
+    /// This node lists a call whose time is long over.
+    Linger { node: u32 },
+    /// This node counts one call more than there is.
+    Miscount { node: u32 },
     /// This node forgets: the dump it gives lacks its first registration from half time on.
     Forget { node: u32 },
 }
@@ -31,11 +39,14 @@ impl Fault {
     /// What is left of a write to a BIN connection.
     pub(crate) fn on_write(self, node: u32, bytes: Bytes) -> Bytes {
         let drops = |packet: &Packet| match self {
-            Self::DropRecords { node: n } => n == node && is_about_registrations(packet),
+            Self::DropRecords { node: n } => n == node && is_about(packet, REGISTRATIONS),
+            Self::DropCalls { node: n } => n == node && is_about(packet, CALLS),
             Self::HideClaims => is_about_tags(packet),
             _ => false,
         };
-        if !matches!(self, Self::DropRecords { .. } | Self::HideClaims) {
+        let writes =
+            matches!(self, Self::DropRecords { .. } | Self::DropCalls { .. } | Self::HideClaims);
+        if !writes {
             return bytes;
         }
         let mut framer = Framer::default();
@@ -86,6 +97,22 @@ impl Fault {
                     *cseq = Json::from(cseq.as_i64().unwrap_or(0) + 1);
                 }
             }
+            Self::AlterCalls { node: n } if n == node => {
+                let first = calls(&mut dump).and_then(|calls| calls.first_mut());
+                if let Some(cseq) = first.and_then(|call| call.get_mut("callee_cseq")) {
+                    *cseq = "999".into();
+                }
+            }
+            Self::Linger { node: n } if n == node => {
+                if let Some(calls) = calls(&mut dump) {
+                    calls.push(json!({"callid": "ghost", "state": 4, "timeout": 1}));
+                }
+            }
+            Self::Miscount { node: n } if n == node => {
+                if let Some(count) = dump.get_mut("Profile").and_then(|p| p.get_mut("count")) {
+                    *count = Json::from(count.as_u64().unwrap_or(0) + 1);
+                }
+            }
             Self::Forget { node: n } if n == node && is_late => {
                 if let Some(aors) = aors(&mut dump).filter(|aors| !aors.is_empty()) {
                     aors.remove(0);
@@ -97,17 +124,22 @@ impl Fault {
     }
 }
 
+fn calls(dump: &mut Json) -> Option<&mut Vec<Json>> {
+    dump.get_mut("Dialogs")?.as_array_mut()
+}
+
 fn aors(dump: &mut Json) -> Option<&mut Vec<Json>> {
     dump.get_mut("Domains")?.get_mut(0)?.get_mut("AORs")?.as_array_mut()
 }
 
 const REGISTRATIONS: &[u8] = b"usrloc-contact-repl";
+const CALLS: &[u8] = b"dialog-dlg-repl";
 
-/// Records, syncs, repairs and comparisons of registrations; not the capability's state, which
-/// says nothing about any registration.
-fn is_about_registrations(packet: &Packet) -> bool {
-    let names = packet.payload.windows(REGISTRATIONS.len()).any(|w| w == REGISTRATIONS);
-    packet.capability.as_ref() == REGISTRATIONS
+/// Records, syncs, repairs and comparisons of a capability; not its state, which says nothing
+/// about any record.
+fn is_about(packet: &Packet, capability: &[u8]) -> bool {
+    let names = packet.payload.windows(capability.len()).any(|w| w == capability);
+    packet.capability.as_ref() == capability
         || (names && packet.capability.as_ref() != b"clusterer-internal")
 }
 
@@ -122,7 +154,6 @@ fn is_about_tags(packet: &Packet) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
     use tandem_bin::Trailer;
 
     fn packet(capability: &'static [u8], packet_type: u32, payload: &'static [u8]) -> Bytes {

@@ -50,6 +50,8 @@ pub struct Options {
     pub change_contact: f64,
     /// Calls that one phone places in a second.
     pub call_per_s: f64,
+    /// Calls that nobody hangs up.
+    pub endless: f64,
 }
 
 impl Options {
@@ -84,6 +86,7 @@ impl Options {
             unregister: 0.1,
             change_contact: 0.1,
             call_per_s: 0.05,
+            endless: 0.0,
         }
     }
 
@@ -113,6 +116,7 @@ impl Options {
             disk_failure: 0.02,
             disk_ms_max: 30,
             operator_per_s: 0.03,
+            endless: 0.2,
             ..Self::calm()
         }
     }

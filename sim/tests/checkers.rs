@@ -1,7 +1,7 @@
 //! The simulator watches over itself: the same seed gives the same trace, healthy code gives no
 //! finding, and every checker notices the fault that is planted for it.
 
-use sim::checkers::{answers, duty, equal, holder, lost};
+use sim::checkers::{answers, dialogs, duty, equal, holder, lost};
 use sim::faults::Fault;
 use sim::options::Options;
 use sim::scenario::{Outcome, Scenario};
@@ -18,6 +18,25 @@ fn notices(fault: Fault, checker: &str) {
         outcome.violations.iter().any(|v| v.to_string().contains(checker))
     });
     assert!(found, "{checker} did not notice {fault:?} in seeds {seeds:?}");
+}
+
+/// The same among calls that nobody hangs up.
+fn notices_in_calls(fault: Fault) {
+    let options = Options { endless: 1.0, ..Options::calm() };
+    let found = (1..=3).any(|seed| {
+        let outcome = Scenario::new(seed, options.clone()).with_fault(fault).run(false);
+        outcome.violations.iter().any(|v| v.to_string().contains(dialogs::NAME))
+    });
+    assert!(found, "{fault:?} was not noticed");
+}
+
+#[test]
+fn calls_that_nobody_hangs_up_are_the_same_everywhere() {
+    for seed in 1..=3 {
+        let options = Options { endless: 1.0, ..Options::calm() };
+        let outcome = Scenario::new(seed, options).run(false);
+        assert!(outcome.violations.is_empty(), "seed {seed}: {}", findings(&outcome));
+    }
 }
 
 #[test]
@@ -80,6 +99,26 @@ fn a_node_that_says_something_else_is_noticed() {
 #[test]
 fn a_registration_that_no_node_has_is_noticed() {
     notices(Fault::ForgeReply { phone: 1 }, lost::NAME);
+}
+
+#[test]
+fn a_node_whose_calls_never_arrive_is_noticed() {
+    notices_in_calls(Fault::DropCalls { node: 1 });
+}
+
+#[test]
+fn a_node_that_says_something_else_of_its_calls_is_noticed() {
+    notices_in_calls(Fault::AlterCalls { node: 2 });
+}
+
+#[test]
+fn a_call_that_is_left_over_is_noticed() {
+    notices(Fault::Linger { node: 1 }, dialogs::NAME);
+}
+
+#[test]
+fn a_profile_that_counts_wrong_is_noticed() {
+    notices(Fault::Miscount { node: 2 }, dialogs::NAME);
 }
 
 #[test]

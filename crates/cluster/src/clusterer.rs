@@ -208,6 +208,7 @@ impl Clusterer {
             }
             c.tick_tags(ctx);
             c.tick_compare(ctx);
+            c.tick_repeat(ctx);
         });
     }
 
@@ -219,7 +220,7 @@ impl Clusterer {
             let peers = peers.filter_map(|p| match p.kind {
                 Kind::Tandem => p.compare_at.map(|(at, _)| at),
                 Kind::Unproven => p.assume_stock_at,
-                Kind::Stock => None,
+                Kind::Stock => p.repeat_at.map(|(at, _)| at),
             });
             let pending = c.peers.values().any(|peer| {
                 !peer.buf.is_empty() && peer.conn.as_ref().is_some_and(|conn| conn.open)

@@ -280,6 +280,10 @@ impl Cluster {
             DonationKind::Repair | DonationKind::Replay { .. } => None,
         });
         let Some(peer) = self.peers.get_mut(&to) else { return };
+        if over.is_some_and(|(_, kind, _)| kind == DonationKind::Sync) && peer.kind == Kind::Stock {
+            let since = ctx.now.unix_ms.saturating_sub(AROUND_SYNC_MS);
+            peer.repeat_at = Some((ctx.now.after_ms(AFTER_SYNC_MS), since));
+        }
         if over.is_some() {
             peer.bulk.donations.retain(|d| d.asked.is_some() || !d.left.is_empty());
         }
@@ -287,6 +291,23 @@ impl Cluster {
         peer.bulk.settle_later();
         self.ask_buckets(ctx, to);
         self.send_bulk(ctx);
+    }
+
+    /// A stock peer takes a delete that another node sends before our records as one of something
+    /// unknown, and then our record, which was built before. So what changed about then is repeated.
+    pub(crate) fn tick_repeat(&mut self, ctx: &mut Ctx<'_>) {
+        let now = ctx.now.mono_ns;
+        for id in self.reachable(Kind::Stock) {
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            let Some((_, since_unix_ms)) = peer.repeat_at.filter(|(at, _)| *at <= now) else {
+                continue;
+            };
+            peer.repeat_at = None;
+            let caps = self.caps.iter().filter(|cap| cap.enabled && cap.startup_sync && cap.ok);
+            for cap in caps.map(|cap| cap.id).collect::<Vec<_>>() {
+                self.give(ctx, id, cap, DonationKind::Replay { since_unix_ms }, None);
+            }
+        }
     }
 
     fn end_of_sync(&self, to: NodeId, cap: CapId, count: u64) -> Option<Bytes> {
@@ -377,6 +398,10 @@ fn batches(records: Vec<Bytes>, size: usize, ctx: &mut Ctx<'_>) -> Vec<Vec<Bytes
     all
 }
 
+/// How long after its end a sync of a stock peer is followed by what changed about then, from how
+/// long before its end on.
+const AFTER_SYNC_MS: u64 = 3_000;
+const AROUND_SYNC_MS: u64 = 15_000;
 const CHUNK_OVERHEAD_BYTES: usize = 8;
 /// Syncs, repairs and replays for one peer at a time.
 const DONATIONS_MAX: usize = 64;

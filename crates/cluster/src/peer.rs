@@ -121,6 +121,9 @@ pub(crate) struct Peer {
 
     pub(crate) compared: BTreeMap<CapId, Compared>,
     pub(crate) compare_at: Option<(Mono, bool)>,
+    /// A sync of a stock peer has ended: when what changed about then is repeated to it, and since
+    /// which time of the wall clock.
+    pub(crate) repeat_at: Option<(Mono, u64)>,
     /// Until when a stock peer's announcement of a tag has crossed ours.
     pub(crate) crossing: BTreeMap<String, Mono>,
     /// The PING behind our announcements: when it is answered, they have been read.
@@ -169,6 +172,7 @@ impl Peer {
             ack_due: false,
             compared: BTreeMap::new(),
             compare_at: None,
+            repeat_at: None,
             crossing: BTreeMap::new(),
             crossing_ping: None,
             up_at: 0,

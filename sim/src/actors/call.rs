@@ -168,6 +168,11 @@ impl Phone {
 
     /// Either side may be the one that hangs up first.
     fn plan_end(&mut self, now: Mono, call_id: &str) {
+        // Both sides draw the same lot.
+        let lot = call_id.bytes().fold(7u64, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
+        if (lot % 1000) as f64 / 1000.0 < self.habits.endless {
+            return;
+        }
         let talk = self.chance.between(SEC, 8 * SEC);
         self.arm(now + talk, Timer::HangUp(call_id.to_owned()));
     }

@@ -45,6 +45,7 @@ pub(crate) struct Habits {
     unregister: f64,
     change_contact: f64,
     pub(crate) call_per_s: f64,
+    pub(crate) endless: f64,
     pub(crate) phones: u32,
 }
 
@@ -105,6 +106,7 @@ impl Phone {
                 unregister: options.unregister,
                 change_contact: options.change_contact,
                 call_per_s: options.call_per_s,
+                endless: options.endless,
                 phones: options.phones,
             },
             is_resting: false,

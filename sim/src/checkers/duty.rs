@@ -1,7 +1,7 @@
 //! Nothing that a node sends of its own accord leaves a node without the duty to send it.
 
 use bytes::Bytes;
-use tandem_sip::Message;
+use tandem_sip::{HeaderName, Message, Method};
 
 use crate::actors::CALL_ID_END;
 
@@ -15,9 +15,14 @@ pub(crate) fn self_initiated(payload: &Bytes) -> Option<String> {
     }
     let msg = Message::parse(payload.clone()).ok()?;
     let call_id = msg.call_id().unwrap_or_default();
-    let is_caused = call_id.ends_with(CALL_ID_END.as_bytes());
+    let is_caused = call_id.ends_with(CALL_ID_END.as_bytes()) && !is_own_bye(&msg);
     (msg.is_request() && !is_caused)
         .then(|| format!("a {} of its own", String::from_utf8_lossy(msg.method_bytes())))
+}
+
+/// A BYE that nobody sent to the node: it ends a call whose time is over.
+fn is_own_bye(msg: &Message) -> bool {
+    msg.method() == Method::Bye && msg.headers(HeaderName::Via).count() == 1
 }
 
 #[cfg(test)]
@@ -36,6 +41,13 @@ mod tests {
     fn pings_and_own_requests_are_self_initiated_and_relayed_ones_are_not() {
         assert!(self_initiated(&Bytes::from_static(&[0; 4])).is_some());
         assert!(self_initiated(&request("OPTIONS", "abc@127.0.1.1")).is_some());
-        assert_eq!(self_initiated(&request("BYE", &format!("call-1{CALL_ID_END}"))), None);
+        let bye = request("BYE", &format!("call-1{CALL_ID_END}"));
+        assert!(self_initiated(&bye).is_some(), "it ends a call of its own accord");
+        let relayed = String::from_utf8_lossy(&bye).replacen(
+            "Via:",
+            "Via: SIP/2.0/UDP 10.0.0.3;branch=z9hG4bKy\r\nVia:",
+            1,
+        );
+        assert_eq!(self_initiated(&Bytes::from(relayed)), None);
     }
 }

@@ -117,8 +117,32 @@ fn host(id: u32, options: &Options, mut chance: Chance) -> Host {
     }
 }
 
-/// The scripts of the example; a third node is a second backup.
+/// What every call goes through: some end by themselves after a while.
+const CALLS: &str = "\tif (is_method(\"INVITE\")) {
+		if ($rU =~ \"[13579]$\") $DLG_timeout = 20;
+		create_dialog(\"bye-on-timeout\");
+		set_dlg_sharing_tag(\"service\");
+		set_dlg_profile(\"calls/b\");
+		$dlg_val(caller) = $fU;
+	}
+";
+const CALLS_SETUP: &str = "loadmodule \"dialog.so\"
+modparam(\"dialog\", \"dialog_replication_cluster\", 1)
+modparam(\"dialog\", \"profile_replication_cluster\", 1)
+modparam(\"dialog\", \"profiles_no_value\", \"calls/b\")
+";
+
+/// The script of an example with calls as records.
 fn script(id: u32) -> String {
+    let text = example(id);
+    let (requests, record) = ("####### requests\n", "\tif (is_method(\"INVITE|SUBSCRIBE\"))");
+    assert!(text.contains(requests) && text.contains(record), "the example has changed");
+    text.replace(requests, &format!("{CALLS_SETUP}{requests}"))
+        .replace(record, &format!("{CALLS}{record}"))
+}
+
+/// The scripts of the example; a third node is a second backup.
+fn example(id: u32) -> String {
     match id {
         1 => NODE_1.to_owned(),
         2 => NODE_2.to_owned(),

@@ -1,7 +1,7 @@
 //! What the checkers see of the nodes.
 
 use bytes::Bytes;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tandem_clock::SEC;
 use tandem_cluster::PeerKind;
 use tandem_engine::effect::{Effect, Input, Out};
@@ -10,7 +10,7 @@ use super::turn::{TAG, has_duty, host_now};
 use super::{LOOK_NS, World};
 use crate::checkers::holder::{self, View};
 use crate::checkers::lost::{self, Presence};
-use crate::checkers::{duty, equal};
+use crate::checkers::{dialogs, duty, equal};
 use crate::faults::Fault;
 use crate::trace::Who;
 
@@ -65,7 +65,7 @@ impl World {
         self.find_lost(&presence);
         let dumps: Vec<equal::Dump> = (1..=self.options.nodes)
             .filter_map(|node| {
-                let dump = self.ask(node, "ul_dump")?;
+                let dump = self.ask(node, "ul_dump", json!([]))?;
                 let host = self.hosts.iter().find(|h| h.id == node)?;
                 Some(equal::Dump { node, unix_s: host_now(self, host).unix_s(), dump })
             })
@@ -83,6 +83,7 @@ impl World {
         for text in equal::differences(&dumps) {
             self.violate(equal::NAME, text);
         }
+        self.compare_calls();
         let of_stock = |h: &super::host::Host| {
             Some((h.id, h.stock.as_ref()?.listed(host_now(self, h).unix_s())))
         };
@@ -96,11 +97,37 @@ impl World {
         }
     }
 
+    /// All nodes have the same calls.
+    fn compare_calls(&mut self) {
+        let told: Vec<dialogs::Told> = (1..=self.options.nodes)
+            .filter_map(|node| {
+                let list = self.ask(node, "dialog:list_ctx", json!([]))?;
+                let size = self.ask(node, "dialog:profile_get_size", json!(["calls/b"]))?;
+                let size = size["Profile"]["count"].as_u64()?;
+                let host = self.hosts.iter().find(|h| h.id == node)?;
+                Some(dialogs::Told { node, unix_s: host_now(self, host).unix_s(), list, size })
+            })
+            .collect();
+        if told.len() != self.hosts.iter().filter(|h| !h.is_stock).count() {
+            self.violate(dialogs::NAME, "not every node tells what it has".into());
+        }
+        for told in &told {
+            let count = dialogs::count(&told.list);
+            self.trace.feed(self.now, b'c', told.list.to_string().as_bytes());
+            self.say(Who::Node(told.node), || format!("has {count} calls"));
+        }
+        for text in dialogs::findings(&told, self.options.stock == 0) {
+            self.violate(dialogs::NAME, text);
+        }
+    }
+
     /// What each running node has.
     pub(super) fn presence(&mut self) -> Presence {
         let up: Vec<_> = self.hosts.iter().filter(|h| h.is_up()).map(|h| h.life()).collect();
         let listed = |of: super::Life, dump: Json| (of, equal::listed(&dump));
-        up.into_iter().filter_map(|of| Some(listed(of, self.ask(of.node, "ul_dump")?))).collect()
+        up.into_iter()
+            .filter_map(|of| Some(listed(of, self.ask(of.node, "ul_dump", json!([]))?)))
+            .collect()
     }
 
     /// What each running node says of the tag and of its links.
@@ -130,14 +157,18 @@ impl World {
     }
 
     /// Puts a question to a node from outside; nothing in the node changes by it.
-    fn ask(&mut self, node: u32, method: &str) -> Option<Json> {
+    fn ask(&mut self, node: u32, method: &str, params: Json) -> Option<Json> {
         let is_late = self.now >= self.half;
         let now = self.now;
         let fault = self.fault;
         let host = self.host(node)?;
         let now = host.clock.at(now);
         let observer = &mut host.process.as_mut()?.observer;
-        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}"}}"#);
+        let mut question = json!({"jsonrpc": "2.0", "id": 1, "method": method});
+        if params.as_array().is_some_and(|all| !all.is_empty()) {
+            question["params"] = params;
+        }
+        let text = question.to_string();
         let mut out = Out::default();
         observer.step(now, Input::Mi { request: u64::MAX, text: Bytes::from(text) }, &mut out);
         let answer = out.effects.into_iter().find_map(|effect| match effect {

@@ -1,0 +1,135 @@
+//! After healing and rest all nodes have the same calls, none is left over whose time is over, and
+//! a profile that is counted over all nodes has the size that a recount gives.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value as Json};
+
+/// Name in findings.
+pub const NAME: &str = "dialogs";
+
+/// What a node says of its calls.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub node: u32,
+    pub unix_s: u64,
+    /// The result of `dialog:list_ctx`.
+    pub list: Json,
+    /// The size of the profile that every call is in.
+    pub size: u64,
+}
+
+/// An answered call whose time has been over for so long should have been ended: clocks differ,
+/// and a takeover spreads what is overdue.
+const LEFT_OVER_S: u64 = 30;
+
+/// Fields that belong to one node: its socket, under its own address.
+const LOCAL: &[&str] = &["caller_bind_addr", "callee_bind_addr"];
+
+type Calls = BTreeMap<String, Map<String, Json>>;
+
+/// What is wrong; empty if nothing is. Without `acts` the nodes are not the ones that end and count
+/// calls: a stock node may hold the tag, which knows nothing of them here.
+pub fn findings(all: &[Told], acts: bool) -> Vec<String> {
+    let mut found = Vec::new();
+    let calls: Vec<(&Told, Calls)> = all.iter().map(|told| (told, answered(&told.list))).collect();
+    for (told, calls) in calls.iter().filter(|_| acts) {
+        found.extend(left_over(told, calls));
+        if told.size != calls.len() as u64 {
+            let (node, size, count) = (told.node, told.size, calls.len());
+            found.push(format!("node {node} counts {size} calls and lists {count}"));
+        }
+    }
+    let Some(((first, ours), others)) = calls.split_first() else { return found };
+    for (told, theirs) in others {
+        let keys: BTreeSet<&String> = ours.keys().chain(theirs.keys()).collect();
+        for key in keys {
+            match (ours.get(key), theirs.get(key)) {
+                (Some(a), Some(b)) if a == b => {}
+                (Some(a), Some(b)) => {
+                    let fields = differing(a, b).join(", ");
+                    let (one, two) = (first.node, told.node);
+                    found.push(format!("{key}: nodes {one} and {two} differ in {fields}"));
+                }
+                (Some(_), None) => found.push(format!("{key}: missing on node {}", told.node)),
+                _ => found.push(format!("{key}: missing on node {}", first.node)),
+            }
+        }
+    }
+    found
+}
+
+fn left_over(told: &Told, calls: &Calls) -> Vec<String> {
+    let is_over = |call: &Map<String, Json>| {
+        let end = call.get("timeout").and_then(Json::as_u64).unwrap_or(0);
+        end + LEFT_OVER_S < told.unix_s
+    };
+    let over = calls.iter().filter(|(_, call)| is_over(call));
+    over.map(|(key, _)| format!("{key}: left over on node {}", told.node)).collect()
+}
+
+/// The answered calls by their Call-ID, without what is one node's own.
+fn answered(list: &Json) -> Calls {
+    let mut calls = Calls::new();
+    for call in list.get("Dialogs").and_then(Json::as_array).into_iter().flatten() {
+        let Json::Object(call) = call else { continue };
+        if !matches!(call.get("state").and_then(Json::as_u64), Some(3 | 4)) {
+            continue;
+        }
+        let mut call = call.clone();
+        LOCAL.iter().for_each(|name| drop(call.remove(*name)));
+        for leg in call.get_mut("CALLEES").and_then(Json::as_array_mut).into_iter().flatten() {
+            if let Some(leg) = leg.as_object_mut() {
+                LOCAL.iter().for_each(|name| drop(leg.remove(*name)));
+            }
+        }
+        let key = call.get("callid").and_then(Json::as_str).unwrap_or_default().to_owned();
+        calls.insert(key, call);
+    }
+    calls
+}
+
+fn differing(a: &Map<String, Json>, b: &Map<String, Json>) -> Vec<String> {
+    let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    let differ = names.into_iter().filter(|name| a.get(*name) != b.get(*name));
+    let show = |v: Option<&Json>| v.map_or("nothing".to_owned(), Json::to_string);
+    differ.map(|name| format!("{name} ({}, {})", show(a.get(name)), show(b.get(name)))).collect()
+}
+
+/// How many answered calls a list has.
+pub(crate) fn count(list: &Json) -> usize {
+    answered(list).len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn told(node: u32, calls: &[(&str, u64, u64)], size: u64) -> Told {
+        let call = |(id, state, timeout): &(&str, u64, u64)| {
+            json!({"callid": id, "state": state, "timeout": timeout,
+                   "caller_bind_addr": format!("udp:127.0.1.{node}:5060"), "CALLEES": []})
+        };
+        let calls: Vec<Json> = calls.iter().map(call).collect();
+        Told { node, unix_s: 1_000, list: json!({ "Dialogs": calls }), size }
+    }
+
+    #[test]
+    fn equal_nodes_are_equal_whatever_rings_or_has_ended() {
+        let one = told(1, &[("a", 4, 2_000), ("b", 2, 2_000), ("c", 5, 0)], 1);
+        assert_eq!(findings(&[one, told(2, &[("a", 4, 2_000)], 1)], true), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_differs_is_missing_left_over_or_miscounted_is_named() {
+        let one = told(1, &[("a", 4, 2_000), ("b", 4, 2_000)], 2);
+        let other = findings(&[one.clone(), told(2, &[("a", 3, 2_000)], 1)], true);
+        assert!(other[0].contains("a: nodes 1 and 2 differ in state (4, 3)"), "{other:?}");
+        assert!(other[1].contains("b: missing on node 2"), "{other:?}");
+        let counted = findings(&[told(1, &[("a", 4, 2_000)], 3)], true);
+        assert_eq!(counted, ["node 1 counts 3 calls and lists 1"]);
+        let over = findings(&[told(1, &[("a", 4, 960)], 1)], true);
+        assert_eq!(over, ["a: left over on node 1"]);
+    }
+}

@@ -15,7 +15,7 @@ use tandem_script::program::Ready;
 use tandem_sip::{HeaderName, Message, Method, NameAddr};
 use tandem_tm::Tm;
 
-use crate::change::{Change, Origin};
+use crate::change::Origin;
 use crate::current::{Current, Kind};
 use crate::flags::{self, Flags};
 use crate::pending::Pending;
@@ -59,9 +59,7 @@ impl Dialogs {
     /// # Errors
     /// Why there is none.
     pub fn create(&self, cx: &mut Cx<'_>, ctx: &mut Ctx, flags: Flags) -> Result<Created, String> {
-        if let Some(current) = self.current(ctx) {
-            let change = Change::Flags { set: flags, clear: Flags::NONE };
-            self.change(cx, current.id, change).map_err(|e| e.to_string())?;
+        if self.current(ctx).is_some() {
             return Ok(Created::Known);
         }
         if ctx.msg.method() != Method::Invite || ctx.msg.to_tag().is_some() {

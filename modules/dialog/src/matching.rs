@@ -100,6 +100,10 @@ impl Dialogs {
             }
         }
         ctx.attached.put(self.slot, Arc::new(current));
+        if state == State::Deleted {
+            // It passes, and changes nothing any more.
+            return;
+        }
         self.renumber(cx, ctx, id, (towards, callee));
         // An ACK has the number of its INVITE.
         if !matches!(method, Method::Ack | Method::Cancel) && number > before {

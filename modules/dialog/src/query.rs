@@ -8,6 +8,7 @@ use tandem_script::value::Value;
 use crate::id::DialogId;
 use crate::record::{Dialog, State, Val};
 use crate::state::Dialogs;
+use crate::table::SHARDS;
 use crate::values::{NO, OK, val_of};
 
 /// Dialogs that one call gives out, at most.
@@ -16,7 +17,7 @@ const FOUND_MAX: usize = 1_000;
 /// What a look at every living dialog finds, and how many fitted in all.
 fn collect<R>(dialogs: &Dialogs, mut look: impl FnMut(&Dialog) -> Option<R>) -> (Vec<R>, usize) {
     let (mut found, mut count) = (Vec::new(), 0);
-    for id in dialogs.table.ids() {
+    for id in (0..SHARDS).flat_map(|shard| dialogs.table.shard_ids(shard)) {
         let seen = dialogs.read(id, |d| if d.state == State::Deleted { None } else { look(d) });
         if let Some(seen) = seen.flatten() {
             count += 1;

@@ -149,3 +149,15 @@ fn routes_of_proxies_behind_this_node_are_kept_in_their_order() {
     let bye = sent_to(&mut node, "127.0.0.3:5060").pop().unwrap();
     assert_eq!(header(&bye, "Route"), "<sip:127.0.0.3;lr>,<sip:127.0.0.4;lr>");
 }
+
+#[test]
+fn the_name_is_recorded_whichever_comes_first() {
+    let late = format!(
+        "{MODULE_LINES}route {{ if (has_totag()) {{ loose_route(); t_relay(); exit; }} \
+         record_route(); create_dialog(); t_relay(); }}"
+    );
+    let mut node = tandem_engine::testing::TestNode::new(&late, MODULES);
+    let phones = Phones::dial(&mut node, "c");
+    let id = listed(&mut node)["ID"].as_str().unwrap().to_owned();
+    assert!(header(&phones.invite, "Record-Route").contains(&format!(";did={id}>")));
+}

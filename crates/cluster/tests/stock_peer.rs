@@ -4,7 +4,7 @@
 mod stage;
 
 use bytes::Bytes;
-use stage::{CAP, Stage, ip};
+use stage::{CAP, Stage, Stand as _, ip};
 use tandem_bin::clusterer::{
     Body, Extra, FullTopUpdate, NodeBlock, NodeDescription, Sync, SyncEnd,
 };

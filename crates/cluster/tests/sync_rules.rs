@@ -4,7 +4,7 @@
 mod scene;
 
 use bytes::Bytes;
-use scene::{CAP, Scene};
+use scene::{CAP, Scene, Stand as _};
 use tandem_bin::clusterer::{Body, CapNode, CapUpdate, Extra, Sync, SyncEnd};
 use tandem_bin::{NodeId, Packet, Trailer};
 use tandem_cluster::*;

@@ -4,7 +4,7 @@
 mod scene;
 
 use bytes::Bytes;
-use scene::{Scene, ip};
+use scene::{Scene, Stand as _, ip};
 use tandem_bin::clusterer::{
     Body, CapNode, CapUpdate, Description, Extra, FullTopUpdate, GenericMsg, LinkStateUpdate,
     NodeBlock, NodeDescription,

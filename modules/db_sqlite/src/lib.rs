@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tandem_engine::endpoint::{Endpoint, SqliteOptions};
 use tandem_engine::module::{Build, BuildError, Module, ModuleDef, ParamValue};
-use tandem_engine::table::param;
+use tandem_engine::table::{moot, param};
 use tandem_script::sig::{ParamKind, ParamSig};
 
 /// The table of `db_sqlite`.
@@ -15,6 +15,7 @@ pub static MODULE: ModuleDef = ModuleDef {
     help: "Databases in a file.",
     dependencies: &[],
     params: &[
+        moot("alloc_limit", ParamKind::Int, "the rows of an answer take the room they need"),
         param("busy_timeout", ParamKind::Int, Some("500"), "Milliseconds to wait for a lock."),
         ParamSig {
             multiple: true,

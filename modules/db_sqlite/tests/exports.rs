@@ -28,7 +28,16 @@ fn options(settings: &str) -> SqliteOptions {
 fn every_entry_has_a_check() {
     cover(
         &tandem_db_sqlite::MODULE,
-        &[("param busy_timeout", waiting), ("param exec_pragma", pragmas)],
+        &[
+            ("param alloc_limit", || {
+                let settings = "modparam(\"db_sqlite\", \"alloc_limit\", 20)";
+                assert_eq!(options(settings).busy_timeout_ms, options("").busy_timeout_ms);
+                let params = tandem_db_sqlite::MODULE.params.iter();
+                assert!(params.filter(|p| p.moot.is_some()).any(|p| p.name == "alloc_limit"));
+            }),
+            ("param busy_timeout", waiting),
+            ("param exec_pragma", pragmas),
+        ],
     );
 }
 

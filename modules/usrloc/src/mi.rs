@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
-use tandem_engine::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam};
+use tandem_engine::mi::{MiCall, MiDef, MiOutcome};
 use tandem_engine::node::Node;
 use tandem_engine::replication::Replicated;
+use tandem_engine::table::{mi_int, mi_text};
 
 use crate::sql::Rewrite;
 use crate::state::{Table, Usrloc};
@@ -13,34 +14,26 @@ use crate::store::{
     ALL_METHODS, Change, Contact, Edit, Local, NewContact, Outcome, Q_UNSET, Text, Why,
 };
 
-const fn text(name: &'static str) -> MiParam {
-    MiParam { name, kind: MiKind::Str }
-}
-
-const fn int(name: &'static str) -> MiParam {
-    MiParam { name, kind: MiKind::Int }
-}
-
 /// The command table.
 pub(crate) const COMMANDS: &[MiDef] = &[
     MiDef {
         name: "usrloc:rm",
         old_names: &["ul_rm"],
-        param_sets: &[&[text("table_name"), text("aor")]],
+        param_sets: &[&[mi_text("table_name"), mi_text("aor")]],
         help: "Deletes an AoR with all its contacts.",
         run: rm,
     },
     MiDef {
         name: "usrloc:rm_contact",
         old_names: &["ul_rm_contact"],
-        param_sets: &[&[text("table_name"), text("aor"), text("contact")]],
+        param_sets: &[&[mi_text("table_name"), mi_text("aor"), mi_text("contact")]],
         help: "Deletes one contact of an AoR.",
         run: rm_contact,
     },
     MiDef {
         name: "usrloc:dump",
         old_names: &["ul_dump"],
-        param_sets: &[&[], &[int("brief")]],
+        param_sets: &[&[], &[mi_int("brief")]],
         help: "Lists all AoRs with their contacts, where they live in SQL alone as they were read last; \
                with brief=1 the AoRs only.",
         run: dump,
@@ -56,14 +49,14 @@ pub(crate) const COMMANDS: &[MiDef] = &[
         name: "usrloc:add",
         old_names: &["ul_add"],
         param_sets: &[&[
-            text("table_name"),
-            text("aor"),
-            text("contact"),
-            int("expires"),
-            text("q"),
-            int("flags"),
-            text("cflags"),
-            int("methods"),
+            mi_text("table_name"),
+            mi_text("aor"),
+            mi_text("contact"),
+            mi_int("expires"),
+            mi_text("q"),
+            mi_int("flags"),
+            mi_text("cflags"),
+            mi_int("methods"),
         ]],
         help: "Adds a contact; expires is in seconds from now, 0 is for ever.",
         run: add,
@@ -71,14 +64,14 @@ pub(crate) const COMMANDS: &[MiDef] = &[
     MiDef {
         name: "usrloc:show_contact",
         old_names: &["ul_show_contact"],
-        param_sets: &[&[text("table_name"), text("aor")]],
+        param_sets: &[&[mi_text("table_name"), mi_text("aor")]],
         help: "Lists the contacts of an AoR.",
         run: show_contact,
     },
     MiDef {
         name: "usrloc:sync",
         old_names: &["ul_sync"],
-        param_sets: &[&[text("table_name")], &[text("table_name"), text("aor")]],
+        param_sets: &[&[mi_text("table_name")], &[mi_text("table_name"), mi_text("aor")]],
         help: "Rewrites the rows of a table, or of one AoR, from memory.",
         run: sync,
     },

@@ -1,18 +1,18 @@
 //! A Tandem node and stock nodes played with raw packets.
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
+#[path = "../stand/mod.rs"]
+mod stand;
+
 use bytes::Bytes;
-use std::net::{IpAddr, SocketAddr};
 use tandem_bin::clusterer::{Body, CapNode, CapUpdate, Extra, Internal};
-use tandem_bin::{Framer, Packet, Trailer};
-use tandem_clock::{MS, Now};
+use tandem_bin::{Packet, Trailer};
+use tandem_clock::Now;
 use tandem_cluster::*;
 
-pub(crate) const CAP: &[u8] = b"usrloc-contact-repl";
+pub(crate) use stand::{Stand, ip};
 
-pub(crate) fn ip(n: u8) -> IpAddr {
-    [10, 0, 0, n].into()
-}
+pub(crate) const CAP: &[u8] = stand::CAP.as_bytes();
 
 pub(crate) struct Stage {
     pub(crate) m: Clusterer,
@@ -31,17 +31,9 @@ pub(crate) struct Stage {
 
 impl Stage {
     pub(crate) fn new(know_peer: bool) -> Self {
-        let mut config = Config::new(1, 77);
-        let mut own = NodeConfig::new(1, SocketAddr::new(ip(1), 5566));
-        own.seed = true;
-        let mut cluster = ClusterConfig::new(1, own);
-        if know_peer {
-            cluster.peers.push(NodeConfig::new(2, SocketAddr::new(ip(2), 5566)));
-        }
-        config.clusters.push(cluster);
-        let mut m = Clusterer::new(config);
-        let cap = m.register_capability(1, "usrloc-contact-repl", true).unwrap();
-        let now = Now { mono_ns: 1000 * MS, unix_ms: 1_700_000_000_000 };
+        let peers: &[u32] = if know_peer { &[2] } else { &[] };
+        let (m, cap) = stand::node(peers, |_| {});
+        let now = stand::BEGIN;
         let to_us = ConnId::Accepted(1);
         let mut stage = Self {
             m,
@@ -57,68 +49,6 @@ impl Stage {
         stage.input(|m, now, out| m.start(now, out));
         stage.input(|m, now, out| m.handle_accepted(now, to_us, ip(2), out));
         stage
-    }
-
-    pub(crate) fn input(&mut self, f: impl FnOnce(&mut Clusterer, Now, &mut Effects)) {
-        let mut out = Effects::default();
-        f(&mut self.m, self.now, &mut out);
-        self.apply(out);
-    }
-
-    pub(crate) fn apply(&mut self, mut out: Effects) {
-        let effects: Vec<_> = out.drain().collect();
-        for effect in effects {
-            match effect {
-                Effect::Connect { conn, .. } => {
-                    self.input(|m, now, out| m.handle_connected(now, conn, out));
-                }
-                Effect::Write { bytes, .. } => {
-                    let mut framer = Framer::default();
-                    framer.push(&bytes);
-                    while let Ok(Some(frame)) = framer.next_frame() {
-                        self.got.push(Packet::decode(frame).unwrap());
-                    }
-                }
-                Effect::Persist { token, .. } => {
-                    self.input(|m, now, out| m.persisted(now, token, true, out));
-                }
-                Effect::SnapshotWanted { request, form, buckets, .. } => {
-                    assert_eq!(form, Form::Stock);
-                    // Both records are in the first bucket.
-                    let mut records = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
-                    records.retain(|_| buckets.as_ref().is_none_or(|b| b.contains(&0)));
-                    let snapshot = Snapshot { version: 5, records };
-                    self.input(|m, now, out| m.snapshot_ready(now, request, snapshot, out));
-                }
-                Effect::ReplayWanted { request, .. } => {
-                    self.log.push(effect);
-                    if !self.keeps_questions {
-                        self.input(|m, now, out| m.replay_ready(now, request, vec![], out));
-                    }
-                }
-                other => self.log.push(other),
-            }
-        }
-    }
-
-    pub(crate) fn run_ms(&mut self, ms: u64) {
-        let end = self.now.plus_ns(ms * MS);
-        while let Some(at) = self.m.next_deadline().filter(|&at| at <= end.mono_ns) {
-            let step = at.saturating_sub(self.now.mono_ns);
-            self.now = self.now.plus_ns(step);
-            self.input(|m, now, out| m.handle_timeout(now, out));
-            self.answer_pings();
-        }
-        self.now = end;
-    }
-
-    pub(crate) fn answer_pings(&mut self) {
-        let pings = self.of_type("clusterer-internal", 0).len();
-        self.got
-            .retain(|p| !(p.capability.as_ref() == b"clusterer-internal" && p.packet_type == 0));
-        for _ in 0..pings {
-            self.say(Body::Pong { nodes: vec![] });
-        }
     }
 
     pub(crate) fn say(&mut self, body: Body) {
@@ -174,5 +104,47 @@ impl Stage {
 
     pub(crate) fn shtag_active(&mut self) {
         self.say_extra(&Extra::ShtagActive { tag: Bytes::from_static(b"vip") });
+    }
+}
+
+impl Stand for Stage {
+    fn parts(&mut self) -> (&mut Clusterer, &mut Now) {
+        (&mut self.m, &mut self.now)
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Connect { conn, .. } => {
+                self.input(|m, now, out| m.handle_connected(now, conn, out));
+            }
+            Effect::Write { bytes, .. } => {
+                let frames = stand::frames(&bytes).into_iter();
+                self.got.extend(frames.map(|frame| Packet::decode(frame).unwrap()));
+            }
+            Effect::Persist { token, .. } => {
+                self.input(|m, now, out| m.persisted(now, token, true, out));
+            }
+            Effect::SnapshotWanted { request, form, buckets, .. } => {
+                assert_eq!(form, Form::Stock);
+                let snapshot = stand::snapshot(buckets.as_deref());
+                self.input(|m, now, out| m.snapshot_ready(now, request, snapshot, out));
+            }
+            Effect::ReplayWanted { request, .. } => {
+                self.log.push(effect);
+                if !self.keeps_questions {
+                    self.input(|m, now, out| m.replay_ready(now, request, vec![], out));
+                }
+            }
+            other => self.log.push(other),
+        }
+    }
+
+    fn answer_pings(&mut self) {
+        let pings = self.of_type("clusterer-internal", 0).len();
+        self.got
+            .retain(|p| !(p.capability.as_ref() == b"clusterer-internal" && p.packet_type == 0));
+        for _ in 0..pings {
+            self.say(Body::Pong { nodes: vec![] });
+        }
     }
 }

@@ -324,7 +324,10 @@ impl World {
         if let Event::Data { at, conn, .. } = &event
             && let Some(end) = self.ends.get(&(*at, *conn))
         {
-            let waits = |held: &(u64, Event)| matches!(&held.1, Event::Data { at: a, conn: c, .. } if (a, c) == (at, conn));
+            let waits = |held: &(u64, Event)| match &held.1 {
+                Event::Data { at: a, conn: c, .. } => (a, c) == (at, conn),
+                _ => false,
+            };
             if self.is_cut(*at, end.0) || self.held.iter().any(waits) {
                 self.held.push((life, event));
                 return;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tandem_dialog::record::State as Phase;
-use tandem_dialog::{Change, Dialog, DialogId, Dialogs, Side};
+use tandem_dialog::{Change, Dialog, DialogId, Dialogs, Flags, Side};
 use tandem_engine::context::Ctx;
 use tandem_engine::dialog::{DialogEvent, DialogMoment};
 use tandem_engine::log::Level;
@@ -47,7 +47,10 @@ impl Acc {
         let (Some(call_id), Some(tag)) = (request.call_id(), request.from_tag()) else {
             return false;
         };
-        let is_this = |d: &Dialog| *d.caller.tag == *tag && d.state != Phase::Deleted;
+        // A 2xx brings a dialog back that no BYE has ended.
+        let is_this = |d: &Dialog| {
+            *d.caller.tag == *tag && (d.state != Phase::Deleted || !d.flags.has(Flags::BYE_SEEN))
+        };
         let all = dialogs.table.of_call(call_id);
         let found = all.into_iter().find(|id| dialogs.read(*id, is_this) == Some(true));
         let Some(id) = found else { return false };

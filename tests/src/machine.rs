@@ -4,6 +4,7 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 
 use crate::{Lan, PATIENCE, Process, Site, contacts, mi, program, repository};
@@ -125,5 +126,15 @@ impl Machine {
         lan.plug(self.host);
         self.node = Self::start_node(site, lan, self.host);
         self.keepalived = Self::start_keepalived(site, lan, self.host, priority);
+    }
+
+    /// Ends the node with this signal and starts it again; the machine and its address stay.
+    ///
+    /// # Panics
+    /// If it does not end, or does not start.
+    pub fn restart(&mut self, site: &Site, lan: &Lan, signal: Signal) {
+        self.node.signal(signal);
+        let _ = self.node.wait(PATIENCE);
+        self.node = Self::start_node(site, lan, self.host);
     }
 }

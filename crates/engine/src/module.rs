@@ -508,6 +508,17 @@ impl Cx<'_> {
         self.out.push(Effect::HttpReply { request, answer });
     }
 
+    /// Tells the modules at once; nobody who calls this holds a lock.
+    pub fn tell_transaction_now(&mut self, attached: &Attached, moment: &TxMoment) {
+        let node = Arc::clone(self.node);
+        for (slot, section) in attached.iter() {
+            let module = node.modules.get(usize::from(*slot)).and_then(|s| s.state.as_ref());
+            if let Some(module) = module {
+                self.for_slot(*slot, |cx| module.transaction(cx, section, moment));
+            }
+        }
+    }
+
     /// Tells the modules that attached something to a transaction what happened to it, when no
     /// lock is held any more.
     pub fn tell_transaction(&mut self, attached: &Attached, moment: impl FnOnce() -> TxMoment) {

@@ -57,6 +57,7 @@ mod state;
 mod stats;
 mod sweep;
 pub mod table;
+mod unseen;
 mod validate;
 mod values;
 mod variables;

@@ -55,6 +55,7 @@ impl Dialogs {
         let msg = &ctx.msg;
         let (Some(from), Some(to)) = (msg.from_tag(), msg.to_tag()) else { return false };
         let Some(call_id) = msg.call_id().filter(|_| msg.is_request()) else { return false };
+        self.learn_answer(cx, ctx, did);
         let named = did.filter(|_| mode.uses_did()).and_then(|id| {
             let sender =
                 self.read(id, |d| if d.has_call_id(call_id) { d.sender(from, to) } else { None });

@@ -161,3 +161,29 @@ fn the_name_is_recorded_whichever_comes_first() {
     let id = listed(&mut node)["ID"].as_str().unwrap().to_owned();
     assert!(header(&phones.invite, "Record-Route").contains(&format!(";did={id}>")));
 }
+
+#[test]
+fn the_ack_of_an_answer_that_passed_elsewhere_makes_the_call_one_that_is_answered() {
+    let mut node = node("", CREATE, "");
+    let mut phones = Phones::dial(&mut node, "c1");
+    phones.ring(&mut node);
+    // The caller has the 200 from the other node, with the routes that the INVITE collected here.
+    phones.ok = format!("Record-Route: {}\n", header(&phones.invite, "Record-Route"));
+    let forged = phones.within("ACK", 7, "").replace("tag=f", "tag=x");
+    node.udp(CALLER, &forged);
+    node.udp(CALLER, &phones.within("BYE", 8, "").replace("tag=f", "tag=x"));
+    assert_eq!(state(&mut node), 2, "not the caller's");
+    node.sent();
+    phones.ack(&mut node);
+    assert_eq!(state(&mut node), 4);
+    assert!(sent_to(&mut node, CALLEE).iter().any(|m| m.starts_with("ACK ")), "it goes on");
+    let callee = listed(&mut node)["CALLEES"][0].clone();
+    assert_eq!(callee["callee_tag"], "t");
+    assert_eq!(callee["callee_contact"], "sip:bob@127.0.0.2:5060");
+    // The transaction does not end the call when its time is over.
+    node.advance_ms(200_000);
+    assert_eq!(state(&mut node), 4);
+    node.udp(CALLEE, &phones.back("BYE", 1, ""));
+    assert_eq!(state(&mut node), 5);
+    assert_eq!(stat(&mut node, "active_dialogs"), 0);
+}

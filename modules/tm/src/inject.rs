@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_engine::attached::{Attached, TxMoment};
 use tandem_engine::context::{Branch, Ctx};
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
 use tandem_script::host::Called;
 use tandem_script::sig::{FlagSig, Routes};
 use tandem_script::value::Value;
+use tandem_sip::{Message, Method};
 use tandem_transaction::{BranchIndex, Role as BranchRole};
 
 use crate::draft::drafts_of;
@@ -53,6 +55,33 @@ impl Tm {
         if let Some(tx) = self.table.by_id(tx.0) {
             self.deliver(cx, &tx, crate::record::Event::Cancel { reason: Bytes::new() });
         }
+    }
+
+    /// A call that rings here was answered over another node. Its transaction is forgotten, since
+    /// what still comes for it goes on by the Vias: what was attached to it, and its INVITE.
+    pub fn answered_elsewhere(
+        &self,
+        cx: &mut tandem_engine::module::Cx<'_>,
+        call_id: &[u8],
+        from_tag: &[u8],
+    ) -> Option<(Attached, Message)> {
+        let waits = |tx: &Arc<Tx>| {
+            let cell = tx.cell.lock();
+            let msg = &cell.record.saved.msg;
+            msg.method() == Method::Invite
+                && msg.call_id() == Some(call_id)
+                && msg.from_tag() == Some(from_tag)
+                && msg.to_tag().is_none()
+                && cell.record.machine.last_code() < 200
+        };
+        let tx = self.table.of_call(call_id).into_iter().find(waits)?;
+        self.table.remove(&tx);
+        let mut cell = tx.cell.lock();
+        let attached = std::mem::take(&mut cell.record.saved.attached);
+        let invite = cell.record.saved.msg.clone();
+        drop(cell);
+        cx.tell_transaction(&attached, || TxMoment::Ended);
+        Some((attached, invite))
     }
 
     /// Lets a run work on a transaction that waits: its functions and variables mean that one.

@@ -96,6 +96,13 @@ impl Machine {
         contacts(&self.ask("ul_dump")).iter().any(|c| c["AOR"] == *user)
     }
 
+    /// Whether it has everything that its peer has.
+    #[must_use]
+    pub fn is_in_step(&self) -> bool {
+        let shown = self.ask("clusterer_list_cap").to_string();
+        shown.contains("\"state\":\"Ok\"") && !shown.contains("sync")
+    }
+
     /// Whether it has the address, and the tag with it.
     #[must_use]
     pub fn serves(&self, lan: &Lan) -> bool {

@@ -168,6 +168,9 @@ impl Pair {
         let one = Machine::start(&site, &lan, 1, 110, &script(&site, 1));
         wait_until("machine 1 serves", ELECTION, || one.serves(&lan));
         let two = Machine::start(&site, &lan, 2, 100, &script(&site, 2));
+        for machine in [&one, &two] {
+            wait_until("the nodes are in step", ELECTION, || machine.is_in_step());
+        }
         Self { site, lan, machines: [one, two] }
     }
 

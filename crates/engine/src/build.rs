@@ -109,6 +109,7 @@ impl Node {
             outbox: Outbox::new(node_id),
             keys: crate::keys::Keys::new(node_id, &mut options.chance.fork()),
             membership,
+            catching_up: Default::default(),
             gates: Mutex::default(),
             startup: Startup::default(),
             suspended: Mutex::new(std::collections::HashMap::with_hasher(

@@ -21,6 +21,7 @@ pub mod cache;
 pub mod cached;
 pub mod call;
 pub mod catalogue;
+mod catching_up;
 pub mod context;
 pub mod core;
 pub mod date;

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tandem_clock::{Mono, Now};
 use tandem_cluster::{
-    ActivationId, CapId, ClusterError, Clusterer, Config, Effect as ClusterEffect, Effects,
-    Level as ClusterLevel, Reason, Status, TagTable,
+    ActivationId, CapId, CapState, ClusterError, Clusterer, Config, Effect as ClusterEffect,
+    Effects, Level as ClusterLevel, Reason, Status, TagTable,
 };
 
 use crate::effect::{BinInput, Effect};
@@ -376,7 +376,14 @@ impl Membership {
                     questions.push_back(question);
                 }
             }
-            news => self.tell(cx, &news),
+            news => {
+                if let ClusterEffect::CapState { cluster, cap, state, .. } = &news {
+                    let (now, started) = (cx.now.mono_ns, cx.node.started.mono_ns);
+                    let under_way = *state == CapState::InProgress;
+                    cx.node.catching_up.note(now, started, (*cluster, *cap), under_way);
+                }
+                self.tell(cx, &news);
+            }
         }
     }
 

@@ -80,6 +80,7 @@ pub struct Node {
     /// What seals texts that others carry for this node.
     pub keys: crate::keys::Keys,
     pub(crate) membership: Membership,
+    pub(crate) catching_up: crate::catching_up::CatchingUp,
     /// A table for each cluster.
     pub(crate) gates: Mutex<BTreeMap<u32, GateTable>>,
     pub(crate) startup: Startup,

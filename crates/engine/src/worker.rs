@@ -415,6 +415,14 @@ fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
     if msg.method() == Method::Cancel && takes_cancel(cx, &msg, &source) {
         return;
     }
+    // Nobody repeats an ACK by itself, nor what came over a connection.
+    if cx.node.catching_up.holds(cx.now.mono_ns)
+        && msg.method() != Method::Ack
+        && !cx.node.sockets.is_reliable(source.socket)
+    {
+        cx.count(stat::DROP_REQUESTS, 1);
+        return;
+    }
     let problem = msg.validate().err();
     let mut ctx = Box::new(Ctx::new(msg, source, Routes::REQUEST));
     ctx.id = next_message(cx);

@@ -38,6 +38,7 @@ mod listing;
 mod local;
 mod matching;
 mod mi;
+mod orphans;
 mod params;
 mod pending;
 mod ping;

@@ -72,7 +72,8 @@ impl Dialogs {
                 true
             }
             None => {
-                if did.is_some() {
+                if let Some(did) = did {
+                    self.remember_bye(cx, did, &ctx.msg);
                     self.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     let text = "a request names a dialog that it does not belong to";
                     cx.log(Level::Info, text);

@@ -23,6 +23,7 @@ use crate::debts::Waiting;
 use crate::events;
 use crate::id::DialogId;
 use crate::local::Local;
+use crate::orphans::Orphans;
 use crate::params::Params;
 use crate::prack::PRACK;
 use crate::record::{Dialog, EndReason, State};
@@ -57,6 +58,8 @@ pub struct Dialogs {
     /// Records of peers that could not be taken, and requests that named a dialog which is not
     /// theirs.
     pub(crate) refused: AtomicU64,
+    /// BYEs that came before their dialog.
+    pub(crate) orphans: Orphans,
 }
 
 impl Dialogs {
@@ -93,6 +96,7 @@ impl Dialogs {
             sql: params.sql.clone().map(Sql::new),
             sql_asks: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            orphans: Orphans::default(),
             params,
         }))
     }
@@ -168,10 +172,12 @@ impl Dialogs {
         local: Local,
         origin: Origin,
     ) -> Result<bool, Refused> {
+        let id = dialog.id;
         let inserted =
             self.table.insert(cx.now, dialog, local, origin, &Log { dialogs: self, cx })?;
         if inserted && matches!(origin, Origin::Peer { .. }) {
             self.count(cx, stats::CREATE_RECV);
+            self.end_if_orphaned(cx, id);
         }
         self.store(cx);
         Ok(inserted)

@@ -77,6 +77,24 @@ fn a_node_that_comes_back_gets_every_call() {
 }
 
 #[test]
+fn a_bye_that_a_node_gets_before_its_dialog_ends_the_call_when_that_comes() {
+    let mut pair = Pair::new("", "");
+    let (ended, stays) = (pair.talk(0, "c1"), pair.talk(0, "c2"));
+    pair.kill(0);
+    pair.boot(0);
+    assert!(pair.all(0).is_empty(), "it has just started");
+    let (bye, ok) = pair.hang_up(0, &ended);
+    assert!(bye.starts_with("BYE ") && ok.starts_with("SIP/2.0 200"), "{bye}{ok}");
+    pair.udp(0, CALLER, &stays.within("BYE", 8, "").replace("tag=t", "tag=x"));
+    pair.advance_ms(20_000);
+    for at in [0, 1] {
+        let alive = pair.all(at).into_iter().filter(|d| d.state.is_alive());
+        let calls: Vec<_> = alive.map(|d| d.call_id.to_vec()).collect();
+        assert_eq!(calls, [b"c2".to_vec()], "node {at}");
+    }
+}
+
+#[test]
 fn what_ended_on_either_side_of_a_split_is_over_everywhere() {
     let mut pair = Pair::new("", "");
     let phones: Vec<Phones> = (0..3).map(|n| pair.talk(0, &format!("c{n}"))).collect();

@@ -67,6 +67,7 @@ pub fn modules() -> Modules {
         &tandem_prometheus::MODULE,
         &tandem_event_routing::MODULE,
         &tandem_ratelimit::MODULE,
+        &tandem_drouting::MODULE,
         &tandem_dialog::MODULE,
         &tandem_acc::MODULE,
     ];

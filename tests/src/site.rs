@@ -20,7 +20,18 @@ pub const NODE_2: &str = include_str!("../../examples/hot-standby/node2.cfg");
 const PING_INTERVAL_S: &str = "2";
 
 /// Tables of the database of a site.
-const TABLES: &[&str] = &["version", "clusterer", "location", "subscriber", "domain", "uri"];
+const TABLES: &[&str] = &[
+    "version",
+    "clusterer",
+    "location",
+    "subscriber",
+    "domain",
+    "uri",
+    "dr_gateways",
+    "dr_carriers",
+    "dr_rules",
+    "dr_groups",
+];
 
 /// Where one test happens. The folder is removed at the end, unless the test fails.
 #[derive(Debug)]
@@ -67,6 +78,16 @@ impl Site {
         }
         site.make_database(rows).unwrap_or_else(|e| panic!("cannot make the database: {e}"));
         site
+    }
+
+    /// Makes the database with these rows beside the two nodes.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    #[must_use]
+    pub fn filled(self, rows: Vec<Query>) -> Self {
+        self.make_database(rows).unwrap_or_else(|e| panic!("cannot make the database: {e}"));
+        self
     }
 
     /// The folder.

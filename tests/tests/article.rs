@@ -21,7 +21,6 @@ const DOMAIN: &str = "sip.example.org";
 
 /// The modules of calls, presence, gateways and other databases: not here yet.
 const LATER: &[&str] = &[
-    "drouting",
     "presence",
     "presence_dialoginfo",
     "presence_xml",

@@ -1,8 +1,8 @@
 //! `cfgutils`: chance, waiting, locks, shared variables and time recurrences for scripts.
 //!
 //! Where to look: `chance` has probabilities and random choices; `wait` sleeping and locks;
-//! `shared` the variables that all workers share; `recurrence` reads recurrences and `clock`
-//! tells the time; `digest` looks whether a file has changed; `mi` the commands.
+//! `shared` the variables that all workers share; `recurrence` reads recurrences, `times` what
+//! joins them, and `clock` tells the time; `digest` looks whether a file has changed; `mi` the commands.
 
 mod chance;
 mod clock;
@@ -10,6 +10,7 @@ mod digest;
 mod mi;
 mod recurrence;
 mod shared;
+mod times;
 mod wait;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use tandem_script::sig::{ParamKind, ParamSig, Routes};
 use tandem_script::value::Value;
 
 pub use crate::recurrence::Recurrence;
+pub use crate::times::Times;
 
 const OK: Called = Called::Returned(1);
 const FAILED: Called = Called::Returned(-1);

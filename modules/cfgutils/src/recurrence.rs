@@ -1,7 +1,8 @@
 //! Time recurrences: whether a time lies within repeated periods (after RFC 2445 4.8.5.4).
 //!
 //! `dtstart|dtend|duration|freq|until|interval|byday|bymonthday|byyearday|byweekno|bymonth`,
-//! empty parts at will; a time zone, which must be UTC, may stand in front.
+//! empty parts at will; a time zone by its name (`Europe/Berlin`) may stand in front, in which the
+//! times are then meant; else they are UTC.
 
 use tandem_engine::date::{self, Fields};
 use tandem_engine::log::Level;
@@ -59,6 +60,8 @@ enum Freq {
 /// A recurrence as it is written.
 #[derive(Debug, Default)]
 pub struct Recurrence {
+    /// Where the times are those of the clock on the wall.
+    zone: Option<jiff::tz::TimeZone>,
     start_s: Option<u64>,
     duration_s: Option<u64>,
     freq: Option<Freq>,
@@ -80,11 +83,9 @@ impl Recurrence {
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut parts: Vec<&str> = text.split('|').map(str::trim).collect();
         let is_time = |p: &str| p.is_empty() || p.starts_with(|c: char| c.is_ascii_digit());
-        if let Some(zone) = parts.first().filter(|p| !is_time(p)) {
-            let utc = ["UTC", "GMT", "Z"].contains(zone) || zone.starts_with("Etc/");
-            if !utc {
-                return Err(format!("the time zone `{zone}` is not known; the times are UTC"));
-            }
+        let mut zone = None;
+        if let Some(name) = parts.first().filter(|p| !is_time(p)) {
+            zone = self::zone(name)?;
             parts.remove(0);
         }
         if parts.len() > 11 {
@@ -104,6 +105,7 @@ impl Recurrence {
         let until_s = part(4).map(time).transpose()?;
         let interval = part(5).map_or(Ok(1), |p| p.parse::<u64>().map_err(|_| number(p)))?;
         Ok(Self {
+            zone,
             start_s,
             duration_s,
             freq,
@@ -119,6 +121,7 @@ impl Recurrence {
 
     /// Whether a time, in Unix seconds, lies in one of the periods.
     pub fn matches(&self, at_s: u64) -> bool {
+        let at_s = self.on_the_wall(at_s);
         let Some(start) = self.start_s else { return self.by_rules(&date::fields(at_s), at_s) };
         if at_s < start || self.until_s.is_some_and(|until| at_s > until) {
             return false;
@@ -137,6 +140,14 @@ impl Recurrence {
                 && at_s - begins < reach
                 && self.repeats(freq, start, begins)
         })
+    }
+
+    /// The seconds that the clock in the zone shows.
+    fn on_the_wall(&self, at_s: u64) -> u64 {
+        let Some(zone) = &self.zone else { return at_s };
+        let at = i64::try_from(at_s).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+        let offset_s = at.map_or(0, |at| i64::from(zone.to_offset(at).seconds()));
+        at_s.saturating_add_signed(offset_s)
     }
 
     /// Whether a period begins at this time, which is the start's time of some day.
@@ -187,6 +198,15 @@ impl Recurrence {
             && any(&self.by_week, week, 52)
             && any(&self.by_month, f.mon, 12)
     }
+}
+
+/// A time zone by its name; `None`: UTC.
+fn zone(name: &str) -> Result<Option<jiff::tz::TimeZone>, String> {
+    if ["UTC", "GMT", "Z"].contains(&name) {
+        return Ok(None);
+    }
+    let unknown = |_| format!("the time zone `{name}` is not known, such as Europe/Berlin");
+    jiff::tz::TimeZone::get(name).map(Some).map_err(unknown)
 }
 
 fn is_leap(year: u64) -> bool {
@@ -358,6 +378,17 @@ mod tests {
         let week = "20260101T000000|||yearly||||||48";
         assert!(matches(week, "20261123T000000") && !matches(week, "20261122T000000"));
         assert!(matches("UTC|20260101T000000||PT1H", "20260101T003000"));
+    }
+
+    #[test]
+    fn zones_have_their_own_clocks() {
+        let berlin = "Europe/Berlin|20260105T080000||PT1H|daily";
+        assert!(matches(berlin, "20260120T070000"), "winter");
+        assert!(!matches(berlin, "20260120T083000"));
+        assert!(matches(berlin, "20260720T060000"), "summer");
+        assert!(!matches(berlin, "20260720T073000"));
+        let monday = "Asia/Tokyo|20260105T000000||P1D|weekly|||MO";
+        assert!(matches(monday, "20260104T160000") && !matches(monday, "20260105T160000"));
     }
 
     #[test]

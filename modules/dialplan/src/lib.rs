@@ -1,13 +1,11 @@
 //! `dialplan`: texts matched and rewritten by rules in tables.
 //!
 //! # Files
-//! `rules.rs` is a table in memory, `times.rs` when a rule holds, `state.rs` parameters and
-//! partitions, `mi.rs` commands.
+//! `rules.rs` is a table in memory, `state.rs` parameters and partitions, `mi.rs` commands.
 
 mod mi;
 mod rules;
 mod state;
-mod times;
 
 use tandem_engine::log::Level;
 use tandem_engine::module::{Call, FunctionDef, ModuleDef};

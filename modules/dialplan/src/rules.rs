@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use tandem_cfgutils::Times;
 use tandem_db::{Row, Rows, Value};
 use tandem_regex::{Flags, Pcre};
-
-use crate::times::Times;
 
 /// Columns of the table, in the order in which they are selected.
 pub(crate) const COLUMNS: [&str; 10] = [

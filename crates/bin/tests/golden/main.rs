@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use tandem_bin::cachedb_local::CachedbLocal;
 use tandem_bin::clusterer::{Body, Extra, Internal};
 use tandem_bin::dialog::{DialogPacket, FullDialog, profiles};
+use tandem_bin::drouting;
 use tandem_bin::ratelimit;
 use tandem_bin::tm::TmPacket;
 use tandem_bin::usrloc::{Aor, BranchFlags, Contact, MatchMode, SyncRecord, Usrloc};
@@ -142,6 +143,12 @@ fn extra(o: &mut Out, packet: &Extra) {
                 if sync.capability.as_ref() == tandem_bin::usrloc::CAPABILITY {
                     sync_record(o, chunk);
                 }
+                if sync.capability.as_ref() == drouting::CAPABILITY {
+                    let record = drouting::SyncRecord::decode(chunk).unwrap();
+                    assert_eq!(&record.encode().unwrap(), chunk);
+                    o.put("is_gw", i32::from(record.is_gateway));
+                    gateway_status(o, &record.status);
+                }
                 if sync.capability.as_ref() == tandem_bin::dialog::CAPABILITY {
                     let version = sync.data_version.try_into().unwrap();
                     let dialog = FullDialog::decode(version, chunk).unwrap();
@@ -254,6 +261,12 @@ fn pipe(o: &mut Out, pipe: &ratelimit::Pipe) {
     }
 }
 
+fn gateway_status(o: &mut Out, status: &drouting::Status) {
+    o.put("partition", text(&status.partition));
+    o.put("id", text(&status.id));
+    o.put("flags", status.flags);
+}
+
 fn cached(o: &mut Out, packet: &CachedbLocal) {
     let (collection, key) = match packet {
         CachedbLocal::Insert(insert) => (&insert.collection, &insert.key),
@@ -303,6 +316,11 @@ fn through_payload(o: &mut Out, packet: &Packet) -> Option<Bytes> {
             o.put("src_cluster", cluster);
             pipes.iter().for_each(|p| pipe(o, p));
             ratelimit::encode_bridged(cluster, &pipes)
+        }
+        drouting::CAPABILITY => {
+            let typed = drouting::Status::decode(payload).unwrap();
+            gateway_status(o, &typed);
+            typed.encode()
         }
         b"cachedb-local-repl" => {
             let typed = CachedbLocal::decode(kind, payload).unwrap();

@@ -1,13 +1,13 @@
 //! When a rule holds: time recurrences, joined by `&` and `|`, with `!` and brackets.
 
-use tandem_cfgutils::Recurrence;
+use crate::Recurrence;
 
 /// Brackets inside each other.
 const DEPTH_MAX: usize = 20;
 
 /// An expression of recurrences.
 #[derive(Debug)]
-pub(crate) enum Times {
+pub enum Times {
     One(Box<Recurrence>),
     Not(Box<Self>),
     All(Vec<Self>),
@@ -17,13 +17,17 @@ pub(crate) enum Times {
 impl Times {
     /// Reads `R`, `R & R`, `R / R`, `!R` and `(R)`. The parts of a recurrence are separated by
     /// `|`, so that alternatives are joined by `/`.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// What is wrong with it, in plain words.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let mut rest = text.trim();
         let times = any(&mut rest, 0)?;
         if rest.is_empty() { Ok(times) } else { Err(format!("`{rest}` is too much")) }
     }
 
-    pub(crate) fn hold(&self, unix_s: u64) -> bool {
+    /// Whether it holds at a time in Unix seconds.
+    pub fn hold(&self, unix_s: u64) -> bool {
         match self {
             Self::One(recurrence) => recurrence.matches(unix_s),
             Self::Not(times) => !times.hold(unix_s),

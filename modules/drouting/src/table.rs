@@ -1,0 +1,224 @@
+//! What a partition has in memory. A reload makes another one, which then takes its place.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tandem_clock::Chance;
+use tandem_engine::effect::DatabaseId;
+
+use crate::destinations::{Choice, Destinations, Gateway, Sort, Target};
+use crate::params::{Avps, Names};
+use crate::prefix::Alphabet;
+use crate::rules::Rules;
+
+/// Destinations that one routing leaves to try.
+const TRIED_MAX: usize = 256;
+
+/// The tables of a partition at one time.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) of: Destinations,
+    pub(crate) rules: Rules,
+    /// Gateways by the addresses of their hosts, as far as those are known.
+    by_ip: RwLock<BTreeMap<IpAddr, Vec<u32>>>,
+    /// 0: nothing was loaded yet.
+    pub(crate) loaded_unix_s: u64,
+    pub(crate) sum: Option<String>,
+}
+
+/// A partition.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) name: String,
+    pub(crate) database: DatabaseId,
+    pub(crate) names: Names,
+    /// SQL that names the tables of rules.
+    pub(crate) rule_query: Option<String>,
+    pub(crate) avps: Avps,
+    present: RwLock<Arc<Table>>,
+}
+
+/// A destination to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hop {
+    pub(crate) gateway: u32,
+    pub(crate) carrier: Option<u32>,
+}
+
+/// Gateways and `#carrier`s that may be used.
+pub(crate) type Whitelist = Option<Vec<String>>;
+
+impl Partition {
+    pub(crate) fn new(
+        name: String,
+        database: DatabaseId,
+        names: Names,
+        rule_query: Option<String>,
+        avps: Avps,
+        alphabet: Alphabet,
+    ) -> Self {
+        let table = Table::new(Destinations::default(), Rules::empty(alphabet), 0, None);
+        let present = RwLock::new(Arc::new(table));
+        Self { name, database, names, rule_query, avps, present }
+    }
+
+    /// The tables as they are now.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.present.read())
+    }
+
+    pub(crate) fn put(&self, table: Arc<Table>) {
+        *self.present.write() = table;
+    }
+}
+
+impl Table {
+    pub(crate) fn new(
+        of: Destinations,
+        rules: Rules,
+        loaded_unix_s: u64,
+        sum: Option<String>,
+    ) -> Self {
+        let mut by_ip: BTreeMap<IpAddr, Vec<u32>> = BTreeMap::new();
+        for (at, gateway) in (0u32..).zip(&of.gateways) {
+            for ip in gateway.ips.read().iter() {
+                by_ip.entry(*ip).or_default().push(at);
+            }
+        }
+        Self { of, rules, by_ip: RwLock::new(by_ip), loaded_unix_s, sum }
+    }
+
+    pub(crate) fn gateway(&self, at: u32) -> Option<&Gateway> {
+        self.of.gateways.get(at as usize)
+    }
+
+    /// The addresses of a gateway's host are known now.
+    pub(crate) fn resolved(&self, at: u32, mut ips: Vec<IpAddr>) {
+        ips.sort_unstable();
+        ips.dedup();
+        let Some(gateway) = self.gateway(at) else { return };
+        let mut by_ip = self.by_ip.write();
+        for ip in &ips {
+            let here = by_ip.entry(*ip).or_default();
+            if !here.contains(&at) {
+                here.push(at);
+            }
+        }
+        *gateway.ips.write() = ips;
+    }
+
+    /// The gateways at an address.
+    pub(crate) fn at_ip(&self, ip: IpAddr) -> Vec<u32> {
+        self.by_ip.read().get(&ip).cloned().unwrap_or_default()
+    }
+
+    /// The first carrier that a gateway is part of.
+    pub(crate) fn carrier_of(&self, gateway: u32) -> Option<u32> {
+        let has = |choice: &Choice| choice.target == Target::Gateway(gateway);
+        let at = self.of.carriers.iter().position(|carrier| carrier.list.iter().any(has))?;
+        u32::try_from(at).ok()
+    }
+
+    /// The destinations of a list that can be used now, in the order in which they are tried.
+    pub(crate) fn expand(
+        &self,
+        list: &[Choice],
+        sort: Sort,
+        whitelist: &Whitelist,
+        chance: &mut Chance,
+    ) -> Vec<Hop> {
+        let mut hops = Vec::new();
+        for choice in sorted(list, sort, chance) {
+            match choice.target {
+                Target::Gateway(gateway) => {
+                    hops.extend(self.usable(gateway, None, whitelist));
+                }
+                Target::Carrier(at) => self.expand_carrier(at, whitelist, chance, &mut hops),
+            }
+        }
+        hops.truncate(TRIED_MAX);
+        hops
+    }
+
+    fn expand_carrier(
+        &self,
+        at: u32,
+        whitelist: &Whitelist,
+        chance: &mut Chance,
+        hops: &mut Vec<Hop>,
+    ) {
+        let Some(carrier) = self.of.carriers.get(at as usize) else { return };
+        if !carrier.status.is_up() {
+            return;
+        }
+        let most = if carrier.first_only { 1 } else { usize::MAX };
+        let sorted = sorted(&carrier.list, carrier.sort, chance);
+        let usable = sorted.iter().filter_map(|choice| match choice.target {
+            Target::Gateway(gateway) => self.usable(gateway, Some(at), whitelist),
+            Target::Carrier(_) => None,
+        });
+        hops.extend(usable.take(most));
+    }
+
+    fn usable(&self, at: u32, carrier: Option<u32>, whitelist: &Whitelist) -> Option<Hop> {
+        let gateway = self.gateway(at).filter(|gateway| gateway.status.is_up())?;
+        if let Some(allowed) = whitelist {
+            let carrier = carrier.and_then(|at| self.of.carriers.get(at as usize));
+            let by_carrier =
+                |name: &String| carrier.is_some_and(|c| name.strip_prefix('#') == Some(&*c.id));
+            if !allowed.iter().any(|name| **name == *gateway.id || by_carrier(name)) {
+                return None;
+            }
+        }
+        Some(Hop { gateway: at, carrier })
+    }
+}
+
+/// A list in the order in which it is tried. By weight: each place is drawn with the chance that
+/// the weight gives; what has none comes last.
+fn sorted(list: &[Choice], sort: Sort, chance: &mut Chance) -> Vec<Choice> {
+    let mut left = list.to_vec();
+    if sort == Sort::AsWritten || left.len() < 2 {
+        return left;
+    }
+    let mut order = Vec::with_capacity(left.len());
+    loop {
+        let sum: u64 = left.iter().map(|choice| u64::from(choice.weight)).sum();
+        if sum == 0 {
+            order.append(&mut left);
+            return order;
+        }
+        let mut drawn = chance.u64() % sum;
+        let at = left.iter().position(|choice| {
+            let weight = u64::from(choice.weight);
+            let hit = drawn < weight;
+            drawn = drawn.saturating_sub(weight);
+            hit
+        });
+        order.push(left.remove(at.unwrap_or(0)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_draw_their_share() {
+        let choice = |at, weight| Choice { target: Target::Gateway(at), weight };
+        let list = [choice(0, 0), choice(1, 30), choice(2, 10)];
+        let mut chance = Chance::from_number(3);
+        let mut first = [0u32; 3];
+        for _ in 0..4_000 {
+            let order = sorted(&list, Sort::Weight, &mut chance);
+            assert_eq!(order.last(), Some(&list[0]), "no weight: last");
+            if let Some(Target::Gateway(at)) = order.first().map(|choice| choice.target) {
+                first[at as usize] += 1;
+            }
+        }
+        assert!((2_850..3_150).contains(&first[1]), "{first:?}");
+        assert_eq!(sorted(&list, Sort::AsWritten, &mut chance), list);
+    }
+}

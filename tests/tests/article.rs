@@ -20,14 +20,8 @@ const REGISTRAR_2: &str = include_str!("../../examples/registrar-pair/node2.cfg"
 const DOMAIN: &str = "sip.example.org";
 
 /// The modules of calls, presence, gateways and other databases: not here yet.
-const LATER: &[&str] = &[
-    "presence",
-    "presence_dialoginfo",
-    "presence_xml",
-    "pua",
-    "pua_dialoginfo",
-    "xcap",
-];
+const LATER: &[&str] =
+    &["presence", "presence_dialoginfo", "presence_xml", "pua", "pua_dialoginfo", "xcap"];
 
 #[test]
 fn the_articles_own_files_are_refused_only_for_modules_that_are_named() {

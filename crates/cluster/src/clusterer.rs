@@ -300,6 +300,12 @@ impl Clusterer {
         })
     }
 
+    /// Whether a peer can be reached that is not known to be a Tandem node.
+    pub fn has_stock(&self) -> bool {
+        let is_other = |peer: &crate::peer::Peer| peer.reachable && peer.kind != Kind::Tandem;
+        self.clusters.values().any(|c| c.peers.values().any(is_other))
+    }
+
     /// Emits what broadcasts have left in the buffers, one write per connection.
     pub fn flush(&mut self, out: &mut Effects) {
         self.clusters.values_mut().for_each(|c| c.flush_all(out));

@@ -308,6 +308,7 @@ impl Membership {
                 if machine.next_deadline().is_some_and(|at| at <= cx.now.mono_ns) {
                     machine.handle_timeout(cx.now, effects);
                 }
+                cx.node.outbox.set_stock(machine.has_stock());
                 effects.drain().collect()
             };
             if batch.is_empty() {

@@ -37,6 +37,8 @@ impl Record {
 pub struct Outbox {
     stripes: Vec<Mutex<Vec<Record>>>,
     dirty: AtomicBool,
+    /// A peer can be reached that is none of ours, or may be none.
+    has_stock: AtomicBool,
     /// The last stamp given out, in microseconds.
     clock: AtomicU64,
     node: u32,
@@ -47,6 +49,7 @@ impl Outbox {
         Self {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             dirty: AtomicBool::new(false),
+            has_stock: AtomicBool::new(true),
             clock: AtomicU64::new(0),
             node,
         }
@@ -76,6 +79,16 @@ impl Outbox {
             stripe.lock().push(record);
             self.dirty.store(true, Ordering::Release);
         }
+    }
+
+    /// Whether somebody would read what is written for stock peers. One that comes up later is told
+    /// what it missed from the records themselves.
+    pub fn has_stock(&self) -> bool {
+        self.has_stock.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_stock(&self, has_stock: bool) {
+        self.has_stock.store(has_stock, Ordering::Relaxed);
     }
 
     pub fn is_dirty(&self) -> bool {

@@ -68,60 +68,53 @@ impl Dialogs {
         if !self.is_replicated() || d.answered_s == 0 {
             return;
         }
-        let (stock, tandem) = self.words(cx, d, told, base);
-        if stock.is_none() && tandem.is_none() {
-            return;
-        }
         self.count(cx, sent(told, d));
+        let stock = cx.node.outbox.has_stock().then(|| self.to_stock(cx, d, told)).flatten();
         let stock = stock.and_then(|packet| {
             let (kind, version) = (packet.packet_type(), wire::VERSION);
-            // Larger than a packet: a Tandem peer is told nothing either, which is logged.
+            // What is larger than a packet cannot be told; half of it would be worse.
             packet.encode().ok().map(|bytes| Payload { kind, version, bytes })
         });
-        let tandem = tandem.map(|(kind, bytes)| Payload { kind, version: fields::VERSION, bytes });
+        let (kind, bytes) = self.to_tandem(d, told, base);
+        let tandem = Some(Payload { kind, version: fields::VERSION, bytes });
         let change = Telling { stock, tandem, stamp: d.stamp };
         cx.node.outbox.append(shard, Record { slot: self.slot, part: 0, change });
     }
 
-    /// What each kind of peer is told of a change.
-    fn words(
-        &self,
-        cx: &Cx<'_>,
-        d: &Dialog,
-        told: Option<&Told>,
-        base: Stamp,
-    ) -> (Option<wire::DialogPacket>, Option<(u32, Bytes)>) {
-        let patch = |part| Some((PATCH, fields::encode_patch(d, base, part)));
-        let whole = || Some((WHOLE, fields::encode(d, &self.flag_names)));
+    /// What stock peers are told of a change.
+    fn to_stock(&self, cx: &Cx<'_>, d: &Dialog, told: Option<&Told>) -> Option<wire::DialogPacket> {
         let lives = d.state.is_answered();
+        let updated = || wire::DialogPacket::Updated(Box::new(stock::full(d)));
         match told {
             Some(Told::State { before }) if !before.is_answered() => {
-                let created = || wire::DialogPacket::Created(Box::new(stock::full(d)));
-                (lives.then(created), whole())
+                lives.then(|| wire::DialogPacket::Created(Box::new(stock::full(d))))
             }
-            Some(Told::State { .. }) if !lives => {
-                (Some(wire::DialogPacket::Deleted(stock::name(d))), patch(Part::State))
+            Some(Told::State { .. }) if !lives => Some(wire::DialogPacket::Deleted(stock::name(d))),
+            // A stock backup that sees the ACK leaves this to the holder.
+            Some(Told::State { .. }) => self.is_ours(cx, d).then(updated),
+            Some(Told::Debt) => None,
+            Some(Told::Value { name }) => lives.then(|| stock::value(d, name)),
+            Some(Told::Generated { towards, callee }) => {
+                let is_answered = *towards == Side::Caller || Some(*callee) == d.answered;
+                let cseq = || stock::cseq(d, *towards);
+                (lives && is_answered).then(cseq).flatten()
             }
-            Some(Told::State { .. }) => {
-                // A stock backup that sees the ACK leaves this to the holder.
-                let updated = || wire::DialogPacket::Updated(Box::new(stock::full(d)));
-                (self.is_ours(cx, d).then(updated), patch(Part::State))
-            }
-            Some(Told::Debt) => (None, patch(Part::State)),
-            Some(Told::Value { name }) => {
-                (lives.then(|| stock::value(d, name)), patch(Part::Value(name)))
-            }
+            _ => lives.then(updated),
+        }
+    }
+
+    /// What Tandem peers are told of a change: type and bytes.
+    fn to_tandem(&self, d: &Dialog, told: Option<&Told>, base: Stamp) -> (u32, Bytes) {
+        let patch = |part| (PATCH, fields::encode_patch(d, base, part));
+        match told {
+            Some(Told::State { before }) if before.is_answered() => patch(Part::State),
+            Some(Told::Debt) => patch(Part::State),
+            Some(Told::Value { name }) => patch(Part::Value(name)),
             Some(Told::Generated { towards, callee }) => {
                 let callee = (*towards == Side::Callee).then_some(*callee);
-                let is_answered = callee.is_none() || callee == d.answered;
-                let cseq = || stock::cseq(d, *towards);
-                let stock = (lives && is_answered).then(cseq).flatten();
-                (stock, patch(Part::Generated { callee }))
+                patch(Part::Generated { callee })
             }
-            _ => {
-                let updated = || wire::DialogPacket::Updated(Box::new(stock::full(d)));
-                (lives.then(updated), whole())
-            }
+            _ => (WHOLE, fields::encode(d, &self.flag_names)),
         }
     }
 

@@ -2,6 +2,7 @@
 //! catches (see [`crate::faults`]).
 
 pub mod answers;
+pub mod cdr;
 pub mod dialogs;
 pub mod duty;
 pub mod equal;

@@ -124,12 +124,15 @@ const CALLS: &str = "\tif (is_method(\"INVITE\")) {
 		set_dlg_sharing_tag(\"service\");
 		set_dlg_profile(\"calls/b\");
 		$dlg_val(caller) = $fU;
+		do_accounting(\"db\", \"cdr\");
 	}
 ";
 const CALLS_SETUP: &str = "loadmodule \"dialog.so\"
 modparam(\"dialog\", \"dialog_replication_cluster\", 1)
 modparam(\"dialog\", \"profile_replication_cluster\", 1)
 modparam(\"dialog\", \"profiles_no_value\", \"calls/b\")
+loadmodule \"acc.so\"
+modparam(\"acc\", \"db_url\", \"sqlite://tandem.sqlite\")
 ";
 
 /// The script of an example with calls as records.

@@ -10,7 +10,7 @@ use super::turn::{TAG, has_duty, host_now};
 use super::{LOOK_NS, World};
 use crate::checkers::holder::{self, View};
 use crate::checkers::lost::{self, Presence};
-use crate::checkers::{dialogs, duty, equal};
+use crate::checkers::{cdr, dialogs, duty, equal};
 use crate::faults::Fault;
 use crate::trace::Who;
 
@@ -118,6 +118,12 @@ impl World {
         }
         for text in dialogs::findings(&told, self.options.stock == 0) {
             self.violate(dialogs::NAME, text);
+        }
+        let rows = cdr::rows(&mut self.db);
+        let count = rows.rows.len();
+        self.say(Who::Checker, || format!("{count} calls are billed"));
+        for text in cdr::findings(&rows) {
+            self.violate(cdr::NAME, text);
         }
     }
 

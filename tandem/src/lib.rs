@@ -68,6 +68,7 @@ pub fn modules() -> Modules {
         &tandem_event_routing::MODULE,
         &tandem_ratelimit::MODULE,
         &tandem_drouting::MODULE,
+        &tandem_dispatcher::MODULE,
         &tandem_dialog::MODULE,
         &tandem_acc::MODULE,
     ];

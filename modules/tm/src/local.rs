@@ -43,6 +43,8 @@ pub struct LocalRequest {
     /// Where to send instead of to the URI (or the first Route).
     pub next_hop: Option<Bytes>,
     pub socket: Option<SocketId>,
+    /// `None`: the usual number.
+    pub max_forwards: Option<u32>,
     /// What its routes see, and who hears of its transaction.
     pub attached: Attached,
     /// `$avp(uac_ctx)` of its routes.
@@ -84,6 +86,8 @@ impl CallIds {
     }
 }
 
+/// Max-Forwards of our requests (RFC 3261 8.1.1.6).
+const MAX_FORWARDS: u32 = 70;
 /// CSeq number of a request that begins a call.
 const FIRST_CSEQ: u32 = 10;
 
@@ -107,7 +111,8 @@ impl LocalRequest {
         } else {
             add(&[&self.call_id]);
         }
-        add(&[b"\r\nMax-Forwards: 70\r\n"]);
+        let hops = self.max_forwards.unwrap_or(MAX_FORWARDS).to_string();
+        add(&[b"\r\nMax-Forwards: ", hops.as_bytes(), b"\r\n"]);
         if let Some(agent) = cx.node.user_agent() {
             add(&[agent, b"\r\n"]);
         }

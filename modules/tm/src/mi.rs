@@ -139,6 +139,7 @@ fn request_of(call: &MiCall<'_, '_>) -> Result<LocalRequest, MiOutcome> {
         }
     };
     Ok(LocalRequest {
+        max_forwards: None,
         attached: Default::default(),
         method,
         uri,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use tandem_bin::cachedb_local::CachedbLocal;
 use tandem_bin::clusterer::{Body, Extra, Internal};
 use tandem_bin::dialog::{DialogPacket, FullDialog, profiles};
+use tandem_bin::dispatcher;
 use tandem_bin::drouting;
 use tandem_bin::ratelimit;
 use tandem_bin::tm::TmPacket;
@@ -143,6 +144,12 @@ fn extra(o: &mut Out, packet: &Extra) {
                 if sync.capability.as_ref() == tandem_bin::usrloc::CAPABILITY {
                     sync_record(o, chunk);
                 }
+                if sync.capability.as_ref() == dispatcher::CAPABILITY {
+                    let record = dispatcher::SyncRecord::decode(chunk).unwrap();
+                    assert_eq!(&record.encode().unwrap(), chunk);
+                    destination(o, &record.of);
+                    o.put("state", record.flags);
+                }
                 if sync.capability.as_ref() == drouting::CAPABILITY {
                     let record = drouting::SyncRecord::decode(chunk).unwrap();
                     assert_eq!(&record.encode().unwrap(), chunk);
@@ -261,6 +268,12 @@ fn pipe(o: &mut Out, pipe: &ratelimit::Pipe) {
     }
 }
 
+fn destination(o: &mut Out, of: &dispatcher::Destination) {
+    o.put("partition", text(&of.partition));
+    o.put("set_id", of.set);
+    o.put("uri", text(&of.uri));
+}
+
 fn gateway_status(o: &mut Out, status: &drouting::Status) {
     o.put("partition", text(&status.partition));
     o.put("id", text(&status.id));
@@ -316,6 +329,13 @@ fn through_payload(o: &mut Out, packet: &Packet) -> Option<Bytes> {
             o.put("src_cluster", cluster);
             pipes.iter().for_each(|p| pipe(o, p));
             ratelimit::encode_bridged(cluster, &pipes)
+        }
+        dispatcher::CAPABILITY => {
+            let typed = dispatcher::Status::decode(payload).unwrap();
+            destination(o, &typed.of);
+            o.put("op", i32::from(typed.sets));
+            o.put("state", typed.bits);
+            typed.encode()
         }
         drouting::CAPABILITY => {
             let typed = drouting::Status::decode(payload).unwrap();

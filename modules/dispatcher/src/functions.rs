@@ -1,0 +1,345 @@
+//! Script functions.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tandem_engine::log::Level;
+use tandem_engine::module::Call;
+use tandem_engine::uri_edit::{Part as UriPart, with_part};
+use tandem_script::host::{Assign, Called, Index};
+use tandem_script::value::Value;
+
+use crate::params::Avps;
+use crate::select::{Algorithm, order};
+use crate::sets::{Destination, INACTIVE, PROBING, Sets};
+use crate::state::{Dispatcher, Part, Wish};
+
+pub(crate) const YES: Called = Called::Returned(1);
+pub(crate) const NO: Called = Called::Returned(-1);
+/// The set has no destination.
+const NO_SET: Called = Called::Returned(-2);
+/// Stands for no socket in a list whose places count.
+const NONE: &[u8] = b"-";
+/// Destinations that one choice leaves to try.
+const TRIED_MAX: usize = 256;
+
+/// Flags of ds_select_dst().
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Flags {
+    pub(crate) failover: bool,
+    pub(crate) user_only: bool,
+    pub(crate) last_is_default: bool,
+    pub(crate) appends: bool,
+}
+
+impl Flags {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut flags = Self::default();
+        for letter in text.chars().filter(|c| !c.is_whitespace() && *c != ',') {
+            let flag = match letter.to_ascii_lowercase() {
+                'f' => &mut flags.failover,
+                'u' => &mut flags.user_only,
+                'd' => &mut flags.last_is_default,
+                'a' => &mut flags.appends,
+                _ => return Err(format!("`{letter}` is none of the flags f, u, d and a")),
+            };
+            *flag = true;
+        }
+        Ok(flags)
+    }
+}
+
+/// Judges literal flags.
+pub(crate) fn check_flags(text: &str) -> Result<(), String> {
+    Flags::parse(text).map(|_| ())
+}
+
+/// Judges a literal algorithm.
+pub(crate) fn check_algorithm(text: &str) -> Result<(), String> {
+    match text.trim().parse() {
+        Ok(number) => Algorithm::of(number).map(|_| ()),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Which part of the request a destination goes into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Into {
+    Hop,
+    Domain,
+}
+
+fn text(call: &Call<'_, '_, '_>, index: usize) -> String {
+    String::from_utf8_lossy(&call.text(index)).into_owned()
+}
+
+type Found = (Arc<Dispatcher>, Arc<Part>, Arc<Sets>);
+
+/// The partition that an argument names.
+fn partition(call: &mut Call<'_, '_, '_>, index: usize) -> Result<Found, Called> {
+    let Some(state) = call.state::<Dispatcher>() else { return Err(NO) };
+    let name = call.given(index).then(|| text(call, index));
+    match state.part(name.as_deref().map(str::trim)) {
+        Some((part, sets)) => Ok((state, part, sets)),
+        None => {
+            let name = name.unwrap_or_else(|| "default".to_owned());
+            Err(call.complain(Level::Error, format!("there is no partition `{name}`")))
+        }
+    }
+}
+
+pub(crate) fn select(call: &mut Call<'_, '_, '_>, into: Into) -> Called {
+    let (_, part, sets) = match partition(call, 3) {
+        Ok(found) => found,
+        Err(called) => return called,
+    };
+    let number = call.int(1).unwrap_or(-1);
+    let parsed = Flags::parse(&text(call, 2)).and_then(|f| Algorithm::of(number).map(|a| (f, a)));
+    let (flags, algorithm) = match parsed {
+        Ok(parsed) => parsed,
+        Err(why) => return call.complain(Level::Error, why),
+    };
+    let id = call.int(0).map_or(-1, i64::from);
+    let Some(set) = sets.set(id).filter(|set| !set.is_empty()) else {
+        call.complain(Level::Error, format!("there is no set {id} in partition {}", part.name));
+        return NO_SET;
+    };
+    let ordered = match order(call, &part, (id, set), algorithm, flags) {
+        Ok(ordered) => ordered,
+        Err(why) => return call.complain(Level::Error, why),
+    };
+    let most = call.int(4).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+    let most = most.unwrap_or(TRIED_MAX).min(TRIED_MAX);
+    let Some(first) = ordered.first().cloned() else { return NO };
+    let most = if flags.failover { most } else { 1 };
+    if let Err(why) = put_aside(call, &part.avps, id, &ordered, (most, flags.appends)) {
+        return call.complain(Level::Error, why);
+    }
+    take(call, &part.avps, &first, into)
+}
+
+/// Leaves what is to be tried in AVPs, the one in use first.
+fn put_aside(
+    call: &mut Call<'_, '_, '_>,
+    avps: &Avps,
+    set: i64,
+    ordered: &[Arc<Destination>],
+    (most, appends): (usize, bool),
+) -> Result<(), String> {
+    let ctx = &mut *call.ctx;
+    if !appends {
+        for name in [&avps.destination, &avps.socket] {
+            ctx.avps.set(name, Index::All, Assign::Set, Value::Null)?;
+        }
+    }
+    for of in ordered.iter().take(most) {
+        let socket = match of.socket_text.as_bytes() {
+            b"" => NONE,
+            text => text,
+        };
+        ctx.avps.insert(&avps.destination, Value::Str(of.uri.clone()), true)?;
+        ctx.avps.insert(&avps.socket, Value::str(socket.to_vec()), true)?;
+    }
+    let set = Value::Int(i32::try_from(set).unwrap_or(i32::MAX));
+    ctx.avps.set(&avps.set, Index::All, Assign::Replace, set)?;
+    count(call, avps)
+}
+
+/// Says how many destinations there are.
+fn count(call: &mut Call<'_, '_, '_>, avps: &Avps) -> Result<(), String> {
+    let left = call.ctx.avps.iter().filter(|(name, _)| **name == avps.destination).count();
+    let left = Value::Int(i32::try_from(left).unwrap_or(i32::MAX));
+    call.ctx.avps.set(&avps.count, Index::All, Assign::Replace, left)
+}
+
+/// Sends the request to a destination.
+fn take(call: &mut Call<'_, '_, '_>, avps: &Avps, of: &Destination, into: Into) -> Called {
+    match into {
+        Into::Hop => call.ctx.target.dst_uri = Some(of.uri.clone()),
+        Into::Domain => {
+            let ruri = call.ctx.request_uri().to_vec();
+            let Some(uri) = with_part(&ruri, UriPart::HostPort, of.hostport.as_bytes()) else {
+                return call.complain(Level::Error, "the R-URI takes no such domain");
+            };
+            let uri = match &of.transport {
+                Some(transport) => [&uri[..], b";transport=", transport.as_bytes()].concat(),
+                None => uri.to_vec(),
+            };
+            call.ctx.target.uri = Some(Bytes::from(uri));
+        }
+    }
+    if of.socket.is_some() {
+        call.ctx.target.socket = of.socket;
+    }
+    let script = of.status.script_attrs.read().clone();
+    for (name, value) in [(&avps.attrs, &of.attrs), (&avps.script_attrs, &script)] {
+        let Some(name) = name else { continue };
+        let value = Value::str(value.as_bytes().to_vec());
+        if let Err(why) = call.ctx.avps.set(name, Index::All, Assign::Replace, value) {
+            return call.complain(Level::Error, why);
+        }
+    }
+    YES
+}
+
+/// Takes the next destination that can be used.
+pub(crate) fn next(call: &mut Call<'_, '_, '_>, into: Into) -> Called {
+    let (_, part, sets) = match partition(call, 0) {
+        Ok(found) => found,
+        Err(called) => return called,
+    };
+    loop {
+        for name in [&part.avps.destination, &part.avps.socket] {
+            let _ = call.ctx.avps.set(name, Index::None, Assign::Set, Value::Null);
+        }
+        if let Err(why) = count(call, &part.avps) {
+            return call.complain(Level::Error, why);
+        }
+        let Some(uri) = call.ctx.avps.first(&part.avps.destination).into_bytes() else { return NO };
+        let set = call.ctx.avps.first(&part.avps.set).int().map_or(-1, i64::from);
+        let known = sets.find(set, &uri).or_else(|| sets.all().find(|d| d.uri == uri));
+        // One that went away or down meanwhile is passed over.
+        if let Some(known) = known.filter(|d| d.status.bits() == 0).cloned() {
+            return take(call, &part.avps, &known, into);
+        }
+    }
+}
+
+pub(crate) fn mark(call: &mut Call<'_, '_, '_>) -> Called {
+    let (state, part, sets) = match partition(call, 1) {
+        Ok(found) => found,
+        Err(called) => return called,
+    };
+    let wanted = text(call, 0);
+    let wish = match wanted.trim() {
+        "" | "i" | "I" | "0" => Wish::Inactive,
+        "a" | "A" | "1" => Wish::Active,
+        "p" | "P" | "2" => Wish::Failed,
+        other => return call.complain(Level::Error, format!("`{other}` is none of i, a and p")),
+    };
+    let Some(uri) = call.ctx.avps.first(&part.avps.destination).into_bytes() else {
+        return call.complain(Level::Error, "no destination was chosen for this request");
+    };
+    let set = call.ctx.avps.first(&part.avps.set).int().map_or(-1, i64::from);
+    let Some(of) = sets.find(set, &uri).cloned() else { return NO };
+    state.wish(call.cx, &part, &of, wish);
+    YES
+}
+
+/// Whether a destination is at an address; 0 is any port, a negative set any set.
+fn at<'s>(
+    sets: &'s Sets,
+    ip: IpAddr,
+    port: u16,
+    set: i64,
+) -> impl Iterator<Item = &'s Arc<Destination>> {
+    sets.all().filter(move |of| {
+        (set < 0 || of.set == set)
+            && (port == 0 || of.port == 0 || of.port == port)
+            && of.ips.read().contains(&ip)
+    })
+}
+
+pub(crate) fn is_in_list(call: &mut Call<'_, '_, '_>) -> Called {
+    let (state, part, sets) = match partition(call, 3) {
+        Ok(found) => found,
+        Err(called) => return called,
+    };
+    let ip = text(call, 0);
+    let Ok(ip) = ip.trim().trim_matches(['[', ']']).parse::<IpAddr>() else {
+        return call.complain(Level::Error, format!("{ip:?} is no address"));
+    };
+    let port = call.int(1).and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
+    let set = call.int(2).map_or(-1, i64::from);
+    let active = call.int(4).is_some_and(|active| active != 0);
+    let pattern = call.given(5).then(|| text(call, 5));
+    let pattern = match pattern.as_deref().map(tandem_engine::glob::compile).transpose() {
+        Ok(pattern) => pattern,
+        Err(why) => return call.complain(Level::Error, why.to_string()),
+    };
+    let found = at(&sets, ip, port, set).find(|of| {
+        (!active || of.status.bits() == 0)
+            && pattern.as_ref().is_none_or(|pattern| pattern.is_match(of.attrs.as_bytes()))
+    });
+    let Some(found) = found.cloned() else { return NO };
+    if let Some(name) = &part.avps.attrs {
+        let attrs = Value::str(found.attrs.as_bytes().to_vec());
+        if let Err(why) = call.ctx.avps.set(name, Index::All, Assign::Replace, attrs) {
+            return call.complain(Level::Error, why);
+        }
+    }
+    if let Some(var) = state.params.set_var {
+        let set = Value::Int(i32::try_from(found.set).unwrap_or(i32::MAX));
+        if let Err(why) = call.write(var, set) {
+            return call.complain(Level::Error, why);
+        }
+    }
+    YES
+}
+
+pub(crate) fn count_of(call: &mut Call<'_, '_, '_>) -> Called {
+    let (.., sets) = match partition(call, 3) {
+        Ok(found) => found,
+        Err(called) => return called,
+    };
+    let filter = text(call, 1).to_ascii_lowercase();
+    if let Some(wrong) = filter.chars().find(|c| !"aip012, ".contains(*c)) {
+        return call.complain(Level::Error, format!("`{wrong}` is none of the states a, i and p"));
+    }
+    let wants = |letter: char, digit: char| filter.contains(letter) || filter.contains(digit);
+    let (active, inactive, probing) = (wants('a', '1'), wants('i', '0'), wants('p', '2'));
+    let id = call.int(0).map_or(-1, i64::from);
+    let Some(set) = sets.set(id) else { return NO };
+    let counted = set.iter().filter(|of| match of.status.bits() {
+        0 => active,
+        bits if bits & INACTIVE != 0 => inactive,
+        bits => probing && bits & PROBING != 0,
+    });
+    let counted = i32::try_from(counted.count()).unwrap_or(i32::MAX);
+    match call.set_var(2, Value::Int(counted)) {
+        Ok(()) => YES,
+        Err(why) => call.complain(Level::Error, why),
+    }
+}
+
+/// Sets the attributes of the script of what is at an address; how many that were.
+pub(crate) fn push_attrs(sets: &Sets, attrs: &str, ip: IpAddr, port: u16, set: i64) -> usize {
+    let found = at(sets, ip, port, set).inspect(|of| {
+        attrs.clone_into(&mut *of.status.script_attrs.write());
+    });
+    found.count()
+}
+
+pub(crate) fn push(call: &mut Call<'_, '_, '_>) -> Called {
+    let (.., sets) = match partition(call, 4) {
+        Ok(found) => found,
+        Err(called) => return called,
+    };
+    let (attrs, ip) = (text(call, 0), text(call, 1));
+    let Ok(ip) = ip.trim().parse::<IpAddr>() else {
+        return call.complain(Level::Error, format!("{ip:?} is no address"));
+    };
+    let port = call.int(2).and_then(|port| u16::try_from(port).ok()).unwrap_or(0);
+    match push_attrs(&sets, &attrs, ip, port, call.int(3).map_or(-1, i64::from)) {
+        0 => NO,
+        _ => YES,
+    }
+}
+
+pub(crate) fn get(call: &mut Call<'_, '_, '_>) -> Called {
+    let (.., sets) = match partition(call, 2) {
+        Ok(found) => found,
+        Err(called) => return called,
+    };
+    let set = call.int(1).map_or(-1, i64::from);
+    let uri = call.text(0);
+    let any = || sets.all().find(|of| of.uri.eq_ignore_ascii_case(&uri));
+    let found = if set < 0 { any() } else { sets.find(set, &uri) };
+    let Some(found) = found.cloned() else { return NO };
+    let attrs = Value::str(found.status.script_attrs.read().clone());
+    match call.set_var(3, attrs) {
+        Ok(()) => YES,
+        Err(why) => call.complain(Level::Error, why),
+    }
+}

@@ -1,0 +1,379 @@
+//! Parameters and partitions.
+
+use bytes::Bytes;
+use tandem_db::{Name, Select, check_name};
+use tandem_engine::cached::Part as Table;
+use tandem_engine::module::{Build, BuildError, ParamValue};
+use tandem_engine::sockets::SocketId;
+use tandem_engine::table::param;
+use tandem_script::program::VarId;
+use tandem_script::sig::{ParamKind, ParamSig};
+
+use crate::sets::{COLUMNS, Sets};
+
+/// The partition that is meant without a name.
+pub(crate) const DEFAULT: &str = "default";
+
+const fn text(name: &'static str, default: Option<&'static str>, help: &'static str) -> ParamSig {
+    param(name, ParamKind::Str, default, help)
+}
+
+const fn checked(row: ParamSig, check: fn(&str) -> Result<(), String>) -> ParamSig {
+    ParamSig { check: Some(check), ..row }
+}
+
+const fn name(name: &'static str, default: &'static str, help: &'static str) -> ParamSig {
+    checked(text(name, Some(default), help), check_table)
+}
+
+const fn avp(name: &'static str, default: Option<&'static str>, help: &'static str) -> ParamSig {
+    checked(text(name, default, help), |text| avp_of(text).map(|_| ()))
+}
+
+const fn int(name: &'static str, default: &'static str, help: &'static str) -> ParamSig {
+    param(name, ParamKind::Int, Some(default), help)
+}
+
+const fn many(row: ParamSig) -> ParamSig {
+    ParamSig { multiple: true, ..row }
+}
+
+/// The parameter table.
+pub(crate) const PARAMS: &[ParamSig] = &[
+    many(checked(
+        text(
+            "partition",
+            None,
+            "A partition: \"name: db_url=URL; table_name=TABLE; dst_avp=$avp(x); ..\".",
+        ),
+        |text| Given::parse(text).map(|_| ()),
+    )),
+    text("db_url", None, "Database of partitions without one; else db_default_url."),
+    name("table_name", "dispatcher", "Table of partitions without one."),
+    name("setid_col", "setid", "Column with the set."),
+    name("destination_col", "destination", "Column with the SIP URI."),
+    name("socket_col", "socket", "Column with the socket to send from."),
+    name("state_col", "state", "Column with the state: 0 active, 1 inactive, 2 probing."),
+    name("weight_col", "weight", "Column with the weight."),
+    name("priority_col", "priority", "Column with the priority: the largest number first."),
+    name("attrs_col", "attrs", "Column with a text for the script."),
+    name("description_col", "description", "Column with a text for people."),
+    name("probe_mode_col", "probe_mode", "Column: 1 is probed while it is active, too."),
+    avp("dst_avp", Some("$avp(ds_dst_failover)"), "AVP with the destinations, the used one first."),
+    avp("grp_avp", Some("$avp(ds_grp_failover)"), "AVP with the set."),
+    avp("cnt_avp", Some("$avp(ds_cnt_failover)"), "AVP with how many destinations there are."),
+    avp("sock_avp", Some("$avp(ds_sock_failover)"), "AVP with the sockets of the destinations."),
+    avp("attrs_avp", None, "AVP for the attributes of the used destination."),
+    avp("script_attrs_avp", None, "AVP for its attributes that the script has set."),
+    text("hash_pvar", Some(""), "The text that algorithm 7 hashes, with variables."),
+    param("setid_pvar", ParamKind::Var, None, "Variable for the set that ds_is_in_list() found."),
+    text(
+        "pvar_algo_pattern",
+        Some(""),
+        "What algorithm 9 goes by: %u is the URI of a destination, %i its host.",
+    ),
+    ParamSig {
+        old_names: &["ds_probing_threshhold"],
+        ..int("ds_probing_threshold", "3", "Failures in a row after which one is probing.")
+    },
+    text("ds_ping_method", Some("OPTIONS"), "Method of probes."),
+    text("ds_ping_from", Some("sip:dispatcher@localhost"), "From of probes."),
+    int("ds_ping_interval", "0", "Seconds between probes of a destination; 0: none are sent."),
+    int("ds_ping_maxfwd", "-1", "Max-Forwards of probes; -1: the usual."),
+    int(
+        "ds_probing_mode",
+        "0",
+        "0: those in state probing are probed; 1: all that are not inactive.",
+    ),
+    checked(text("options_reply_codes", None, "Codes that mean alive besides 200."), |text| {
+        codes(text).map(|_| ())
+    }),
+    text("ds_probing_sock", None, "Socket of probes to destinations without one."),
+    checked(
+        text("ds_probing_list", None, "The sets that are probed; else all: \"1,2\"."),
+        |text| numbers(text).map(|_| ()),
+    ),
+    many(checked(
+        text("ds_define_blacklist", None, "A blacklist of sets: \"name= set,set\"."),
+        |text| Blacklist::parse(text).map(|_| ()),
+    )),
+    int("persistent_state", "1", "1: states are read from the table and written to it."),
+    int("cluster_id", "0", "Cluster whose nodes tell each other states; 0: none."),
+    text("cluster_sharing_tag", None, "Tag whose holder tells states and, by-shtag, probes."),
+    checked(
+        text(
+            "cluster_probing_mode",
+            Some("all"),
+            "Who probes: all nodes; by-shtag: the holder of the tag; distributed: each its share.",
+        ),
+        |text| match text {
+            "all" | "by-shtag" | "distributed" => Ok(()),
+            _ => Err("it is one of all, by-shtag, distributed".into()),
+        },
+    ),
+];
+
+/// Who probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    All,
+    ByTag,
+    Distributed,
+}
+
+/// The AVPs of a partition.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Avps {
+    pub(crate) destination: Bytes,
+    pub(crate) set: Bytes,
+    pub(crate) count: Bytes,
+    pub(crate) socket: Bytes,
+    pub(crate) attrs: Option<Bytes>,
+    pub(crate) script_attrs: Option<Bytes>,
+}
+
+/// A blacklist of sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Blacklist {
+    pub(crate) name: String,
+    pub(crate) sets: Vec<i64>,
+}
+
+impl Blacklist {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (name, sets) = text.split_once('=').ok_or("it is written \"name= set,set\"")?;
+        let name = name.trim().to_owned();
+        if name.is_empty() {
+            return Err("the blacklist has no name".into());
+        }
+        Ok(Self { name, sets: numbers(sets)? })
+    }
+}
+
+/// A partition as a parameter gives it.
+#[derive(Clone, Debug, Default)]
+struct Given {
+    name: String,
+    url: Option<String>,
+    table: Option<String>,
+    destination: Option<Bytes>,
+    set: Option<Bytes>,
+    count: Option<Bytes>,
+    socket: Option<Bytes>,
+    attrs: Option<Bytes>,
+    script_attrs: Option<Bytes>,
+    blacklists: Vec<Blacklist>,
+}
+
+impl Given {
+    fn parse(text: &str) -> Result<Self, String> {
+        let shape = "a partition is written \"name: db_url=URL; table_name=TABLE; ..\"";
+        let (name, rest) = text.split_once(':').ok_or(shape)?;
+        if name.trim().is_empty() || name.contains('=') {
+            return Err(shape.to_owned());
+        }
+        let mut given = Self { name: name.trim().to_owned(), ..Self::default() };
+        for item in rest.split(';').map(str::trim).filter(|item| !item.is_empty()) {
+            let (key, value) =
+                item.split_once('=').ok_or_else(|| format!("`{item}` has no `=`"))?;
+            let value = value.trim().trim_matches('"').trim();
+            match key.trim() {
+                "db_url" => given.url = Some(value.to_owned()),
+                "table_name" => {
+                    check_table(value)?;
+                    given.table = Some(value.to_owned());
+                }
+                "dst_avp" => given.destination = Some(avp_of(value)?),
+                "grp_avp" => given.set = Some(avp_of(value)?),
+                "cnt_avp" => given.count = Some(avp_of(value)?),
+                "sock_avp" => given.socket = Some(avp_of(value)?),
+                "attrs_avp" => given.attrs = Some(avp_of(value)?),
+                "script_attrs" | "script_attrs_avp" => given.script_attrs = Some(avp_of(value)?),
+                "ds_define_blacklist" => given.blacklists.push(Blacklist::parse(value)?),
+                other => return Err(format!("`{other}` is nothing that a partition has")),
+            }
+        }
+        Ok(given)
+    }
+}
+
+/// A partition with its place in the database.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) table: Table<Sets>,
+    pub(crate) avps: Avps,
+    pub(crate) blacklists: Vec<Blacklist>,
+}
+
+/// The parameters of the module.
+#[derive(Debug)]
+pub(crate) struct Params {
+    pub(crate) hash_format: String,
+    pub(crate) load_pattern: String,
+    pub(crate) set_var: Option<VarId>,
+    pub(crate) threshold: u32,
+    pub(crate) method: Bytes,
+    pub(crate) from: Bytes,
+    pub(crate) interval_s: u64,
+    pub(crate) max_forwards: Option<u32>,
+    pub(crate) probes_all: bool,
+    pub(crate) codes: Vec<u16>,
+    pub(crate) socket: Option<SocketId>,
+    pub(crate) probed_sets: Option<Vec<i64>>,
+    pub(crate) keeps_state: bool,
+    pub(crate) state_column: String,
+    pub(crate) set_column: String,
+    pub(crate) uri_column: String,
+    pub(crate) cluster: u32,
+    pub(crate) tag: Option<String>,
+    pub(crate) mode: Mode,
+}
+
+impl Params {
+    pub(crate) fn read(build: &Build<'_>) -> Result<Self, BuildError> {
+        let text = |name: &str| build.text(name).unwrap_or_default().to_owned();
+        let number = |name: &'static str| {
+            let number = build.int(name).unwrap_or(0);
+            u32::try_from(number).map_err(|_| BuildError::new(name, "0 or more is wanted"))
+        };
+        let socket = match build.text("ds_probing_sock").filter(|t| !t.is_empty()) {
+            None => None,
+            Some(text) => Some(build.sockets.named(text).ok_or_else(|| {
+                BuildError::new("ds_probing_sock", format!("{text} is no socket of this node"))
+            })?),
+        };
+        let mode = match build.text("cluster_probing_mode") {
+            Some("by-shtag") => Mode::ByTag,
+            Some("distributed") => Mode::Distributed,
+            _ => Mode::All,
+        };
+        let tag = build.text("cluster_sharing_tag").filter(|t| !t.is_empty()).map(str::to_owned);
+        if mode == Mode::ByTag && tag.is_none() {
+            let why = "by-shtag needs cluster_sharing_tag";
+            return Err(BuildError::new("cluster_probing_mode", why));
+        }
+        Ok(Self {
+            hash_format: text("hash_pvar"),
+            load_pattern: text("pvar_algo_pattern"),
+            set_var: build.var(PARAMS, "setid_pvar"),
+            threshold: number("ds_probing_threshold")?.max(1),
+            method: Bytes::from(text("ds_ping_method")),
+            from: Bytes::from(text("ds_ping_from")),
+            interval_s: u64::from(number("ds_ping_interval")?),
+            max_forwards: build.int("ds_ping_maxfwd").and_then(|n| u32::try_from(n).ok()),
+            probes_all: build.int("ds_probing_mode") == Some(1),
+            codes: build
+                .text("options_reply_codes")
+                .and_then(|t| codes(t).ok())
+                .unwrap_or_default(),
+            socket,
+            probed_sets: build.text("ds_probing_list").and_then(|t| numbers(t).ok()),
+            keeps_state: build.int("persistent_state") != Some(0),
+            state_column: text("state_col"),
+            set_column: text("setid_col"),
+            uri_column: text("destination_col"),
+            cluster: number("cluster_id")?,
+            tag,
+            mode,
+        })
+    }
+}
+
+/// The partitions; the default one is first, if it has a database.
+pub(crate) fn partitions(build: &mut Build<'_>) -> Result<Vec<Partition>, BuildError> {
+    let fault = |why: String| BuildError::new("partition", why);
+    let mut given = Vec::new();
+    for text in texts(build, "partition") {
+        given.push(Given::parse(&text).map_err(fault)?);
+    }
+    let of_all: Vec<Blacklist> = texts(build, "ds_define_blacklist")
+        .iter()
+        .filter_map(|text| Blacklist::parse(text).ok())
+        .collect();
+    let named_default = given.iter().any(|g| g.name == DEFAULT);
+    if !named_default && (given.is_empty() || build.text("db_url").is_some()) {
+        given.insert(0, Given { name: DEFAULT.to_owned(), ..Given::default() });
+    }
+    let mut all: Vec<Partition> = Vec::new();
+    for given in given {
+        if all.iter().any(|known| known.table.name == given.name) {
+            return Err(fault(format!("partition `{}` is there twice", given.name)));
+        }
+        let database = match &given.url {
+            Some(url) => build.database(url).map_err(fault)?,
+            None => build.database_param("db_url")?.ok_or_else(|| {
+                BuildError::new("db_url", format!("partition `{}` needs a database", given.name))
+                    .help("set `db_url` of dispatcher, or the global `db_default_url`")
+            })?,
+        };
+        let is_default = given.name == DEFAULT;
+        let avps = avps(build, &given, is_default);
+        let mut blacklists = given.blacklists;
+        if is_default {
+            blacklists.extend(of_all.iter().cloned());
+        }
+        let table = Table::new(given.name, database, select(build, given.table));
+        all.push(Partition { table, avps, blacklists });
+    }
+    Ok(all)
+}
+
+/// The AVPs of a partition: its own names, or the general ones, with its name for any but the
+/// default one.
+fn avps(build: &Build<'_>, given: &Given, is_default: bool) -> Avps {
+    let general = |name: &str| {
+        let own = build.avp(name)?;
+        Some(match is_default {
+            true => own,
+            false => Bytes::from([&own, b"_".as_slice(), given.name.as_bytes()].concat()),
+        })
+    };
+    let of = |own: &Option<Bytes>, name: &str| own.clone().or_else(|| general(name));
+    Avps {
+        destination: of(&given.destination, "dst_avp").unwrap_or_default(),
+        set: of(&given.set, "grp_avp").unwrap_or_default(),
+        count: of(&given.count, "cnt_avp").unwrap_or_default(),
+        socket: of(&given.socket, "sock_avp").unwrap_or_default(),
+        attrs: of(&given.attrs, "attrs_avp"),
+        script_attrs: of(&given.script_attrs, "script_attrs_avp"),
+    }
+}
+
+fn select(build: &Build<'_>, table: Option<String>) -> Select {
+    let name = |param: &str| Name::from(build.text(param).unwrap_or_default().to_owned());
+    Select {
+        table: table.map_or_else(|| name("table_name"), Name::from),
+        columns: COLUMNS.map(name).to_vec(),
+        ..Select::default()
+    }
+}
+
+fn texts(build: &Build<'_>, name: &str) -> Vec<String> {
+    let all = build.all(name).iter().filter_map(|value| match value {
+        ParamValue::Str(text) => Some(text.clone()),
+        ParamValue::Int(_) => None,
+    });
+    all.collect()
+}
+
+fn avp_of(text: &str) -> Result<Bytes, String> {
+    match text.strip_prefix("$avp(").and_then(|t| t.strip_suffix(')')) {
+        Some(name) if !name.is_empty() => Ok(Bytes::copy_from_slice(name.as_bytes())),
+        _ => Err("it is an AVP, written $avp(name)".into()),
+    }
+}
+
+fn codes(text: &str) -> Result<Vec<u16>, String> {
+    let code = |item: &str| item.trim().parse().ok().filter(|code| (100..700).contains(code));
+    let wrong = |item: &str| format!("`{item}` is no code of a reply");
+    text.split([',', ';']).map(|item| code(item).ok_or_else(|| wrong(item))).collect()
+}
+
+fn numbers(text: &str) -> Result<Vec<i64>, String> {
+    let items = text.split([',', ';']).map(str::trim).filter(|item| !item.is_empty());
+    items.map(|item| item.parse().map_err(|_| format!("`{item}` is no set"))).collect()
+}
+
+fn check_table(text: &str) -> Result<(), String> {
+    check_name(text).map_err(|e| e.to_string())
+}

@@ -1,0 +1,256 @@
+//! Sets of destinations, as their table says.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use tandem_bin::dispatcher as wire;
+use tandem_cluster::Stamp;
+use tandem_db::{Row, Rows, Value};
+use tandem_engine::sockets::{Proto, SocketId, Sockets};
+use tandem_sip::{Transport, Uri};
+
+/// Columns of the table, in the order in which they are selected.
+pub(crate) const COLUMNS: [&str; 9] = [
+    "setid_col",
+    "destination_col",
+    "socket_col",
+    "state_col",
+    "weight_col",
+    "priority_col",
+    "attrs_col",
+    "description_col",
+    "probe_mode_col",
+];
+/// Bits of a state.
+pub(crate) const INACTIVE: u32 = wire::INACTIVE as u32;
+pub(crate) const PROBING: u32 = wire::PROBING as u32;
+
+const NEVER: Stamp = Stamp { time_us: 0, node: 0 };
+
+/// The state of a destination; it outlives the tables.
+#[derive(Debug)]
+pub(crate) struct Status {
+    bits: AtomicU32,
+    stamp: Mutex<Stamp>,
+    dirty: AtomicBool,
+    /// Failures since it was alive.
+    pub(crate) failures: AtomicU32,
+    /// How often it was the first choice.
+    pub(crate) hits: AtomicU64,
+    pub(crate) script_attrs: RwLock<String>,
+}
+
+impl Status {
+    fn new(bits: u32) -> Self {
+        Self {
+            bits: AtomicU32::new(bits),
+            stamp: Mutex::new(NEVER),
+            dirty: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
+            hits: AtomicU64::new(0),
+            script_attrs: RwLock::default(),
+        }
+    }
+
+    pub(crate) fn bits(&self) -> u32 {
+        self.bits.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stamp(&self) -> Stamp {
+        *self.stamp.lock()
+    }
+
+    /// Takes a state that is later than the present one, or as old and more restrictive, so that
+    /// all nodes come to the same. Tells whether the state is another one now.
+    pub(crate) fn set(&self, bits: u32, stamp: Stamp) -> bool {
+        let mut present = self.stamp.lock();
+        if (stamp, bits) < (*present, self.bits()) {
+            return false;
+        }
+        *present = stamp;
+        let changed = self.bits.swap(bits, Ordering::Relaxed) != bits;
+        if changed {
+            self.dirty.store(true, Ordering::Relaxed);
+        }
+        changed
+    }
+
+    pub(crate) fn take_dirty(&self) -> bool {
+        self.dirty.swap(false, Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_dirty(&self) {
+        self.dirty.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A state in the words of the management interface.
+pub(crate) fn state_text(bits: u32) -> &'static str {
+    match bits {
+        0 => "Active",
+        bits if bits & INACTIVE != 0 => "Inactive",
+        _ => "Probing",
+    }
+}
+
+/// What the column `state` says.
+pub(crate) fn of_column(state: i64) -> u32 {
+    match state {
+        1 => INACTIVE,
+        2 => PROBING,
+        _ => 0,
+    }
+}
+
+/// The same for the other direction.
+pub(crate) fn column(bits: u32) -> i64 {
+    match bits {
+        0 => 0,
+        bits if bits & INACTIVE != 0 => 1,
+        _ => 2,
+    }
+}
+
+/// A destination.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    pub(crate) set: i64,
+    /// As the table has it.
+    pub(crate) uri: Bytes,
+    /// `host[:port]` and the transport, as they go into a Request-URI.
+    pub(crate) hostport: String,
+    pub(crate) transport: Option<String>,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) proto: Option<Proto>,
+    pub(crate) socket: Option<SocketId>,
+    pub(crate) socket_text: String,
+    pub(crate) weight: u32,
+    pub(crate) priority: i64,
+    pub(crate) attrs: String,
+    pub(crate) description: String,
+    /// It is probed while it is active, too.
+    pub(crate) always_probed: bool,
+    pub(crate) status: Arc<Status>,
+    pub(crate) ips: RwLock<Vec<IpAddr>>,
+}
+
+/// The sets of a partition, each in the order of its priorities.
+#[derive(Debug, Default)]
+pub(crate) struct Sets {
+    sets: BTreeMap<i64, Vec<Arc<Destination>>>,
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Int(n) => n.to_string(),
+        value => value.as_str().unwrap_or_default().trim().to_owned(),
+    }
+}
+
+impl Sets {
+    /// From rows of [`COLUMNS`]; and what is wrong with those that were left out.
+    pub(crate) fn of(rows: &Rows, sockets: &Sockets, with_state: bool) -> (Self, Vec<String>) {
+        let (mut sets, mut faults) = (Self::default(), Vec::new());
+        for row in &rows.rows {
+            match destination(row, sockets, with_state) {
+                Ok(new) => {
+                    let set = sets.sets.entry(new.set).or_default();
+                    if set.iter().any(|known| known.uri == new.uri) {
+                        let uri = String::from_utf8_lossy(&new.uri).into_owned();
+                        faults.push(format!("set {}: {uri} is there twice", new.set));
+                    } else {
+                        set.push(Arc::new(new));
+                    }
+                }
+                Err(why) => faults.push(why),
+            }
+        }
+        for set in sets.sets.values_mut() {
+            set.sort_by_key(|destination| std::cmp::Reverse(destination.priority));
+        }
+        (sets, faults)
+    }
+
+    /// Keeps what is known of the destinations that were there before.
+    pub(crate) fn inherit(&mut self, old: &Self, with_state: bool) {
+        for destination in self.sets.values_mut().flatten() {
+            let known = old.find(destination.set, &destination.uri).map(|d| Arc::clone(&d.status));
+            let (Some(known), Some(own)) = (known, Arc::get_mut(destination)) else { continue };
+            if with_state {
+                own.status = known;
+            }
+        }
+    }
+
+    pub(crate) fn set(&self, id: i64) -> Option<&[Arc<Destination>]> {
+        self.sets.get(&id).map(Vec::as_slice)
+    }
+
+    pub(crate) fn sets(&self) -> impl Iterator<Item = (i64, &[Arc<Destination>])> {
+        self.sets.iter().map(|(id, set)| (*id, set.as_slice()))
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Destination>> {
+        self.sets.values().flatten()
+    }
+
+    pub(crate) fn find(&self, set: i64, uri: &[u8]) -> Option<&Arc<Destination>> {
+        self.sets.get(&set)?.iter().find(|d| d.uri.eq_ignore_ascii_case(uri))
+    }
+}
+
+fn destination(row: &Row, sockets: &Sockets, with_state: bool) -> Result<Destination, String> {
+    let [set, uri, socket, state, weight, priority, attrs, description, probe] = row.as_slice()
+    else {
+        return Err("a row has not the nine columns".into());
+    };
+    let set = set.as_int().ok_or("a destination has no set")?;
+    let written = text(uri);
+    let wrong = |why: &str| format!("set {set}, destination `{written}`: {why}");
+    let parsed = Uri::parse(written.as_bytes()).map_err(|e| wrong(&e.to_string()))?;
+    if !parsed.is_sip() || parsed.host.is_empty() {
+        return Err(wrong("it is no SIP URI"));
+    }
+    let proto = match parsed.param(b"transport") {
+        None => None,
+        Some(_) => Some(match parsed.transport() {
+            Some(Transport::Udp) => Proto::Udp,
+            Some(Transport::Tcp) => Proto::Tcp,
+            _ => return Err(wrong("Tandem does not speak its transport")),
+        }),
+    };
+    let weight_text = text(weight);
+    let weight = match weight_text.as_str() {
+        "" => 1,
+        number => number.parse().map_err(|_| {
+            wrong("its weight is no number; weights of FreeSWITCH are not in Tandem yet")
+        })?,
+    };
+    let host = String::from_utf8_lossy(parsed.host).into_owned();
+    let port = parsed.port.map(|port| format!(":{port}")).unwrap_or_default();
+    let socket_text = text(socket);
+    let bits = if with_state { of_column(state.as_int().unwrap_or(0)) } else { 0 };
+    Ok(Destination {
+        set,
+        hostport: format!("{host}{port}"),
+        transport: proto.map(|proto| proto.text().to_owned()),
+        host: String::from_utf8_lossy(parsed.host_bare()).into_owned(),
+        port: parsed.port.unwrap_or(0),
+        proto,
+        socket: sockets.named(&socket_text),
+        socket_text,
+        weight,
+        priority: priority.as_int().unwrap_or(0),
+        attrs: text(attrs),
+        description: text(description),
+        always_probed: probe.as_int().unwrap_or(0) != 0,
+        status: Arc::new(Status::new(bits)),
+        ips: RwLock::new(parsed.host_ip().into_iter().collect()),
+        uri: Bytes::from(written.clone()),
+    })
+}

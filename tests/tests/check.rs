@@ -24,7 +24,12 @@ struct Expected {
 const MISTAKES: &[Expected] = &[
     Expected { at: "1:1", underlined: "log_levl", cause: "unknown global", help: "log_level" },
     Expected { at: "8:12", underlined: "\"registar.so\"", cause: "registar", help: "registrar" },
-    Expected { at: "9:12", underlined: "\"load_balancer.so\"", cause: "not in Tandem yet", help: "" },
+    Expected {
+        at: "9:12",
+        underlined: "\"load_balancer.so\"",
+        cause: "not in Tandem yet",
+        help: "",
+    },
     Expected { at: "10:16", underlined: "\"fr_timout\"", cause: "fr_timout", help: "fr_timeout" },
     Expected { at: "11:34", underlined: "\"yes\"", cause: "append_fromtag", help: "" },
     Expected { at: "13:7", underlined: "lokup", cause: "unknown function", help: "lookup" },

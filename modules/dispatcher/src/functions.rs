@@ -228,12 +228,7 @@ pub(crate) fn mark(call: &mut Call<'_, '_, '_>) -> Called {
 }
 
 /// Whether a destination is at an address; 0 is any port, a negative set any set.
-fn at<'s>(
-    sets: &'s Sets,
-    ip: IpAddr,
-    port: u16,
-    set: i64,
-) -> impl Iterator<Item = &'s Arc<Destination>> {
+fn at(sets: &Sets, ip: IpAddr, port: u16, set: i64) -> impl Iterator<Item = &Arc<Destination>> {
     sets.all().filter(move |of| {
         (set < 0 || of.set == set)
             && (port == 0 || of.port == 0 || of.port == port)
@@ -256,7 +251,7 @@ pub(crate) fn is_in_list(call: &mut Call<'_, '_, '_>) -> Called {
     let pattern = call.given(5).then(|| text(call, 5));
     let pattern = match pattern.as_deref().map(tandem_engine::glob::compile).transpose() {
         Ok(pattern) => pattern,
-        Err(why) => return call.complain(Level::Error, why.to_string()),
+        Err(why) => return call.complain(Level::Error, why),
     };
     let found = at(&sets, ip, port, set).find(|of| {
         (!active || of.status.bits() == 0)

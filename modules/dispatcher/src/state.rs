@@ -79,6 +79,8 @@ impl Part {
     }
 }
 
+/// A destination whose name is looked up.
+type Searched = (Arc<Part>, Arc<Destination>);
 type EarlyKey = (String, i64, Vec<u8>);
 
 /// The state of the module.
@@ -91,7 +93,7 @@ pub struct Dispatcher {
     pub(crate) inherits: AtomicBool,
     pub(crate) probes: Mutex<Probes>,
     numbers: AtomicU32,
-    searches: Mutex<BTreeMap<u64, (Arc<Part>, Arc<Destination>)>>,
+    searches: Mutex<BTreeMap<u64, Searched>>,
     writes: Mutex<BTreeMap<u64, Arc<Status>>>,
     /// Held while a state changes, so that peers hear of changes in their order.
     changes: Mutex<()>,

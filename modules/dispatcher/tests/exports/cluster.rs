@@ -23,7 +23,8 @@ fn script(id: usize, params: &str) -> String {
          modparam(\"dispatcher\", \"db_url\", \"sqlite:///tmp/x.db\")\n\
          {}{params}\
          route {{ exit; }}\n\
-         event_route[E_DISPATCHER_STATUS] {{ xlog(\"# $param(address) $param(status)\"); }}",
+         event_route[E_DISPATCHER_STATUS] {{ \
+         xlog(\"# $param(address) $param(status)\"); }}",
         set("persistent_state", "0"),
     )
 }

@@ -77,7 +77,7 @@ pub(crate) fn next() {
     let told = |code: &str| tells("", code, "$rc $du $ru");
     let one = "ds_select_dst(1, 8, \"f\"); ds_next_dst();";
     assert_eq!(told(one), "1 sip:127.0.2.2 sip:u@here.test");
-    assert_eq!(tells("", &one.repeat(1), "$avp(ds_cnt_failover)"), "2");
+    assert_eq!(tells("", one, "$avp(ds_cnt_failover)"), "2");
     let end = "ds_select_dst(1, 8, \"f\"); ds_next_dst(); ds_next_dst(); ds_next_dst();";
     assert!(told(end).starts_with("-1 "));
     let domain = "ds_select_domain(1, 8, \"f\"); ds_next_domain();";

@@ -23,7 +23,8 @@ fn script(id: usize, params: &str) -> String {
          modparam(\"drouting\", \"db_url\", \"sqlite:///tmp/x.db\")\n\
          {}{params}\
          route {{ exit; }}\n\
-         event_route[E_DROUTING_STATUS] {{ xlog(\"# $param(gwid) $param(status) $param(reason)\"); }}",
+         event_route[E_DROUTING_STATUS] {{ \
+         xlog(\"# $param(gwid) $param(status) $param(reason)\"); }}",
         set("persistent_state", "0"),
     )
 }

@@ -162,7 +162,8 @@ pub(crate) fn called(params: &str, call: &str, uri: &str) -> String {
 /// The same with a text of the script's choice instead of the R-URI.
 pub(crate) fn tells(params: &str, code: &str, text: &str) -> String {
     let routes = format!(
-        "route {{ {code} xlog(\"L_NOTICE\", \"# {text}\"); }}\nroute[say] {{ $avp(ran) = \"yes\"; }}\n\
+        "route {{ {code} xlog(\"L_NOTICE\", \"# {text}\"); }}\n\
+         route[say] {{ $avp(ran) = \"yes\"; }}\n\
          route[refuse] {{ drop; }}"
     );
     let mut node = node(&format!("{URL}{params}"), &routes).unwrap();

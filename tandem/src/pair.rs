@@ -153,8 +153,10 @@ async fn make_database(dir: &Path) -> Result<(), String> {
     let path = dir.join("tandem.sqlite");
     let cannot = |e| format!("cannot make {}: {e}", path.display());
     let options = SqliteOptions { create: true, ..SqliteOptions::new(&path) };
-    let tables: Vec<_> =
-        ["clusterer", "location"].iter().filter_map(|t| schema::table(t)).collect();
+    let tables: Vec<_> = ["clusterer", "location", "acc", "missed_calls"]
+        .iter()
+        .filter_map(|t| schema::table(t))
+        .collect();
     sqlite::create_schema(&options, &tables).await.map_err(cannot)?;
     let (completions, mut done) = mpsc::channel(1);
     let db = sqlite::Sqlite::spawn(&tokio::runtime::Handle::current(), options, completions);

@@ -27,6 +27,8 @@ const TABLES: &[&str] = &[
     "subscriber",
     "domain",
     "uri",
+    "acc",
+    "missed_calls",
     "dr_gateways",
     "dr_carriers",
     "dr_rules",

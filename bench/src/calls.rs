@@ -29,15 +29,19 @@ const SDP: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\
                    a=sendrecv\r\n";
 
 /// Measures calls for each contestant in turn.
-pub(crate) fn measure(place: &Place, plan: &Plan) -> Result<String, String> {
+pub(crate) fn measure(place: &Place, plan: &Plan, what: &str) -> Result<String, String> {
     let mut contestants = Vec::new();
-    for start in [Place::kamailio_calls, Place::tandem_calls] {
+    let starts = match what {
+        "calls" => [Place::kamailio_calls, Place::tandem_calls],
+        _ => [Place::kamailio_dialogs, Place::tandem_dialogs],
+    };
+    for start in starts {
         let server = start(place)?;
         let load = Load::new(server.from, server.active()).map_err(|e| e.to_string())?;
         contestants.push((server, load));
     }
-    let saturated = ("calls, saturated".to_owned(), None, plan.saturated);
-    let paced = (format!("calls, {PER_SECOND}/s"), Some(PER_SECOND), plan.paced);
+    let saturated = (format!("{what}, saturated"), None, plan.saturated);
+    let paced = (format!("{what}, {PER_SECOND}/s"), Some(PER_SECOND), plan.paced);
     let works = [saturated, paced];
     let mut rows: Vec<Row> = Vec::new();
     for (work, ..) in &works {

@@ -25,7 +25,7 @@ use network::Network;
 use rounds::{Contest, PHONES, SOCKETS};
 use server::Place;
 
-const USAGE: &str = "usage: bench [--quick] [--rounds N] [--only single|calls|pair|bulk]";
+const USAGE: &str = "usage: bench [--quick] [--rounds N] [--only single|calls|dialogs|pair|bulk]";
 
 /// How much is measured.
 #[derive(Debug, Clone)]
@@ -71,9 +71,9 @@ fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
                 plan.rounds = n.ok_or("--rounds wants a number from 1 to 50")?;
             }
             "--only" => {
-                let part = words
-                    .next()
-                    .filter(|w| matches!(w.as_str(), "single" | "calls" | "pair" | "bulk"));
+                let part = words.next().filter(|w| {
+                    matches!(w.as_str(), "single" | "calls" | "dialogs" | "pair" | "bulk")
+                });
                 plan.only = Some(part.ok_or(USAGE)?);
             }
             _ => return Err(format!("unknown word {word}; {USAGE}")),
@@ -93,7 +93,10 @@ fn measure(plan: &Plan) -> Result<(), String> {
         println!("{}", contest.table());
     }
     if plan.wants("calls") {
-        println!("{}", calls::measure(&place, plan)?);
+        println!("{}", calls::measure(&place, plan, "calls")?);
+    }
+    if plan.wants("dialogs") {
+        println!("{}", calls::measure(&place, plan, "calls with dialog and CDR")?);
     }
     let network = Network::new(4);
     let network = network

@@ -16,6 +16,15 @@ const KAMAILIO: &str = include_str!("../configs/kamailio.cfg");
 const KAMAILIO_PAIR: &str = include_str!("../configs/kamailio-pair.cfg");
 const KAMAILIO_CALLS: &str = include_str!("../configs/kamailio-calls.cfg");
 const TANDEM_CALLS: &str = include_str!("../configs/tandem-calls.cfg");
+
+/// The last module of the scripts above, behind which those of dialogs are loaded.
+const LAST_KAMAILIO: &str = "loadmodule \"textops.so\"\n";
+const KAMAILIO_DIALOGS: &str = "loadmodule \"dialog.so\"\nloadmodule \"acc.so\"\n\
+    modparam(\"acc\", \"cdr_enable\", 1)\nmodparam(\"acc\", \"log_level\", -1)\n";
+const LAST_TANDEM: &str = "loadmodule \"sipmsgops.so\"\n";
+const TANDEM_DIALOGS: &str = "loadmodule \"dialog.so\"\nloadmodule \"acc.so\"\n\
+    modparam(\"acc\", \"log_level\", -1)\n";
+const TANDEM_ACCOUNTS: &str = "create_dialog(); do_accounting(\"log\", \"cdr\"); record_route();";
 const TANDEM: &str = include_str!("../configs/tandem.cfg");
 const TANDEM_PAIR: &str = include_str!("../configs/tandem-pair.cfg");
 
@@ -73,6 +82,29 @@ impl Place {
         let address = "127.0.3.4";
         let dir = self.folder("tandem-calls")?;
         let config = self.config(&dir, TANDEM_CALLS, address, &[])?;
+        let node = self.spawn_tandem(&dir, &config, None)?;
+        self.serving("Tandem", &[address], SINGLE_LOAD, vec![node])
+    }
+
+    /// The same with a dialog and a CDR in the log for each call.
+    pub(crate) fn kamailio_dialogs(&self) -> Result<Server, String> {
+        let address = "127.0.3.5";
+        let dir = self.folder("kamailio-dialogs")?;
+        let script = KAMAILIO_CALLS
+            .replace(LAST_KAMAILIO, &format!("{LAST_KAMAILIO}{KAMAILIO_DIALOGS}"))
+            .replace("record_route();", "dlg_manage(); record_route();");
+        let config = self.config(&dir, &script, address, &[])?;
+        let node = self.spawn_kamailio(&dir, &config, None)?;
+        self.serving("Kamailio", &[address], SINGLE_LOAD, vec![node])
+    }
+
+    pub(crate) fn tandem_dialogs(&self) -> Result<Server, String> {
+        let address = "127.0.3.6";
+        let dir = self.folder("tandem-dialogs")?;
+        let script = TANDEM_CALLS
+            .replace(LAST_TANDEM, &format!("{LAST_TANDEM}{TANDEM_DIALOGS}"))
+            .replace("record_route();", TANDEM_ACCOUNTS);
+        let config = self.config(&dir, &script, address, &[])?;
         let node = self.spawn_tandem(&dir, &config, None)?;
         self.serving("Tandem", &[address], SINGLE_LOAD, vec![node])
     }

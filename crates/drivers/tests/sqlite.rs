@@ -82,7 +82,7 @@ async fn the_whole_standard_schema_is_created_and_again_without_change() {
     let rows = client.ask(raw(query)).await.expect("version");
     assert_eq!(rows.rows, vec![vec![Value::Int(1013)]]);
     let rows = client.ask(raw("SELECT count(*) FROM version")).await.expect("count");
-    assert_eq!(rows.rows, vec![vec![Value::Int(73)]]);
+    assert_eq!(rows.rows, vec![vec![Value::Int(74)]]);
     let query = Select { table: "location".into(), ..Select::default() };
     let rows = client.ask(Query::Select(query)).await.expect("empty");
     assert_eq!(rows.columns.len(), 19);

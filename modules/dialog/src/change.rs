@@ -214,7 +214,15 @@ pub(crate) fn apply(d: &mut Dialog, change: Change, now_s: u32) -> Result<bool, 
             let laid = fields::lay_over(&mut theirs, &record, &names);
             laid.ok_or(Refused::Malformed)?;
             (theirs.id, theirs.call_id) = (d.id, d.call_id.clone());
-            Ok(merge(d, &theirs))
+            // What went before this patch is not here yet: it must still count as later when it
+            // comes, by whatever way.
+            let known = d.stamp;
+            let lacks = fields::read_heading(&record).is_some_and(|h| h.base > Some(known));
+            let changed = merge(d, &theirs);
+            if lacks {
+                d.stamp = known;
+            }
+            Ok(changed)
         }
         Change::Stock(told) => {
             let mut new = stock::update(d, &told);

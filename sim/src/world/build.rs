@@ -68,6 +68,7 @@ impl World {
             trace: Trace::new(blueprint.keep_lines),
             violations: Violations::default(),
             lost: Lost::default(),
+            entitled: Default::default(),
             answers: Answers::default(),
             holder: Holder::default(),
             counts: Counts::default(),

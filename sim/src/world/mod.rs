@@ -11,7 +11,7 @@ mod stock;
 mod streams;
 mod turn;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -57,6 +57,8 @@ pub struct World {
     trace: Trace,
     violations: Violations,
     lost: Lost,
+    /// What nodes have sent of their own accord with the duty to.
+    entitled: BTreeSet<bytes::Bytes>,
     answers: Answers,
     holder: Holder,
     counts: Counts,

@@ -1,6 +1,7 @@
 //! A worker gets the processor: it takes what waits for it, one input after the other, and ends
 //! its batch.
 
+use bytes::Bytes;
 use tandem_clock::Now;
 use tandem_engine::effect::{Effect, Input, Out};
 use tandem_engine::worker::Worker;
@@ -20,8 +21,8 @@ const ROUNDS_MAX: usize = 16;
 
 /// What one step of a worker has sent, with what it was entitled to.
 struct Judged {
-    /// Sent without the duty to.
-    unentitled: Vec<String>,
+    /// Sent of its own accord: what, the bytes, and whether with the duty to.
+    own: Vec<(String, Bytes, bool)>,
     /// 200 to REGISTER: Call-ID, CSeq, whether through a gate.
     replies: Vec<(String, u32, bool)>,
     pings: u64,
@@ -58,7 +59,7 @@ impl World {
         let batch = self.dice.between(1, waiting.max(1) as u64) as usize;
         let Some(place) = self.place(of, worker) else { return };
         let inputs: Vec<Input> = place.inbox.drain(..batch.min(waiting)).collect();
-        let mut judged = Judged { unentitled: Vec::new(), replies: Vec::new(), pings: 0 };
+        let mut judged = Judged { own: Vec::new(), replies: Vec::new(), pings: 0 };
         let mut effects = Vec::new();
         let mut out = Out::default();
         for input in inputs {
@@ -96,7 +97,15 @@ impl World {
 
     fn judge(&mut self, of: Life, judged: Judged) {
         self.counts.pings += judged.pings;
-        for what in judged.unentitled {
+        for (what, bytes, entitled) in judged.own {
+            // A request that was sent with the duty is repeated until it is answered.
+            if entitled {
+                self.entitled.insert(bytes);
+                continue;
+            }
+            if bytes.len() > 4 && self.entitled.contains(&bytes) {
+                continue;
+            }
             let text = format!("node {} sent {what} without holding service/1", of.node);
             self.violate(duty::NAME, text);
         }
@@ -129,9 +138,8 @@ fn watched(
         let Effect::Send(send) = effect else { continue };
         if let Some(what) = duty::self_initiated(&send.payload) {
             judged.pings += 1;
-            if !had_duty && !has_duty(worker) {
-                judged.unentitled.push(format!("{what} to {}", send.to));
-            }
+            let entitled = had_duty || has_duty(worker);
+            judged.own.push((format!("{what} to {}", send.to), send.payload.clone(), entitled));
         } else if let Some((call_id, cseq)) = acknowledged_register(&send.payload) {
             judged.replies.push((call_id, cseq, is_gated));
         }
@@ -145,7 +153,7 @@ pub(super) fn has_duty(worker: &Worker) -> bool {
 }
 
 /// Call-ID and CSeq of a 200 to REGISTER.
-fn acknowledged_register(payload: &bytes::Bytes) -> Option<(String, u32)> {
+fn acknowledged_register(payload: &Bytes) -> Option<(String, u32)> {
     if !payload.starts_with(b"SIP/2.0 200") {
         return None;
     }

@@ -70,8 +70,11 @@ fn merge_debts(new: Option<&Debt>, old: Option<&Debt>) -> Option<Debt> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fields::tests::any_dialog;
+    use super::super::fields::{self, tests::any_dialog};
     use super::*;
+    use crate::change::{Change, apply};
+    use crate::id::DialogId;
+    use crate::record::{Stamp, Val};
     use proptest::prelude::*;
 
     fn join(a: &Dialog, b: &Dialog) -> Dialog {
@@ -102,6 +105,25 @@ mod tests {
             }
         }
         all
+    }
+
+    #[test]
+    fn a_patch_that_overtakes_a_record_does_not_hide_it() {
+        let stamp = |time_us| Stamp { time_us, node: 1 };
+        let mut first = Dialog::empty(DialogId { entry: 1, id: 2 });
+        first.call_id = b"c"[..].into();
+        (first.state, first.stamp) = (State::Unacked, stamp(10));
+        let mut whole = first.clone();
+        whole.stamp = stamp(20);
+        whole.values.push((b"v"[..].into(), Val::Int(7)));
+        let mut acked = whole.clone();
+        (acked.state, acked.stamp) = (State::Confirmed, stamp(30));
+        let record = fields::encode_patch(&acked, whole.stamp, fields::Part::State);
+        let mut there = first;
+        apply(&mut there, Change::Patch { record, names: Vec::new().into() }, 0).unwrap();
+        assert_eq!((there.state, there.values.len()), (State::Confirmed, 0));
+        apply(&mut there, Change::Merge(Box::new(whole)), 0).unwrap();
+        assert_eq!((there.state, &there.values), (State::Confirmed, &acked.values));
     }
 
     proptest! {

@@ -90,8 +90,9 @@ fn cluster_commands_have_the_known_shapes_and_errors() {
     assert_eq!(found, list);
     assert_eq!(one.mi("clusterer_list", Json::Null)["Clusters"][0]["cluster_id"], 1);
     let caps = one.mi("clusterer:list_cap", Json::Null);
-    let cap = json!({"name": "usrloc-contact-repl", "state": "Ok", "enabled": "yes"});
-    assert_eq!(caps, json!({"Clusters": [{"cluster_id": 1, "Capabilities": [cap]}]}));
+    let cap = |name| json!({"name": name, "state": "Ok", "enabled": "yes"});
+    let known = [cap("usrloc-contact-repl"), cap("dialog-dlg-repl")];
+    assert_eq!(caps, json!({"Clusters": [{"cluster_id": 1, "Capabilities": known}]}));
     let topology = one.mi("clusterer:list_topology", Json::Null);
     assert_eq!(
         topology["Clusters"][0]["Nodes"],

@@ -168,7 +168,10 @@ fn query() {
     node.udp("127.0.0.9:5060", REQUEST);
     assert_eq!(node.logs().pop().unwrap().1, "1 a");
     node.db_state = DbState::Down;
-    node.udp("127.0.0.9:5060", &REQUEST.replace("z9hG4bKx", "z9hG4bKy"));
+    node.udp(
+        "127.0.0.9:5060",
+        &REQUEST.replace("z9hG4bKx", "z9hG4bKy").replace("CSeq: 1 ", "CSeq: 2 "),
+    );
     assert_eq!(node.logs().pop().unwrap().1, "-1 <null>");
 }
 

@@ -58,7 +58,7 @@ pub struct World {
     violations: Violations,
     lost: Lost,
     /// What nodes have sent of their own accord with the duty to.
-    entitled: BTreeSet<bytes::Bytes>,
+    entitled: BTreeSet<Bytes>,
     answers: Answers,
     holder: Holder,
     counts: Counts,

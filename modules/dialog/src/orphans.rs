@@ -15,6 +15,8 @@ use crate::state::Dialogs;
 
 /// BYEs that are remembered, at most.
 const ORPHANS_MAX: usize = 10_000;
+/// Call-ID and tags of one, at most: what phones use is far shorter.
+const TEXTS_BYTES_MAX: usize = 512;
 /// How long a dialog may come behind its BYE.
 const PATIENCE_NS: u64 = 60 * SEC;
 
@@ -39,15 +41,17 @@ impl Dialogs {
         else {
             return;
         };
+        if call_id.len() + from.len() + to.len() > TEXTS_BYTES_MAX {
+            return;
+        }
         let now = cx.now.mono_ns;
         let mut orphans = self.orphans.0.lock();
+        // One goes for one that comes, so that a flood costs no walk; which one does not matter.
         if orphans.len() >= ORPHANS_MAX {
-            orphans.retain(|_, orphan| now < orphan.at.saturating_add(PATIENCE_NS));
+            orphans.pop_first();
         }
-        if orphans.len() < ORPHANS_MAX {
-            let (call_id, from, to) = (call_id.into(), from.into(), to.into());
-            orphans.insert(did.number(), Orphan { call_id, from, to, at: now });
-        }
+        let (call_id, from, to) = (call_id.into(), from.into(), to.into());
+        orphans.insert(did.number(), Orphan { call_id, from, to, at: now });
     }
 
     /// A dialog has come from a peer: ends it if its BYE was here before.

@@ -132,19 +132,30 @@ impl<T> Cached<T> {
         result: Result<Rows, DbError>,
         read: impl FnOnce(&mut Cx<'_>, &Rows) -> T,
     ) {
+        self.try_answered(cx, token, result, |cx, rows| Ok(read(cx, rows)));
+    }
+
+    /// The same for rows of which it may not be possible to make a table.
+    pub fn try_answered(
+        &self,
+        cx: &mut Cx<'_>,
+        token: u64,
+        result: Result<Rows, DbError>,
+        read: impl FnOnce(&mut Cx<'_>, &Rows) -> Result<T, String>,
+    ) {
         let (id, at) = ((token & !FIRST) >> 8, (token & 0xff) as usize);
         let Some(part) = self.parts.get(at) else { return };
-        let mut why = None;
-        match result {
-            Ok(rows) => {
-                let table = Arc::new(read(cx, &rows));
-                *part.present.write() = table;
+        let made = result.map_err(|e| e.to_string()).and_then(|rows| read(cx, &rows));
+        let why = match made {
+            Ok(table) => {
+                *part.present.write() = Arc::new(table);
+                None
             }
             Err(error) => {
                 let module = cx.node.modules.get(usize::from(cx.slot)).map_or("?", |s| s.def.name);
-                why = Some(format!("{module}: table `{}`: {error}", part.select.table));
+                Some(format!("{module}: table `{}`: {error}", part.select.table))
             }
-        }
+        };
         let done = {
             let mut loadings = self.loadings.lock();
             let Some(loading) = loadings.get_mut(&id) else { return };

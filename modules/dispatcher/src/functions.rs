@@ -13,7 +13,8 @@ use tandem_script::value::Value;
 use crate::params::Avps;
 use crate::select::{Algorithm, order};
 use crate::sets::{Destination, INACTIVE, PROBING, Sets};
-use crate::state::{Dispatcher, Part, Wish};
+use crate::state::{Dispatcher, Part};
+use crate::targets::Wish;
 
 pub(crate) const YES: Called = Called::Returned(1);
 pub(crate) const NO: Called = Called::Returned(-1);
@@ -172,7 +173,7 @@ fn take(call: &mut Call<'_, '_, '_>, avps: &Avps, of: &Destination, into: Into) 
     if of.socket.is_some() {
         call.ctx.target.socket = of.socket;
     }
-    let script = of.status.script_attrs.read().clone();
+    let script = of.memory.script_attrs.read().clone();
     for (name, value) in [(&avps.attrs, &of.attrs), (&avps.script_attrs, &script)] {
         let Some(name) = name else { continue };
         let value = Value::str(value.as_bytes().to_vec());
@@ -223,7 +224,7 @@ pub(crate) fn mark(call: &mut Call<'_, '_, '_>) -> Called {
     };
     let set = call.ctx.avps.first(&part.avps.set).int().map_or(-1, i64::from);
     let Some(of) = sets.find(set, &uri).cloned() else { return NO };
-    state.wish(call.cx, &part, &of, wish);
+    state.wish(call.cx, &part, &of, wish, "ds_mark_dst() in the script");
     YES
 }
 
@@ -301,7 +302,7 @@ pub(crate) fn count_of(call: &mut Call<'_, '_, '_>) -> Called {
 /// Sets the attributes of the script of what is at an address; how many that were.
 pub(crate) fn push_attrs(sets: &Sets, attrs: &str, ip: IpAddr, port: u16, set: i64) -> usize {
     let found = at(sets, ip, port, set).inspect(|of| {
-        attrs.clone_into(&mut *of.status.script_attrs.write());
+        attrs.clone_into(&mut *of.memory.script_attrs.write());
     });
     found.count()
 }
@@ -332,7 +333,7 @@ pub(crate) fn get(call: &mut Call<'_, '_, '_>) -> Called {
     let any = || sets.all().find(|of| of.uri.eq_ignore_ascii_case(&uri));
     let found = if set < 0 { any() } else { sets.find(set, &uri) };
     let Some(found) = found.cloned() else { return NO };
-    let attrs = Value::str(found.status.script_attrs.read().clone());
+    let attrs = Value::str(found.memory.script_attrs.read().clone());
     match call.set_var(3, attrs) {
         Ok(()) => YES,
         Err(why) => call.complain(Level::Error, why),

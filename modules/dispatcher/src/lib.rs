@@ -1,18 +1,17 @@
 //! `dispatcher`: requests are dealt out to the destinations of a set.
 //!
 //! # Files
-//! `sets.rs` is a table in memory with the states in it, `select.rs` the algorithms,
-//! `functions.rs` what scripts call, `state.rs` the one way to change a state, `probing.rs` asks
-//! destinations, `replication.rs` tells peers. `mi.rs` has the commands.
+//! `sets.rs` is a table in memory, `select.rs` the algorithms, `functions.rs` what scripts call,
+//! `targets.rs` what happens to the states of destinations (the rest of that is in the crate
+//! `targets`), `state.rs` the module. `mi.rs` has the commands.
 
 mod functions;
 mod mi;
 mod params;
-mod probing;
-mod replication;
 mod select;
 mod sets;
 mod state;
+mod targets;
 
 use tandem_engine::module::{EventDef, FunctionDef, ModuleDef};
 use tandem_engine::table::{arg, function, optional};

@@ -9,7 +9,8 @@ use tandem_engine::table::{mi_int, mi_text};
 
 use crate::functions::push_attrs;
 use crate::sets::{Destination, Sets, state_text};
-use crate::state::{Dispatcher, Part, Wish};
+use crate::state::{Dispatcher, Part};
+use crate::targets::Wish;
 
 /// The command table.
 pub(crate) const COMMANDS: &[MiDef] = &[
@@ -94,7 +95,7 @@ fn set_state(call: &mut MiCall<'_, '_>) -> MiOutcome {
         }
         let found = sets.find(set, address.as_bytes());
         let found = found.ok_or_else(|| failed(404, "destination not found"))?;
-        state.wish(call.cx, &part, found, wish);
+        state.wish(call.cx, &part, found, wish, "MI command");
         Ok(MiOutcome::ok())
     }))
 }
@@ -129,7 +130,7 @@ fn row(of: &Destination, full: bool) -> Json {
     let mut row = json!({
         "URI": String::from_utf8_lossy(&of.uri),
         "state": state_text(of.status.bits()),
-        "first_hit_counter": of.status.hits.load(Ordering::Relaxed),
+        "first_hit_counter": of.memory.hits.load(Ordering::Relaxed),
     });
     if !of.socket_text.is_empty() {
         row["socket"] = of.socket_text.as_str().into();
@@ -137,7 +138,7 @@ fn row(of: &Destination, full: bool) -> Json {
     if !of.attrs.is_empty() {
         row["attr"] = of.attrs.as_str().into();
     }
-    let script = of.status.script_attrs.read();
+    let script = of.memory.script_attrs.read();
     if !script.is_empty() {
         row["script_attr"] = script.as_str().into();
     }

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use tandem_db::{Name, Select, check_name};
 use tandem_engine::cached::Part as Table;
 use tandem_engine::module::{Build, BuildError, ParamValue};
-use tandem_engine::sockets::SocketId;
 use tandem_engine::table::param;
 use tandem_script::program::VarId;
 use tandem_script::sig::{ParamKind, ParamSig};
+use tandem_targets::{self as targets, Mode, Probing, Sharing};
 
 use crate::sets::{COLUMNS, Sets};
 
@@ -86,7 +86,7 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         "0: those in state probing are probed; 1: all that are not inactive.",
     ),
     checked(text("options_reply_codes", None, "Codes that mean alive besides 200."), |text| {
-        codes(text).map(|_| ())
+        targets::check_codes(text)
     }),
     text("ds_probing_sock", None, "Socket of probes to destinations without one."),
     checked(
@@ -98,28 +98,10 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         |text| Blacklist::parse(text).map(|_| ()),
     )),
     int("persistent_state", "1", "1: states are read from the table and written to it."),
-    int("cluster_id", "0", "Cluster whose nodes tell each other states; 0: none."),
-    text("cluster_sharing_tag", None, "Tag whose holder tells states and, by-shtag, probes."),
-    checked(
-        text(
-            "cluster_probing_mode",
-            Some("all"),
-            "Who probes: all nodes; by-shtag: the holder of the tag; distributed: each its share.",
-        ),
-        |text| match text {
-            "all" | "by-shtag" | "distributed" => Ok(()),
-            _ => Err("it is one of all, by-shtag, distributed".into()),
-        },
-    ),
+    targets::CLUSTER_ID,
+    targets::SHARING_TAG,
+    targets::PROBING_MODE,
 ];
-
-/// Who probes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    All,
-    ByTag,
-    Distributed,
-}
 
 /// The AVPs of a partition.
 #[derive(Clone, Debug, Default)]
@@ -212,21 +194,14 @@ pub(crate) struct Params {
     pub(crate) load_pattern: String,
     pub(crate) set_var: Option<VarId>,
     pub(crate) threshold: u32,
-    pub(crate) method: Bytes,
-    pub(crate) from: Bytes,
-    pub(crate) interval_s: u64,
-    pub(crate) max_forwards: Option<u32>,
+    pub(crate) probing: Probing,
     pub(crate) probes_all: bool,
-    pub(crate) codes: Vec<u16>,
-    pub(crate) socket: Option<SocketId>,
     pub(crate) probed_sets: Option<Vec<i64>>,
     pub(crate) keeps_state: bool,
     pub(crate) state_column: String,
     pub(crate) set_column: String,
     pub(crate) uri_column: String,
-    pub(crate) cluster: u32,
-    pub(crate) tag: Option<String>,
-    pub(crate) mode: Mode,
+    pub(crate) sharing: Sharing,
 }
 
 impl Params {
@@ -236,45 +211,30 @@ impl Params {
             let number = build.int(name).unwrap_or(0);
             u32::try_from(number).map_err(|_| BuildError::new(name, "0 or more is wanted"))
         };
-        let socket = match build.text("ds_probing_sock").filter(|t| !t.is_empty()) {
-            None => None,
-            Some(text) => Some(build.sockets.named(text).ok_or_else(|| {
-                BuildError::new("ds_probing_sock", format!("{text} is no socket of this node"))
-            })?),
+        let sharing = Sharing::read(build)?;
+        let codes = build.text("options_reply_codes").and_then(|t| targets::codes(t).ok());
+        let probing = Probing {
+            interval_s: u64::from(number("ds_ping_interval")?),
+            method: Bytes::from(text("ds_ping_method")),
+            from: Bytes::from(text("ds_ping_from")),
+            socket: targets::probing_socket(build, "ds_probing_sock")?,
+            codes: codes.unwrap_or_default(),
+            max_forwards: build.int("ds_ping_maxfwd").and_then(|n| u32::try_from(n).ok()),
+            mode: Mode::read(build, &sharing)?,
         };
-        let mode = match build.text("cluster_probing_mode") {
-            Some("by-shtag") => Mode::ByTag,
-            Some("distributed") => Mode::Distributed,
-            _ => Mode::All,
-        };
-        let tag = build.text("cluster_sharing_tag").filter(|t| !t.is_empty()).map(str::to_owned);
-        if mode == Mode::ByTag && tag.is_none() {
-            let why = "by-shtag needs cluster_sharing_tag";
-            return Err(BuildError::new("cluster_probing_mode", why));
-        }
         Ok(Self {
             hash_format: text("hash_pvar"),
             load_pattern: text("pvar_algo_pattern"),
             set_var: build.var(PARAMS, "setid_pvar"),
             threshold: number("ds_probing_threshold")?.max(1),
-            method: Bytes::from(text("ds_ping_method")),
-            from: Bytes::from(text("ds_ping_from")),
-            interval_s: u64::from(number("ds_ping_interval")?),
-            max_forwards: build.int("ds_ping_maxfwd").and_then(|n| u32::try_from(n).ok()),
+            probing,
             probes_all: build.int("ds_probing_mode") == Some(1),
-            codes: build
-                .text("options_reply_codes")
-                .and_then(|t| codes(t).ok())
-                .unwrap_or_default(),
-            socket,
             probed_sets: build.text("ds_probing_list").and_then(|t| numbers(t).ok()),
             keeps_state: build.int("persistent_state") != Some(0),
             state_column: text("state_col"),
             set_column: text("setid_col"),
             uri_column: text("destination_col"),
-            cluster: number("cluster_id")?,
-            tag,
-            mode,
+            sharing,
         })
     }
 }
@@ -361,12 +321,6 @@ fn avp_of(text: &str) -> Result<Bytes, String> {
         Some(name) if !name.is_empty() => Ok(Bytes::copy_from_slice(name.as_bytes())),
         _ => Err("it is an AVP, written $avp(name)".into()),
     }
-}
-
-fn codes(text: &str) -> Result<Vec<u16>, String> {
-    let code = |item: &str| item.trim().parse().ok().filter(|code| (100..700).contains(code));
-    let wrong = |item: &str| format!("`{item}` is no code of a reply");
-    text.split([',', ';']).map(|item| code(item).ok_or_else(|| wrong(item))).collect()
 }
 
 fn numbers(text: &str) -> Result<Vec<i64>, String> {

@@ -77,7 +77,7 @@ pub(crate) fn order(
     }
     active.extend(last.filter(|d| d.status.bits() == 0).cloned());
     if let Some(first) = active.first() {
-        first.status.hits.fetch_add(1, Ordering::Relaxed);
+        first.memory.hits.fetch_add(1, Ordering::Relaxed);
     }
     Ok(active)
 }

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use tandem_bin::dispatcher as wire;
-use tandem_cluster::Stamp;
 use tandem_db::{Row, Rows, Value};
 use tandem_engine::sockets::{Proto, SocketId, Sockets};
 use tandem_sip::{Transport, Uri};
+use tandem_targets::Status;
 
 /// Columns of the table, in the order in which they are selected.
 pub(crate) const COLUMNS: [&str; 9] = [
@@ -29,63 +29,14 @@ pub(crate) const COLUMNS: [&str; 9] = [
 pub(crate) const INACTIVE: u32 = wire::INACTIVE as u32;
 pub(crate) const PROBING: u32 = wire::PROBING as u32;
 
-const NEVER: Stamp = Stamp { time_us: 0, node: 0 };
-
-/// The state of a destination; it outlives the tables.
-#[derive(Debug)]
-pub(crate) struct Status {
-    bits: AtomicU32,
-    stamp: Mutex<Stamp>,
-    dirty: AtomicBool,
+/// What a node remembers of a destination for itself; it outlives the tables.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
     /// Failures since it was alive.
     pub(crate) failures: AtomicU32,
     /// How often it was the first choice.
     pub(crate) hits: AtomicU64,
     pub(crate) script_attrs: RwLock<String>,
-}
-
-impl Status {
-    fn new(bits: u32) -> Self {
-        Self {
-            bits: AtomicU32::new(bits),
-            stamp: Mutex::new(NEVER),
-            dirty: AtomicBool::new(false),
-            failures: AtomicU32::new(0),
-            hits: AtomicU64::new(0),
-            script_attrs: RwLock::default(),
-        }
-    }
-
-    pub(crate) fn bits(&self) -> u32 {
-        self.bits.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn stamp(&self) -> Stamp {
-        *self.stamp.lock()
-    }
-
-    /// Takes a state that is later than the present one, or as old and more restrictive, so that
-    /// all nodes come to the same. Tells whether the state is another one now.
-    pub(crate) fn set(&self, bits: u32, stamp: Stamp) -> bool {
-        let mut present = self.stamp.lock();
-        if (stamp, bits) < (*present, self.bits()) {
-            return false;
-        }
-        *present = stamp;
-        let changed = self.bits.swap(bits, Ordering::Relaxed) != bits;
-        if changed {
-            self.dirty.store(true, Ordering::Relaxed);
-        }
-        changed
-    }
-
-    pub(crate) fn take_dirty(&self) -> bool {
-        self.dirty.swap(false, Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_dirty(&self) {
-        self.dirty.store(true, Ordering::Relaxed);
-    }
 }
 
 /// A state in the words of the management interface.
@@ -136,6 +87,7 @@ pub(crate) struct Destination {
     /// It is probed while it is active, too.
     pub(crate) always_probed: bool,
     pub(crate) status: Arc<Status>,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) ips: RwLock<Vec<IpAddr>>,
 }
 
@@ -179,10 +131,11 @@ impl Sets {
     /// Keeps what is known of the destinations that were there before.
     pub(crate) fn inherit(&mut self, old: &Self, with_state: bool) {
         for destination in self.sets.values_mut().flatten() {
-            let known = old.find(destination.set, &destination.uri).map(|d| Arc::clone(&d.status));
+            let known = old.find(destination.set, &destination.uri).map(Arc::clone);
             let (Some(known), Some(own)) = (known, Arc::get_mut(destination)) else { continue };
+            own.memory = Arc::clone(&known.memory);
             if with_state {
-                own.status = known;
+                own.status = Arc::clone(&known.status);
             }
         }
     }
@@ -250,6 +203,7 @@ fn destination(row: &Row, sockets: &Sockets, with_state: bool) -> Result<Destina
         description: text(description),
         always_probed: probe.as_int().unwrap_or(0) != 0,
         status: Arc::new(Status::new(bits)),
+        memory: Arc::default(),
         ips: RwLock::new(parsed.host_ip().into_iter().collect()),
         uri: Bytes::from(written.clone()),
     })

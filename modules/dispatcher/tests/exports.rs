@@ -75,3 +75,8 @@ fn every_entry_has_a_check() {
 fn hostile_rows_are_refused_one_by_one() {
     params::hostile();
 }
+
+#[test]
+fn after_a_split_the_nodes_agree() {
+    cluster::split();
+}

@@ -9,7 +9,9 @@ use tandem_db::{Row, Value};
 use tandem_engine::sockets::{Proto, SocketId, Sockets};
 use tandem_sip::{Transport, Uri};
 
-use crate::status::{Kind, Status};
+use tandem_targets::Status;
+
+use crate::status::Kind;
 
 /// Columns of the table of gateways, in the order in which they are selected.
 pub(crate) const GATEWAY_COLUMNS: [&str; 9] =
@@ -287,14 +289,6 @@ impl Destinations {
     pub(crate) fn carrier(&self, id: &str) -> Option<(u32, &Carrier)> {
         let at = *self.carrier_ids.get(id)?;
         Some((at, self.carriers.get(at as usize)?))
-    }
-
-    /// The state behind an id.
-    pub(crate) fn status(&self, kind: Kind, id: &str) -> Option<&Arc<Status>> {
-        match kind {
-            Kind::Gateway => self.gateway(id).map(|(_, gateway)| &gateway.status),
-            Kind::Carrier => self.carrier(id).map(|(_, carrier)| &carrier.status),
-        }
     }
 
     /// Every state with what it belongs to.

@@ -14,7 +14,7 @@ use tandem_sip::Uri;
 use crate::destinations::{Choice, Sort, Target};
 use crate::params::DEFAULT;
 use crate::rules::{Place, Rule};
-use crate::state::{Drouting, Origin};
+use crate::state::Drouting;
 use crate::status::{DISABLED, Kind};
 use crate::table::{Hop, Partition, Table, Whitelist};
 use crate::tries::{self, Plan};
@@ -369,8 +369,8 @@ pub(crate) fn dr_disable(call: &mut Call<'_, '_, '_>) -> Called {
     if part.table().of.gateway(&id).is_none() {
         return call.complain(Level::Error, format!("there is no gateway `{id}` any more"));
     }
-    let origin = Origin::Here("dr_disable() in the script");
-    state.change(call.cx, &part, (Kind::Gateway, &id), DISABLED, origin);
+    let why = "dr_disable() in the script";
+    state.change(call.cx, &part, (Kind::Gateway, &id), DISABLED, why);
     YES
 }
 

@@ -4,9 +4,8 @@
 //! `prefix.rs` is the tree of digits, `rules.rs` the rules in it, `destinations.rs` gateways and
 //! carriers, `table.rs` all of them for one partition; `load.rs` brings them from the database.
 //! `functions.rs` routes, `tries.rs` keeps what a request has left to try, `known.rs` tells who is
-//! a gateway. `status.rs` is the state of a gateway, `state.rs` the one way to change it,
-//! `probing.rs` asks gateways, `replication.rs` tells peers, `persist.rs` the database. `mi.rs`
-//! has the commands.
+//! a gateway. `status.rs` has the states, `targets.rs` what happens to them (the rest of that is in
+//! the crate `targets`), `state.rs` the module. `mi.rs` has the commands.
 
 mod destinations;
 mod functions;
@@ -14,14 +13,12 @@ mod known;
 mod load;
 mod mi;
 mod params;
-mod persist;
 mod prefix;
-mod probing;
-mod replication;
 mod rules;
 mod state;
 mod status;
 mod table;
+mod targets;
 mod tries;
 
 use tandem_engine::module::{EventDef, FunctionDef, ModuleDef};

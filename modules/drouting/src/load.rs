@@ -245,7 +245,7 @@ impl Drouting {
         let rules = load.rules.finish(self.params.alphabet.clone());
         let table = Arc::new(Table::new(load.of, rules, cx.now.unix_s(), sum));
         part.put(Arc::clone(&table));
-        self.apply_early(cx, &part);
+        self.adopt(cx, &part);
         cx.log(Level::Notice, format!("drouting: partition {}: {text}", part.name));
         cx.report("drouting", &part.name, &text);
         self.report_status(cx, &part.name, 1, "data available");

@@ -9,9 +9,10 @@ use tandem_engine::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam};
 use tandem_engine::table::{mi_int, mi_text};
 
 use crate::destinations::Target;
-use crate::state::{Drouting, Origin, state_text};
+use crate::state::Drouting;
 use crate::status::{DISABLED, HELD, Kind, OFF};
 use crate::table::{Partition, Table};
+use crate::targets::state_text;
 
 const fn text(name: &'static str) -> MiParam {
     MiParam { name, kind: MiKind::NamedStr }
@@ -169,7 +170,7 @@ fn gateway_status(call: &mut MiCall<'_, '_>) -> MiOutcome {
             Some(2) => DISABLED,
             Some(_) => return Err(MiOutcome::failed(400, "Invalid parameter: 'status'")),
         };
-        state.change(call.cx, &part, (Kind::Gateway, &id), bits, Origin::Here("MI command"));
+        state.change(call.cx, &part, (Kind::Gateway, &id), bits, "MI command");
         Ok(MiOutcome::ok())
     }))
 }
@@ -195,7 +196,7 @@ fn carrier_status(call: &mut MiCall<'_, '_>) -> MiOutcome {
             Some(1) => 0,
             Some(_) => return Err(MiOutcome::failed(400, "Invalid parameter: 'status'")),
         };
-        state.change(call.cx, &part, (Kind::Carrier, &id), bits, Origin::Here("MI command"));
+        state.change(call.cx, &part, (Kind::Carrier, &id), bits, "MI command");
         Ok(MiOutcome::ok())
     }))
 }

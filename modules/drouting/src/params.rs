@@ -4,10 +4,10 @@ use bytes::Bytes;
 use tandem_db::check_name;
 use tandem_engine::effect::DatabaseId;
 use tandem_engine::module::{Build, BuildError, ParamValue};
-use tandem_engine::sockets::SocketId;
 use tandem_engine::table::param;
 use tandem_script::program::VarId;
 use tandem_script::sig::{ParamKind, ParamSig};
+use tandem_targets::{self as targets, Mode, Probing, Sharing};
 
 use crate::destinations::Filter;
 use crate::prefix::Alphabet;
@@ -72,7 +72,7 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     text("probing_socket", None, "Socket of probes to gateways without a socket of their own."),
     checked(
         text("probing_reply_codes", None, "Codes that mean alive besides 200: \"404,405\"."),
-        check_codes,
+        targets::check_codes,
     ),
     int("persistent_state", "1", "1: states are read from the tables and written to them."),
     many(text(
@@ -87,16 +87,9 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         None,
         "Variable for the partition that was found where `*` was asked for.",
     ),
-    int("cluster_id", "0", "Cluster whose nodes tell each other states; 0: none."),
-    text("cluster_sharing_tag", None, "Tag whose holder tells states and, by-shtag, probes."),
-    checked(
-        text(
-            "cluster_probing_mode",
-            Some("all"),
-            "Who probes: all nodes; by-shtag: the holder of the tag; distributed: each its share.",
-        ),
-        |t| one_of(t, &["all", "by-shtag", "distributed"]),
-    ),
+    targets::CLUSTER_ID,
+    targets::SHARING_TAG,
+    targets::PROBING_MODE,
     checked(text("extra_prefix_chars", Some(""), "Characters of prefixes beside digits."), |t| {
         Alphabet::new(t).map(|_| ())
     }),
@@ -112,14 +105,6 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     ),
     int("generate_data_checksum", "0", "1: a reload tells an MD5 sum of what was read."),
 ];
-
-/// Who probes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    All,
-    ByTag,
-    Distributed,
-}
 
 /// The AVPs of a partition.
 #[derive(Clone, Debug, Default)]
@@ -161,17 +146,6 @@ pub(crate) struct Callers {
     pub(crate) default: Option<u32>,
 }
 
-/// How gateways are probed.
-#[derive(Clone, Debug)]
-pub(crate) struct Probing {
-    pub(crate) interval_s: u64,
-    pub(crate) method: Bytes,
-    pub(crate) from: Bytes,
-    pub(crate) socket: Option<SocketId>,
-    pub(crate) codes: Vec<u16>,
-    pub(crate) mode: Mode,
-}
-
 /// The parameters of the module.
 #[derive(Debug)]
 pub(crate) struct Params {
@@ -189,8 +163,7 @@ pub(crate) struct Params {
     pub(crate) rule_queries: Vec<(String, String)>,
     pub(crate) one_reload: bool,
     pub(crate) partition_var: Option<VarId>,
-    pub(crate) cluster: u32,
-    pub(crate) tag: Option<String>,
+    pub(crate) sharing: Sharing,
     pub(crate) alphabet: Alphabet,
     pub(crate) id_chars: String,
     pub(crate) filter: Filter,
@@ -214,10 +187,6 @@ impl Params {
             group: text("drg_grpid_col"),
             default: build.int("default_group").and_then(|n| u32::try_from(n).ok()),
         };
-        let cluster = build.int("cluster_id").unwrap_or(0);
-        let cluster = u32::try_from(cluster)
-            .map_err(|_| fault("cluster_id", "a cluster has no negative number".into()))?;
-        let tag = build.text("cluster_sharing_tag").filter(|t| !t.is_empty()).map(str::to_owned);
         let alphabet = Alphabet::new(&text("extra_prefix_chars"))
             .map_err(|why| fault("extra_prefix_chars", why))?;
         let filter = match build.text("gw_socket_filter_mode") {
@@ -232,11 +201,8 @@ impl Params {
         let blacklists = texts(build, "define_blacklist").filter_map(|t| blacklist(&t).ok());
         let blacklists = blacklists.collect();
         let rule_queries = texts(build, "rule_tables_query").map(|t| rule_query(&t)).collect();
-        let probing = Probing::read(build)?;
-        if probing.mode == Mode::ByTag && tag.is_none() {
-            let why = "by-shtag needs cluster_sharing_tag".to_owned();
-            return Err(fault("cluster_probing_mode", why));
-        }
+        let sharing = Sharing::read(build)?;
+        let probing = probing(build, &sharing)?;
         let partition_var = build.var(PARAMS, "partition_id_pvar");
         let needs = |name: &'static str| {
             BuildError::new(name, "drouting needs a database")
@@ -267,8 +233,7 @@ impl Params {
             rule_queries,
             one_reload,
             partition_var,
-            cluster,
-            tag,
+            sharing,
             alphabet,
             id_chars,
             filter,
@@ -332,34 +297,21 @@ impl Avps {
     }
 }
 
-impl Probing {
-    fn read(build: &Build<'_>) -> Result<Self, BuildError> {
-        let text = |name: &str| Bytes::from(build.text(name).unwrap_or_default().to_owned());
-        let socket = match build.text("probing_socket").filter(|t| !t.is_empty()) {
-            None => None,
-            Some(text) => Some(build.sockets.named(text).ok_or_else(|| {
-                BuildError::new("probing_socket", format!("{text} is no socket of this node"))
-            })?),
-        };
-        let interval = build.int("probing_interval").unwrap_or(30);
-        let interval_s = u64::try_from(interval)
-            .map_err(|_| BuildError::new("probing_interval", "0 or more seconds are wanted"))?;
-        Ok(Self {
-            interval_s,
-            method: text("probing_method"),
-            from: text("probing_from"),
-            socket,
-            codes: build
-                .text("probing_reply_codes")
-                .and_then(|t| codes(t).ok())
-                .unwrap_or_default(),
-            mode: match build.text("cluster_probing_mode") {
-                Some("by-shtag") => Mode::ByTag,
-                Some("distributed") => Mode::Distributed,
-                _ => Mode::All,
-            },
-        })
-    }
+fn probing(build: &Build<'_>, sharing: &Sharing) -> Result<Probing, BuildError> {
+    let text = |name: &str| Bytes::from(build.text(name).unwrap_or_default().to_owned());
+    let interval = build.int("probing_interval").unwrap_or(30);
+    let interval_s = u64::try_from(interval)
+        .map_err(|_| BuildError::new("probing_interval", "0 or more seconds are wanted"))?;
+    let codes = build.text("probing_reply_codes").and_then(|t| targets::codes(t).ok());
+    Ok(Probing {
+        interval_s,
+        method: text("probing_method"),
+        from: text("probing_from"),
+        socket: targets::probing_socket(build, "probing_socket")?,
+        codes: codes.unwrap_or_default(),
+        max_forwards: None,
+        mode: Mode::read(build, sharing)?,
+    })
 }
 
 fn texts(build: &Build<'_>, name: &str) -> impl Iterator<Item = String> {
@@ -397,18 +349,8 @@ fn blacklist(text: &str) -> Result<Blacklist, String> {
     Ok(Blacklist { partition, name, kinds })
 }
 
-fn codes(text: &str) -> Result<Vec<u16>, String> {
-    let code = |item: &str| item.trim().parse().ok().filter(|code| (100..700).contains(code));
-    let wrong = |item: &str| format!("`{item}` is no code of a reply");
-    text.split([',', ';']).map(|item| code(item).ok_or_else(|| wrong(item))).collect()
-}
-
 fn check_blacklist(text: &str) -> Result<(), String> {
     blacklist(text).map(|_| ())
-}
-
-fn check_codes(text: &str) -> Result<(), String> {
-    codes(text).map(|_| ())
 }
 
 fn check_table(text: &str) -> Result<(), String> {

@@ -1,19 +1,15 @@
-//! The state of a gateway or carrier: what the nodes of a cluster agree on.
+//! The states of gateways and carriers: their bits, and what they belong to.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tandem_bin::drouting as wire;
-use tandem_cluster::Stamp;
+use tandem_targets as targets;
 
 /// Bits of a gateway's state.
 pub(crate) const DISABLED: u32 = wire::GATEWAY_DISABLED as u32;
 pub(crate) const HELD: u32 = wire::GATEWAY_HELD as u32;
 /// Bit of a carrier's state.
 pub(crate) const OFF: u32 = wire::CARRIER_OFF as u32;
-
-/// Never changed by anybody.
-pub(crate) const NEVER: Stamp = Stamp { time_us: 0, node: 0 };
 
 /// What a state belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,62 +48,24 @@ impl Kind {
     }
 }
 
-/// A state and when it was set.
-#[derive(Debug)]
-pub(crate) struct Status {
-    bits: AtomicU32,
-    stamp: Mutex<Stamp>,
-    /// It is not in the database yet.
-    dirty: AtomicBool,
+/// A gateway or carrier, as nodes name it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    pub(crate) partition: Arc<str>,
+    pub(crate) kind: Kind,
+    pub(crate) id: Arc<str>,
 }
 
-impl Status {
-    pub(crate) fn new(bits: u32) -> Self {
-        let (bits, dirty) = (AtomicU32::new(bits), AtomicBool::new(false));
-        Self { bits, stamp: Mutex::new(NEVER), dirty }
-    }
-
-    pub(crate) fn bits(&self) -> u32 {
-        self.bits.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn is_up(&self) -> bool {
-        self.bits() == 0
-    }
-
-    pub(crate) fn stamp(&self) -> Stamp {
-        *self.stamp.lock()
-    }
-
-    /// Takes a state that is later than the present one, or as old and more restrictive, so that
-    /// all nodes come to the same. Tells whether the state is another one now.
-    pub(crate) fn set(&self, bits: u32, stamp: Stamp) -> bool {
-        let mut present = self.stamp.lock();
-        if (stamp, bits) < (*present, self.bits()) {
-            return false;
-        }
-        *present = stamp;
-        let changed = self.bits.swap(bits, Ordering::Relaxed) != bits;
-        if changed {
-            self.dirty.store(true, Ordering::Relaxed);
-        }
-        changed
-    }
-
-    /// Whether it is to be written to the database, which counts as done.
-    pub(crate) fn take_dirty(&self) -> bool {
-        self.dirty.swap(false, Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_dirty(&self) {
-        self.dirty.store(true, Ordering::Relaxed);
+impl targets::Key for Key {
+    fn name(&self) -> Vec<u8> {
+        let kind: &[u8] = if self.kind == Kind::Gateway { b" " } else { b" #" };
+        [self.partition.as_bytes(), kind, self.id.as_bytes()].concat()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn columns_say_what_bits_say() {
@@ -119,23 +77,6 @@ mod tests {
             (Kind::Carrier, 0, 0),
         ] {
             assert_eq!((kind.column(bits), kind.of_column(column)), (column, bits));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_order_of_changes_does_not_matter(
-            changes in proptest::collection::vec((0u32..2, 1u64..5, 1u32..3), 1..8)
-        ) {
-            let (a, b) = (Status::new(0), Status::new(DISABLED));
-            let stamp = |time_us, node| Stamp { time_us, node };
-            for (bits, time, node) in &changes {
-                a.set(bits * DISABLED, stamp(*time, *node));
-            }
-            for (bits, time, node) in changes.iter().rev() {
-                b.set(bits * DISABLED, stamp(*time, *node));
-            }
-            prop_assert_eq!(a.bits(), b.bits());
         }
     }
 }

@@ -1,0 +1,182 @@
+//! The states of a module's targets, and the one function that changes one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tandem_cluster::Stamp;
+use tandem_engine::module::Cx;
+use tandem_engine::outbox::Record;
+
+use crate::owner::{Becomes, Change, Origin, Owner};
+use crate::params::Sharing;
+use crate::status::Status;
+
+/// States of peers about what is not loaded yet, at most.
+const EARLY_MAX: usize = 10_000;
+
+/// What a change came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Unknown,
+    Same,
+    Changed,
+}
+
+/// The states of the targets of `O`, which are also in its tables.
+pub struct Register<O: Owner> {
+    pub(crate) sharing: Sharing,
+    pub(crate) inner: Mutex<Inner<O::Key>>,
+    /// The owner is found through the node when it is needed.
+    owner: PhantomData<fn() -> O>,
+}
+
+pub(crate) struct Inner<K> {
+    pub(crate) states: BTreeMap<K, Arc<Status>>,
+    early: BTreeMap<K, (u32, Stamp)>,
+    /// What is not in the database yet.
+    dirty: BTreeSet<K>,
+}
+
+impl<O: Owner> Register<O> {
+    pub fn new(sharing: Sharing) -> Self {
+        let (states, early, dirty) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let inner = Mutex::new(Inner { states, early, dirty });
+        Self { sharing, inner, owner: PhantomData }
+    }
+
+    pub fn status(&self, key: &O::Key) -> Option<Arc<Status>> {
+        self.inner.lock().states.get(key).cloned()
+    }
+
+    /// The first target from `from` on that `fits`.
+    pub fn find_from(&self, from: &O::Key, fits: impl Fn(&O::Key) -> bool) -> Option<O::Key> {
+        let inner = self.inner.lock();
+        inner.states.range(from..).map(|(key, _)| key).find(|key| fits(key)).cloned()
+    }
+
+    /// Another table is there for the targets in its `scope`. What peers have said of them before
+    /// counts now.
+    pub fn adopt(
+        &self,
+        cx: &mut Cx<'_>,
+        owner: &O,
+        scope: impl Fn(&O::Key) -> bool,
+        states: impl IntoIterator<Item = (O::Key, Arc<Status>)>,
+    ) {
+        let early: Vec<(O::Key, (u32, Stamp))> = {
+            let mut inner = self.inner.lock();
+            inner.states.retain(|key, _| !scope(key));
+            inner.states.extend(states);
+            let Inner { states, dirty, .. } = &mut *inner;
+            dirty.retain(|key| states.contains_key(key));
+            let all = std::mem::take(&mut inner.early);
+            let (mine, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|(k, _)| scope(k));
+            inner.early = rest.into_iter().collect();
+            mine
+        };
+        for (key, (bits, stamp)) in early {
+            let key = owner.known_as(key);
+            let origin = Origin::Peer { stamp, in_sync: true };
+            self.change(cx, owner, &key, Becomes::Exactly(bits), origin);
+        }
+    }
+
+    /// Changes a state: here, at the peers, in the event and, later, in the database.
+    pub fn change(
+        &self,
+        cx: &mut Cx<'_>,
+        owner: &O,
+        key: &O::Key,
+        becomes: Becomes,
+        origin: Origin<'_>,
+    ) -> Outcome {
+        let (before, bits) = {
+            let mut inner = self.inner.lock();
+            let Some(status) = inner.states.get(key).map(Arc::clone) else {
+                drop(inner);
+                self.keep_early(owner, key, becomes, origin);
+                return Outcome::Unknown;
+            };
+            let before = status.bits();
+            let bits = state_after::<O>(before, becomes);
+            let stamp = match origin {
+                Origin::Here(_) if before == bits => return Outcome::Same,
+                Origin::Here(_) => cx.node.outbox.stamp(cx.now),
+                Origin::Peer { stamp, .. } => stamp,
+            };
+            if !status.set(bits, stamp) {
+                return Outcome::Same;
+            }
+            inner.dirty.insert(key.clone());
+            // With the lock held, so that peers hear of changes in their order.
+            if matches!(origin, Origin::Here(_)) && self.may_tell(cx) {
+                tell::<O>(cx, key, bits, stamp);
+            }
+            (before, bits)
+        };
+        owner.changed(cx, Change { key, before, bits, origin });
+        Outcome::Changed
+    }
+
+    /// What the database does not have yet, which counts as done.
+    pub(crate) fn take_dirty(&self, most: usize) -> Vec<(O::Key, u32)> {
+        let mut inner = self.inner.lock();
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(key) = inner.dirty.pop_first()
+        {
+            if let Some(bits) = inner.states.get(&key).map(|status| status.bits()) {
+                taken.push((key, bits));
+            }
+        }
+        taken
+    }
+
+    pub(crate) fn set_dirty(&self, key: O::Key) {
+        let mut inner = self.inner.lock();
+        if inner.states.contains_key(&key) {
+            inner.dirty.insert(key);
+        }
+    }
+
+    /// A peer speaks of what is not loaded here yet.
+    fn keep_early(&self, owner: &O, key: &O::Key, becomes: Becomes, origin: Origin<'_>) {
+        let Origin::Peer { stamp, .. } = origin else { return };
+        if !owner.awaits(key) {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        if inner.early.len() >= EARLY_MAX && !inner.early.contains_key(key) {
+            return;
+        }
+        let kept = inner.early.entry(key.clone()).or_insert((0, stamp));
+        if stamp >= kept.1 {
+            *kept = (state_after::<O>(kept.0, becomes), stamp);
+        }
+    }
+
+    /// With a sharing tag only its holder tells the others.
+    fn may_tell(&self, cx: &Cx<'_>) -> bool {
+        let Sharing { cluster, tag } = &self.sharing;
+        *cluster != 0
+            && tag.as_ref().is_none_or(|tag| {
+                cx.node.membership().tags().is_some_and(|tags| tags.is_active(tag, *cluster))
+            })
+    }
+}
+
+fn state_after<O: Owner>(present: u32, becomes: Becomes) -> u32 {
+    match becomes {
+        Becomes::Exactly(bits) => bits,
+        Becomes::With(bits) => O::with(present, bits),
+        Becomes::Without(bits) => present & !bits,
+    }
+}
+
+fn tell<O: Owner>(cx: &Cx<'_>, key: &O::Key, bits: u32, stamp: Stamp) {
+    if let Some((kind, payload)) = O::packet(key, bits) {
+        cx.node.outbox.append(0, Record::same(cx.slot, kind, O::VERSION, payload, stamp));
+    }
+}

@@ -1,0 +1,210 @@
+//! The states at the peers: what goes to them, and what comes from them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tandem_clock::Now;
+use tandem_cluster::{BUCKETS, Digests, Form, Snapshot, Stamp};
+use tandem_engine::log::Level;
+use tandem_engine::module::Cx;
+use tandem_engine::replication::{Incoming, Replicated};
+use tandem_sip::sip_hash;
+
+use crate::owner::{Key, Origin, Owner, Said};
+use crate::register::{Outcome, Register};
+use crate::status::Status;
+
+/// Version of the records between Tandem nodes: a chunk of a stock sync, then the stamp:
+/// microseconds (8 bytes, little endian) and node (4).
+const TANDEM_VERSION: u16 = 1;
+const STAMP_BYTES: usize = 12;
+
+/// A state with its name.
+struct Named<'a, K> {
+    key: &'a K,
+    name: Vec<u8>,
+    hash: u32,
+    status: &'a Status,
+}
+
+impl<K> Named<'_, K> {
+    fn bucket(&self) -> usize {
+        self.hash as usize % BUCKETS
+    }
+
+    /// What it says; when it was said does not matter.
+    fn digest(&self) -> u64 {
+        let said = (u64::from(self.hash) << 32) | (u64::from(self.status.bits()) + 1);
+        let mixed = said.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed ^ (mixed >> 29)
+    }
+}
+
+/// The stamp behind a record, and the record without it.
+fn split_stamp(record: &Bytes) -> Option<(Bytes, Stamp)> {
+    let at = record.len().checked_sub(STAMP_BYTES)?;
+    let (time, node) = record.get(at..)?.split_at_checked(8)?;
+    let stamp = Stamp {
+        time_us: u64::from_le_bytes(time.try_into().ok()?),
+        node: u32::from_le_bytes(node.try_into().ok()?),
+    };
+    Some((record.slice(..at), stamp))
+}
+
+fn with_stamp(chunk: &Bytes, stamp: Stamp) -> Bytes {
+    Bytes::from([&chunk[..], &stamp.time_us.to_le_bytes(), &stamp.node.to_le_bytes()].concat())
+}
+
+/// A stamp for what a stock peer said, which has none: as if it had been said now.
+fn stamp_of(cx: &Cx<'_>, source: u32) -> Stamp {
+    Stamp { node: source, ..cx.node.outbox.stamp(cx.now) }
+}
+
+impl<O: Owner> Register<O> {
+    fn each(&self, buckets: Option<&[u8]>, mut see: impl FnMut(&Named<'_, O::Key>)) {
+        for (key, status) in &self.inner.lock().states {
+            let name = key.name();
+            let named = Named { key, hash: sip_hash(&name), name, status };
+            let bucket = named.bucket() as u8;
+            if buckets.is_none_or(|wanted| wanted.contains(&bucket)) {
+                see(&named);
+            }
+        }
+    }
+
+    fn take(&self, cx: &mut Cx<'_>, owner: &O, said: Said<O::Key>, origin: Origin<'_>) {
+        let key = owner.known_as(said.key);
+        if self.change(cx, owner, &key, said.becomes, origin) == Outcome::Unknown {
+            let name = String::from_utf8_lossy(&key.name()).into_owned();
+            let text = format!("{}: a peer speaks of `{name}`, unknown here", O::NAME);
+            cx.log(Level::Debug, text);
+        }
+    }
+}
+
+fn owner<O: Owner>(cx: &Cx<'_>) -> Option<Arc<O>> {
+    cx.node.module::<O>(cx.slot)
+}
+
+impl<O: Owner> Replicated for Register<O> {
+    fn capability(&self) -> &'static str {
+        O::CAPABILITY
+    }
+
+    fn cluster(&self) -> u32 {
+        self.sharing.cluster
+    }
+
+    fn startup_sync(&self) -> bool {
+        O::STARTUP_SYNC
+    }
+
+    fn apply(&self, cx: &mut Cx<'_>, change: Incoming) {
+        let (Some(owner), Some(read)) =
+            (owner::<O>(cx), O::read_packet(change.kind, &change.payload))
+        else {
+            return;
+        };
+        let stamp = change.stamp.unwrap_or_else(|| stamp_of(cx, change.source));
+        match read {
+            Ok(said) => self.take(cx, &owner, said, Origin::Peer { stamp, in_sync: false }),
+            Err(e) => {
+                let source = change.source;
+                let text = format!("{}: a state of node {source} cannot be read: {e}", O::NAME);
+                cx.log(Level::Warning, text);
+            }
+        }
+    }
+
+    fn merge(&self, cx: &mut Cx<'_>, source: u32, form: Form, _version: u16, records: Vec<Bytes>) {
+        let Some(owner) = owner::<O>(cx) else { return };
+        for record in records {
+            let read = match form {
+                Form::Stock => Some((record, stamp_of(cx, source))),
+                Form::Tandem => split_stamp(&record),
+            };
+            let read = read.and_then(|(chunk, stamp)| Some((O::read_chunk(&chunk).ok()?, stamp)));
+            let Some((said, stamp)) = read else {
+                let text = format!("{}: a record of a sync cannot be read", O::NAME);
+                cx.log(Level::Warning, text);
+                continue;
+            };
+            if form == Form::Tandem {
+                // Later changes of this node must be later than what it has taken in.
+                cx.node.outbox.hear(cx.now, stamp);
+            }
+            self.take(cx, &owner, said, Origin::Peer { stamp, in_sync: true });
+        }
+    }
+
+    fn snapshot(&self, _: &mut Cx<'_>, form: Form, buckets: Option<&[u8]>) -> Snapshot {
+        let version = match form {
+            Form::Stock => O::VERSION,
+            Form::Tandem => TANDEM_VERSION,
+        };
+        let mut records = Vec::new();
+        self.each(buckets, |named| {
+            let chunk = O::chunk(named.key, named.status.bits());
+            records.extend(chunk.map(|chunk| match form {
+                Form::Stock => chunk,
+                Form::Tandem => with_stamp(&chunk, named.status.stamp()),
+            }));
+        });
+        Snapshot { version, records }
+    }
+
+    fn digests(&self, _: Now) -> Digests {
+        let mut all = Digests::default();
+        self.each(None, |named| {
+            all.count += 1;
+            if let Some(sum) = all.buckets.get_mut(named.bucket()) {
+                *sum = sum.wrapping_add(named.digest());
+            }
+        });
+        all
+    }
+
+    fn listing(&self, _: &mut Cx<'_>, buckets: &[u8]) -> Vec<(Bytes, u64)> {
+        let mut all = Vec::new();
+        self.each(Some(buckets), |named| {
+            all.push((Bytes::copy_from_slice(&named.name), named.digest()));
+        });
+        all
+    }
+
+    fn replay_since(
+        &self,
+        _: &mut Cx<'_>,
+        since_unix_ms: u64,
+        buckets: &[u8],
+    ) -> Vec<(u32, u16, Bytes)> {
+        let mut packets = Vec::new();
+        self.each(Some(buckets), |named| {
+            if named.status.stamp().time_us >= since_unix_ms.saturating_mul(1_000) {
+                let packet = O::packet(named.key, named.status.bits());
+                packets.extend(packet.map(|(kind, payload)| (kind, O::VERSION, payload)));
+            }
+        });
+        packets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn stamps_survive(chunk in proptest::collection::vec(any::<u8>(), 0..40), time_us: u64) {
+            let (chunk, stamp) = (Bytes::from(chunk), Stamp { time_us, node: 7 });
+            let split = split_stamp(&with_stamp(&chunk, stamp));
+            prop_assert_eq!(split, Some((chunk, stamp)));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = split_stamp(&Bytes::from(bytes));
+        }
+    }
+}

@@ -3,7 +3,7 @@
 //! [`Framer`] cuts a byte stream into frames, [`Packet`] is a frame with its header and trailer
 //! taken off, and one module per capability turns payloads into types and back:
 //! [`clusterer`], [`usrloc`], [`dialog`], [`tm`], [`cachedb_local`], [`ratelimit`],
-//! [`drouting`] and [`dispatcher`]. Everything read is hostile until parsed: a bad packet is a
+//! [`drouting`], [`dispatcher`] and [`presence`]. Everything read is hostile until parsed: a bad packet is a
 //! typed [`Malformed`], never a panic.
 #![deny(clippy::indexing_slicing)]
 
@@ -15,6 +15,7 @@ pub mod drouting;
 mod error;
 mod framer;
 mod packet;
+pub mod presence;
 pub mod ratelimit;
 mod reader;
 pub mod tm;

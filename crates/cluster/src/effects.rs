@@ -19,7 +19,7 @@ pub enum ConnId {
 pub struct CapId(pub(crate) u32);
 
 /// When and where a replicated write was made: what conflicts are decided by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp {
     /// Hybrid logical microseconds: wall time, pushed forward where it stands still.
     pub time_us: u64,

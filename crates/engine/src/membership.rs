@@ -184,6 +184,17 @@ impl Membership {
     /// Sends a packet of a module's capability to one node of its cluster; `false` if it cannot be
     /// reached. It is no change of a record: nobody repeats it.
     pub fn send_to(&self, cx: &mut Cx<'_>, to: u32, kind: u32, payload: &Bytes) -> bool {
+        self.send_versioned(cx, to, (kind, 0), payload)
+    }
+
+    /// The same, with the version of the packet behind its type.
+    pub fn send_versioned(
+        &self,
+        cx: &mut Cx<'_>,
+        to: u32,
+        (kind, version): (u32, u16),
+        payload: &Bytes,
+    ) -> bool {
         let (now, slot) = (cx.now, cx.slot);
         let stamp = cx.node.outbox.stamp(now);
         let sent = {
@@ -192,7 +203,7 @@ impl Membership {
             let cap = caps.iter().find(|c| c.slot == slot).map(|c| c.id);
             *touched = true;
             machine.as_mut().zip(cap).is_some_and(|(machine, cap)| {
-                machine.send_to(now, cap, to, kind, 0, payload, stamp, effects).is_ok()
+                machine.send_to(now, cap, to, kind, version, payload, stamp, effects).is_ok()
             })
         };
         cx.out.push(Effect::Wake);

@@ -346,9 +346,9 @@ fn send_reply(cx: &mut Cx<'_>, record: &Record, payload: Bytes) {
         return;
     }
     let send = Send { socket, to: record.reply_to, payload, ticket: 0 };
-    // The caller of a call, and whoever ends it, are told what the peer knows.
+    // Whoever registers, publishes, watches, calls or hangs up is told what the peer knows.
     let waits = match record.saved.msg.method() {
-        Method::Register => true,
+        Method::Register | Method::Publish | Method::Subscribe => true,
         Method::Invite | Method::Bye => cx.is_replicated(&record.saved.attached),
         _ => false,
     };

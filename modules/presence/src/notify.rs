@@ -1,0 +1,396 @@
+//! NOTIFY: who is owed one, and what it says.
+//!
+//! Nobody decides "this change is told to that watcher". A subscription is owed a NOTIFY while
+//! the mark of what it was told is not that of what is known, or somebody has asked
+//! ([`Subscribed::is_owed`]); a change has the subscriptions of its presentity looked through.
+//! So a node that takes over owes what the other one did not do, and nothing twice.
+//!
+//! [`Subscribed::is_owed`]: crate::table::Subscribed::is_owed
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tandem_engine::log::Level;
+use tandem_engine::module::{Cx, Timer};
+use tandem_sip::Message;
+use tandem_tm::{LocalRequest, Owner, Tm};
+
+use crate::change::{Change, Tell};
+use crate::package::{Package, Status, Viewer};
+use crate::record::{Key, SubId, Subscription};
+use crate::said::Said;
+use crate::state::Presence;
+
+/// The timer that goes on with what a step has left.
+pub(crate) const WALK: u32 = 1;
+/// Subscriptions that one step looks at, so that a presentity with many watchers keeps nobody
+/// waiting.
+const SUBSCRIPTIONS_A_STEP: usize = 250;
+/// Presentities that wait, at most; beyond it the next takeover or change finds them.
+const WALKS_MAX: usize = 1_000_000;
+/// NOTIFYs that wait for their replies, at most.
+const OPEN_MAX: usize = 200_000;
+
+/// What the watchers of a presentity are looked through for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Errand {
+    /// Who is owed a NOTIFY gets one.
+    Tell,
+    /// Everybody gets one.
+    Ask,
+    /// The rules may be others.
+    Judge,
+}
+
+/// A presentity whose watchers are looked through.
+#[derive(Debug)]
+struct Walk {
+    key: Arc<Key>,
+    errand: Errand,
+    /// The last one that was looked at.
+    after: Option<Arc<SubId>>,
+}
+
+/// Presentities whose watchers are looked through, in turn.
+#[derive(Debug, Default)]
+pub(crate) struct Walks {
+    queue: VecDeque<Walk>,
+    /// How those that wait go on: once more from the start, if true.
+    waiting: BTreeMap<(Arc<Key>, Errand), bool>,
+    is_under_way: bool,
+}
+
+/// A NOTIFY that is out.
+#[derive(Clone, Debug)]
+pub(crate) struct Out {
+    pub(crate) key: Arc<Key>,
+    pub(crate) id: Arc<SubId>,
+    cseq: u32,
+    mark: u64,
+    asks: u32,
+}
+
+/// NOTIFYs whose final reply has not come, by their tokens.
+#[derive(Debug, Default)]
+pub(crate) struct Open {
+    next: u64,
+    all: BTreeMap<u64, Out>,
+}
+
+/// What waits for a peer to know of the change before.
+#[derive(Clone, Debug)]
+pub(crate) enum After {
+    Walk(Arc<Key>),
+    One(Arc<Key>, Arc<SubId>),
+}
+
+/// What waits, by its token.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    next: u64,
+    all: BTreeMap<u64, After>,
+}
+
+impl Presence {
+    /// Does something when the reply before has left: with a peer, that is when it knows.
+    pub(crate) fn after_reply(&self, cx: &mut Cx<'_>, after: After) {
+        if !self.is_replicated() {
+            return self.go_on(cx, after);
+        }
+        let token = {
+            let mut held = self.held.lock();
+            held.next += 1;
+            let token = held.next;
+            held.all.insert(token, after);
+            token
+        };
+        cx.when_acknowledged(token);
+    }
+
+    /// A peer knows of the change, or nobody waits for it.
+    pub(crate) fn released(&self, cx: &mut Cx<'_>, token: u64) {
+        let after = self.held.lock().all.remove(&token);
+        if let Some(after) = after {
+            self.go_on(cx, after);
+        }
+    }
+
+    fn go_on(&self, cx: &mut Cx<'_>, after: After) {
+        match after {
+            After::Walk(key) => self.walk(cx, &key),
+            After::One(key, id) => self.notify_owed(cx, &key, &[id]),
+        }
+    }
+
+    /// Has the watchers of a presentity looked through: some of them now, the others soon.
+    pub(crate) fn walk(&self, cx: &mut Cx<'_>, key: &Arc<Key>) {
+        self.walk_for(cx, key, Errand::Tell);
+    }
+
+    pub(crate) fn walk_for(&self, cx: &mut Cx<'_>, key: &Arc<Key>, errand: Errand) {
+        {
+            let mut walks = self.walks.lock();
+            let entry = (Arc::clone(key), errand);
+            if let Some(again) = walks.waiting.get_mut(&entry) {
+                *again = true;
+                return;
+            }
+            if walks.queue.len() >= WALKS_MAX {
+                return;
+            }
+            walks.waiting.insert(entry, false);
+            walks.queue.push_back(Walk { key: Arc::clone(key), errand, after: None });
+            if std::mem::replace(&mut walks.is_under_way, true) {
+                return;
+            }
+        }
+        self.walk_on(cx);
+    }
+
+    /// One step through the queue.
+    pub(crate) fn walk_on(&self, cx: &mut Cx<'_>) {
+        let mut left = SUBSCRIPTIONS_A_STEP;
+        while left > 0 {
+            let Some(mut walk) = self.next_walk() else { return };
+            let ids = self.table.read(&walk.key, |p| p.after(walk.after.as_ref(), left));
+            let ids = ids.unwrap_or_default();
+            left = left.saturating_sub(ids.len().max(1));
+            walk.after = ids.last().cloned();
+            let is_done = ids.is_empty();
+            match walk.errand {
+                Errand::Tell => self.notify_owed(cx, &walk.key, &ids),
+                Errand::Ask => ids.iter().for_each(|id| self.ask_for(cx, &walk.key, id)),
+                Errand::Judge => ids.iter().for_each(|id| self.judge(cx, &walk.key, id)),
+            }
+            self.put_back(walk, is_done);
+        }
+        cx.set_timer(cx.now.after_ms(1), Timer { kind: WALK, id: 0 });
+    }
+
+    fn next_walk(&self) -> Option<Walk> {
+        let mut walks = self.walks.lock();
+        let next = walks.queue.pop_front();
+        walks.is_under_way = next.is_some();
+        next
+    }
+
+    fn put_back(&self, mut walk: Walk, is_done: bool) {
+        let mut walks = self.walks.lock();
+        if is_done {
+            walk.after = None;
+            let entry = (Arc::clone(&walk.key), walk.errand);
+            match walks.waiting.get_mut(&entry) {
+                Some(again) if *again => *again = false,
+                _ => {
+                    walks.waiting.remove(&entry);
+                    return;
+                }
+            }
+        }
+        walks.queue.push_back(walk);
+    }
+
+    /// One watcher gets a NOTIFY, whatever he was told.
+    fn ask_for(&self, cx: &mut Cx<'_>, key: &Arc<Key>, id: &Arc<SubId>) {
+        let Some(mut s) = self.table.subscription(key, id) else { return };
+        s.asks = s.asks.saturating_add(1);
+        // Another worker may have ended it.
+        let _ = self.change(cx, key, Change::subscribe(s));
+    }
+
+    /// Sends the NOTIFYs that are owed to some watchers of a presentity, if that is this node's.
+    pub(crate) fn notify_owed(&self, cx: &mut Cx<'_>, key: &Arc<Key>, ids: &[Arc<SubId>]) {
+        if ids.is_empty() {
+            return;
+        }
+        let Some(package) = self.package(&key.event) else { return };
+        let Some(said) = self.said(cx, key, &*package) else { return };
+        for id in ids {
+            let owed = self.table.read(key, |p| {
+                let entry = p.subscriptions.get(id).filter(|s| s.is_owed(said.mark))?;
+                self.is_ours(cx, &entry.subscription).then(|| {
+                    let silent = said.is_of(&entry.subscription);
+                    silent && entry.subscription.sent.answers == entry.subscription.asks
+                })
+            });
+            if let Some(is_silent) = owed.flatten() {
+                self.notify(cx, key, id, &*package, &said, is_silent);
+            }
+        }
+    }
+
+    fn notify(
+        &self,
+        cx: &mut Cx<'_>,
+        key: &Arc<Key>,
+        id: &Arc<SubId>,
+        package: &dyn Package,
+        said: &Said,
+        is_silent: bool,
+    ) {
+        let tell = Tell {
+            id: Arc::clone(id),
+            mark: said.mark,
+            node: cx.node.membership().node_id(),
+            is_final: !self.is_replicated(),
+            is_silent,
+        };
+        let done = self.change(cx, key, Change::Tell(tell));
+        let Some(s) = done.ok().and_then(|done| done.told).filter(|_| !is_silent) else { return };
+        let sent = self.send_notify(cx, key, &s, package, said);
+        if let Err(why) = sent {
+            let uri = String::from_utf8_lossy(&key.uri);
+            let to = String::from_utf8_lossy(&s.contact).into_owned();
+            cx.log(Level::Error, format!("no NOTIFY about {uri} to {to}: {why}"));
+        }
+        if s.status == Status::Terminated {
+            self.forget(cx, key, id);
+        }
+    }
+
+    /// A subscription is over, and its watcher knows.
+    pub(crate) fn forget(&self, cx: &mut Cx<'_>, key: &Arc<Key>, id: &Arc<SubId>) {
+        // Another worker may have done it.
+        let _ = self.change(cx, key, Change::Forget { id: Arc::clone(id) });
+    }
+
+    fn send_notify(
+        &self,
+        cx: &mut Cx<'_>,
+        key: &Arc<Key>,
+        s: &Subscription,
+        package: &dyn Package,
+        said: &Said,
+    ) -> Result<(), String> {
+        let (tm_slot, tm) = cx.node.find::<Tm>().ok_or("the module tm is not loaded")?;
+        let viewer = Viewer {
+            presentity: &key.uri,
+            watcher: &s.watcher_uri(),
+            version: s.sent.version.saturating_sub(1),
+            view: &s.view,
+        };
+        let body = said.for_watcher(s, package, &viewer);
+        let request = request(cx, key, s, package, said, body);
+        let out = Out {
+            key: Arc::clone(key),
+            id: Arc::clone(&s.id),
+            cseq: s.sent.cseq,
+            mark: said.mark,
+            asks: s.asks,
+        };
+        let token = {
+            let mut open = self.open.lock();
+            if open.all.len() >= OPEN_MAX {
+                return Err("too many NOTIFYs wait for replies".to_owned());
+            }
+            open.next += 1;
+            let token = open.next;
+            open.all.insert(token, out);
+            token
+        };
+        let owner = Owner::Module { slot: self.slot, token };
+        let result = cx.for_slot(tm_slot, |cx| tm.send_request(cx, &request, owner));
+        if result.is_err() {
+            self.open.lock().all.remove(&token);
+        }
+        result
+    }
+
+    /// The answer to a NOTIFY. `reply`: `None` if nobody has answered.
+    pub(crate) fn answered(&self, cx: &mut Cx<'_>, token: u64, code: u16, reply: Option<&Message>) {
+        if code < 200 {
+            return;
+        }
+        let Some(out) = self.open.lock().all.remove(&token) else { return };
+        let Out { key, id, cseq, mark, asks } = out;
+        let timed_out = code == 408 && reply.is_none();
+        let is_over = code == 481 || (code == 408 && self.params.ends_on_timeout);
+        if is_over {
+            let ours = self.table.read(&key, |p| {
+                p.subscriptions.get(&id).map(|s| self.is_ours(cx, &s.subscription))
+            });
+            // Just after this node took over, silence may be the network's; and what a backup
+            // cannot reach is not gone.
+            let excused = timed_out && self.took_over_lately(cx.now);
+            if ours.flatten() == Some(true) && !excused {
+                self.forget(cx, &key, &id);
+            }
+        } else if !timed_out && self.is_replicated() {
+            let _ = self.change(cx, &key, Change::Confirm { id, cseq, mark, asks });
+        }
+    }
+}
+
+/// The request, with numbers that are the subscription's already.
+fn request(
+    cx: &Cx<'_>,
+    key: &Key,
+    s: &Subscription,
+    package: &dyn Package,
+    said: &Said,
+    body: Option<Bytes>,
+) -> LocalRequest {
+    let address = |user: &[u8], domain: &[u8], tag: &[u8]| {
+        Bytes::from([b"<", &crate::record::uri_of(user, domain)[..], b">;tag=", tag].concat())
+    };
+    let socket = std::str::from_utf8(&s.socket).ok();
+    LocalRequest {
+        method: Bytes::from_static(b"NOTIFY"),
+        uri: Bytes::copy_from_slice(&s.contact),
+        from: address(&s.to_user, &s.to_domain, &s.id.to_tag),
+        to: address(&s.from_user, &s.from_domain, &s.id.from_tag),
+        call_id: Bytes::copy_from_slice(&s.id.call_id),
+        cseq: s.sent.cseq,
+        headers: Bytes::from(header_lines(cx, key, s, package, said, body.is_some())),
+        body: body.unwrap_or_default(),
+        socket: socket.and_then(|text| cx.node.sockets.resolve(text)),
+        ..LocalRequest::default()
+    }
+}
+
+fn header_lines(
+    cx: &Cx<'_>,
+    key: &Key,
+    s: &Subscription,
+    package: &dyn Package,
+    said: &Said,
+    has_body: bool,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    let mut line = |parts: &[&[u8]]| {
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+        out.extend_from_slice(b"\r\n");
+    };
+    if !s.routes.is_empty() {
+        line(&[b"Route: ", &s.routes]);
+    }
+    if s.id.event_id.is_empty() {
+        line(&[b"Event: ", &key.event]);
+    } else {
+        line(&[b"Event: ", &key.event, b";id=", &s.id.event_id]);
+    }
+    line(&[b"Contact: <", &s.local_contact, b">"]);
+    let left_s = u64::from(s.expires_s).saturating_sub(cx.now.unix_s()).to_string();
+    match s.status {
+        Status::Terminated => {
+            let reason = if s.reason.is_empty() { b"timeout" } else { &s.reason[..] };
+            line(&[b"Subscription-State: terminated;reason=", reason]);
+        }
+        status => {
+            // Whoever waits for a decision is pending for the watcher.
+            let text = if status == Status::Active { "active" } else { "pending" };
+            let expires = left_s.as_bytes();
+            line(&[b"Subscription-State: ", text.as_bytes(), b";expires=", expires]);
+        }
+    }
+    if has_body {
+        let own = package.content_type().as_bytes();
+        let kind = said.content_type().filter(|kind| !kind.is_empty()).unwrap_or(own);
+        line(&[b"Content-Type: ", kind]);
+        if !said.extra().is_empty() {
+            out.extend_from_slice(said.extra());
+        }
+    }
+    out
+}

@@ -1,0 +1,56 @@
+//! Answers to PUBLISH and SUBSCRIBE.
+
+use tandem_engine::module::Call;
+use tandem_engine::own_reply::{self, reply_stateless};
+use tandem_script::host::Called;
+
+use crate::package::Refusal;
+use crate::state::Presence;
+
+/// When an answer leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    Now,
+    /// When a peer knows what the request has changed.
+    Gated,
+}
+
+impl Leave {
+    pub(crate) fn of(presence: &Presence) -> Self {
+        if presence.is_replicated() { Self::Gated } else { Self::Now }
+    }
+}
+
+/// Answers, through the transaction if there is one.
+pub(crate) fn reply(
+    call: &mut Call<'_, '_, '_>,
+    code: u16,
+    reason: &[u8],
+    headers: &[u8],
+    leave: Leave,
+) {
+    let before = call.ctx.reply_headers.len();
+    call.ctx.reply_headers.extend_from_slice(headers);
+    if !call.cx.reply_stateful(call.ctx, code, reason) {
+        let leave = match leave {
+            Leave::Now => own_reply::Leave::Now,
+            Leave::Gated => own_reply::Leave::Gated,
+        };
+        reply_stateless(call.cx, call.ctx, code, reason, b"", leave);
+    }
+    call.ctx.reply_headers.truncate(before);
+}
+
+/// Refuses, and fails.
+pub(crate) fn refuse(call: &mut Call<'_, '_, '_>, refusal: &Refusal) -> Called {
+    let more: &[u8] = if refusal.code == 503 { b"Retry-After: 30\r\n" } else { b"" };
+    reply(call, refusal.code, refusal.reason.as_bytes(), more, Leave::Now);
+    Called::Returned(-1)
+}
+
+/// Refuses an event that nobody knows (RFC 6665 8.3.2).
+pub(crate) fn refuse_event(call: &mut Call<'_, '_, '_>, presence: &Presence) -> Called {
+    let headers = format!("Allow-Events: {}\r\n", presence.events());
+    reply(call, 489, b"Bad Event", headers.as_bytes(), Leave::Now);
+    Called::Returned(-1)
+}

@@ -1,0 +1,323 @@
+//! Publications and subscriptions in SQL. Publications are written when they change,
+//! subscriptions every `db_update_period`.
+//!
+//! What has to be written waits in a queue, and one batch is under way at a time, so that no
+//! write overtakes the one before. A slow database makes the batches larger and nothing else; one
+//! that is away is asked again every second. In a cluster the node writes that a client has asked,
+//! or that has sent the NOTIFY.
+
+mod fallback;
+mod load;
+mod rows;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tandem_db::{DbError, DbErrorKind, Query, Rows};
+use tandem_engine::effect::DatabaseId;
+use tandem_engine::log::Level;
+use tandem_engine::module::{Cx, Timer};
+
+use crate::change::{Done, Origin};
+use crate::package::Status;
+use crate::params::Params;
+use crate::record::{Key, SubId, Subscription};
+use crate::state::Presence;
+use rows::Tables;
+
+pub(crate) use rows::id_of;
+
+/// The timer of `db_update_period`.
+pub(crate) const FLUSH: u32 = 16;
+/// The timer after which a database that failed is asked again.
+pub(crate) const RETRY: u32 = 17;
+/// Rows written in one transaction.
+const WRITES_A_QUERY: usize = 200;
+/// Writes that wait, at most; what is beyond it is lost, and said.
+const WAITING_MAX: usize = 500_000;
+const RETRY_MS: u64 = 1_000;
+
+/// A write that waits.
+#[derive(Clone, Debug)]
+enum Write {
+    Query(Query),
+    /// The row of a subscription is made what the subscription is then.
+    Subscription(Arc<Key>, Arc<SubId>),
+}
+
+/// What a query was about.
+#[derive(Debug)]
+enum Asked {
+    LoadPublications,
+    LoadSubscriptions,
+    Batch(Vec<Write>),
+    /// Publications of a presentity whose watchers wait.
+    Publications(Arc<Key>),
+    /// A run of the script waits.
+    RunPublications(Arc<Key>, u64),
+    RunSubscriptions(u64),
+    Nothing,
+}
+
+/// The way to the database.
+#[derive(Debug)]
+pub(crate) struct Sql {
+    database: DatabaseId,
+    tables: Tables,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next_token: u64,
+    asked: BTreeMap<u64, Asked>,
+    queue: VecDeque<Write>,
+    /// Subscriptions that are written by the timer.
+    dirty: BTreeSet<(Arc<Key>, Arc<SubId>)>,
+    is_writing: bool,
+    is_down: bool,
+    /// That was said, and nothing has succeeded since.
+    is_told: bool,
+    lost: u64,
+    /// Presentities of which a publication was over when it was loaded.
+    stale: HashSet<Key>,
+}
+
+impl Sql {
+    pub(crate) fn new(params: &Params) -> Option<Self> {
+        let tables = Tables::new(params);
+        Some(Self { database: params.database?, tables, state: Mutex::default() })
+    }
+
+    fn ask(&self, cx: &mut Cx<'_>, query: Query, about: Asked) {
+        let token = {
+            let mut state = self.state.lock();
+            state.next_token += 1;
+            let token = state.next_token;
+            state.asked.insert(token, about);
+            token
+        };
+        cx.query(self.database, query, token);
+    }
+
+    fn push(&self, write: Write) {
+        let mut state = self.state.lock();
+        if state.queue.len() >= WAITING_MAX {
+            state.lost += 1;
+        } else {
+            state.queue.push_back(write);
+        }
+    }
+
+    /// Rows that wait, for the status page.
+    pub(crate) fn waiting(&self) -> usize {
+        let state = self.state.lock();
+        state.queue.len() + state.dirty.len()
+    }
+
+    /// The next writes, if none are under way.
+    fn next(&self) -> Option<Vec<Write>> {
+        let mut state = self.state.lock();
+        if state.is_down || state.is_writing || state.queue.is_empty() {
+            return None;
+        }
+        state.is_writing = true;
+        let count = state.queue.len().min(WRITES_A_QUERY);
+        Some(state.queue.drain(..count).collect())
+    }
+}
+
+impl Presence {
+    /// Whether a subscription is another than its row.
+    pub(crate) fn is_unsaved(&self, key: &Arc<Key>, id: &Arc<SubId>) -> bool {
+        let entry = (Arc::clone(key), Arc::clone(id));
+        self.sql.as_ref().is_some_and(|sql| sql.state.lock().dirty.contains(&entry))
+    }
+
+    /// Loads the tables, and begins to write by timer.
+    pub(crate) fn start_sql(&self, cx: &mut Cx<'_>) {
+        let Some(sql) = &self.sql else { return };
+        cx.begin_startup();
+        sql.ask(cx, sql.tables.publications_behind(i64::MIN), Asked::LoadPublications);
+        self.arm_flush(cx);
+    }
+
+    fn arm_flush(&self, cx: &mut Cx<'_>) {
+        let seconds = self.params.db_update_period_s;
+        if seconds > 0 {
+            cx.set_timer(cx.now.after_s(seconds.into()), Timer { kind: FLUSH, id: 0 });
+        }
+    }
+
+    pub(crate) fn flush_timer(&self, cx: &mut Cx<'_>) {
+        self.flush_sql(cx);
+        self.arm_flush(cx);
+    }
+
+    /// Writes everything that differs from the database.
+    pub(crate) fn flush_sql(&self, cx: &mut Cx<'_>) {
+        let Some(sql) = &self.sql else { return };
+        let dirty = std::mem::take(&mut sql.state.lock().dirty);
+        dirty.into_iter().for_each(|(key, id)| sql.push(Write::Subscription(key, id)));
+        self.pump_sql(cx, sql);
+    }
+
+    /// What a change means for the rows.
+    pub(crate) fn write_rows(&self, cx: &mut Cx<'_>, key: &Arc<Key>, origin: Origin, done: &Done) {
+        let Some(sql) = self.sql.as_ref().filter(|_| origin == Origin::Local) else { return };
+        if let Some((publication, old_etag)) = &done.published {
+            if !old_etag.is_empty() && *old_etag != publication.etag {
+                sql.push(Write::Query(sql.tables.delete_publication(key, old_etag)));
+            }
+            sql.push(Write::Query(sql.tables.write_publication(key, publication)));
+        }
+        for ended in &done.ended {
+            sql.push(Write::Query(sql.tables.delete_publication(key, &ended.etag)));
+        }
+        let forgotten = done.forgotten.as_ref().map(|s| &s.id);
+        if let Some(id) = done.touched.as_ref().or(forgotten) {
+            let entry = (Arc::clone(key), Arc::clone(id));
+            if self.params.db_update_period_s == 0 {
+                sql.push(Write::Subscription(entry.0, entry.1));
+            } else {
+                let mut state = sql.state.lock();
+                if state.dirty.len() < WAITING_MAX {
+                    state.dirty.insert(entry);
+                }
+            }
+        }
+        self.pump_sql(cx, sql);
+    }
+
+    /// Writes what was decided about a watcher.
+    pub(crate) fn write_watcher(
+        &self,
+        cx: &mut Cx<'_>,
+        key: &Key,
+        s: &Subscription,
+        status: Status,
+        reason: &[u8],
+    ) {
+        let Some(sql) = &self.sql else { return };
+        let query = sql.tables.write_watcher(key, s, (status, reason), cx.now.unix_s());
+        sql.push(Write::Query(query));
+        self.pump_sql(cx, sql);
+    }
+
+    /// Deletes rows whose time is over.
+    pub(crate) fn clean_sql(&self, cx: &mut Cx<'_>) {
+        let Some(sql) = &self.sql else { return };
+        let queries = sql.tables.clean(cx.now.unix_s(), self.params.waiting_days);
+        queries.into_iter().for_each(|query| sql.push(Write::Query(query)));
+        self.pump_sql(cx, sql);
+    }
+
+    /// Asks the next writes.
+    fn pump_sql(&self, cx: &mut Cx<'_>, sql: &Sql) {
+        while let Some(writes) = sql.next() {
+            self.ask_batch(cx, sql, writes);
+        }
+    }
+
+    fn ask_batch(&self, cx: &mut Cx<'_>, sql: &Sql, writes: Vec<Write>) {
+        let query = |write: &Write| match write {
+            Write::Query(query) => query.clone(),
+            Write::Subscription(key, id) => match self.table.subscription(key, id) {
+                Some(s) => sql.tables.write_subscription(key, &s),
+                None => sql.tables.delete_subscription(key, id),
+            },
+        };
+        let mut queries: Vec<Query> = writes.iter().map(query).collect();
+        let all = match (queries.len(), queries.pop()) {
+            (1, Some(query)) => query,
+            (_, last) => {
+                queries.extend(last);
+                Query::Batch(queries)
+            }
+        };
+        sql.ask(cx, all, Asked::Batch(writes));
+    }
+
+    /// A query is answered.
+    pub(crate) fn sql_answered(&self, cx: &mut Cx<'_>, token: u64, result: Result<Rows, DbError>) {
+        let Some(sql) = &self.sql else { return };
+        let about = sql.state.lock().asked.remove(&token).unwrap_or(Asked::Nothing);
+        match about {
+            Asked::LoadPublications => self.publications_loaded(cx, sql, result),
+            Asked::LoadSubscriptions => self.subscriptions_loaded(cx, sql, result),
+            Asked::Batch(writes) => self.written(cx, sql, writes, result),
+            Asked::Publications(key) => self.publications_found(cx, &key, result),
+            Asked::RunPublications(key, run) => {
+                self.take_publications(cx, Some(&key), result);
+                self.looked(cx, run);
+            }
+            Asked::RunSubscriptions(run) => {
+                self.take_subscriptions(cx, result);
+                self.looked(cx, run);
+            }
+            Asked::Nothing => {}
+        }
+    }
+
+    fn written(
+        &self,
+        cx: &mut Cx<'_>,
+        sql: &Sql,
+        writes: Vec<Write>,
+        result: Result<Rows, DbError>,
+    ) {
+        match result {
+            Ok(_) => {
+                let (was_told, lost) = {
+                    let mut state = sql.state.lock();
+                    state.is_writing = false;
+                    (std::mem::take(&mut state.is_told), std::mem::take(&mut state.lost))
+                };
+                if was_told {
+                    let text = format!("the database takes presence again; {lost} writes are lost");
+                    cx.log(Level::Notice, text);
+                }
+            }
+            Err(error) => self.sql_failed(cx, sql, writes, &error),
+        }
+        self.pump_sql(cx, sql);
+    }
+
+    fn sql_failed(&self, cx: &mut Cx<'_>, sql: &Sql, writes: Vec<Write>, error: &DbError) {
+        let passes = matches!(error.kind, DbErrorKind::Busy | DbErrorKind::Unavailable);
+        if !passes && writes.len() == 1 {
+            // A row that the database will never take must not keep the others waiting.
+            sql.state.lock().is_writing = false;
+            cx.log(Level::Error, format!("a row of presence cannot be saved: {error}"));
+            return;
+        }
+        if !passes {
+            // Which of them is wrong shows when each goes alone.
+            writes.into_iter().for_each(|write| self.ask_batch(cx, sql, vec![write]));
+            return;
+        }
+        let (was_told, waiting) = {
+            let mut state = sql.state.lock();
+            state.is_writing = false;
+            state.is_down = true;
+            writes.into_iter().rev().for_each(|write| state.queue.push_front(write));
+            (std::mem::replace(&mut state.is_told, true), state.queue.len())
+        };
+        if !was_told {
+            let text = format!(
+                "presence cannot be saved: {error}; {waiting} writes wait, asked again in 1 s"
+            );
+            cx.log(Level::Warning, text);
+        }
+        cx.set_timer(cx.now.after_ms(RETRY_MS), Timer { kind: RETRY, id: 0 });
+    }
+
+    /// The database is asked again.
+    pub(crate) fn retry_sql(&self, cx: &mut Cx<'_>) {
+        if let Some(sql) = &self.sql {
+            sql.state.lock().is_down = false;
+            self.pump_sql(cx, sql);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Documents about who watches somebody (RFC 3858).
+
+use bytes::Bytes;
+
+use crate::digest::Digester;
+use crate::package::{Package, Status};
+use crate::record::{Key, Subscription};
+
+/// A watcher in such a document.
+#[derive(Clone, Debug)]
+pub(crate) struct Watcher {
+    id: u64,
+    uri: Vec<u8>,
+    status: Status,
+    reason: Vec<u8>,
+}
+
+impl Watcher {
+    pub(crate) fn of(s: &Subscription) -> Self {
+        let mut id = Digester::default();
+        for text in [&s.id.call_id, &s.id.from_tag, &s.id.to_tag, &s.id.event_id] {
+            id.text(text);
+        }
+        let (uri, reason) = (s.watcher_uri(), s.reason.to_vec());
+        Self { id: id.end(), uri, status: s.status, reason }
+    }
+
+    /// What has led to this state (RFC 3857 4.7.1).
+    fn event(&self) -> &'static str {
+        match (self.status, &self.reason[..]) {
+            (Status::Terminated, b"rejected") => "rejected",
+            (Status::Terminated, b"deactivated") => "deactivated",
+            (Status::Terminated | Status::Waiting, _) => "timeout",
+            (Status::Active | Status::Pending, _) => "subscribe",
+        }
+    }
+}
+
+/// The document. It is always whole.
+pub(crate) fn document(of: &Key, watchers: &[Watcher], version: u32) -> Bytes {
+    let mut out = Vec::with_capacity(256 + 128 * watchers.len());
+    let mut add = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
+    let version = version.to_string();
+    add(&[
+        b"<?xml version=\"1.0\"?>\r\n<watcherinfo xmlns=\"urn:ietf:params:xml:ns:watcherinfo\" \
+          version=\"",
+        version.as_bytes(),
+        b"\" state=\"full\">\r\n<watcher-list resource=\"",
+        &escaped(&of.uri),
+        b"\" package=\"",
+        &escaped(&of.event),
+        b"\">\r\n",
+    ]);
+    for watcher in watchers {
+        let id = format!("{:016x}", watcher.id);
+        add(&[
+            b"<watcher id=\"",
+            id.as_bytes(),
+            b"\" event=\"",
+            watcher.event().as_bytes(),
+            b"\" status=\"",
+            watcher.status.text().as_bytes(),
+            b"\">",
+            &escaped(&watcher.uri),
+            b"</watcher>\r\n",
+        ]);
+    }
+    add(&[b"</watcher-list>\r\n</watcherinfo>\r\n"]);
+    Bytes::from(out)
+}
+
+/// A text as XML takes it, in content and in attributes. What is no character there is left out.
+pub fn escaped(text: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(text);
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&apos;"),
+            c if c < ' ' => {}
+            c => out.push(c),
+        }
+    }
+    out.into_bytes()
+}
+
+/// The package of the watchers of another one.
+#[derive(Debug)]
+pub(crate) struct Winfo {
+    pub(crate) name: &'static str,
+}
+
+impl Package for Winfo {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn content_type(&self) -> &'static str {
+        "application/watcherinfo+xml"
+    }
+}
+
+/// The name of the package of watchers; `None`: nobody has such a package.
+pub(crate) fn name_of(package: &str) -> Option<&'static str> {
+    Some(match package {
+        "presence" => "presence.winfo",
+        "dialog" => "dialog.winfo",
+        "dialog;sla" => "dialog;sla.winfo",
+        "message-summary" => "message-summary.winfo",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::SubId;
+    use std::sync::Arc;
+
+    #[test]
+    fn watchers_are_listed_and_escaped() {
+        let id = SubId { call_id: b"c".as_slice().into(), ..SubId::default() };
+        let s = Subscription {
+            id: Arc::new(id),
+            from_user: b"a<\"&'>".as_slice().into(),
+            from_domain: b"x".as_slice().into(),
+            status: Status::Pending,
+            ..Subscription::default()
+        };
+        let key = Key::new(b"sip:b@x", b"presence");
+        let text = document(&key, &[Watcher::of(&s)], 7);
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains("version=\"7\" state=\"full\""), "{text}");
+        assert!(text.contains("resource=\"sip:b@x\" package=\"presence\""), "{text}");
+        let watcher = "event=\"subscribe\" status=\"pending\">sip:a&lt;&quot;&amp;&apos;&gt;@x</";
+        assert!(text.contains(watcher), "{text}");
+    }
+}

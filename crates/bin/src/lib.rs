@@ -3,8 +3,8 @@
 //! [`Framer`] cuts a byte stream into frames, [`Packet`] is a frame with its header and trailer
 //! taken off, and one module per capability turns payloads into types and back:
 //! [`clusterer`], [`usrloc`], [`dialog`], [`tm`], [`cachedb_local`], [`ratelimit`],
-//! [`drouting`], [`dispatcher`] and [`presence`]. Everything read is hostile until parsed: a bad packet is a
-//! typed [`Malformed`], never a panic.
+//! [`drouting`], [`dispatcher`], [`presence`] and [`pua`]. Everything read is hostile until
+//! parsed: a bad packet is a typed [`Malformed`], never a panic.
 #![deny(clippy::indexing_slicing)]
 
 pub mod cachedb_local;
@@ -16,6 +16,7 @@ mod error;
 mod framer;
 mod packet;
 pub mod presence;
+pub mod pua;
 pub mod ratelimit;
 mod reader;
 pub mod tm;

@@ -32,6 +32,8 @@ pub struct DialogEvent<'a> {
     pub record: &'a (dyn Any + Send + Sync),
     /// The message that caused it, if one did.
     pub message: Option<&'a Message>,
+    /// The message flags that a script has set by then for a request within it.
+    pub flags: u32,
 }
 
 impl fmt::Debug for DialogEvent<'_> {

@@ -149,7 +149,8 @@ impl Dialogs {
     fn tell_request(&self, cx: &mut Cx<'_>, ctx: &Ctx, id: DialogId) {
         let record = self.read(id, |d| (!d.sections.is_empty()).then(|| d.clone())).flatten();
         if let Some(record) = record {
-            self.tell(cx, DialogMoment::Request, &record, Some(&ctx.msg));
+            let moment = (DialogMoment::Request, ctx.flags);
+            self.tell_with(cx, moment, &record, Some(&ctx.msg));
         }
     }
 }

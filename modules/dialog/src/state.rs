@@ -243,6 +243,17 @@ impl Dialogs {
         record: &Dialog,
         message: Option<&Message>,
     ) {
+        self.tell_with(cx, (moment, 0), record, message);
+    }
+
+    /// The same with the flags of a message.
+    pub(crate) fn tell_with(
+        &self,
+        cx: &mut Cx<'_>,
+        (moment, flags): (DialogMoment, u32),
+        record: &Dialog,
+        message: Option<&Message>,
+    ) {
         use DialogMoment::{Ended, EndedElsewhere, Owed};
         let ends = matches!(moment, Ended | EndedElsewhere | Owed);
         if record.sections.is_empty() && !ends {
@@ -251,7 +262,7 @@ impl Dialogs {
         let node = Arc::clone(cx.node);
         for (slot, def, module) in node.loaded() {
             if record.section(def.name).is_some() || (ends && module.adopts(record)) {
-                let event = DialogEvent { moment, id: record.id.number(), record, message };
+                let event = DialogEvent { moment, id: record.id.number(), record, message, flags };
                 cx.for_slot(slot, |cx| module.dialog(cx, &event));
             }
         }

@@ -50,6 +50,11 @@ impl Tm {
         ctx.section::<Section>(slot)?.tx.as_ref().map(|tx| TxRef(tx.id))
     }
 
+    /// The branch that a branch route is about, from 0. `slot` is that of this module.
+    pub fn branch_of(&self, slot: u16, ctx: &Ctx) -> Option<u8> {
+        ctx.section::<Section>(slot)?.branch.map(|branch| branch.0)
+    }
+
     /// Cancels the branches of a transaction that wait for an answer, as the caller's CANCEL does.
     pub fn cancel(&self, cx: &mut tandem_engine::module::Cx<'_>, tx: TxRef) {
         if let Some(tx) = self.table.by_id(tx.0) {

@@ -69,6 +69,9 @@ pub fn modules() -> Modules {
         &tandem_ratelimit::MODULE,
         &tandem_drouting::MODULE,
         &tandem_dispatcher::MODULE,
+        &tandem_xcap::MODULE,
+        &tandem_pua::MODULE,
+        &tandem_pua_dialoginfo::MODULE,
         &tandem_dialog::MODULE,
         &tandem_acc::MODULE,
     ];

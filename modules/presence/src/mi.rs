@@ -80,7 +80,12 @@ fn refresh_watchers(call: &mut MiCall<'_, '_>) -> MiOutcome {
     };
     let key = Arc::new(key);
     match call.text("refresh_type").unwrap_or_default().trim() {
-        "0" => presence.ask_rules_again(call.cx, &key),
+        "0" => {
+            if let Some(package) = presence.package(&key.event) {
+                package.rules_changed(&key.uri);
+            }
+            presence.ask_rules_again(call.cx, &key);
+        }
         _ => presence.walk_for(call.cx, &key, Errand::Ask),
     }
     MiOutcome::Done("OK".into())

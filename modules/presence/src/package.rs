@@ -107,11 +107,18 @@ impl Verdict {
 pub struct Refusal {
     pub code: u16,
     pub reason: String,
+    /// The Accept of a 415; empty: none.
+    pub accept: &'static str,
 }
 
 impl Refusal {
     pub fn new(code: u16, reason: impl Into<String>) -> Self {
-        Self { code, reason: reason.into() }
+        Self { code, reason: reason.into(), accept: "" }
+    }
+
+    /// The body is of another kind than this one.
+    pub fn unsupported(accept: &'static str) -> Self {
+        Self { accept, ..Self::new(415, "Unsupported Media Type") }
     }
 }
 
@@ -172,6 +179,9 @@ pub trait Package: Send + Sync {
     fn ask(&self, _cx: &mut Cx<'_>, _ask: &RuleAsk) -> Option<Verdict> {
         Some(Verdict::active())
     }
+
+    /// The rules of a presentity have changed, as an operator says; they will be asked again.
+    fn rules_changed(&self, _presentity: &[u8]) {}
 
     /// Where the presentity is, as a body says (RFC 4480 3.10).
     fn sphere(&self, _body: &Bytes) -> Option<Bytes> {

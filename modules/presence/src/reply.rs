@@ -43,8 +43,13 @@ pub(crate) fn reply(
 
 /// Refuses, and fails.
 pub(crate) fn refuse(call: &mut Call<'_, '_, '_>, refusal: &Refusal) -> Called {
-    let more: &[u8] = if refusal.code == 503 { b"Retry-After: 30\r\n" } else { b"" };
-    reply(call, refusal.code, refusal.reason.as_bytes(), more, Leave::Now);
+    let more = match refusal.code {
+        503 => "Retry-After: 30\r\n".to_owned(),
+        // RFC 3903 6, step 4.
+        _ if !refusal.accept.is_empty() => format!("Accept: {}\r\n", refusal.accept),
+        _ => String::new(),
+    };
+    reply(call, refusal.code, refusal.reason.as_bytes(), more.as_bytes(), Leave::Now);
     Called::Returned(-1)
 }
 

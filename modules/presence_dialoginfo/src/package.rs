@@ -28,7 +28,7 @@ impl Package for Dialogs {
 
     fn judge(&self, content_type: &[u8], body: &Bytes) -> Result<(), Refusal> {
         if !media_type(content_type).eq_ignore_ascii_case(CONTENT_TYPE) {
-            return Err(Refusal::new(415, "Unsupported Media Type"));
+            return Err(Refusal::unsupported(self.content_type()));
         }
         document::check(body).map_err(|why| Refusal::new(400, why))
     }

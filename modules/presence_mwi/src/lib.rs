@@ -47,7 +47,7 @@ impl Package for Summary {
     fn judge(&self, content_type: &[u8], body: &Bytes) -> Result<(), Refusal> {
         let kind = content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
         if !kind.is_empty() && !kind.eq_ignore_ascii_case(TYPE.as_bytes()) {
-            return Err(Refusal::new(415, "Unsupported Media Type"));
+            return Err(Refusal::unsupported(self.content_type()));
         }
         match says_whether(body) {
             true => Ok(()),

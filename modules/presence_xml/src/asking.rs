@@ -76,7 +76,7 @@ impl Shared {
         let wanted = |kind: Kind, file: &str| {
             Wanted { user: user.clone(), domain: domain.clone(), kind, file: file.to_owned() }
         };
-        let part = |is_wanted: bool, wanted: Wanted| match self.xcap.known(&wanted) {
+        let part = |is_wanted: bool, wanted: Wanted| match self.xcap.known(cx.now, &wanted) {
             _ if !is_wanted => Part::NotWanted,
             Some(document) => Part::Known(document),
             None => Part::Waits(wanted),
@@ -120,7 +120,7 @@ impl Shared {
             let part = if token & HARD == 0 { &mut open.rules } else { &mut open.hard };
             if let Part::Waits(wanted) = part {
                 *part = match result {
-                    Ok(rows) => Part::Known(self.xcap.answered(wanted.clone(), &rows)),
+                    Ok(rows) => Part::Known(self.xcap.answered(cx.now, wanted.clone(), &rows)),
                     Err(_) => Part::Failed,
                 };
             }
@@ -131,6 +131,13 @@ impl Shared {
         self.keep_hard(&open.ask, &open.hard);
         let verdict = self.verdict(cx, &open.ask, &open.rules);
         self.presence.ruled(cx, open.ask.token, verdict);
+    }
+
+    /// The rules of a user are others now.
+    pub(crate) fn rules_changed(&self, presentity: &[u8]) {
+        if let Some((user, domain)) = user_of(presentity) {
+            self.xcap.forget(&user, &domain);
+        }
     }
 
     /// What always counts as published for a user.

@@ -37,7 +37,7 @@ impl Package for Documents {
 
     fn judge(&self, content_type: &[u8], body: &Bytes) -> Result<(), Refusal> {
         if !media_type(content_type).eq_ignore_ascii_case(CONTENT_TYPE) {
-            return Err(Refusal::new(415, "Unsupported Media Type"));
+            return Err(Refusal::unsupported(self.content_type()));
         }
         pidf::check(body).map_err(|why| Refusal::new(400, why))
     }
@@ -82,6 +82,10 @@ impl Package for Documents {
         self.0.ask(cx, ask)
     }
 
+    fn rules_changed(&self, presentity: &[u8]) {
+        self.0.rules_changed(presentity);
+    }
+
     fn sphere(&self, body: &Bytes) -> Option<Bytes> {
         pidf::sphere(body).map(Bytes::from)
     }
@@ -111,7 +115,7 @@ impl Package for SharedLines {
 
     fn judge(&self, content_type: &[u8], body: &Bytes) -> Result<(), Refusal> {
         if !media_type(content_type).eq_ignore_ascii_case(self.content_type()) {
-            return Err(Refusal::new(415, "Unsupported Media Type"));
+            return Err(Refusal::unsupported(self.content_type()));
         }
         let readable = tandem_xml::read(body).map(|_| ());
         readable.map_err(|why| Refusal::new(400, format!("Invalid dialog-info document: {why}")))

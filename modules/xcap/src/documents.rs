@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tandem_clock::{Mono, Now};
 use tandem_db::{Cond, Name, Order, Query, Rows, Select, Value};
 use tandem_engine::effect::DatabaseId;
 
 /// Documents that are kept in memory, at most.
 const KEPT_MAX: usize = 50_000;
+/// How long, since the news of a change may come to another node alone.
+const KEPT_S: u64 = 30;
 /// Bytes of all of them, at most.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 /// Rows of one user and kind that are looked at.
@@ -72,7 +75,8 @@ pub struct Xcap {
 
 #[derive(Debug, Default)]
 struct Kept {
-    all: BTreeMap<Wanted, Option<Bytes>>,
+    /// Each with the time up to which it is believed.
+    all: BTreeMap<Wanted, (Option<Bytes>, Mono)>,
     bytes: usize,
 }
 
@@ -82,8 +86,10 @@ impl Xcap {
     }
 
     /// A document that is kept in memory; `Some(None)`: there is none. `None`: ask the database.
-    pub fn known(&self, wanted: &Wanted) -> Option<Option<Bytes>> {
-        self.kept.lock().all.get(wanted).cloned()
+    pub fn known(&self, now: Now, wanted: &Wanted) -> Option<Option<Bytes>> {
+        let kept = self.kept.lock();
+        let (document, until) = kept.all.get(wanted)?;
+        (*until > now.after_s(0)).then(|| document.clone())
     }
 
     /// The question to the database.
@@ -103,7 +109,7 @@ impl Xcap {
     }
 
     /// Reads the answer: the document whose path ends with the file.
-    pub fn answered(&self, wanted: Wanted, rows: &Rows) -> Option<Bytes> {
+    pub fn answered(&self, now: Now, wanted: Wanted, rows: &Rows) -> Option<Bytes> {
         let is_it = |row: &usize| {
             let path = rows.get(*row, "doc_uri").and_then(|v| v.as_str()).unwrap_or_default();
             let file = path.rsplit('/').next().unwrap_or(path);
@@ -112,20 +118,20 @@ impl Xcap {
         let row = (0..rows.rows.len()).find(is_it);
         let found = row.and_then(|row| rows.get(row, "doc")?.as_bytes().map(Bytes::copy_from_slice));
         if self.is_integrated {
-            self.keep(wanted, found.clone());
+            self.keep(now, wanted, found.clone());
         }
         found
     }
 
-    fn keep(&self, wanted: Wanted, document: Option<Bytes>) {
+    fn keep(&self, now: Now, wanted: Wanted, document: Option<Bytes>) {
         let mut kept = self.kept.lock();
         let size = document.as_ref().map_or(0, Bytes::len);
         if kept.all.len() >= KEPT_MAX || kept.bytes + size > KEPT_BYTES_MAX {
             // They are read again as they are needed.
             *kept = Kept::default();
         }
-        let old = kept.all.insert(wanted, document);
-        let old = old.flatten().map_or(0, |old| old.len());
+        let old = kept.all.insert(wanted, (document, now.after_s(KEPT_S)));
+        let old = old.and_then(|(old, _)| old).map_or(0, |old| old.len());
         kept.bytes = (kept.bytes + size).saturating_sub(old);
     }
 
@@ -133,7 +139,7 @@ impl Xcap {
     pub fn forget(&self, user: &str, domain: &str) {
         let mut kept = self.kept.lock();
         let Kept { all, bytes } = &mut *kept;
-        all.retain(|wanted, document| {
+        all.retain(|wanted, (document, _)| {
             let stays = wanted.user != user || wanted.domain != domain;
             if !stays {
                 *bytes = bytes.saturating_sub(document.as_ref().map_or(0, Bytes::len));
@@ -146,6 +152,8 @@ impl Xcap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Now = Now { mono_ns: 0, unix_ms: 0 };
 
     fn wanted(file: &str) -> Wanted {
         Wanted {
@@ -168,25 +176,26 @@ mod tests {
     #[test]
     fn a_document_is_found_by_its_file() {
         let xcap = Xcap::new(DatabaseId(0), "xcap".into(), false);
-        let found = |file: &str| xcap.answered(wanted(file), &rows());
+        let found = |file: &str| xcap.answered(NOW, wanted(file), &rows());
         assert_eq!(found("index"), Some(Bytes::from_static(b"one")));
         assert_eq!(found("other"), Some(Bytes::from_static(b"two")));
         assert_eq!(found(""), Some(Bytes::from_static(b"one")));
         assert_eq!(found("none"), None);
-        assert_eq!(xcap.known(&wanted("index")), None, "it is read each time");
+        assert_eq!(xcap.known(NOW, &wanted("index")), None, "it is read each time");
         assert_eq!(Kind::of_auid("org.openmobilealliance.pres-rules"), Some(Kind::OmaPresRules));
     }
 
     #[test]
     fn what_is_kept_is_kept_until_it_has_changed() {
         let xcap = Xcap::new(DatabaseId(0), "xcap".into(), true);
-        xcap.answered(wanted("index"), &rows());
-        xcap.answered(wanted("none"), &rows());
-        assert_eq!(xcap.known(&wanted("index")), Some(Some(Bytes::from_static(b"one"))));
-        assert_eq!(xcap.known(&wanted("none")), Some(None));
+        xcap.answered(NOW, wanted("index"), &rows());
+        xcap.answered(NOW, wanted("none"), &rows());
+        assert_eq!(xcap.known(NOW, &wanted("index")), Some(Some(Bytes::from_static(b"one"))));
+        assert_eq!(xcap.known(NOW, &wanted("none")), Some(None));
+        assert_eq!(xcap.known(NOW.plus_ns(KEPT_S * tandem_clock::SEC), &wanted("none")), None);
         xcap.forget("b", "x");
-        assert!(xcap.known(&wanted("index")).is_some());
+        assert!(xcap.known(NOW, &wanted("index")).is_some());
         xcap.forget("a", "x");
-        assert!(xcap.known(&wanted("index")).is_none() && xcap.kept.lock().bytes == 0);
+        assert!(xcap.known(NOW, &wanted("index")).is_none() && xcap.kept.lock().bytes == 0);
     }
 }

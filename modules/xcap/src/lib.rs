@@ -40,7 +40,7 @@ const PARAMS: &[ParamSig] = &[
         ParamKind::Int,
         Some("0"),
         "1: the server that writes the table tells of its changes by presence:refresh_watchers, so \
-         documents are kept in memory until then; 0: they are read each time.",
+         documents are kept in memory until then, 30 seconds at most; 0: they are read each time.",
     ),
 ];
 

@@ -10,6 +10,7 @@ use tandem_bin::clusterer::{Body, Extra, Internal};
 use tandem_bin::dialog::{DialogPacket, FullDialog, profiles};
 use tandem_bin::dispatcher;
 use tandem_bin::drouting;
+use tandem_bin::pua;
 use tandem_bin::ratelimit;
 use tandem_bin::tm::TmPacket;
 use tandem_bin::usrloc::{Aor, BranchFlags, Contact, MatchMode, SyncRecord, Usrloc};
@@ -340,6 +341,15 @@ fn through_payload(o: &mut Out, packet: &Packet) -> Option<Bytes> {
         drouting::CAPABILITY => {
             let typed = drouting::Status::decode(payload).unwrap();
             gateway_status(o, &typed);
+            typed.encode()
+        }
+        pua::CAPABILITY => {
+            let typed = pua::Update::decode(payload).unwrap();
+            o.put("pres_uri", text(&typed.uri));
+            o.put("flag", typed.source);
+            o.put("id", text(&typed.id));
+            o.put("event", typed.event);
+            o.put("etag", text(&typed.etag));
             typed.encode()
         }
         b"cachedb-local-repl" => {

@@ -40,12 +40,7 @@ fn node(params: &str) -> TestNode {
     TestNode::new(&script, MODULES)
 }
 
-fn publish(
-    node: &mut TestNode,
-    call: &str,
-    headers: &str,
-    state: &str,
-) -> (String, String) {
+fn publish(node: &mut TestNode, call: &str, headers: &str, state: &str) -> (String, String) {
     let body = format!(
         "<?xml version=\"1.0\"?>\n<dialog-info xmlns=\"urn:ietf:params:xml:ns:dialog-info\" \
          state=\"partial\" entity=\"sip:alice@a.test\"><dialog id=\"{call}.0\">\

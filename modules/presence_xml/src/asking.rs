@@ -73,8 +73,11 @@ impl Shared {
         let Some((user, domain)) = user_of(&ask.presentity) else {
             return Some(self.verdict(cx, ask, &Part::Known(None)));
         };
-        let wanted = |kind: Kind, file: &str| {
-            Wanted { user: user.clone(), domain: domain.clone(), kind, file: file.to_owned() }
+        let wanted = |kind: Kind, file: &str| Wanted {
+            user: user.clone(),
+            domain: domain.clone(),
+            kind,
+            file: file.to_owned(),
         };
         let part = |is_wanted: bool, wanted: Wanted| match self.xcap.known(cx.now, &wanted) {
             _ if !is_wanted => Part::NotWanted,

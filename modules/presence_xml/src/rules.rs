@@ -88,7 +88,8 @@ fn handling_of(actions: Node<'_, '_>) -> Option<Handling> {
 }
 
 fn identities<'a, 'i>(rule: Node<'a, 'i>) -> Option<Node<'a, 'i>> {
-    let conditions = rule.children().find(|n| n.is_element() && n.tag_name().name() == "conditions")?;
+    let conditions =
+        rule.children().find(|n| n.is_element() && n.tag_name().name() == "conditions")?;
     conditions.children().find(|n| n.is_element() && n.tag_name().name() == "identity")
 }
 
@@ -128,7 +129,8 @@ fn is_of_many(many: Node<'_, '_>, watcher: &str) -> bool {
     }
     let is_in = |domain: &str| host.eq_ignore_ascii_case(domain.trim());
     let except = |n: Node<'_, '_>| {
-        n.attribute("domain").is_some_and(is_in) || n.attribute("id").is_some_and(|i| same(i, watcher))
+        n.attribute("domain").is_some_and(is_in)
+            || n.attribute("id").is_some_and(|i| same(i, watcher))
     };
     many.attribute("domain").is_none_or(is_in) && !children(many, "except").any(except)
 }
@@ -159,7 +161,8 @@ fn same(one: &str, other: &str) -> bool {
 
 fn is_valid(validity: Node<'_, '_>, unix_s: i64) -> bool {
     let time = |name: &'static str| {
-        let all = validity.children().filter(move |n| n.is_element() && n.tag_name().name() == name);
+        let all =
+            validity.children().filter(move |n| n.is_element() && n.tag_name().name() == name);
         all.map(|n| dates::unix_s(text(n))).collect::<Vec<_>>()
     };
     let pairs = time("from").into_iter().zip(time("until"));

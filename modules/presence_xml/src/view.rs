@@ -109,9 +109,7 @@ impl View {
         if self.whole {
             lines.push("*".to_owned());
         }
-        for (mark, which) in
-            [('S', &self.services), ('P', &self.persons), ('D', &self.devices)]
-        {
+        for (mark, which) in [('S', &self.services), ('P', &self.persons), ('D', &self.devices)] {
             if which.all {
                 lines.push(format!("{mark}*"));
             }
@@ -315,7 +313,8 @@ mod tests {
         let mood = format!("{persons}<provide-mood>true</provide-mood>");
         assert_eq!(seen(&mood), ["person", "mood"]);
         let unknown = format!(
-            "{persons}<provide-unknown-attribute name=\"activities\">true</provide-unknown-attribute>"
+            "{persons}<provide-unknown-attribute name=\"activities\">true\
+             </provide-unknown-attribute>"
         );
         assert_eq!(seen(&unknown), ["person", "activities"]);
         let no = format!("{persons}<provide-mood>false</provide-mood>");

@@ -17,7 +17,11 @@ pub(crate) enum Leave<'t> {
 
 impl Pua {
     /// Leave to refresh or end a record: by its tag, or else by the node that made it.
-    pub(crate) fn leave<'t>(&self, tags: Option<&'t TagTable>, record: &Record) -> Option<Leave<'t>> {
+    pub(crate) fn leave<'t>(
+        &self,
+        tags: Option<&'t TagTable>,
+        record: &Record,
+    ) -> Option<Leave<'t>> {
         let cluster = self.params.cluster;
         let Some(tags) = tags.filter(|_| cluster != 0) else { return Some(Leave::Alone) };
         if record.tag.is_empty() {

@@ -9,7 +9,8 @@ use tandem_tm::{LocalRequest, Owner, Tm};
 
 use crate::duty::Leave;
 use crate::record::{
-    BODY_BYTES_MAX, Event, FOREVER_S, Key, Publication, Record, Source, Stand, TEXT_BYTES_MAX, Text, Watch,
+    BODY_BYTES_MAX, Event, FOREVER_S, Key, Publication, Record, Source, Stand, TEXT_BYTES_MAX,
+    Text, Watch,
 };
 use crate::state::Pua;
 use crate::table::{Origin, What};
@@ -21,7 +22,8 @@ impl Pua {
     /// What of it is too long, or that there are too many records.
     pub fn publish(&self, cx: &mut Cx<'_>, key: &Key, wanted: &Publication) -> Result<(), String> {
         let texts = [&key.uri[..], &key.id, &wanted.extra, &wanted.next_hop, &wanted.content_type];
-        if texts.iter().any(|text| text.len() > TEXT_BYTES_MAX) || wanted.body.len() > BODY_BYTES_MAX
+        if texts.iter().any(|text| text.len() > TEXT_BYTES_MAX)
+            || wanted.body.len() > BODY_BYTES_MAX
         {
             return Err("what is to be published is too long".into());
         }
@@ -63,8 +65,13 @@ impl Pua {
     ///
     /// # Errors
     /// What of it is too long, or that there are too many records.
-    pub fn subscribe(&self, cx: &mut Cx<'_>, key: &Key, expires_s: u32, contact: &[u8])
-    -> Result<(), String> {
+    pub fn subscribe(
+        &self,
+        cx: &mut Cx<'_>,
+        key: &Key,
+        expires_s: u32,
+        contact: &[u8],
+    ) -> Result<(), String> {
         if [&key.uri[..], &key.watcher, contact].iter().any(|t| t.len() > TEXT_BYTES_MAX) {
             return Err("what is to be subscribed to is too long".into());
         }
@@ -252,7 +259,8 @@ fn subscribe_request(record: &Record, seconds: u64) -> Result<LocalRequest, Stri
         true => around(&watch.to_uri),
         false => [b"<", &watch.to_uri[..], b">;tag=", &watch.to_tag].concat().into(),
     };
-    let target = if watch.remote_contact.is_empty() { &record.key.uri } else { &watch.remote_contact };
+    let target =
+        if watch.remote_contact.is_empty() { &record.key.uri } else { &watch.remote_contact };
     Ok(LocalRequest {
         method: Bytes::from_static(b"SUBSCRIBE"),
         uri: Bytes::copy_from_slice(target),

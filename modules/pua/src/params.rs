@@ -62,9 +62,8 @@ pub(crate) struct Params {
 impl Params {
     pub(crate) fn read(build: &mut Build<'_>) -> Result<Self, BuildError> {
         let database = build.database_param("db_url")?;
-        let number = |name: &str| {
-            u32::try_from(build.int(name).unwrap_or(0).max(0)).unwrap_or(u32::MAX)
-        };
+        let number =
+            |name: &str| u32::try_from(build.int(name).unwrap_or(0).max(0)).unwrap_or(u32::MAX);
         let cluster = number("cluster_id");
         let tag = build.text("cluster_sharing_tag").filter(|t| !t.is_empty()).map(str::to_owned);
         if cluster == 0 && tag.is_some() {

@@ -193,7 +193,8 @@ impl Pua {
             record.changed_s = cx.now.unix_s();
             record.stamp = Stamp { time_us, node: 0 };
             // What the memory of this node alone knows stays.
-            let known = self.table.read(&record.key, |r, _| (r.body.clone(), r.content_type.clone()));
+            let known =
+                self.table.read(&record.key, |r, _| (r.body.clone(), r.content_type.clone()));
             if let Some((body, content_type)) = known {
                 (record.body, record.content_type) = (body, content_type);
             }

@@ -335,9 +335,10 @@ mod tests {
         assert!(table.take_dirty(9).is_empty());
         table.apply(NOW, record("2", 1), Origin::Local, &Nobody);
         let taken = table.take_dirty(9);
-        assert_eq!(taken.iter().map(|(r, stored)| (&*r.key.id, *stored)).collect::<Vec<_>>(), [
-            (&b"2"[..], false)
-        ]);
+        assert_eq!(
+            taken.iter().map(|(r, stored)| (&*r.key.id, *stored)).collect::<Vec<_>>(),
+            [(&b"2"[..], false)]
+        );
         table.set_dirty(&record("2", 0).key);
         assert!(table.take_dirty(9)[0].1, "it has a row by now");
     }

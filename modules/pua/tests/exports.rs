@@ -222,8 +222,7 @@ fn another_node_ends_what_this_one_began() {
 }
 
 fn the_holder_of_the_tag_refreshes() {
-    let params = set("pua", "cluster_id", "1")
-        + &set("pua", "cluster_sharing_tag", "\"vip\"");
+    let params = set("pua", "cluster_id", "1") + &set("pua", "cluster_sharing_tag", "\"vip\"");
     let (mut nodes, mut server, _) = pair(&params);
     let refreshed_by = |nodes: &mut Nodes, server: &mut Server| {
         nodes.advance_ms(310_000);

@@ -84,9 +84,8 @@ impl Plan {
             Val::Str(text) => Some(text.clone()),
             Val::Int(_) => None,
         };
-        let party = |n: usize| {
-            Some(Party { uri: value(n)?, display: value(n + 1).unwrap_or_default() })
-        };
+        let party =
+            |n: usize| Some(Party { uri: value(n)?, display: value(n + 1).unwrap_or_default() });
         let sides = value(4).and_then(|sides| sides.first().copied())?;
         let mut plan = Self {
             caller: party(0)?,

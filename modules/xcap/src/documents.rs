@@ -116,7 +116,8 @@ impl Xcap {
             wanted.file.is_empty() || file == wanted.file || path == wanted.file
         };
         let row = (0..rows.rows.len()).find(is_it);
-        let found = row.and_then(|row| rows.get(row, "doc")?.as_bytes().map(Bytes::copy_from_slice));
+        let found =
+            row.and_then(|row| rows.get(row, "doc")?.as_bytes().map(Bytes::copy_from_slice));
         if self.is_integrated {
             self.keep(now, wanted, found.clone());
         }

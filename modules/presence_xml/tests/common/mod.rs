@@ -110,9 +110,8 @@ pub fn publish(node: &mut TestNode, n: u32, etag: &str, kind: &str, body: &str) 
         ),
     );
     let sent = node.sent();
-    let mut replies = sent.iter().filter(|(to, text)| {
-        to.to_string() == PHONE && text.starts_with("SIP/2.0 ")
-    });
+    let mut replies =
+        sent.iter().filter(|(to, text)| to.to_string() == PHONE && text.starts_with("SIP/2.0 "));
     let reply = replies.next_back().map(|(_, text)| text.clone()).unwrap_or_default();
     for (to, text) in sent {
         if to.to_string() == WATCHER && text.starts_with("NOTIFY ") {

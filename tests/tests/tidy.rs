@@ -75,7 +75,7 @@ fn nothing_is_left_over() {
 /// Higher may use lower; `net` and `drivers` are used by binaries only.
 fn level(package: &str) -> u32 {
     match package {
-        "tandem-clock" => 0,
+        "tandem-clock" | "tandem-xml" => 0,
         "tandem-sip" | "tandem-bin" => 1,
         "tandem-script" | "tandem-transaction" | "tandem-cluster" | "tandem-db" | "tandem-dns" => 2,
         "tandem-engine" | "tandem-net" | "tandem-drivers" => 3,

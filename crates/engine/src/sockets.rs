@@ -185,6 +185,21 @@ impl Sockets {
         }) || self.aliases.iter().any(|a| a.names(host) && (a.port == 0 || port_fits(a.port)))
     }
 
+    /// Whether what is sent to this address comes back to this node.
+    pub fn is_own(&self, proto: Proto, addr: SocketAddr) -> bool {
+        self.all.iter().filter(|s| s.proto == proto).any(|s| {
+            let advertised = || {
+                let (host, port) = s.advertised.as_ref()?;
+                host.parse().ok().map(|ip| SocketAddr::new(ip, *port))
+            };
+            s.addr == addr
+                || advertised() == Some(addr)
+                || (s.addr.ip().is_unspecified()
+                    && s.addr.port() == addr.port()
+                    && addr.ip().is_loopback())
+        })
+    }
+
     /// The socket that a text of a script or of a peer's record names: equal, then same tag,
     /// then same protocol and family, then none (decisions: "Sockets in records").
     pub fn resolve(&self, text: &str) -> Option<SocketId> {

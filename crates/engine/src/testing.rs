@@ -67,7 +67,7 @@ pub struct TestNode {
     worker: Worker,
     now: Now,
     sent: Vec<(SocketAddr, Bytes)>,
-    last_ticket: u64,
+    tickets: Vec<u64>,
     notified: Vec<(Destination, String)>,
     logs: Vec<(Level, String)>,
     files: BTreeMap<String, Bytes>,
@@ -234,7 +234,7 @@ impl TestNode {
             worker: Worker::new(node, 0, chance, now),
             now,
             sent: Vec::new(),
-            last_ticket: 0,
+            tickets: Vec::new(),
             notified: Vec::new(),
             logs: Vec::new(),
             files: beside,
@@ -342,7 +342,12 @@ impl TestNode {
 
     /// The ticket of the last datagram that had one, for [`Input::SendFailed`]; 0: none had.
     pub fn last_ticket(&self) -> u64 {
-        self.last_ticket
+        self.tickets.last().copied().unwrap_or(0)
+    }
+
+    /// Takes the tickets of what was sent since the last call.
+    pub fn tickets(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.tickets)
     }
 
     /// Answers the queries that a slow database has not answered; how many there were.
@@ -467,7 +472,7 @@ impl TestNode {
             match effect {
                 Effect::Send(send) => {
                     if send.ticket != 0 {
-                        self.last_ticket = send.ticket;
+                        self.tickets.push(send.ticket);
                     }
                     self.sent.push((send.to, send.payload));
                 }

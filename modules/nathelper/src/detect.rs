@@ -50,28 +50,35 @@ pub(crate) fn nat_uac_test(call: &mut Call<'_, '_, '_>) -> Called {
 fn holds(test: usize, ctx: &Ctx, flags: &FlagSet) -> bool {
     let cgn = flags.has(CARRIER_GRADE);
     let source = ctx.source.addr;
-    let via = || ctx.msg.top_via().ok();
+    let has_via = || ctx.msg.top_via().is_ok();
     match test {
         0 => contact(ctx).is_some_and(|(ip, _)| is_private(ip, cgn)),
-        1 => via().is_some_and(|v| v.host_ip().is_none_or(|ip| ip != source.ip())),
-        2 => via().is_some_and(|v| v.host_ip().is_some_and(|ip| is_private(ip, cgn))),
+        1 => has_via() && via_ip(ctx) != Some(source.ip()),
+        2 => via_ip(ctx).is_some_and(|ip| is_private(ip, cgn)),
         3 => private_sdp(ctx.msg.body(), cgn),
-        4 => via().is_some_and(|v| {
-            // A port that the sender already corrected is the one that counts.
-            let port = match v.rport {
-                Rport::Port(port) => port,
-                _ => v.port_or_default(),
-            };
-            port != source.port()
-        }),
+        4 => via_port(ctx).is_some_and(|port| port != source.port()),
         5 => contact(ctx).is_some_and(|(ip, _)| ip != source.ip()),
         6 => contact(ctx).is_some_and(|(_, port)| port != source.port()),
         _ => false,
     }
 }
 
+/// The address in the topmost Via; names are none.
+pub(crate) fn via_ip(ctx: &Ctx) -> Option<IpAddr> {
+    ctx.msg.top_via().ok()?.host_ip()
+}
+
+/// The port in the topmost Via: one that the sender already corrected is the one that counts.
+pub(crate) fn via_port(ctx: &Ctx) -> Option<u16> {
+    let via = ctx.msg.top_via().ok()?;
+    Some(match via.rport {
+        Rport::Port(port) => port,
+        _ => via.port_or_default(),
+    })
+}
+
 /// Address and port of the first Contact; names never count.
-fn contact(ctx: &Ctx) -> Option<(IpAddr, u16)> {
+pub(crate) fn contact(ctx: &Ctx) -> Option<(IpAddr, u16)> {
     let Ok(ContactList::List(list)) = ctx.msg.contact_list() else { return None };
     let uri = Uri::parse(list.first()?.uri()).ok()?;
     Some((uri.host_ip()?, uri.port.unwrap_or(5060)))

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use tandem_engine::context::Ctx;
 use tandem_engine::module::Call;
 use tandem_script::host::{Assign, Called, Index};
 use tandem_script::program::Ready;
@@ -10,7 +11,7 @@ use tandem_script::sig::FlagSig;
 use tandem_script::value::Value;
 use tandem_sip::{HeaderName, Message, NameAddr, Uri};
 
-use crate::Nathelper;
+use crate::{Nathelper, address};
 
 const OK: Called = Called::Returned(1);
 const FAILED: Called = Called::Returned(-1);
@@ -32,14 +33,8 @@ pub(crate) const CONTACT_FLAGS: &[FlagSig] = &[FlagSig {
     help: "The old host and port stay in ;org=, for restore_nated_ruri().",
 }];
 
-/// `sip:ip:port`: the source of a message as a URI, with its transport unless that is UDP.
 fn source_uri(call: &Call<'_, '_, '_>) -> String {
-    let source = call.ctx.source;
-    let socket = call.cx.node.sockets.get(source.socket);
-    match socket.map(|s| s.proto.text()) {
-        None | Some("udp") => format!("sip:{}", source.addr),
-        Some(proto) => format!("sip:{};transport={proto}", source.addr),
-    }
+    address::source_uri(&call.cx.node.sockets, &call.ctx.source)
 }
 
 pub(crate) fn fix_nated_register(call: &mut Call<'_, '_, '_>) -> Called {
@@ -60,11 +55,17 @@ pub(crate) fn fix_nated_contact(call: &mut Call<'_, '_, '_>) -> Called {
         Some(Ready::Flags(flags)) => flags.has(0),
         _ => &call.text(1)[..] == b"preserve-uri",
     };
-    let source = call.ctx.source.addr;
-    let ctx = &mut *call.ctx;
+    if put_source_in_contacts(call.ctx, &params, preserves) { OK } else { FAILED }
+}
+
+/// Puts host and port of the source into all Contact URIs of a message; further parameters of
+/// these URIs are added. `preserves`: the old host and port stay in a parameter. False: there was
+/// nothing to change.
+pub fn put_source_in_contacts(ctx: &mut Ctx, params: &[u8], preserves: bool) -> bool {
+    let source = ctx.source.addr;
     let mut found = false;
     for addr in ctx.msg.addrs(HeaderName::Contact).flatten() {
-        let Some(fixed) = with_source(addr.uri, source, &params, preserves) else { continue };
+        let Some(fixed) = with_source(addr.uri, source, params, preserves) else { continue };
         if let Some(span) = ctx.msg.span_of(addr.uri) {
             // A URI that stood without brackets gets them: its new parameters are its own.
             let bracketed = is_bracketed(&ctx.msg, &addr);
@@ -73,7 +74,7 @@ pub(crate) fn fix_nated_contact(call: &mut Call<'_, '_, '_>) -> Called {
             found = true;
         }
     }
-    if found { OK } else { FAILED }
+    found
 }
 
 fn is_bracketed(msg: &Message, addr: &NameAddr<'_>) -> bool {

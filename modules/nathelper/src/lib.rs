@@ -5,27 +5,36 @@
 //! which the table of sharing tags gives to the holder alone.
 //!
 //! Where to look: `detect` is nat_uac_test(); `fix` rewrites addresses in headers, `sdp` those in
-//! bodies; `ping` walks the contacts, `sip_ping` writes requests and knows their replies.
+//! bodies; `ping` takes the contacts whose turn it is, `later` those who could not be pinged then,
+//! `sip_ping` writes requests and knows their replies, `watch` removes who does not answer.
 
+pub mod address;
 mod detect;
 mod fix;
+mod later;
 mod params;
 mod ping;
 mod sdp;
 mod sip_ping;
+mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::json;
+use tandem_clock::Now;
+use tandem_cluster::Effect as News;
 use tandem_engine::context::Ctx;
+use tandem_engine::effect::SendError;
 use tandem_engine::log::Level;
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome};
 use tandem_engine::module::{Build, BuildError, Cx, Module, ModuleDef, Timer};
+use tandem_engine::node::Node;
 use tandem_engine::table::{arg, function, mi_int, optional};
 use tandem_engine::transport::{Hop, HopError};
 use tandem_script::sig::{ArgKind, Routes};
-use tandem_usrloc::Usrloc;
+use tandem_usrloc::store::PingPlan;
+use tandem_usrloc::{Pinging, Usrloc};
 
 const WHERE: Routes =
     Routes::REQUEST.or(Routes::FAILURE).or(Routes::ONREPLY).or(Routes::BRANCH).or(Routes::LOCAL);
@@ -112,12 +121,16 @@ pub struct Nathelper {
 }
 
 fn build(from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
-    Ok(Arc::new(Nathelper {
-        params: params::Params::read(from)?,
-        enabled: AtomicBool::new(true),
-        usrloc: from.module::<Usrloc>(),
-        pings: ping::Pings::default(),
-    }))
+    let (params, usrloc) = (params::Params::read(from)?, from.module::<Usrloc>());
+    if let Some(usrloc) = usrloc.as_ref().filter(|_| params.interval_s > 0) {
+        usrloc.plan_pings(PingPlan {
+            slots: ping::beat(params.interval_s).slots(),
+            only_flag: params.nated_only.then(|| usrloc.params.nat_flag.clone()),
+            streams: params.pings_streams,
+        });
+    }
+    let (enabled, pings) = (AtomicBool::new(true), ping::Pings::new(params.interval_s));
+    Ok(Arc::new(Nathelper { params, enabled, usrloc, pings }))
 }
 
 impl Module for Nathelper {
@@ -130,17 +143,43 @@ impl Module for Nathelper {
             cx.log(Level::Warning, text);
         }
         if self.params.interval_s > 0 {
-            cx.set_timer(cx.now.after_s(1), Timer { kind: ping::TICK, id: 0 });
+            self.begin_pinging(cx);
         }
     }
 
-    fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
-        let next = cx.now.after_ms(1_000 / self.params.partitions);
-        cx.set_timer(next, Timer { id: timer.id.wrapping_add(1), ..timer });
-        if self.enabled.load(Ordering::Relaxed) {
-            self.count_lost(cx);
-            self.ping_slice(cx, timer.id);
+    fn timer(&self, cx: &mut Cx<'_>, _: Timer) {
+        self.tick(cx);
+    }
+
+    fn send_failed(&self, _: &mut Cx<'_>, token: u64, _: SendError) {
+        self.not_sent(token);
+    }
+
+    /// Whoever begins to ping starts afresh: counts of another time, and of a node that has died,
+    /// say nothing about now.
+    fn cluster_news(&self, cx: &mut Cx<'_>, news: &News) {
+        let by_tags = self.usrloc.as_ref().is_some_and(|u| u.params.pinging == Pinging::Ownership);
+        match news {
+            News::TagChanged { active: true, .. } => self.pings.watch.new_reign(cx.now),
+            News::NodeState { .. } if !by_tags => self.pings.watch.new_reign(cx.now),
+            _ => {}
         }
+    }
+
+    fn status(&self, _: &Node, _: Now) -> Option<serde_json::Value> {
+        let (usrloc, counts) = (self.usrloc.as_ref()?, &self.pings.counts);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let pinged = usrloc.tables().iter().map(|t| t.domain.pinged_count()).sum::<usize>();
+        Some(json!({
+            "contacts": pinged,
+            "sent": count(&counts.sent),
+            "visited": count(&counts.visited),
+            "to_self": count(&counts.to_self),
+            "not_sent": count(&counts.not_sent),
+            "removed": count(&counts.removed),
+            "watched": self.pings.watch.len(),
+            "waiting_for_address": self.pings.later.waiting(),
+        }))
     }
 
     fn resolved(&self, cx: &mut Cx<'_>, token: u64, result: Result<Vec<Hop>, HopError>) {
@@ -149,6 +188,13 @@ impl Module for Nathelper {
 
     fn reply(&self, cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
         if self.take_reply(cx, &ctx.msg) { None } else { Some(ctx) }
+    }
+}
+
+impl Nathelper {
+    /// Whether `enable_ping` has not switched pinging off.
+    fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
     }
 }
 
@@ -164,8 +210,6 @@ fn enable_ping(call: &mut MiCall<'_, '_>) -> MiOutcome {
             module.enabled.store(status != 0, Ordering::Relaxed);
             MiOutcome::ok()
         }
-        None => {
-            MiOutcome::Done(json!({"Status": u8::from(module.enabled.load(Ordering::Relaxed))}))
-        }
+        None => MiOutcome::Done(json!({"Status": u8::from(module.is_enabled())})),
     }
 }

@@ -3,14 +3,11 @@
 use bytes::Bytes;
 use tandem_engine::module::{Build, BuildError};
 use tandem_engine::sockets::SocketId;
-use tandem_engine::table::param;
+use tandem_engine::table::{moot, param};
 use tandem_script::sig::{ParamKind, ParamSig};
 use tandem_sip::Uri;
 
 use crate::fix::check_avp;
-
-/// Slices a second, at most.
-const PARTITIONS_MAX: u64 = 64;
 
 const fn int(name: &'static str, default: &'static str, help: &'static str) -> ParamSig {
     let check = Some(check_number as fn(&str) -> Result<(), String>);
@@ -43,11 +40,6 @@ fn check_codes(text: &str) -> Result<(), String> {
 fn check_skip(text: &str) -> Result<(), String> {
     let is_known = !text.is_empty() && text.bytes().all(|b| matches!(b, b'o' | b'c'));
     is_known.then_some(()).ok_or_else(|| "`o`, `c` or `oc` is wanted".into())
-}
-
-fn check_partitions(text: &str) -> Result<(), String> {
-    let in_range = text.parse::<u64>().is_ok_and(|n| (1..=PARTITIONS_MAX).contains(&n));
-    in_range.then_some(()).ok_or_else(|| format!("a number from 1 to {PARTITIONS_MAX} is wanted"))
 }
 
 /// The parameter table.
@@ -86,10 +78,11 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     flag("sipping_latency_flag", "Branch flag of contacts whose latency is measured."),
     flag("remove_on_timeout_bflag", "Branch flag of contacts removed when they do not answer."),
     int("natping_tcp", "0", "1: ping contacts behind a connection too, as long as it is there."),
-    ParamSig {
-        check: Some(check_partitions),
-        ..param("natping_partitions", ParamKind::Int, Some("1"), "Slices of each second.")
-    },
+    moot(
+        "natping_partitions",
+        ParamKind::Int,
+        "pings are spread evenly over the whole interval, whatever their number",
+    ),
     param("natping_socket", ParamKind::Str, None, "Source `ip:port` of plain pings."),
     ParamSig {
         check: Some(check_skip),
@@ -109,8 +102,6 @@ pub(crate) const PARAMS: &[ParamSig] = &[
 /// The parameters, read.
 pub(crate) struct Params {
     pub(crate) interval_s: u64,
-    /// Slices a second.
-    pub(crate) partitions: u64,
     pub(crate) nated_only: bool,
     pub(crate) pings_streams: bool,
     pub(crate) nortpproxy: String,
@@ -154,7 +145,6 @@ impl Params {
         let codes = codes(&text("sipping_ignore_rpl_codes").unwrap_or_default());
         Ok(Self {
             interval_s: number("natping_interval")?,
-            partitions: number("natping_partitions")?.clamp(1, PARTITIONS_MAX),
             nated_only: number("ping_nated_only")? != 0,
             pings_streams: number("natping_tcp")? != 0,
             nortpproxy: text("nortpproxy_str").unwrap_or_default(),

@@ -1,29 +1,39 @@
 //! Keeping the hole in the NAT open.
 //!
-//! Every second, or several times a second, one slice of the location tables is walked, so that
-//! each contact is pinged once in an interval and never in a burst.
+//! The interval is a round of slots of a few milliseconds, and each contact has the slot that was
+//! filled least when it came (`tandem_usrloc::store`, `tandem_clock::Rota`). A step takes the
+//! contacts of one slot; nothing ever walks through the table.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use tandem_clock::Mono;
+use tandem_clock::{Beat, MS, SEC};
 use tandem_cluster::TagTable;
 use tandem_engine::dns::Resolved;
 use tandem_engine::effect::Send;
-use tandem_engine::log::Level;
-use tandem_engine::module::Cx;
+use tandem_engine::module::{Cx, Timer};
+use tandem_engine::node::Node;
 use tandem_engine::sockets::{Proto, SocketId};
 use tandem_engine::transport::{Hop, HopError, uri_hop};
-use tandem_usrloc::store::{Contact, Text};
-use tandem_usrloc::{Leave, Table, Usrloc};
+use tandem_usrloc::store::{Contact, Shape, Text};
+use tandem_usrloc::{Leave, Leaves, Table, Usrloc};
 
 use crate::Nathelper;
-use crate::sip_ping::first_hop;
+use crate::later::Later;
+use crate::sip_ping::{Templates, first_hop};
+use crate::watch::Watch;
 
-/// The timer of the slices.
+/// The timer of the slots.
 pub(crate) const TICK: u32 = 0;
+
+/// How long a slot is: so short that a step which comes a little late changes little in any
+/// window of a tenth of a second.
+pub(crate) const SLOT_NS: u64 = 5 * MS;
+
+/// How far empty slots are skipped: contacts may come to them meanwhile.
+const AHEAD_NS: u64 = 250 * MS;
 
 /// What goes out: four zero bytes, which a phone ignores and a NAT does not.
 const PING: &[u8] = &[0; 4];
@@ -31,84 +41,156 @@ const PING: &[u8] = &[0; 4];
 /// The same on a connection (RFC 5626 3.5.1).
 const STREAM_PING: &[u8] = b"\r\n\r\n";
 
-/// Contacts whose names are being looked up, at most: one more is not pinged this time.
-const NAMED_MAX: usize = 10_000;
+/// Contacts of a kind that are remembered within a step.
+const KINDS_MAX: usize = 16;
 
-/// Pings whose answers are waited for, at most: a contact more is not watched this time.
-const WATCHED_MAX: usize = 1_000_000;
-
-/// Pings that may get lost.
-#[derive(Debug, Default)]
-pub(crate) struct Pings {
-    watched: Mutex<VecDeque<Watched>>,
-    named: Mutex<Named>,
-}
-
-/// Contacts whose names are being looked up.
-#[derive(Debug, Default)]
-struct Named {
-    last: u64,
-    waiting: BTreeMap<u64, (Arc<Table>, u64)>,
-}
-
-/// A ping to a contact that is removed when it does not answer.
+/// What the module knows of pings.
 #[derive(Debug)]
-struct Watched {
-    due: Mono,
-    sent_ns: u64,
-    table: Arc<Table>,
-    id: u64,
+pub(crate) struct Pings {
+    beat: Mutex<Beat>,
+    pub(crate) watch: Watch,
+    pub(crate) later: Later,
+    pub(crate) templates: Templates,
+    pub(crate) counts: Counts,
+}
+
+/// Counts since the start, for `tandemctl status`.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) sent: AtomicU64,
+    /// Contacts that were looked at; with nobody else to ping them, as many as were pinged.
+    pub(crate) visited: AtomicU64,
+    /// Contacts that lead to this node itself.
+    pub(crate) to_self: AtomicU64,
+    /// Pings that the network did not take.
+    pub(crate) not_sent: AtomicU64,
+    pub(crate) removed: AtomicU64,
+}
+
+/// The beat of a round.
+pub(crate) fn beat(interval_s: u64) -> Beat {
+    Beat::new(interval_s.max(1).saturating_mul(SEC), SLOT_NS)
+}
+
+impl Pings {
+    pub(crate) fn new(interval_s: u64) -> Self {
+        Self {
+            beat: Mutex::new(beat(interval_s)),
+            watch: Watch::default(),
+            later: Later::default(),
+            templates: Templates::default(),
+            counts: Counts::default(),
+        }
+    }
+}
+
+pub(crate) fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+/// One step of pinging: what holds for many contacts is found out once.
+pub(crate) struct Step<'n> {
+    pub(crate) node: &'n Node,
+    pub(crate) usrloc: &'n Usrloc,
+    leaves: Leaves<'n>,
+    kinds: Vec<Kind>,
+    /// Where requests are written, one behind the other.
+    pub(crate) arena: BytesMut,
+    now_s: u64,
+}
+
+/// What contacts of one shape have in common.
+#[derive(Clone)]
+struct Kind {
+    shape: Shape,
+    sends_sip: bool,
+    /// Its answer matters: it may be removed.
+    is_removed: bool,
+    is_measured: bool,
+    socket: Option<SocketId>,
 }
 
 impl Nathelper {
-    /// Pings the contacts of one slice that this node may ping.
-    pub(crate) fn ping_slice(&self, cx: &mut Cx<'_>, tick: u64) {
+    pub(crate) fn begin_pinging(&self, cx: &mut Cx<'_>) {
+        self.pings.beat.lock().begin(cx.now.mono_ns);
+        self.pings.watch.new_reign(cx.now);
+        cx.set_timer(cx.now.after_ms(1), Timer { kind: TICK, id: 0 });
+    }
+
+    /// Pings the contacts whose turn it is, and comes back for the next ones.
+    pub(crate) fn tick(&self, cx: &mut Cx<'_>) {
         let Some(usrloc) = &self.usrloc else { return };
+        self.count_lost(cx, usrloc);
         let node = Arc::clone(cx.node);
         let tags = node.membership().tags().map(|t| &**t);
-        if !self.may_ping(tags) {
-            return;
-        }
-        let of = self.params.interval_s.saturating_mul(self.params.partitions);
-        let (part, of) = ((tick % of) as usize, of as usize);
-        for table in usrloc.tables() {
-            for (contact, _) in usrloc.part(&table, part, of, cx.now) {
-                if self.params.nated_only && !contact.has_branch_flag(&usrloc.params.nat_flag) {
-                    continue;
-                }
-                if let Some(leave) = usrloc.leave_to_ping(tags, &contact) {
-                    self.ping(cx, usrloc, &table, &contact, &leave);
-                }
+        let tables = usrloc.tables();
+        let is_on = self.is_enabled() && self.may_ping(tags);
+        let is_empty = |slot| !is_on || tables.iter().all(|t| t.domain.has_no_turn(slot));
+        let (due, mut next) = {
+            let mut beat = self.pings.beat.lock();
+            let due = beat.due(cx.now.mono_ns, is_empty);
+            (due, beat.next_at(cx.now.mono_ns, AHEAD_NS, is_empty))
+        };
+        if is_on {
+            let mut step = Step::new(&node, usrloc, tags, cx.now.unix_s());
+            let turns = due.iter().flat_map(|slot| tables.iter().map(move |t| (*slot, t)));
+            turns.for_each(|(slot, table)| self.take_turn(cx, &mut step, table, slot));
+            if self.ping_later_ones(cx, &mut step) {
+                next = next.min(cx.now.mono_ns + SLOT_NS);
             }
         }
+        cx.set_timer(next.max(cx.now.after_ms(1)), Timer { kind: TICK, id: 0 });
+    }
+
+    fn take_turn(&self, cx: &mut Cx<'_>, step: &mut Step<'_>, table: &Arc<Table>, slot: usize) {
+        let mut ids = Vec::new();
+        table.domain.turn(slot, &mut ids);
+        add(&self.pings.counts.visited, ids.len() as u64);
+        ids.retain(|id| {
+            let contact = table.domain.in_turn(slot, *id);
+            contact.is_some_and(|contact| self.ping(cx, step, table, &contact))
+        });
+        table.domain.turn_ended(slot, &ids);
     }
 
     /// The switch of cluster_sharing_tag; without one the contacts decide.
-    fn may_ping(&self, tags: Option<&TagTable>) -> bool {
+    pub(crate) fn may_ping(&self, tags: Option<&TagTable>) -> bool {
         match &self.params.tag {
             None => true,
             Some((cluster, name)) => tags.is_some_and(|t| t.duty(name, *cluster).is_some()),
         }
     }
 
-    /// Pings one contact, at once or when its name has been looked up; `leave` is the proof that
-    /// this node is to.
-    fn ping(
+    /// Pings one contact, at once or when its name has been looked up. False: it is not this
+    /// node's to ping.
+    pub(crate) fn ping(
         &self,
         cx: &mut Cx<'_>,
-        usrloc: &Usrloc,
+        step: &mut Step<'_>,
         table: &Arc<Table>,
         contact: &Contact,
-        leave: &Leave<'_>,
-    ) {
-        let uri = self.next_hop(contact);
+    ) -> bool {
+        if contact.is_expired(step.now_s) || step.leaves.of(contact).is_none() {
+            return false;
+        }
+        // The connection of a phone is the way to it, whatever its addresses say.
+        let flow = |usrloc: &Usrloc| usrloc.flow_of(&cx.node, table, contact);
+        if self.params.pings_streams
+            && let Some((_, addr)) = flow(step.usrloc)
+        {
+            self.ping_at(cx, step, (table, contact), Hop { addr, proto: Proto::Tcp });
+            return true;
+        }
+        let uri = next_hop(contact, step.kind(self, contact).sends_sip);
         let hop = match uri_hop(uri) {
             Err(HopError::Unresolvable) => {
-                let Some(token) = self.pings.begin_search(table, contact.id) else { return };
+                let Some(token) = self.pings.later.begin_search(table, contact.id) else {
+                    return true;
+                };
                 match cx.resolve(uri, token) {
-                    Resolved::Later => return,
+                    Resolved::Later => return true,
                     Resolved::Now(found) => {
-                        self.pings.end_search(token);
+                        self.pings.later.end_search(token);
                         found.ok().and_then(|hops| hops.first().copied())
                     }
                 }
@@ -116,151 +198,113 @@ impl Nathelper {
             found => found.ok(),
         };
         if let Some(hop) = hop {
-            self.ping_at(cx, usrloc, (table, contact), hop, leave);
+            self.ping_at(cx, step, (table, contact), hop);
         }
+        true
     }
 
     /// The name of a contact was looked up. It may have gone, or be another node's, by now.
     pub(crate) fn found(&self, cx: &mut Cx<'_>, token: u64, hops: &[Hop]) {
-        let Some((table, id)) = self.pings.end_search(token) else { return };
+        let Some((table, id)) = self.pings.later.end_search(token) else { return };
         let (Some(usrloc), Some(hop)) = (&self.usrloc, hops.first()) else { return };
         let Some(contact) = table.domain.by_id(id) else { return };
         let node = Arc::clone(cx.node);
         let tags = node.membership().tags().map(|t| &**t);
-        if let Some(leave) = usrloc.leave_to_ping(tags, &contact).filter(|_| self.may_ping(tags)) {
-            self.ping_at(cx, usrloc, (&table, &contact), *hop, &leave);
-        }
-    }
-
-    fn sends_sip(&self, contact: &Contact) -> Option<&str> {
-        let from = self.params.from.as_deref();
-        from.filter(|_| has(contact, self.params.sip_flag.as_ref()))
-    }
-
-    /// The URI that a ping goes to.
-    fn next_hop<'c>(&self, contact: &'c Contact) -> &'c [u8] {
-        let path = self.sends_sip(contact).and_then(|_| first_hop(contact.text(Text::Path)));
-        match path {
-            Some(hop) => hop,
-            None if contact.received().is_empty() => contact.uri(),
-            None => contact.received(),
+        if self.may_ping(tags) {
+            let mut step = Step::new(&node, usrloc, tags, cx.now.unix_s());
+            self.ping_at(cx, &mut step, (&table, &contact), *hop);
         }
     }
 
     fn ping_at(
         &self,
         cx: &mut Cx<'_>,
-        usrloc: &Usrloc,
+        step: &mut Step<'_>,
         (table, contact): (&Arc<Table>, &Contact),
         hop: Hop,
-        leave: &Leave<'_>,
     ) {
-        let Some(from) = self.sends_sip(contact) else {
-            return self.plain_ping(cx, usrloc, contact, hop, leave);
-        };
-        let Some(send) = self.sip_ping(cx, usrloc, (table, contact), (hop, from), leave) else {
-            return;
-        };
-        cx.send(send, 0);
-        usrloc.ping_sent(table, contact.id, cx.now);
-        self.watch(cx, table, contact);
-    }
-
-    fn plain_ping(
-        &self,
-        cx: &mut Cx<'_>,
-        usrloc: &Usrloc,
-        contact: &Contact,
-        hop: Hop,
-        _: &Leave<'_>,
-    ) {
-        let preferred = self.params.plain_socket.filter(|_| hop.proto == Proto::Udp);
-        let preferred = preferred.or_else(|| self.socket(cx, usrloc, contact));
+        if step.node.sockets.is_own(hop.proto, hop.addr) {
+            return add(&self.pings.counts.to_self, 1);
+        }
+        let kind = step.kind(self, contact);
+        let plain = self.params.plain_socket.filter(|_| hop.proto == Proto::Udp);
+        let preferred = plain.filter(|_| !kind.sends_sip).or(kind.socket);
         let Some(socket) = self.way(cx, hop, preferred) else { return };
-        let ping = if hop.proto == Proto::Udp { PING } else { STREAM_PING };
-        let payload = Bytes::from_static(ping);
-        cx.send(Send { socket, to: hop.addr, payload, ticket: 0 }, 0);
+        // The address is still on its way to this host, or has left it.
+        if !step.node.sockets.get(socket).is_some_and(|s| s.is_held()) {
+            return self.ping_when_held(cx, table, contact.id);
+        }
+        // The proof that this node is to act, asked where it acts.
+        let Some(leave) = step.leaves.of(contact) else { return };
+        let payload = match (kind.sends_sip, hop.proto) {
+            (true, _) => {
+                self.request(cx, (step.node, &mut step.arena), socket, (table, contact), leave)
+            }
+            (false, Proto::Udp) => plain_ping(PING, leave),
+            (false, _) => plain_ping(STREAM_PING, leave),
+        };
+        let ticket = match kind.sends_sip && (kind.is_removed || kind.is_measured) {
+            true => self.watch(cx, step.usrloc, (table, contact), kind.is_removed),
+            false => 0,
+        };
+        cx.send(Send { socket, to: hop.addr, payload, ticket: 0 }, ticket);
+        add(&self.pings.counts.sent, 1);
     }
 
     /// The socket to ping from. Connections are never opened for it, and used only if that is
     /// wanted.
-    pub(crate) fn way(
-        &self,
-        cx: &Cx<'_>,
-        hop: Hop,
-        preferred: Option<SocketId>,
-    ) -> Option<SocketId> {
+    fn way(&self, cx: &Cx<'_>, hop: Hop, preferred: Option<SocketId>) -> Option<SocketId> {
         let socket = cx.node.sockets.toward_by(hop.proto, hop.addr, preferred)?;
         let may = hop.proto == Proto::Udp
             || (self.params.pings_streams && cx.node.streams.leads_to(socket, hop.addr));
         may.then_some(socket)
     }
+}
 
-    /// The socket that a contact registered at, else force_socket.
-    pub(crate) fn socket(
-        &self,
-        cx: &Cx<'_>,
-        usrloc: &Usrloc,
-        contact: &Contact,
-    ) -> Option<SocketId> {
-        usrloc.socket_of(cx.node, contact).or(self.params.force_socket)
+impl<'n> Step<'n> {
+    pub(crate) fn new(
+        node: &'n Node,
+        usrloc: &'n Usrloc,
+        tags: Option<&'n TagTable>,
+        now_s: u64,
+    ) -> Self {
+        let leaves = usrloc.leaves(tags);
+        Self { node, usrloc, leaves, kinds: Vec::new(), arena: BytesMut::new(), now_s }
     }
 
-    fn watch(&self, cx: &Cx<'_>, table: &Arc<Table>, contact: &Contact) {
-        if !has(contact, self.params.remove_flag.as_ref()) {
-            return;
+    fn kind(&mut self, module: &Nathelper, contact: &Contact) -> Kind {
+        if let Some(kind) = self.kinds.iter().find(|kind| kind.shape.is_of(contact)) {
+            return kind.clone();
         }
-        let mut watched = self.pings.watched.lock();
-        if watched.len() < WATCHED_MAX {
-            watched.push_back(Watched {
-                due: cx.now.after_s(self.params.threshold_s),
-                sent_ns: cx.now.mono_ns.max(1),
-                table: Arc::clone(table),
-                id: contact.id,
-            });
+        let has = |flag: &Option<String>| has(contact, flag.as_ref());
+        let params = &module.params;
+        let kind = Kind {
+            shape: contact.shape(),
+            sends_sip: params.from.is_some() && has(&params.sip_flag),
+            is_removed: has(&params.remove_flag),
+            is_measured: has(&params.latency_flag),
+            socket: self.usrloc.socket_of(self.node, contact).or(params.force_socket),
+        };
+        if self.kinds.len() >= KINDS_MAX {
+            self.kinds.clear();
         }
-    }
-
-    /// Counts what was not answered in time, and removes contacts that did not answer too often,
-    /// where this node still is the one to do so.
-    pub(crate) fn count_lost(&self, cx: &mut Cx<'_>) {
-        let Some(usrloc) = &self.usrloc else { return };
-        let node = Arc::clone(cx.node);
-        let tags = node.membership().tags().map(|t| &**t);
-        let now = cx.now.mono_ns;
-        loop {
-            let Some(ping) = self.pings.watched.lock().pop_front_if(|p| p.due <= now) else {
-                break;
-            };
-            let lost = usrloc.ping_lost(&ping.table, ping.id, ping.sent_ns);
-            if lost.is_none_or(|lost| lost < self.params.lost_max) || !self.may_ping(tags) {
-                continue;
-            }
-            let Some(contact) = ping.table.domain.by_id(ping.id) else { continue };
-            if usrloc.leave_to_ping(tags, &contact).is_some() {
-                let aor = String::from_utf8_lossy(contact.aor()).into_owned();
-                let lost = lost.unwrap_or_default();
-                let text = format!("a contact of {aor} is removed: {lost} pings were lost");
-                cx.log(Level::Info, text);
-                usrloc.delete(cx, &ping.table, ping.id);
-            }
-        }
+        self.kinds.push(kind.clone());
+        kind
     }
 }
 
-impl Pings {
-    fn begin_search(&self, table: &Arc<Table>, id: u64) -> Option<u64> {
-        let named = &mut *self.named.lock();
-        if named.waiting.len() >= NAMED_MAX {
-            return None;
-        }
-        named.last += 1;
-        named.waiting.insert(named.last, (Arc::clone(table), id));
-        Some(named.last)
-    }
+/// `_` is the proof that this node is to send it.
+fn plain_ping(bytes: &'static [u8], _: &Leave<'_>) -> Bytes {
+    Bytes::from_static(bytes)
+}
 
-    fn end_search(&self, token: u64) -> Option<(Arc<Table>, u64)> {
-        self.named.lock().waiting.remove(&token)
+/// The URI that a ping goes to.
+fn next_hop(contact: &Contact, sends_sip: bool) -> &[u8] {
+    let path = sends_sip.then(|| first_hop(contact.text(Text::Path))).flatten();
+    match path {
+        Some(hop) => hop,
+        None if contact.received().is_empty() => contact.uri(),
+        None => contact.received(),
     }
 }
 

@@ -5,69 +5,139 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use tandem_engine::effect::Send;
+use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
 use tandem_engine::module::Cx;
-use tandem_engine::transport::{Hop, via_line};
+use tandem_engine::node::Node;
+use tandem_engine::sockets::SocketId;
+use tandem_engine::transport::via_line;
 use tandem_sip::{Message, NameAddr};
 use tandem_usrloc::store::{Contact, Text};
-use tandem_usrloc::{Leave, Table, Usrloc};
+use tandem_usrloc::{Leave, Table};
 
 use crate::Nathelper;
+use crate::params::Params;
 use crate::ping::has;
 
 /// How the Call-ID of a ping begins.
 const MARK: &str = "nping-";
+/// How the branch of its Via begins (RFC 3261 8.1.1.7).
+const COOKIE: &[u8] = b"z9hG4bK";
+/// Stands in for the rest of the branch.
+const BLANK: &[u8] = b"z9hG4bK****************";
+/// Texts of requests that are kept ready, at most.
+const TEMPLATES_MAX: usize = 64;
+/// Requests are written behind each other into pieces of this size.
+const ARENA_BYTES: usize = 16 * 1024;
 
-impl Nathelper {
-    /// The request to a contact; `_leave` is the proof that this node is to send it. `None`: no
-    /// socket leads there.
-    pub(crate) fn sip_ping(
-        &self,
-        cx: &mut Cx<'_>,
-        usrloc: &Usrloc,
-        (table, contact): (&Table, &Contact),
-        (hop, from): (Hop, &str),
-        _leave: &Leave<'_>,
-    ) -> Option<Send> {
-        let socket = self.way(cx, hop, self.socket(cx, usrloc, contact))?;
-        let payload = self.write(cx, socket, table.name(), contact, from);
-        Some(Send { socket, to: hop.addr, payload, ticket: 0 })
+/// What does not change from one request to the next, by socket and table.
+#[derive(Debug, Default)]
+pub(crate) struct Templates(Mutex<Vec<(SocketId, Arc<Table>, Arc<Template>)>>);
+
+/// A request in the pieces between what is its own.
+#[derive(Debug)]
+struct Template {
+    /// Method and space.
+    method: Vec<u8>,
+    /// From the version to the branch.
+    via: Vec<u8>,
+    /// Behind the branch: the end of the line.
+    via_end: Vec<u8>,
+    /// From Max-Forwards to the From tag.
+    from: Vec<u8>,
+    /// Behind the Call-ID's numbers.
+    end: Vec<u8>,
+}
+
+impl Template {
+    fn new(params: &Params, node: &Node, socket: SocketId, table: &str) -> Self {
+        let (method, from) = (&params.method, params.from.as_deref().unwrap_or_default());
+        let line = via_line(node, socket, BLANK);
+        let at = line.windows(BLANK.len()).position(|w| w == BLANK).unwrap_or(0);
+        let (before, rest) = line.split_at(at);
+        let host = node.sockets.get(socket).map(|s| s.addr.ip().to_string()).unwrap_or_default();
+        Self {
+            method: format!("{method} ").into_bytes(),
+            via: [b" SIP/2.0\r\n", before, COOKIE].concat(),
+            via_end: rest.get(BLANK.len()..).unwrap_or_default().to_vec(),
+            from: format!("Max-Forwards: 70\r\nFrom: <{from}>;tag=").into_bytes(),
+            end: format!("-{table}@{host}\r\nCSeq: 1 {method}\r\nContent-Length: 0\r\n\r\n")
+                .into_bytes(),
+        }
     }
 
-    fn write(
+    fn write(&self, (contact, once): (&Contact, u64), arena: &mut BytesMut) -> Bytes {
+        let (uri, path) = (contact.uri(), contact.text(Text::Path));
+        let (id, once) = (hex(contact.id), hex(once));
+        let route: [&[u8]; 3] =
+            if path.is_empty() { [b"", b"", b""] } else { [b"Route: ", path, b"\r\n"] };
+        let call_id: &[u8] = b">\r\nCall-ID: ";
+        let parts = [
+            &self.method,
+            uri,
+            &self.via,
+            &once,
+            &self.via_end,
+            route[0],
+            route[1],
+            route[2],
+            &self.from,
+            &id,
+            b"\r\nTo: <",
+            uri,
+            call_id,
+            MARK.as_bytes(),
+            &id,
+            b"-",
+            &once,
+            &self.end,
+        ];
+        let length = parts.iter().map(|part| part.len()).sum();
+        if arena.capacity() < length {
+            arena.reserve(length.max(ARENA_BYTES));
+        }
+        parts.into_iter().for_each(|part| arena.put_slice(part));
+        arena.split().freeze()
+    }
+}
+
+/// Sixteen digits.
+fn hex(n: u64) -> [u8; 16] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut out = [0; 16];
+    for (at, digit) in out.iter_mut().enumerate() {
+        let nibble = n >> (60 - 4 * at) & 0xf;
+        *digit = DIGITS[nibble as usize];
+    }
+    out
+}
+
+impl Nathelper {
+    /// The request to a contact; the leave is the proof that this node is to send it.
+    pub(crate) fn request(
         &self,
         cx: &mut Cx<'_>,
-        socket: tandem_engine::sockets::SocketId,
-        table: &str,
-        contact: &Contact,
-        from: &str,
+        (node, arena): (&Node, &mut BytesMut),
+        socket: SocketId,
+        (table, contact): (&Arc<Table>, &Contact),
+        _: &Leave<'_>,
     ) -> Bytes {
-        let (method, uri, path) = (&self.params.method, contact.uri(), contact.text(Text::Path));
-        let once = (u64::from(cx.worker.chance.u32()) << 32) | u64::from(cx.worker.chance.u32());
-        let branch = format!("z9hG4bK{once:016x}");
-        let host = cx.node.sockets.get(socket).map(|s| s.addr.ip().to_string());
-        let mut out = Vec::with_capacity(512);
-        for part in [method.as_bytes(), b" ", uri, b" SIP/2.0\r\n"] {
-            out.extend_from_slice(part);
+        let once = cx.worker.chance.u64();
+        self.template(node, socket, table).write((contact, once), arena)
+    }
+
+    fn template(&self, node: &Node, socket: SocketId, table: &Arc<Table>) -> Arc<Template> {
+        let mut known = self.pings.templates.0.lock();
+        let found = known.iter().find(|(s, t, _)| *s == socket && Arc::ptr_eq(t, table));
+        if let Some((.., template)) = found {
+            return Arc::clone(template);
         }
-        out.extend_from_slice(&via_line(cx.node, socket, branch.as_bytes()));
-        if !path.is_empty() {
-            out.extend_from_slice(b"Route: ");
-            out.extend_from_slice(path);
-            out.extend_from_slice(b"\r\n");
+        if known.len() >= TEMPLATES_MAX {
+            known.clear();
         }
-        let (id, host) = (contact.id, host.unwrap_or_default());
-        out.extend_from_slice(
-            format!("Max-Forwards: 70\r\nFrom: <{from}>;tag={id:016x}\r\nTo: <").as_bytes(),
-        );
-        out.extend_from_slice(uri);
-        let rest = format!(
-            ">\r\nCall-ID: {MARK}{id:016x}-{once:016x}-{table}@{host}\r\nCSeq: 1 {method}\r\n\
-             Content-Length: 0\r\n\r\n"
-        );
-        out.extend_from_slice(rest.as_bytes());
-        Bytes::from(out)
+        let template = Arc::new(Template::new(&self.params, node, socket, table.name()));
+        known.push((socket, Arc::clone(table), Arc::clone(&template)));
+        template
     }
 
     /// Deals with a reply to a ping; false: it is none.
@@ -82,8 +152,7 @@ impl Nathelper {
         // A provisional reply shows as well that somebody is there.
         if !self.params.ignored_codes.contains(&msg.status()) {
             let measures = |contact: &Contact| has(contact, self.params.latency_flag.as_ref());
-            let table: &Arc<Table> = &table;
-            usrloc.ping_answered(cx, table, id, measures);
+            usrloc.ping_answered(cx, &table, id, measures);
         }
         true
     }
@@ -118,5 +187,11 @@ mod tests {
         }
         assert_eq!(first_hop(b"<sip:p1;lr>,<sip:p2;lr>"), Some(&b"sip:p1;lr"[..]));
         assert_eq!(first_hop(b""), None);
+    }
+
+    #[test]
+    fn numbers_have_sixteen_digits() {
+        assert_eq!(&hex(0xff), b"00000000000000ff");
+        assert_eq!(&hex(u64::MAX - 0xe), b"fffffffffffffff1");
     }
 }

@@ -24,7 +24,7 @@ mod timer;
 mod wire;
 
 pub use params::{Params, Pinging, Writes};
-pub use ping::Leave;
+pub use ping::{Leave, Leaves};
 pub use state::{TABLES_MAX, Table, Usrloc};
 
 use tandem_engine::module::ModuleDef;

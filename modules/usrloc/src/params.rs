@@ -191,8 +191,8 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int("regen_broken_contactid", "0", "1: rows whose contact id is none of their AoR are taken."),
     int("contact_refresh_timer", "0", "1: E_UL_CONTACT_REFRESH before push contacts end."),
     int("mi_dump_kv_store", "0", "1: listings show the key/values of contacts."),
-    int("latency_event_min_us", "0", "Lowest latency that E_UL_LATENCY_UPDATE reports."),
-    int("latency_event_min_us_delta", "0", "Lowest change that E_UL_LATENCY_UPDATE reports."),
+    int("latency_event_min_us", "0", "E_UL_LATENCY_UPDATE tells latencies from here on."),
+    int("latency_event_min_us_delta", "0", "The same for a difference to the latency before."),
     column("contact_id_column", "contact_id"),
     column("user_column", "username"),
     column("domain_column", "domain"),
@@ -326,6 +326,15 @@ fn check_pinging(text: &str) -> Result<(), String> {
 }
 
 impl Params {
+    /// Whether E_UL_LATENCY_UPDATE is raised for a latency; `before_us` is that of the reply
+    /// before, 0 if there was none. Either limit is enough; without limits all are told.
+    pub(crate) fn tells_latency(&self, before_us: u32, latency_us: u32) -> bool {
+        let (floor_us, delta_us) = (self.latency_min_us, self.latency_min_delta_us);
+        let is_high = floor_us > 0 && latency_us >= floor_us;
+        let differs = before_us > 0 && latency_us.abs_diff(before_us) >= delta_us;
+        is_high || (delta_us > 0 && differs) || (floor_us == 0 && delta_us == 0)
+    }
+
     pub(crate) fn read(build: &mut Build<'_>) -> Result<Self, BuildError> {
         let (mode, outdated) = mode(build)?;
         let cluster = build.int("location_cluster").and_then(|n| u32::try_from(n).ok());

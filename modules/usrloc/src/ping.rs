@@ -1,4 +1,5 @@
-//! What `nathelper` needs: whom to ping, who may, and what came of it.
+//! What `nathelper` needs: who may ping a contact, and what came of it. Whose turn it is stands in
+//! the store.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use tandem_sip::sip_hash;
 use crate::events;
 use crate::params::Pinging;
 use crate::state::{Table, Usrloc};
-use crate::store::{Contact, Local};
+use crate::store::{Contact, Local, Text};
 
 /// Leave to act on a contact on one's own initiative.
 #[derive(Debug)]
@@ -20,70 +21,122 @@ pub enum Leave<'t> {
     Duty(Duty<'t>),
 }
 
-impl Usrloc {
-    /// Contacts of one of `of` about equal parts of a table that have not ended, in a fixed
-    /// order. A contact stays in its part, so walking all parts in turn meets every contact once.
-    pub fn part(
-        &self,
-        table: &Table,
-        part: usize,
-        of: usize,
-        now: Now,
-    ) -> impl Iterator<Item = (Arc<Contact>, Local)> {
-        let (of, now_s, all) = (of.max(1), now.unix_s(), table.domain.shard_count());
-        let shards = (part..all).step_by(of).chain((part >= all).then_some(part % all));
-        // With more parts than shards, the contacts of a shard are dealt out to its parts.
-        let dealt = (of - part % all).div_ceil(all).max(1) as u64;
-        let mine = (part / all) as u64;
-        let contacts = shards.flat_map(|shard| table.domain.shard_contacts(shard));
-        contacts.filter(move |(contact, _)| {
-            !contact.is_expired(now_s) && (of <= all || (contact.id >> 14) % dealt == mine)
-        })
-    }
+/// The capability whose synced nodes share the contacts.
+const SHARED: &str = "usrloc-contact-repl";
 
-    /// Whether this node may ping a contact (`pinging_mode`). `tags` is the node's table.
+/// Texts of key/values whose leave is known, at most.
+const KNOWN_MAX: usize = 16;
+
+/// Leaves of many contacts in one step: what contacts of one tag have in common is asked once.
+pub struct Leaves<'t> {
+    usrloc: &'t Usrloc,
+    /// `None`: nobody else could ping.
+    tags: Option<&'t TagTable>,
+    /// By key/values; the inner `None`: there is no tag in them.
+    by_keys: Vec<(Box<[u8]>, ByTag<'t>)>,
+    /// The leave of the contact at hand, where no tag decides.
+    at_hand: Option<Leave<'t>>,
+}
+
+/// What the tag of a contact says.
+enum ByTag<'t> {
+    /// It has none.
+    NoTag,
+    Tag(Option<Leave<'t>>),
+}
+
+impl<'t> Leaves<'t> {
+    /// Whether this node may ping a contact (`pinging_mode`).
     ///
     /// Ownership: the holder of the contact's tag does; a contact without one is everybody's.
     /// Cooperation: the synced nodes share the AoRs. Unset: by tag if there is one, else shared.
-    pub fn leave_to_ping<'t>(
-        &self,
-        tags: Option<&'t TagTable>,
-        contact: &Contact,
-    ) -> Option<Leave<'t>> {
-        let Some(tags) = tags.filter(|_| self.params.is_shared) else {
-            return Some(Leave::Alone);
+    pub fn of(&mut self, contact: &Contact) -> Option<&Leave<'t>> {
+        let Some(tags) = self.tags else {
+            return Some(self.at_hand.insert(Leave::Alone));
         };
-        let cluster = self.params.cluster;
-        let by_tag = || contact.sharing_tag().map(|tag| tags.duty(&tag, cluster));
-        let by_share = || {
-            let hash = u64::from(sip_hash(contact.aor()));
-            tags.duty_by_share(cluster, "usrloc-contact-repl", hash)
+        let pinging = self.usrloc.params.pinging;
+        if pinging != Pinging::Cooperation {
+            let at = self.known(tags, contact);
+            if let Some((_, ByTag::Tag(leave))) = self.by_keys.get(at) {
+                return leave.as_ref();
+            }
+        }
+        self.at_hand = match pinging {
+            Pinging::Ownership => Some(Leave::Duty(tags.sole())),
+            Pinging::Unset | Pinging::Cooperation => {
+                let hash = u64::from(sip_hash(contact.aor()));
+                tags.duty_by_share(self.usrloc.params.cluster, SHARED, hash).map(Leave::Duty)
+            }
         };
-        let duty = match self.params.pinging {
-            Pinging::Ownership => by_tag().unwrap_or_else(|| Some(tags.sole())),
-            Pinging::Unset => by_tag().unwrap_or_else(by_share),
-            Pinging::Cooperation => by_share(),
-        };
-        duty.map(Leave::Duty)
+        self.at_hand.as_ref()
     }
 
-    /// A ping has left.
-    pub fn ping_sent(&self, table: &Table, id: u64, now: Now) {
-        table.domain.with_local(id, |_, local| local.ping_mut().sent_ns = now.mono_ns.max(1));
+    fn known(&mut self, tags: &'t TagTable, contact: &Contact) -> usize {
+        let keys = contact.text(Text::KeyValues);
+        if let Some(at) = self.by_keys.iter().position(|(known, _)| **known == *keys) {
+            return at;
+        }
+        if self.by_keys.len() >= KNOWN_MAX {
+            self.by_keys.clear();
+        }
+        let by_tag = contact.sharing_tag().map_or(ByTag::NoTag, |tag| {
+            ByTag::Tag(tags.duty(&tag, self.usrloc.params.cluster).map(Leave::Duty))
+        });
+        self.by_keys.push((keys.into(), by_tag));
+        self.by_keys.len() - 1
+    }
+}
+
+impl Usrloc {
+    /// The contacts of a table that have not ended, one shard after the other.
+    pub fn all(&self, table: &Table, now: Now) -> impl Iterator<Item = (Arc<Contact>, Local)> {
+        let now_s = now.unix_s();
+        let shards = 0..table.domain.shard_count();
+        let contacts = shards.flat_map(|shard| table.domain.shard_contacts(shard));
+        contacts.filter(move |(contact, _)| !contact.is_expired(now_s))
+    }
+
+    /// Who may be pinged by this node now; `tags` is its table.
+    pub fn leaves<'t>(&'t self, tags: Option<&'t TagTable>) -> Leaves<'t> {
+        let tags = tags.filter(|_| self.params.is_shared);
+        Leaves { usrloc: self, tags, by_keys: Vec::new(), at_hand: None }
+    }
+
+    /// Whether this node may act on one contact now.
+    pub fn may_act(&self, tags: Option<&TagTable>, contact: &Contact) -> bool {
+        self.leaves(tags).of(contact).is_some()
+    }
+
+    /// A ping has left whose answer matters. `reign` counts the times at which this node has
+    /// begun to ping: what was lost in an earlier one is forgotten.
+    pub fn ping_sent(&self, table: &Table, id: u64, now: Now, reign: u16) {
+        table.domain.with_local(id, |_, local| {
+            let ping = local.ping_mut();
+            if ping.reign != reign {
+                (ping.reign, ping.lost) = (reign, 0);
+            }
+            ping.sent_ns = now.mono_ns.max(1);
+        });
     }
 
     /// Nobody may have answered the ping sent at `sent_ns`. Gives how many were lost in a row;
     /// `None`: it was answered, or the contact is gone.
     pub fn ping_lost(&self, table: &Table, id: u64, sent_ns: u64) -> Option<u16> {
         table.domain.with_local(id, |_, local| {
-            let ping = local.ping_mut();
-            if ping.sent_ns != sent_ns {
-                return None;
-            }
+            let ping = local.pinged_mut().filter(|ping| ping.sent_ns == sent_ns)?;
             ping.sent_ns = 0;
             ping.lost = ping.lost.saturating_add(1);
             Some(ping.lost)
         })?
+    }
+
+    /// The ping sent at `sent_ns` did not leave this host: it says nothing about the phone.
+    pub fn ping_void(&self, table: &Table, id: u64, sent_ns: u64) {
+        table.domain.with_local(id, |_, local| {
+            if let Some(ping) = local.pinged_mut().filter(|ping| ping.sent_ns == sent_ns) {
+                ping.sent_ns = 0;
+            }
+        });
     }
 
     /// A ping was answered. If `measures` says so for the contact, its latency is kept, and
@@ -98,26 +151,20 @@ impl Usrloc {
     ) -> bool {
         let (now, params) = (cx.now, &self.params);
         let found = table.domain.with_local(id, |contact, local| {
-            let ping = local.ping_mut();
+            let Some(ping) = local.pinged_mut() else { return None };
             ping.lost = 0;
-            if ping.sent_ns == 0 {
-                return (Arc::clone(contact), *ping, false);
+            let sent_ns = std::mem::take(&mut ping.sent_ns);
+            if sent_ns == 0 || !measures(contact) {
+                return None;
             }
-            let micros = now.mono_ns.saturating_sub(ping.sent_ns) / 1000;
-            ping.sent_ns = 0;
-            if !measures(contact) {
-                return (Arc::clone(contact), *ping, false);
-            }
-            ping.latency_us = u32::try_from(micros).unwrap_or(u32::MAX).max(1);
-            let is_due = ping.latency_us >= params.latency_min_us
-                && ping.latency_us.abs_diff(ping.reported_us) >= params.latency_min_delta_us;
-            if is_due {
-                ping.reported_us = ping.latency_us;
-            }
-            (Arc::clone(contact), *ping, is_due)
+            let micros = now.mono_ns.saturating_sub(sent_ns) / 1000;
+            let latency_us = u32::try_from(micros).unwrap_or(u32::MAX).max(1);
+            let before_us = std::mem::replace(&mut ping.latency_us, latency_us);
+            let is_due = params.tells_latency(before_us, latency_us);
+            is_due.then(|| (Arc::clone(contact), *ping))
         });
-        let Some((contact, ping, is_due)) = found else { return false };
-        if is_due {
+        let Some(to_tell) = found else { return false };
+        if let Some((contact, ping)) = to_tell {
             events::tell_latency(cx, table.name(), &contact, &ping);
         }
         true

@@ -1,7 +1,8 @@
 //! The running module: its tables, and what follows from a change of them.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use tandem_clock::{Chance, Now};
@@ -12,11 +13,13 @@ use tandem_engine::node::Node;
 use tandem_engine::outbox::Outbox;
 use tandem_engine::replication::Replicated;
 use tandem_engine::sockets::SocketId;
+use tandem_engine::stream::Flow;
 
 use crate::params::{Params, Writes};
 use crate::sql::Sql;
 use crate::store::{
-    Change, Contact, Contacts, Domain, Done, Edit, Event, Origin, Replica, Sink, Stamp, Text,
+    Change, Contact, Contacts, Domain, Done, Edit, Event, Origin, PingPlan, Replica, Sink, Stamp,
+    Text,
 };
 use crate::{events, replication, timer};
 
@@ -48,6 +51,8 @@ pub struct Usrloc {
     branch_flags: Vec<String>,
     /// Seconds before the end of a push contact at which E_UL_CONTACT_REFRESH is raised.
     refresh_before_s: AtomicU32,
+    /// How the contacts of every table are pinged, if they are.
+    ping_plan: OnceLock<PingPlan>,
     pub(crate) is_sweeping: AtomicBool,
     slot: u16,
 }
@@ -61,6 +66,7 @@ impl Usrloc {
             chance: Mutex::new(build.chance.fork()),
             branch_flags: build.program.branch_flags.clone(),
             refresh_before_s: AtomicU32::new(0),
+            ping_plan: OnceLock::new(),
             is_sweeping: AtomicBool::new(false),
             slot: build.slot,
             sql,
@@ -77,6 +83,13 @@ impl Usrloc {
             self.refresh_before_s.store(seconds, Ordering::Relaxed);
             self.tables.read().iter().for_each(|t| t.domain.wake_before(seconds));
         }
+    }
+
+    /// Gives the contacts of all tables turns to be pinged. For the module that pings, when it is
+    /// built: contacts that are there already have none.
+    pub fn plan_pings(&self, plan: PingPlan) {
+        let plan = self.ping_plan.get_or_init(|| plan);
+        self.tables.read().iter().for_each(|t| t.domain.plan_pings(plan.clone()));
     }
 
     pub(crate) fn slot(&self) -> u16 {
@@ -113,6 +126,9 @@ impl Usrloc {
         let Params { hash_size, newest_first, .. } = self.params;
         let domain = Domain::new(name, hash_size, newest_first, &mut self.chance.lock());
         domain.wake_before(self.refresh_before_s.load(Ordering::Relaxed));
+        if let Some(plan) = self.ping_plan.get() {
+            domain.plan_pings(plan.clone());
+        }
         let (expired, expired_before) = Default::default();
         let table = Arc::new(Table { domain, at: tables.len(), expired, expired_before });
         tables.push(Arc::clone(&table));
@@ -156,6 +172,21 @@ impl Usrloc {
     /// The socket of this node that a contact is reached from.
     pub fn socket_of(&self, node: &Node, contact: &Contact) -> Option<SocketId> {
         std::str::from_utf8(contact.text(Text::Socket)).ok().and_then(|t| node.sockets.resolve(t))
+    }
+
+    /// What a contact is called where connections are bound to it.
+    pub fn flow_name(&self, table: &Table, contact: &Contact) -> Flow {
+        Flow { owner: u32::from(self.slot) << 16 | table.at as u32, id: contact.id }
+    }
+
+    /// Where the living connection of a contact leads, and from which socket.
+    pub fn flow_of(
+        &self,
+        node: &Node,
+        table: &Table,
+        contact: &Contact,
+    ) -> Option<(SocketId, SocketAddr)> {
+        node.streams.flow(self.flow_name(table, contact))
     }
 
     /// The mask of branch flags from their names; names this script does not use have no bit.
@@ -237,7 +268,7 @@ impl Usrloc {
         match event {
             Event::ContactDeleted { contact, is_expiry: true } => {
                 let tags = cx.node.membership().tags().map(|tags| &**tags);
-                self.leave_to_ping(tags, contact).is_some()
+                self.may_act(tags, contact)
             }
             _ => origin == Origin::Local,
         }

@@ -65,7 +65,7 @@ impl Usrloc {
         let tags = node.membership().tags().map(|tags| &**tags);
         for contact in due.to_wake {
             // Waking a phone is an act of our own, as a ping is.
-            if self.leave_to_ping(tags, &contact).is_some() {
+            if self.may_act(tags, &contact) {
                 events::tell_refresh(cx, table.name(), &contact, "reg-refresh", b"");
             }
         }

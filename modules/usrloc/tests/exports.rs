@@ -41,7 +41,7 @@ static PINGER: ModuleDef = ModuleDef {
                 0 => None,
                 sent_ns => usrloc.ping_lost(&table, id, sent_ns),
             };
-            usrloc.ping_sent(&table, id, call.cx.now);
+            usrloc.ping_sent(&table, id, call.cx.now, 1);
             call.cx.log(Level::Notice, format!("lost={lost:?}"));
             Called::Returned(1)
         }),
@@ -405,7 +405,13 @@ fn a_latency_is_shown_and_reported_within_the_limits_of_the_parameters() {
     for (setup, expected) in [
         ("", vec!["latency=100000", "latency=150000"]),
         ("modparam(\"usrloc\", \"latency_event_min_us\", 120000)", vec!["latency=150000"]),
-        ("modparam(\"usrloc\", \"latency_event_min_us_delta\", 60000)", vec!["latency=100000"]),
+        ("modparam(\"usrloc\", \"latency_event_min_us_delta\", 50000)", vec!["latency=150000"]),
+        ("modparam(\"usrloc\", \"latency_event_min_us_delta\", 60000)", vec![]),
+        (
+            "modparam(\"usrloc\", \"latency_event_min_us\", 1000000)\n\
+             modparam(\"usrloc\", \"latency_event_min_us_delta\", 50000)",
+            vec!["latency=150000"],
+        ),
     ] {
         let mut node = TestNode::new(&format!("{}{route}", script(setup)), MODULES);
         add(&mut node, "alice@example.org", "sip:a@10.0.0.9", 600);

@@ -303,9 +303,10 @@ fn pinged(world: &World) -> Vec<Vec<String>> {
         let (_, usrloc) = node.find::<Usrloc>().unwrap();
         let table = usrloc.table("location").unwrap();
         let tags = node.membership().tags().map(|t| &**t);
-        let mut mine: Vec<String> = (0..3)
-            .flat_map(|part| usrloc.part(&table, part, 3, world.now))
-            .filter(|(contact, _)| usrloc.leave_to_ping(tags, contact).is_some())
+        let mut leaves = usrloc.leaves(tags);
+        let mut mine: Vec<String> = usrloc
+            .all(&table, world.now)
+            .filter(|(contact, _)| leaves.of(contact).is_some())
             .map(|(contact, _)| String::from_utf8_lossy(contact.aor()).into_owned())
             .collect();
         mine.sort();

@@ -380,9 +380,25 @@ impl Contact {
         same_parts && self.ends == old.ends && self.texts == old.texts
     }
 
+    /// What it has in common with others of its kind.
+    pub fn shape(&self) -> Shape {
+        Shape(Arc::clone(&self.shared))
+    }
+
     /// Bytes it takes in memory, without what it shares.
     pub fn size_bytes(&self) -> usize {
         size_of_val(self)
+    }
+}
+
+/// What many contacts have in common: socket, branch flags, key/values and such. What follows
+/// from these alone need not be found out for each contact again.
+#[derive(Clone, Debug)]
+pub struct Shape(Arc<Shared>);
+
+impl Shape {
+    pub fn is_of(&self, contact: &Contact) -> bool {
+        Arc::ptr_eq(&self.0, &contact.shared)
     }
 }
 

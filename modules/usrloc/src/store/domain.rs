@@ -1,8 +1,8 @@
 //! A table of AoRs.
 
 use std::cmp::Ordering as Compared;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tandem_clock::{Chance, Now};
@@ -16,6 +16,7 @@ use super::edit::{At, Edit};
 use super::local::Local;
 use super::shared::Pool;
 use super::slots::{Clock, Due, Slots};
+use super::turns::{PingPlan, Turns};
 
 /// Buckets of a digest: the low 8 bits of the wire hash.
 pub const BUCKETS: usize = 256;
@@ -46,6 +47,8 @@ pub struct Domain {
     pool: Pool,
     newest_first: bool,
     wake_before_s: AtomicU32,
+    /// Where contacts are pinged, if they are.
+    turns: OnceLock<Turns>,
 }
 
 #[derive(Debug)]
@@ -70,7 +73,8 @@ impl Domain {
         };
         let shards = (0..count).map(|_| shard()).collect();
         let pool = Pool::new(state.clone());
-        Self { name: name.into(), shards, pool, newest_first, wake_before_s: AtomicU32::new(0) }
+        let (wake_before_s, turns) = (AtomicU32::new(0), OnceLock::new());
+        Self { name: name.into(), shards, pool, newest_first, wake_before_s, turns }
     }
 
     pub fn name(&self) -> &str {
@@ -112,7 +116,8 @@ impl Domain {
         scope.text(self.name.as_bytes());
         scope.text(aor);
         let clock = self.clock(now.unix_s());
-        let at = At { aor, hash, shard_at, scope, clock, pool: &self.pool };
+        let turns = self.turns.get();
+        let at = At { aor, hash, shard_at, scope, clock, pool: &self.pool, turns };
         let mut shard = self.shards[shard_at].lock();
         let mut edit = Edit::new(&mut shard, at, origin, sink);
         let result = change(&mut edit);
@@ -172,6 +177,49 @@ impl Domain {
         let at = shard.slots.place_of(id)?;
         let slot = shard.slots.slot_mut(at)?;
         Some(work(&slot.contact, &mut slot.local))
+    }
+
+    /// Gives contacts that come from now on their turns to be pinged; once in a table's life.
+    pub fn plan_pings(&self, plan: PingPlan) {
+        self.turns.get_or_init(|| Turns::new(plan));
+    }
+
+    /// Contacts that have turns to be pinged.
+    pub fn pinged_count(&self) -> usize {
+        self.turns.get().map_or(0, Turns::len)
+    }
+
+    /// Whether a slot of the round has nobody to ping.
+    pub fn has_no_turn(&self, slot: usize) -> bool {
+        self.turns.get().is_none_or(|turns| turns.is_empty(slot))
+    }
+
+    /// Adds the ids of the contacts whose turn a slot of the round is.
+    pub fn turn(&self, slot: usize, ids: &mut Vec<u64>) {
+        if let Some(turns) = self.turns.get() {
+            turns.members(slot, ids);
+        }
+    }
+
+    /// The contact with an id that was found in a slot; `None`: it has gone meanwhile.
+    pub fn in_turn(&self, slot: usize, id: u64) -> Option<Arc<Contact>> {
+        let found = self.with_local(id, |contact, local| {
+            (local.turn() == Some(slot)).then(|| Arc::clone(contact))
+        });
+        if found.as_ref().is_none_or(Option::is_none)
+            && let Some(turns) = self.turns.get()
+        {
+            turns.forget(slot, id);
+        }
+        found.flatten()
+    }
+
+    /// A slot has had its turn, and these of its contacts were pinged.
+    pub fn turn_ended(&self, slot: usize, pinged: &[u64]) {
+        let Some(turns) = self.turns.get() else { return };
+        for id in pinged.iter().take(turns.surplus(slot, pinged.len())) {
+            self.with_local(*id, |_, local| turns.shift(slot, *id, local));
+        }
     }
 
     /// An id carries the low 16 bits of the hash, and there are at most 2^16 shards.

@@ -19,6 +19,7 @@ use super::local::{DbState, Local};
 use super::matching::Matching;
 use super::shared::Pool;
 use super::slots::{Clock, NONE, Slot};
+use super::turns::Turns;
 
 /// How long a delete is remembered when nobody can say how long the contact would have lived.
 const TOMBSTONE_S: u64 = 24 * 3600;
@@ -37,6 +38,8 @@ pub(super) struct At<'a> {
     pub(super) scope: Digester,
     pub(super) clock: Clock,
     pub(super) pool: &'a Pool,
+    /// Where contacts are pinged.
+    pub(super) turns: Option<&'a Turns>,
 }
 
 /// One AoR, locked.
@@ -362,7 +365,10 @@ impl<'a> Edit<'a> {
         if self.done.origin == Origin::Database {
             local.db = DbState::Sync;
         }
-        self.shard.slots.insert(Arc::clone(&contact), local, self.at.clock);
+        let at = self.shard.slots.insert(Arc::clone(&contact), local, self.at.clock);
+        if let (Some(turns), Some(slot)) = (self.at.turns, self.shard.slots.slot_mut(at)) {
+            turns.come(&contact, &mut slot.local);
+        }
         self.shard.slots.set_next_label(aor, labels.next);
         self.done.events.push(Event::ContactInserted(contact));
         Outcome::Inserted(id)
@@ -384,6 +390,11 @@ impl<'a> Edit<'a> {
             self.replicate(Replica::ContactUpdate { aor, contact: &contact, matching });
         }
         let refreshes = contact.only_refreshes(&old);
+        if let (Some(turns), Some(slot)) = (self.at.turns, self.shard.slots.slot_mut(at))
+            && !(refreshes && old.id == id)
+        {
+            turns.changed(old.id, &contact, &mut slot.local);
+        }
         self.done.events.push(Event::ContactUpdated { contact, old });
         if refreshes { Outcome::Refreshed(id) } else { Outcome::Updated(id) }
     }
@@ -473,7 +484,11 @@ impl<'a> Edit<'a> {
 
     fn take(&mut self, id: u64) -> Option<Arc<Contact>> {
         let at = self.shard.slots.place_of(id)?;
-        Some(self.shard.slots.remove(at)?.contact)
+        let mut slot = self.shard.slots.remove(at)?;
+        if let Some(turns) = self.at.turns {
+            turns.gone(id, &mut slot.local);
+        }
+        Some(slot.contact)
     }
 
     fn tombstone_of(&self, c: &Contact, stamp: Stamp) -> Tombstone {

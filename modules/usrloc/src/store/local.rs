@@ -13,6 +13,8 @@ pub struct Local {
     /// In the first contact of an AoR: the contact label given out next. It is here because
     /// there is room.
     pub(super) next_label: u16,
+    /// Slot of the round of pings, from 1; 0: none.
+    turn: u16,
 }
 
 impl Local {
@@ -27,6 +29,21 @@ impl Local {
     /// The state of its pings.
     pub fn ping(&self) -> PingState {
         self.ping.as_deref().copied().unwrap_or_default()
+    }
+
+    /// The slot of the round in which it is pinged.
+    pub(super) fn turn(&self) -> Option<usize> {
+        self.turn.checked_sub(1).map(usize::from)
+    }
+
+    pub(super) fn set_turn(&mut self, slot: Option<usize>) {
+        // There are at most 2^15 slots.
+        self.turn = slot.map_or(0, |slot| u16::try_from(slot + 1).unwrap_or(0));
+    }
+
+    /// The state of its pings, if there was one that matters.
+    pub fn pinged_mut(&mut self) -> Option<&mut PingState> {
+        self.ping.as_deref_mut()
     }
 
     /// The state of its pings, to be changed.
@@ -65,8 +82,8 @@ pub struct PingState {
     pub sent_ns: u64,
     /// Latency of the last answer in microseconds; 0: none was measured.
     pub latency_us: u32,
-    /// Latency that the last E_UL_LATENCY_UPDATE reported.
-    pub reported_us: u32,
     /// Pings lost in a row.
     pub lost: u16,
+    /// In which time of this node's duty they were lost: those of an earlier one do not count.
+    pub reign: u16,
 }

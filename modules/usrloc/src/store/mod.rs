@@ -24,17 +24,19 @@ mod shared;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use aor::{CONTACTS_MAX, Contacts, TOMBSTONES_MAX};
 pub use change::{Change, Done, Event, NotStored, Origin, Outcome, Replica, Sink};
 pub use change::{Stamp, Tombstone, Why};
 pub use contact::{ALL_METHODS, FLAG_EXTRA_HOP, FLAG_MEMORY_ONLY, FLAG_PUSH, Q_UNSET};
-pub use contact::{Contact, NewContact, Text};
+pub use contact::{Contact, NewContact, Shape, Text};
 pub use domain::{BUCKETS, Digests, Domain, Record};
 pub use edit::Edit;
 pub use local::{DbState, Local, PingState};
 pub use matching::{MATCH_PARAMS_MAX, Matching};
 pub use slots::Due;
+pub use turns::PingPlan;
 
 pub(crate) use change::stamp_at;
 pub(crate) use ids::is_id_of;

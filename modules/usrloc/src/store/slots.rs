@@ -145,8 +145,8 @@ impl Slots {
         }
     }
 
-    /// Adds a contact whose id is not there yet, as the last of its AoR.
-    pub(super) fn insert(&mut self, contact: Arc<Contact>, local: Local, clock: Clock) {
+    /// Adds a contact whose id is not there yet, as the last of its AoR; gives its place.
+    pub(super) fn insert(&mut self, contact: Arc<Contact>, local: Local, clock: Clock) -> u32 {
         let (id, digest) = (contact.id, contact.digest);
         let last = self.chain(self.first(contact.aor())).last().map(|(at, _)| at);
         let aor_hash = self.hasher.hash_one(contact.aor());
@@ -168,6 +168,7 @@ impl Slots {
         self.index_id(id, at);
         self.add_to_sum(id, digest);
         self.link(at, clock);
+        at
     }
 
     fn index_id(&mut self, id: u64, at: u32) {

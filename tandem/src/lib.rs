@@ -34,6 +34,7 @@ pub fn modules() -> Modules {
         &tandem_usrloc::MODULE,
         &tandem_registrar::MODULE,
         &tandem_nathelper::MODULE,
+        &tandem_nat_traversal::MODULE,
         &tandem_auth::MODULE,
         &tandem_auth_db::MODULE,
         &tandem_domain::MODULE,

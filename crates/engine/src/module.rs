@@ -122,6 +122,9 @@ pub trait Module: Any + std::marker::Send + Sync {
     /// Something happened to a transaction that this module attached `section` to.
     fn transaction(&self, _cx: &mut Cx<'_>, _section: &Section, _moment: &TxMoment) {}
 
+    /// A request to which this module attached `section` was answered without a transaction.
+    fn replied_stateless(&self, _cx: &mut Cx<'_>, _section: &Section, _reply: &Bytes) {}
+
     /// Something happened to a dialog in which this module keeps a section.
     fn dialog(&self, _cx: &mut Cx<'_>, _event: &DialogEvent<'_>) {}
 
@@ -195,6 +198,10 @@ pub trait Module: Any + std::marker::Send + Sync {
 
     /// Something happened in a cluster: a tag changed hands, a node came or went, a sync ended.
     fn cluster_news(&self, _cx: &mut Cx<'_>, _news: &tandem_cluster::Effect) {}
+
+    /// One of the first requests came over a connection to which no flow is bound
+    /// ([`crate::stream::Flow`]); the script has not seen it yet.
+    fn stream_request(&self, _cx: &mut Cx<'_>, _source: &Source, _request: &Message) {}
 
     /// How connections that carry SIP behave; the transport's alone.
     fn stream_options(&self) -> Option<StreamOptions> {

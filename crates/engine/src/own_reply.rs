@@ -154,6 +154,7 @@ pub fn reply_stateless(
         return false;
     }
     let payload = passing_reply(cx, ctx, code, reason, extra);
+    cx.tell_stateless(ctx, &payload);
     let send = Send { socket: ctx.source.socket, to, payload, ticket: 0 };
     match leave {
         Leave::Now => cx.out.send(send),
@@ -173,6 +174,21 @@ pub fn reply_error(cx: &mut Cx<'_>, ctx: &mut Ctx) -> bool {
 }
 
 impl Cx<'_> {
+    /// Tells the modules that attached something to a request how it was answered without a
+    /// transaction.
+    pub fn tell_stateless(&mut self, ctx: &Ctx, reply: &Bytes) {
+        if ctx.attached.is_empty() {
+            return;
+        }
+        let node = Arc::clone(self.node);
+        for (slot, section) in ctx.attached.iter() {
+            let module = node.modules.get(usize::from(*slot)).and_then(|s| s.state.as_ref());
+            if let Some(module) = module {
+                self.for_slot(*slot, |cx| module.replied_stateless(cx, section, reply));
+            }
+        }
+    }
+
     /// Answers the request of `ctx` through its transaction; `false`: no module keeps one for it.
     pub fn reply_stateful(&mut self, ctx: &mut Ctx, code: u16, reason: &[u8]) -> bool {
         // Whoever keeps a transaction has attached it.

@@ -124,6 +124,7 @@ fn send(
     let ctx = &mut *call.ctx;
     if !call.cx.reply_stateful(ctx, code, reason) {
         let payload = passing_reply(call.cx, ctx, code, reason, b"");
+        call.cx.tell_stateless(ctx, &payload);
         let to = reply_target(&node.sockets, &ctx.msg, &ctx.source, ctx.force_rport);
         let reply = Send { socket: ctx.source.socket, to, payload, ticket: 0 };
         match leave {

@@ -117,6 +117,7 @@ impl Node {
             )),
             early_answers: Mutex::default(),
             next_run: AtomicU64::new(1),
+            keepalives: AtomicU64::new(0),
             mi_waiting: Mutex::default(),
             is_screened: slots.iter().flat_map(|s| &s.state).any(|m| m.screens()),
             modules: slots,

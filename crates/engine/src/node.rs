@@ -92,6 +92,8 @@ pub struct Node {
     /// Return codes for runs that are not in `suspended`, whose lock is taken first.
     pub(crate) early_answers: Mutex<BTreeMap<u64, i32>>,
     pub(crate) next_run: AtomicU64,
+    /// Datagrams that only keep a way open.
+    pub(crate) keepalives: AtomicU64,
     pub(crate) script: Present,
     pub(crate) log_level: AtomicI8,
     pub(crate) xlog_level: AtomicI8,

@@ -218,7 +218,11 @@ impl Worker {
     fn datagram(&mut self, now: Now, source: Source, payload: Bytes, out: &mut Out) {
         // Keepalives of phones: blank lines, zero bytes, a few stray bytes.
         if payload.len() < 20 {
+            self.node.keepalives.fetch_add(1, Ordering::Relaxed);
             return;
+        }
+        if !begins_like_sip(&payload) {
+            return self.cx(now, out).count_core(stat::BAD_MSG_HDR, 1);
         }
         match Message::parse(payload.clone()) {
             Ok(msg) => self.message(now, msg, source, out),
@@ -405,6 +409,13 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whether the first byte may be one of a message. STUN and media that stray to this port, and
+/// floods of noise, are counted and not worth a line each.
+fn begins_like_sip(payload: &[u8]) -> bool {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b);
+    payload.first().is_some_and(|b| is_token(*b) || matches!(b, b'\r' | b'\n'))
 }
 
 fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {

@@ -10,6 +10,7 @@
 
 mod aor;
 mod flags;
+mod flow;
 mod gruu;
 mod lookup;
 mod onreply;

@@ -73,7 +73,7 @@ pub(crate) fn lookup(call: &mut Call<'_, '_, '_>) -> Called {
     if let Some(called) = wake(call, &registrar, &table, &mut found.contacts) {
         return called;
     }
-    use_contacts(call, &registrar, &flags, &found.contacts);
+    use_contacts(call, &registrar, &table, &flags, &found.contacts);
     Called::Returned(1)
 }
 
@@ -117,10 +117,11 @@ fn fetch(
 fn use_contacts(
     call: &mut Call<'_, '_, '_>,
     registrar: &Registrar,
+    table: &Table,
     flags: &LookupFlags,
     contacts: &Contacts,
 ) {
-    let branches = contacts.iter().map(|c| branch_of(call.cx, registrar, c));
+    let branches = contacts.iter().map(|c| branch_of(call.cx, registrar, (table, c)));
     let mut branches: Vec<Branch> = branches.collect();
     if !flags.to_branches_only {
         if let Some(best) = contacts.first() {
@@ -147,7 +148,7 @@ fn resolve_branches(
         let contacts = found.map(|f| f.contacts).unwrap_or_default();
         let resolved: Vec<Branch> = match contacts.is_empty() {
             true => vec![branch],
-            false => contacts.iter().map(|c| branch_of(call.cx, registrar, c)).collect(),
+            false => contacts.iter().map(|c| branch_of(call.cx, registrar, (table, c))).collect(),
         };
         let room = (BRANCHES_MAX - 1).saturating_sub(call.ctx.branches.len());
         call.ctx.branches.extend(resolved.into_iter().take(room));
@@ -203,22 +204,30 @@ fn by_latency(table: &Table, aor: &[u8], flags: &LookupFlags, contacts: &mut Con
     }
 }
 
-/// Where a contact is reached: over its Path, else where it came from, else by its URI.
-pub(crate) fn branch_of(cx: &Cx<'_>, registrar: &Registrar, contact: &Contact) -> Branch {
+/// Where a contact is reached: over its Path, else over its connection, else where it came from,
+/// else by its URI.
+pub(crate) fn branch_of(
+    cx: &Cx<'_>,
+    registrar: &Registrar,
+    (table, contact): (&Table, &Contact),
+) -> Branch {
     let path = contact.bytes(Text::Path);
     let received = contact.bytes(Text::Received);
     let first = NameAddr::parse(first_value(&path)).ok();
     let first = first.map(|addr: NameAddr<'_>| Bytes::copy_from_slice(addr.uri));
-    let dst_uri = match first {
-        Some(uri) if !path.is_empty() => Some(uri),
+    let flow = path.is_empty().then(|| registrar.usrloc.flow_of(cx.node, table, contact)).flatten();
+    let dst_uri = match (first, flow) {
+        (Some(uri), _) if !path.is_empty() => Some(uri),
+        (_, Some((_, to))) => Some(Bytes::from(format!("sip:{to};transport=tcp"))),
         _ => (!received.is_empty()).then_some(received),
     };
+    let socket = flow.map(|(socket, _)| socket);
     Branch {
         uri: Some(contact.bytes(Text::Uri)),
         dst_uri,
         path,
         q: u16::try_from(contact.q()).ok(),
-        socket: registrar.usrloc.socket_of(cx.node, contact),
+        socket: socket.or_else(|| registrar.usrloc.socket_of(cx.node, contact)),
         flags: registrar.usrloc.flag_mask(contact.text(Text::BranchFlags)),
         ..Branch::default()
     }

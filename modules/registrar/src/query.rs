@@ -194,7 +194,7 @@ pub(crate) fn remove_ip_port(call: &mut Call<'_, '_, '_>) -> Called {
             Err(e) => return call.complain(Level::Warning, e.to_string()),
         }
     } else {
-        let all = registrar.usrloc.part(&table, 0, 1, call.cx.now);
+        let all = registrar.usrloc.all(&table, call.cx.now);
         all.filter(|(c, _)| is_there(c)).map(|(c, _)| c.id).collect()
     };
     for id in ids {

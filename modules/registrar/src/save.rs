@@ -18,6 +18,7 @@ use tandem_usrloc::store::{
 
 use crate::aor::AorError;
 use crate::flags::{PathMode, SAVE, SaveFlags};
+use crate::flow;
 use crate::gruu::CONTACT_IS_GRUU;
 use crate::onreply::Forwarded;
 use crate::push::{Push, PushUse};
@@ -123,6 +124,9 @@ fn carry_out(
             if message_flags & registrar.params.tcp_persistent_flag != 0 {
                 keep_connection(call, &source, &contacts);
             }
+            if forwarded.is_none() {
+                flow::bind(call, registrar, (table, &source), register, &contacts);
+            }
             reply::accept(call, registrar, flags, &Answer { contacts: &contacts, register })
         }
         Err(refusal) => reply::refuse(call, registrar, flags, refusal),
@@ -130,7 +134,7 @@ fn carry_out(
 }
 
 /// Seconds that a connection outlives the contacts registered over it.
-const CONNECTION_GRACE_S: u64 = 10;
+pub(crate) const CONNECTION_GRACE_S: u64 = 10;
 
 /// Keeps the connection of a REGISTER for as long as its contacts.
 fn keep_connection(call: &Call<'_, '_, '_>, source: &Source, contacts: &[Arc<Contact>]) {

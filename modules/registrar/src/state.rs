@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use regex::bytes::Regex;
 use tandem_clock::Now;
 use tandem_engine::avp::Avps;
-use tandem_engine::context::Ctx;
+use tandem_engine::context::{Ctx, Source};
 use tandem_engine::log::Level;
 use tandem_engine::module::{Build, BuildError, Call, Cx, Module, Timer};
 use tandem_engine::node::Node;
@@ -17,6 +17,7 @@ use tandem_script::host::ArgValue;
 use tandem_script::program::Ready;
 use tandem_script::sig::FlagSig;
 use tandem_script::value::Value;
+use tandem_sip::Message;
 use tandem_usrloc::{Table, Usrloc};
 
 use crate::aor::{AorError, key_of};
@@ -67,6 +68,10 @@ impl Registrar {
 }
 
 impl Module for Registrar {
+    fn stream_request(&self, cx: &mut Cx<'_>, source: &Source, request: &Message) {
+        self.find_phone(cx, source, request);
+    }
+
     fn event(&self, cx: &mut Cx<'_>, event: &str, params: &[(Bytes, Value)]) {
         let text = |name: &[u8]| {
             let value = params.iter().find(|(n, _)| n == name).map(|(_, value)| value);

@@ -188,11 +188,12 @@ impl Registrar {
             What::Branch(tx) => {
                 let contact = self.usrloc.table(&table).and_then(|table| {
                     let live = self.usrloc.lookup(&table, &aor, cx.now);
-                    live.into_iter().find(|c| c.uri() == &uri[..])
+                    let found = live.into_iter().find(|c| c.uri() == &uri[..]);
+                    found.map(|contact| (table, contact))
                 });
                 let Some((slot, tm)) = tm(cx) else { return };
-                let Some(contact) = contact else { return self.give_up(cx, id) };
-                let branch = branch_of(cx, self, &contact);
+                let Some((table, contact)) = contact else { return self.give_up(cx, id) };
+                let branch = branch_of(cx, self, (&table, &contact));
                 let injected = cx.for_slot(slot, |cx| tm.inject(cx, tx, vec![branch]));
                 if injected == Injected::Busy {
                     let at = cx.now.after_ms(AGAIN_MS);

@@ -1,5 +1,7 @@
 //! `tandem:status`: the state of the node as an operator wants to know it.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Map, Value as Json, json};
 use tandem_cluster::{ClusterStatus, NodeStatus, PeerKind, Status, Step, TagView};
 
@@ -30,6 +32,14 @@ pub(super) fn status(call: &mut MiCall<'_, '_>) -> MiOutcome {
             answer.insert(def.name.into(), state);
         }
     }
+    let (open, pings, pongs) = node.streams.totals();
+    answer.insert(
+        "keepalives".into(),
+        json!({
+            "datagrams": node.keepalives.load(Ordering::Relaxed),
+            "connections": open, "pings": pings, "pongs": pongs,
+        }),
+    );
     let (acknowledged, ungated, waiting) = node.gate_totals();
     answer.insert(
         "gates".into(),

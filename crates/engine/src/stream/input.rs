@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tandem_clock::{Mono, Now};
@@ -87,20 +88,17 @@ impl Worker {
         let mut reading = node.streams.reading.lock().remove(&conn).unwrap_or_default();
         reading.framer.push(bytes);
         let options = node.streams.settings.proto;
+        let mut pings = 0;
         loop {
             match reading.framer.next(options.pieces_max) {
                 Ok(Some(Frame::Message(message))) => {
                     reading.since = None;
-                    if let Err(problem) = self.stream_message(now, source, message, out) {
+                    if let Err(problem) = self.stream_message(now, (conn, source), message, out) {
                         self.stream_broken(now, conn, &source, &problem, out);
                         return;
                     }
                 }
-                Ok(Some(Frame::Ping)) if options.ping_pong => {
-                    let bytes = Bytes::from_static(b"\r\n");
-                    out.push(Effect::StreamWrite { conn, bytes });
-                }
-                Ok(Some(Frame::Ping)) => {}
+                Ok(Some(Frame::Ping)) => pings += 1,
                 Ok(None) => break,
                 Err(error) => {
                     self.refuse_frame(now, source, &reading.framer, error, out);
@@ -108,6 +106,9 @@ impl Worker {
                     return;
                 }
             }
+        }
+        if pings > 0 {
+            self.pong(conn, pings, out);
         }
         if !reading.framer.is_partial() {
             // A connection that rests keeps no memory here.
@@ -127,20 +128,51 @@ impl Worker {
         node.streams.reading.lock().insert(conn, reading);
     }
 
+    /// Answers keepalives (RFC 5626 3.5.1). Whoever sends many at once gets one answer: a flood of
+    /// pings is no flood of pongs.
+    fn pong(&mut self, conn: StreamId, pings: u64, out: &mut Out) {
+        let streams = &self.node().streams;
+        streams.pings.fetch_add(pings, Ordering::Relaxed);
+        if streams.settings.proto.ping_pong {
+            streams.pongs.fetch_add(1, Ordering::Relaxed);
+            out.push(Effect::StreamWrite { conn, bytes: Bytes::from_static(b"\r\n") });
+        }
+    }
+
     /// Takes a whole message; the error is that of one that cannot be read at all.
     fn stream_message(
         &mut self,
         now: Now,
-        source: Source,
+        (conn, source): (StreamId, Source),
         bytes: Bytes,
         out: &mut Out,
     ) -> Result<(), String> {
         let msg = Message::parse(bytes).map_err(|e| e.to_string())?;
         if msg.is_request() {
             learn_names(&self.node().streams, &source, &msg);
+            self.find_flow(now, conn, &source, &msg, out);
         }
         self.message(now, msg, source, out);
         Ok(())
+    }
+
+    /// A phone that is back over a new connection is found there from its first request on. A
+    /// REGISTER finds its flow by itself, when its sender is known.
+    fn find_flow(
+        &mut self,
+        now: Now,
+        conn: StreamId,
+        source: &Source,
+        msg: &Message,
+        out: &mut Out,
+    ) {
+        let node = Arc::clone(self.node());
+        if msg.method() == Method::Register || !node.streams.may_bind(conn) {
+            return;
+        }
+        for (slot, _, module) in node.loaded() {
+            self.cx(now, out).for_slot(slot, |cx| module.stream_request(cx, source, msg));
+        }
     }
 
     /// Answers a request that cannot be framed, if its headers say whom.

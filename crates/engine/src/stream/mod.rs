@@ -5,6 +5,7 @@
 //! worker turns sends through sockets of connections into writes. Everything read is taken by one
 //! worker, so the order of a connection is kept; every worker writes.
 
+mod flows;
 mod framer;
 mod input;
 mod output;
@@ -12,11 +13,13 @@ mod table;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tandem_clock::{HashKey, Mono, Now};
 
+pub use flows::Flow;
 pub use framer::{Frame, FrameError, Framer, MESSAGE_BYTES_MAX};
 pub use table::{StreamId, StreamView};
 
@@ -89,6 +92,9 @@ pub struct Streams {
     reading: Mutex<BTreeMap<StreamId, Reading>>,
     /// By socket: whether it is one of connections.
     streaming: Vec<bool>,
+    /// Keepalives of peers, and those that were answered.
+    pings: AtomicU64,
+    pongs: AtomicU64,
 }
 
 /// The receiving half of a connection.
@@ -107,6 +113,8 @@ impl Streams {
             table: Mutex::new(Table::new(key)),
             reading: Mutex::default(),
             streaming: sockets.iter().map(|(_, s)| s.proto == Proto::Tcp).collect(),
+            pings: AtomicU64::new(0),
+            pongs: AtomicU64::new(0),
         }
     }
 
@@ -119,6 +127,11 @@ impl Streams {
         self.streaming.get(usize::from(socket.0)).copied().unwrap_or(false)
     }
 
+    /// Whether messages through a socket go over connections.
+    pub fn carries(&self, socket: SocketId) -> bool {
+        self.is_stream(socket)
+    }
+
     /// Whether a connection leads from `socket` to `to` now.
     pub fn leads_to(&self, socket: SocketId, to: SocketAddr) -> bool {
         self.table.lock().find(socket, to).is_some()
@@ -129,6 +142,12 @@ impl Streams {
     pub fn may_reply(&self, flags: u32, socket: SocketId, to: SocketAddr) -> bool {
         let bound = flags & self.settings.no_new_conn_reply != 0 && self.is_stream(socket);
         !bound || self.leads_to(socket, to)
+    }
+
+    /// Connections now, keepalives that came over them, and answers to those.
+    pub fn totals(&self) -> (usize, u64, u64) {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (self.table.lock().len(), count(&self.pings), count(&self.pongs))
     }
 
     /// All connections, for `tcp:list`.

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use tandem_clock::{HashKey, Mono, Now};
 
+use super::flows::{FLOWS_MAX, Flow, LOOKS_MAX};
 use crate::effect::{Effect, Send};
 use crate::sockets::{SocketId, Sockets};
 
@@ -46,6 +47,10 @@ struct Conn {
     /// Kept at least so long (`tcp_persistent_flag`).
     keep_until: Mono,
     aliases: Vec<u16>,
+    /// Flows that it leads to.
+    flows: Vec<Flow>,
+    /// Requests that were looked at for one.
+    looks: u8,
 }
 
 /// What became of a message that was to be sent.
@@ -65,6 +70,7 @@ pub(super) struct Table {
     by_remote: HashMap<(SocketId, SocketAddr), StreamId, ahash::RandomState>,
     /// By our socket and an address that the peer is also known under.
     by_alias: HashMap<(SocketId, SocketAddr), StreamId, ahash::RandomState>,
+    by_flow: HashMap<Flow, StreamId, ahash::RandomState>,
     next: u64,
 }
 
@@ -74,6 +80,7 @@ impl Table {
             conns: BTreeMap::new(),
             by_remote: HashMap::with_hasher(key.state()),
             by_alias: HashMap::with_hasher(key.state()),
+            by_flow: HashMap::with_hasher(key.state()),
             next: 1,
         }
     }
@@ -116,6 +123,8 @@ impl Table {
             until,
             keep_until: 0,
             aliases: Vec::new(),
+            flows: Vec::new(),
+            looks: 0,
             waiting: Some(vec![send]),
         };
         self.by_remote.insert((conn.socket, remote), id);
@@ -139,6 +148,8 @@ impl Table {
             until,
             keep_until: 0,
             aliases: Vec::new(),
+            flows: Vec::new(),
+            looks: 0,
         };
         self.by_remote.insert((socket, remote), id);
         self.conns.insert(id, conn);
@@ -163,6 +174,11 @@ impl Table {
         };
         forget(&mut self.by_remote, conn.remote.port());
         conn.aliases.iter().for_each(|port| forget(&mut self.by_alias, *port));
+        for flow in &conn.flows {
+            if self.by_flow.get(flow) == Some(&id) {
+                self.by_flow.remove(flow);
+            }
+        }
         conn.waiting.unwrap_or_default()
     }
 
@@ -209,6 +225,37 @@ impl Table {
             }
             None => false,
         }
+    }
+
+    /// A connection leads to a flow from now on, and no other one does.
+    pub(super) fn bind(&mut self, id: StreamId, flow: Flow) -> bool {
+        let before = self.by_flow.get(&flow).copied();
+        if before == Some(id) {
+            return true;
+        }
+        let Some(conn) = self.conns.get_mut(&id).filter(|c| c.flows.len() < FLOWS_MAX) else {
+            return false;
+        };
+        conn.flows.push(flow);
+        self.by_flow.insert(flow, id);
+        if let Some(old) = before.and_then(|before| self.conns.get_mut(&before)) {
+            old.flows.retain(|f| *f != flow);
+        }
+        true
+    }
+
+    pub(super) fn of_flow(&self, flow: Flow) -> Option<StreamId> {
+        self.by_flow.get(&flow).copied()
+    }
+
+    /// Counts a look at a request of a connection without flows; false: it has one, or there
+    /// were enough.
+    pub(super) fn take_look(&mut self, id: StreamId) -> bool {
+        let conn = self.conns.get_mut(&id).filter(|c| c.flows.is_empty() && c.looks < LOOKS_MAX);
+        conn.is_some_and(|conn| {
+            conn.looks += 1;
+            true
+        })
     }
 
     /// The connections with one of these addresses at either end.

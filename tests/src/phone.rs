@@ -223,10 +223,13 @@ impl Line {
 
     fn take(&self, datagram: &[u8], from: SocketAddr) {
         let mut heard = self.heard();
-        if datagram == [0; 4] && heard.pings.len() < HEARD_MAX {
+        let message = Message::parse(datagram);
+        let is_request = |m: &Message| m.header("Call-ID").is_some_and(|c| c.starts_with("nping-"));
+        let is_ping = datagram == [0; 4] || message.as_ref().is_some_and(is_request);
+        if is_ping && heard.pings.len() < HEARD_MAX {
             heard.pings.push(Ping { at: now(), from });
         }
-        let Some(message) = Message::parse(datagram) else { return };
+        let Some(message) = message else { return };
         if heard.messages.len() < HEARD_MAX {
             heard.messages.push(message.clone());
         }

@@ -108,7 +108,7 @@ fn registrations_are_kept_alive() {
 }
 
 fn requests_that_are_refused_keep_nobody_alive() {
-    let mut node = self::node("", "nat_keepalive(); sl_send_reply(403, \"No\");");
+    let mut node = node("", "nat_keepalive(); sl_send_reply(403, \"No\");");
     node.udp(PHONE, &request("REGISTER", "Expires: 60\n"));
     node.udp(PHONE, &request("OPTIONS", ""));
     assert_eq!(counts(&mut node), [0; 4]);
@@ -176,13 +176,12 @@ fn calls_are_kept_alive_on_both_sides() {
 }
 
 fn tracking_is_switched() {
+    let variable = "$nat_traversal.track_dialog";
     let route = |value: u8| {
-        CALL.replace(
-        "nat_keepalive(); record_route",
-        &format!("$nat_traversal.track_dialog = {value}; xlog(\"L_NOTICE\", \"$nat_traversal.track_dialog\"); record_route"),
-    )
+        let tracks = format!("{variable} = {value}; xlog(\"L_NOTICE\", \"{variable}\");");
+        CALL.replace("nat_keepalive(); record_route", &format!("{tracks} record_route"))
     };
-    let mut node = self::node("", &route(1));
+    let mut node = node("", &route(1));
     call(&mut node);
     assert_eq!(counts(&mut node), [1, 1, 0, 1], "the callee alone");
     assert!(node.logs().iter().any(|(_, l)| l == "1"));
@@ -280,7 +279,8 @@ fn clients_are_tested() {
     ] {
         for test in 1..=7 {
             let route = format!(
-                "if (client_nat_test({test})) xlog(\"L_NOTICE\", \"yes\"); else xlog(\"L_NOTICE\", \"no\");"
+                "if (client_nat_test({test})) xlog(\"L_NOTICE\", \"yes\");\n\
+                 else xlog(\"L_NOTICE\", \"no\");"
             );
             let mut node = node("", &route);
             node.udp(PHONE, text);

@@ -174,9 +174,8 @@ impl Nathelper {
             return false;
         }
         // The connection of a phone is the way to it, whatever its addresses say.
-        let flow = |usrloc: &Usrloc| usrloc.flow_of(&cx.node, table, contact);
         if self.params.pings_streams
-            && let Some((_, addr)) = flow(step.usrloc)
+            && let Some((_, addr)) = step.usrloc.flow_of(cx.node, table, contact)
         {
             self.ping_at(cx, step, (table, contact), Hop { addr, proto: Proto::Tcp });
             return true;

@@ -32,7 +32,9 @@ const ARENA_BYTES: usize = 16 * 1024;
 
 /// What does not change from one request to the next, by socket and table.
 #[derive(Debug, Default)]
-pub(crate) struct Templates(Mutex<Vec<(SocketId, Arc<Table>, Arc<Template>)>>);
+pub(crate) struct Templates(Mutex<Vec<OfSocket>>);
+
+type OfSocket = (SocketId, Arc<Table>, Arc<Template>);
 
 /// A request in the pieces between what is its own.
 #[derive(Debug)]

@@ -151,7 +151,7 @@ impl Usrloc {
     ) -> bool {
         let (now, params) = (cx.now, &self.params);
         let found = table.domain.with_local(id, |contact, local| {
-            let Some(ping) = local.pinged_mut() else { return None };
+            let ping = local.pinged_mut()?;
             ping.lost = 0;
             let sent_ns = std::mem::take(&mut ping.sent_ns);
             if sent_ns == 0 || !measures(contact) {

@@ -93,6 +93,40 @@ impl Lan {
         }
     }
 
+    /// The Ethernet address of a host.
+    ///
+    /// # Panics
+    /// If there is no such host.
+    #[must_use]
+    pub fn mac(&self, host: u8) -> String {
+        let shown = self.run(host, &["ip", "-o", "link", "show", "dev", "eth0"]).stdout;
+        let words = shown.split_whitespace().skip_while(|word| *word != "link/ether");
+        words.skip(1).map(str::to_owned).next().unwrap_or_else(|| panic!("no address: {shown}"))
+    }
+
+    /// From now on a host finds an address at this Ethernet address, whatever anybody says;
+    /// `None`: it asks again.
+    pub fn pin(&self, host: u8, address: &str, mac: Option<&str>) {
+        let namespace = self.namespace(host);
+        let entry = ["-n", &namespace, "neigh"];
+        match mac {
+            Some(mac) => {
+                let rest = ["replace", address, "lladdr", mac, "nud", "permanent", "dev", "eth0"];
+                ip(&[&entry[..], &rest].concat());
+            }
+            None => {
+                let rest = ["del", address, "dev", "eth0"];
+                // There may be none.
+                let _ = run(Command::new("ip").args([&entry[..], &rest].concat()));
+            }
+        }
+    }
+
+    /// The words before a command that runs it on a host.
+    pub(crate) fn words(&self, host: u8) -> Vec<String> {
+        ["/usr/sbin/ip", "netns", "exec", &self.namespace(host)].map(str::to_owned).to_vec()
+    }
+
     /// Puts a host back on the network.
     pub fn plug(&self, host: u8) {
         ip(&["-n", &self.namespace(0), "link", "set", &port(host), "up"]);

@@ -25,10 +25,11 @@ mod phone;
 mod process;
 mod servers;
 mod site;
+mod standby;
 mod stream;
 mod tools;
 
-pub use calls::{Exchange, Plan};
+pub use calls::{Exchange, Plan, uptime_ms};
 pub use crowd::Crowd;
 pub use ctl::{Answer, Ctl};
 pub use dialog::Dialog;
@@ -46,6 +47,7 @@ pub use phone::{Phone, Ping};
 pub use process::{Ended, Process, is_alive, signal_to, tail};
 pub use servers::{DbServer, Kind};
 pub use site::{NODE_1, NODE_2, Site};
+pub use standby::{Blow, Deed, PHONES, Phones, Standby, Store, Tally};
 pub use stream::stream;
 pub use tools::{sipp, sipsak, start_sipp};
 

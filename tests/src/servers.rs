@@ -7,8 +7,8 @@ use std::process::Command;
 use tandem_db::{DbUrl, Query, Rows};
 use tandem_drivers::sql_server::{self, ServerOptions};
 
-use crate::ctl::run;
-use crate::{PATIENCE, Process, Site, is_root, wait_until};
+use crate::ctl::{Answer, run};
+use crate::{Lan, PATIENCE, Process, Site, is_root, wait_until};
 
 /// Which one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct DbServer {
     kind: Kind,
     ip: Ipv4Addr,
     dir: PathBuf,
+    /// Words that start it on a host of its own.
+    host: Vec<String>,
     /// `None`: it is down.
     pub process: Option<Process>,
 }
@@ -38,9 +40,22 @@ impl DbServer {
     /// If it does not start.
     #[must_use]
     pub fn start(site: &Site, kind: Kind) -> Option<Self> {
-        let (ip, dir) = (site.net.ip(200), site.dir().join("server"));
+        Self::start_at(site, site.net.ip(200), Vec::new(), kind)
+    }
+
+    /// The same on a host of a network of its own.
+    ///
+    /// # Panics
+    /// As [`DbServer::start`].
+    #[must_use]
+    pub fn start_on(site: &Site, lan: &Lan, host: u8, kind: Kind) -> Option<Self> {
+        Self::start_at(site, Ipv4Addr::new(10, 77, 0, host), lan.words(host), kind)
+    }
+
+    fn start_at(site: &Site, ip: Ipv4Addr, host: Vec<String>, kind: Kind) -> Option<Self> {
+        let dir = site.dir().join("server");
         std::fs::create_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-        let mut server = Self { kind, ip, dir, process: None };
+        let mut server = Self { kind, ip, dir, host, process: None };
         let Some(program) = server.program() else {
             eprintln!("SKIPPED: there is no server of {kind:?} here");
             return None;
@@ -67,7 +82,7 @@ impl DbServer {
     pub fn up(&mut self) {
         let program = self.program().expect("it was there before");
         let log = self.dir.with_extension("log");
-        let words = self.words(&program);
+        let words = [self.host.clone(), self.words(&program)].concat();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let (first, rest) = words.split_first().expect("a command");
         let dir = self.dir.parent().unwrap_or(Path::new("/"));
@@ -75,6 +90,9 @@ impl DbServer {
         self.process = Some(process);
         let database = if self.kind == Kind::Postgres { "postgres" } else { "mysql" };
         wait_until("the database serves", 2 * PATIENCE, || {
+            if !self.host.is_empty() {
+                return self.client(database, "SELECT 1").status == 0;
+            }
             self.ask(database, Query::Raw { sql: "SELECT 1".into() }).is_ok()
         });
     }
@@ -94,6 +112,23 @@ impl DbServer {
         let runtime = runtime.map_err(|e| e.to_string())?;
         let options = ServerOptions::new(url);
         runtime.block_on(sql_server::ask(&options, &query)).map_err(|e| e.to_string())
+    }
+
+    /// What MariaDB's own client says to a query, wherever the server is: a line for each row.
+    ///
+    /// # Panics
+    /// If it is refused.
+    #[must_use]
+    pub fn tell(&self, database: &str, sql: &str) -> String {
+        let answer = self.client(database, sql);
+        assert_eq!(answer.status, 0, "{sql}: {}", answer.stderr);
+        answer.stdout
+    }
+
+    fn client(&self, database: &str, sql: &str) -> Answer {
+        let socket = format!("--socket={}/sock", self.data());
+        let words = ["--no-defaults", &socket, "-u", "root", "-N", "-B", database, "-e", sql];
+        run(Command::new("mariadb").args(words))
     }
 
     /// The file of the server's program.

@@ -1,7 +1,9 @@
-//! Phones for a host of its own: `phones AT SERVICE CALLS PER_SECOND HOLD_MS RECORDS`.
+//! Phones for a host of its own:
+//! `phones AT SERVICE CALLS PER_SECOND HOLD_MS RECORDS [NAME UNTIL]`.
 //!
 //! Registers its callees, says `registered`, places the calls, and writes what became of each
-//! to the file RECORDS.
+//! to the file RECORDS. HOLD_MS is `mixed` for calls that differ. With NAME (begins the names of
+//! the callees) and UNTIL it places further calls until the file UNTIL is there.
 
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -12,7 +14,7 @@ use tandem_tests::{Exchange, Plan};
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let Some((plan, records)) = plan(&words) else {
-        eprintln!("phones AT SERVICE CALLS PER_SECOND HOLD_MS RECORDS");
+        eprintln!("phones AT SERVICE CALLS PER_SECOND HOLD_MS RECORDS [NAME UNTIL]");
         return ExitCode::from(2);
     };
     let mut exchange = Exchange::new(plan);
@@ -29,13 +31,24 @@ fn main() -> ExitCode {
 }
 
 fn plan(words: &[String]) -> Option<(Plan, String)> {
-    let [at, service, calls, per_second, hold_ms, records] = words else { return None };
+    let [at, service, calls, per_second, hold_ms, records, more @ ..] = words else { return None };
+    let (name, until) = match more {
+        [] => ("b", None),
+        [name, until] => (name.as_str(), Some(until.into())),
+        _ => return None,
+    };
+    let hold = match hold_ms.as_str() {
+        "mixed" => None,
+        ms => Some(Duration::from_millis(number(ms)?)),
+    };
     let plan = Plan {
+        name: name.to_owned(),
         at: number(at)?,
         service: number(service)?,
         calls: number(calls)?,
         per_second: number(per_second)?,
-        hold: Duration::from_millis(number(hold_ms)?),
+        hold,
+        until,
     };
     Some((plan, records.clone()))
 }

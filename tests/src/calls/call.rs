@@ -1,8 +1,9 @@
 //! One call, with both of its phones.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::manner::Manner;
 use super::text::{self, End};
 use super::{GIVE_UP, Plan, RINGING, Repeated};
 use crate::message::{Message, uri_of};
@@ -10,22 +11,37 @@ use crate::message::{Message, uri_of};
 /// What is to be sent.
 pub(super) type Out = Vec<(String, SocketAddr)>;
 
+/// CSeq of the caller's second INVITE, of its BYE, and of the callee's BYE.
+const AGAIN: u32 = 2;
+const CALLER_BYE: u32 = 3;
+const CALLEE_BYE: u32 = 100;
+
 #[derive(Debug)]
 pub(super) struct Call {
     n: u32,
+    manner: Manner,
     /// The caller's request that waits for an answer.
     asked: Option<Repeated>,
     invite: String,
     /// The callee's 200, until the ACK has come.
     accepted: Option<Repeated>,
+    /// The caller's second INVITE.
+    again: Option<Repeated>,
     /// The BYE, and whose it is does not matter.
     bye: Option<Repeated>,
+    /// What an end says when it has thought.
+    later: Vec<(Instant, String, SocketAddr)>,
     caller: End,
     callee: End,
     /// The caller has the 200.
     pub(super) answered: Option<Instant>,
     /// The callee has the ACK.
-    pub(super) confirmed: bool,
+    pub(super) confirmed: Option<Instant>,
+    /// The second INVITE was sent, and was answered.
+    pub(super) asked_again: Option<Instant>,
+    pub(super) agreed: Option<Instant>,
+    /// The BYE was sent.
+    pub(super) hung_up: Option<Instant>,
     pub(super) over: Option<Instant>,
     /// The code that ended it: 200 to the BYE, or what went wrong.
     pub(super) ended: u16,
@@ -36,14 +52,20 @@ impl Call {
         let invite = text::invite(plan, n);
         Self {
             n,
+            manner: Manner::of(plan, n),
             asked: Some(Repeated::new(invite.clone(), plan.service, at)),
             invite,
             accepted: None,
+            again: None,
             bye: None,
+            later: Vec::new(),
             caller: End::default(),
             callee: End::default(),
             answered: None,
-            confirmed: false,
+            confirmed: None,
+            asked_again: None,
+            agreed: None,
+            hung_up: None,
             over: None,
             ended: 0,
         }
@@ -57,10 +79,15 @@ impl Call {
         self.over.is_some()
     }
 
+    /// Whether it has anything to say still.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.is_over() || !self.later.is_empty()
+    }
+
     fn end(&mut self, code: u16, at: Instant) {
         self.over.get_or_insert(at);
         self.ended = code;
-        (self.asked, self.accepted, self.bye) = (None, None, None);
+        (self.asked, self.accepted, self.again, self.bye) = (None, None, None, None);
     }
 
     /// A reply to one of the phones.
@@ -79,6 +106,7 @@ impl Call {
                     self.end(code, at);
                 }
             }
+            "2 INVITE" if code >= 200 => self.is_agreed(plan, reply, at, out),
             cseq if cseq.ends_with("BYE") && code >= 200 && self.bye.is_some() => {
                 self.end(code, at);
             }
@@ -102,7 +130,25 @@ impl Call {
         }
         // Each copy of the 200 is acknowledged.
         let ack = self.caller.request(plan, self.n, "ACK", 1);
-        out.extend(self.caller.next_hop().map(|to| (ack, to)));
+        if let Some(to) = self.caller.next_hop() {
+            self.say(ack, to, at, self.manner.ack_after, out);
+        }
+    }
+
+    /// The second INVITE is answered: with a refusal the call goes on as it was.
+    fn is_agreed(&mut self, plan: &Plan, reply: &Message, at: Instant, out: &mut Out) {
+        let Some(to) = self.caller.next_hop() else { return };
+        if reply.code().is_some_and(|code| code < 300) {
+            self.agreed.get_or_insert(at);
+            out.push((self.caller.request(plan, self.n, "ACK", AGAIN), to));
+        } else if let Some(again) = &self.again {
+            out.push((text::ack_failure(&again.text, reply), to));
+        }
+        self.again = None;
+    }
+
+    fn say(&mut self, text: String, to: SocketAddr, at: Instant, after: Duration, out: &mut Out) {
+        if after.is_zero() { out.push((text, to)) } else { self.later.push((at + after, text, to)) }
     }
 
     /// A request to one of the phones.
@@ -114,20 +160,19 @@ impl Call {
         at: Instant,
         out: &mut Out,
     ) {
+        let thinks = self.manner.thinks;
         match request.method().unwrap_or_default() {
             "INVITE" if request.header("To").is_some_and(|to| !to.contains(";tag=")) => {
                 self.is_called(plan, request, from, at, out);
             }
             "ACK" => {
-                self.confirmed = true;
+                self.confirmed.get_or_insert(at);
                 self.accepted = None;
             }
-            "BYE" => {
-                out.push((text::answer(request, "200 OK", "", ""), from));
-            }
+            "BYE" => self.say(text::answer(request, "200 OK", "", ""), from, at, thinks, out),
             "INVITE" => {
                 let extra = accepts(plan);
-                out.push((text::answer(request, "200 OK", "", &extra), from));
+                self.say(text::answer(request, "200 OK", "", &extra), from, at, thinks, out);
             }
             _ => out.push((text::answer(request, "200 OK", "x", ""), from)),
         }
@@ -153,35 +198,60 @@ impl Call {
             out.push((text::answer(invite, "180 Ringing", &tag, ""), from));
             self.accepted = Some(Repeated::new(ok.clone(), from, at));
         }
-        if !self.confirmed {
+        if self.confirmed.is_none() {
             out.push((ok, from));
         }
     }
 
     /// Repeats, hangs up, gives up.
     pub(super) fn tick(&mut self, plan: &Plan, at: Instant, out: &mut Out) {
-        if self.asked.as_ref().is_some_and(|asked| asked.is_over(at)) {
+        self.later.retain(|(due, text, to)| {
+            let waits = *due > at;
+            if !waits {
+                out.push((text.clone(), *to));
+            }
+            waits
+        });
+        if self.is_over() {
+            return;
+        }
+        let is_over = |r: &Option<Repeated>| r.as_ref().is_some_and(|r| r.is_over(at));
+        if is_over(&self.asked) || is_over(&self.bye) {
             return self.end(408, at);
         }
-        if self.bye.as_ref().is_some_and(|bye| bye.is_over(at)) {
-            return self.end(408, at);
-        }
-        let all = [&mut self.asked, &mut self.accepted, &mut self.bye];
+        let all = [&mut self.asked, &mut self.accepted, &mut self.again, &mut self.bye];
         for repeated in all.into_iter().flatten() {
             if repeated.is_due(at) {
                 out.push((repeated.text.clone(), repeated.to));
             }
         }
-        let held = self.answered.is_some_and(|since| at - since >= plan.hold);
+        self.goes_on(plan, at, out);
+    }
+
+    fn goes_on(&mut self, plan: &Plan, at: Instant, out: &mut Out) {
+        let Some(since) = self.answered.map(|answered| at - answered) else { return };
+        let hold = self.manner.hold;
+        if self.manner.asks_again && since >= hold / 2 && self.asked_again.is_none() {
+            let again = self.caller.request(plan, self.n, "INVITE", AGAIN);
+            let Some(to) = self.caller.next_hop() else { return self.end(500, at) };
+            out.push((again.clone(), to));
+            self.again = Some(Repeated::new(again, to, at));
+            self.asked_again = Some(at);
+        }
         // A callee hangs up when it knows that it is heard.
-        let callee = self.n % 2 == 1 && self.confirmed;
-        let late = self.answered.is_some_and(|since| at - since >= plan.hold + GIVE_UP);
-        if held && self.bye.is_none() && (self.n.is_multiple_of(2) || callee || late) {
-            let (end, cseq) = if callee { (&self.callee, 100) } else { (&self.caller, 2) };
+        let callee = self.n % 2 == 1 && self.confirmed.is_some();
+        let late = since >= hold + GIVE_UP;
+        // Nobody hangs up while both talk about the session.
+        let talks = self.again.as_ref().is_some_and(|again| !again.is_over(at));
+        let wants = since >= hold && self.bye.is_none() && !talks;
+        if wants && (self.n.is_multiple_of(2) || callee || late) {
+            let (end, cseq) =
+                if callee { (&self.callee, CALLEE_BYE) } else { (&self.caller, CALLER_BYE) };
             let bye = end.request(plan, self.n, "BYE", cseq);
             let Some(to) = end.next_hop() else { return self.end(500, at) };
             out.push((bye.clone(), to));
             self.bye = Some(Repeated::new(bye, to, at));
+            self.hung_up = Some(at);
         }
     }
 }

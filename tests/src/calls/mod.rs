@@ -6,10 +6,12 @@
 //! outlives a server that dies as long as another one takes over in time.
 
 mod call;
+mod manner;
 mod text;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -21,6 +23,8 @@ use call::Call;
 /// What calls are placed.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// Begins the names of those who are called, and the Call-IDs.
+    pub name: String,
     /// Where the phones are.
     pub at: SocketAddr,
     /// Where the service is.
@@ -29,8 +33,18 @@ pub struct Plan {
     pub calls: u32,
     /// Calls placed a second.
     pub per_second: u32,
-    /// From the 200 to the BYE.
-    pub hold: Duration,
+    /// From the 200 to the BYE; `None`: as the [`Manner`] of the call says.
+    pub hold: Option<Duration>,
+    /// When all calls are placed, more are until there is a file here.
+    pub until: Option<PathBuf>,
+}
+
+/// Milliseconds since the machine started: the same for all its hosts.
+#[must_use]
+pub fn uptime_ms() -> u64 {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds = text.split(' ').next().and_then(|s| s.parse::<f64>().ok());
+    (seconds.unwrap_or(0.0) * 1000.0) as u64
 }
 
 /// Phones that are called.
@@ -83,6 +97,8 @@ pub struct Exchange {
     plan: Plan,
     socket: UdpSocket,
     begun: Instant,
+    /// What the machine's clock showed at `begun`.
+    begun_ms: u64,
     calls: BTreeMap<u32, Call>,
     registering: BTreeMap<u32, Repeated>,
 }
@@ -98,7 +114,7 @@ impl Exchange {
         let socket = UdpSocket::bind(plan.at).unwrap_or_else(|e| panic!("{}: {e}", plan.at));
         let _ = socket.set_read_timeout(Some(Duration::from_millis(2)));
         let (calls, registering) = (BTreeMap::new(), BTreeMap::new());
-        Self { plan, socket, begun: now(), calls, registering }
+        Self { plan, socket, begun: now(), begun_ms: uptime_ms(), calls, registering }
     }
 
     /// Registers the phones that are called.
@@ -115,15 +131,15 @@ impl Exchange {
             self.turn();
             assert!(self.registering.values().all(|r| !r.is_over(now())), "not registered");
         }
-        self.begun = now();
+        (self.begun, self.begun_ms) = (now(), uptime_ms());
     }
 
     /// Places all calls and waits until each has come to its end.
     pub fn run(&mut self) {
         let mut placed = 0;
-        while placed < self.plan.calls || self.calls.values().any(|c| !c.is_over()) {
+        while self.wants_more(placed) || self.calls.values().any(|c| !c.is_over()) {
             let due = self.begun.elapsed().as_secs_f64() * f64::from(self.plan.per_second);
-            while placed < self.plan.calls && f64::from(placed) < due {
+            while self.wants_more(placed) && f64::from(placed) < due {
                 let call = Call::place(&self.plan, placed, now());
                 self.send(call.invite(), self.plan.service);
                 self.calls.insert(placed, call);
@@ -136,14 +152,22 @@ impl Exchange {
         }
     }
 
-    /// A line of JSON for each call.
+    fn wants_more(&self, placed: u32) -> bool {
+        placed < self.plan.calls || self.plan.until.as_ref().is_some_and(|file| !file.exists())
+    }
+
+    /// A line of JSON for each call; times are those of [`uptime_ms`].
     #[must_use]
     pub fn records(&self) -> String {
         let line = |(n, call): (&u32, &Call)| {
-            let since = |at: Option<Instant>| at.map(|at| (at - self.begun).as_millis() as u64);
+            let time = |at: Option<Instant>| {
+                at.map(|at| self.begun_ms + (at - self.begun).as_millis() as u64)
+            };
             let record = json!({
-                "call": text::call_id(*n), "answered_ms": since(call.answered),
-                "confirmed": call.confirmed, "ended": call.ended, "ended_ms": since(call.over),
+                "call": text::call_id(&self.plan, *n), "answered_ms": time(call.answered),
+                "confirmed_ms": time(call.confirmed), "asked_again_ms": time(call.asked_again),
+                "agreed_ms": time(call.agreed), "bye_ms": time(call.hung_up),
+                "ended_ms": time(call.over), "ended": call.ended,
             });
             format!("{record}\n")
         };
@@ -166,7 +190,7 @@ impl Exchange {
             due.then(|| (r.text.clone(), r.to))
         });
         out.extend(repeated);
-        for call in self.calls.values_mut().filter(|c| !c.is_over()) {
+        for call in self.calls.values_mut().filter(|c| c.is_busy()) {
             call.tick(&self.plan, at, &mut out);
         }
         out.iter().for_each(|(text, to)| self.send(text, *to));
@@ -174,13 +198,13 @@ impl Exchange {
 
     fn hear(&mut self, message: &Message, from: SocketAddr) {
         let id = message.header("Call-ID").unwrap_or_default();
-        if let Some(callee) = id.strip_prefix("reg-").and_then(|n| n.parse().ok()) {
+        if let Some(callee) = text::registration(id) {
             if message.code() == Some(200) {
                 self.registering.remove(&callee);
             }
             return;
         }
-        let call = text::number_of(id).and_then(|n| self.calls.get_mut(&n));
+        let call = text::number_of(&self.plan, id).and_then(|n| self.calls.get_mut(&n));
         let mut out = Vec::new();
         match call {
             Some(call) if message.code().is_some() => {

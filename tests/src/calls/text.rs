@@ -5,12 +5,17 @@ use std::net::SocketAddr;
 use super::{CALLEES, Plan};
 use crate::message::{Message, uri_of};
 
-pub(super) fn call_id(n: u32) -> String {
-    format!("call-{n}")
+pub(super) fn call_id(plan: &Plan, n: u32) -> String {
+    format!("call-{}-{n}", plan.name)
 }
 
-pub(super) fn number_of(call_id: &str) -> Option<u32> {
-    call_id.strip_prefix("call-")?.parse().ok()
+pub(super) fn number_of(plan: &Plan, call_id: &str) -> Option<u32> {
+    call_id.strip_prefix("call-")?.strip_prefix(&plan.name)?.strip_prefix('-')?.parse().ok()
+}
+
+/// The number of the callee whose registration has this Call-ID.
+pub(super) fn registration(call_id: &str) -> Option<u32> {
+    call_id.strip_prefix("reg-")?.rsplit('-').next()?.parse().ok()
 }
 
 fn via(at: SocketAddr, branch: &str) -> String {
@@ -18,12 +23,13 @@ fn via(at: SocketAddr, branch: &str) -> String {
 }
 
 pub(super) fn register(plan: &Plan, callee: u32) -> String {
-    let (at, host) = (plan.at, plan.service.ip());
+    let (at, host, b) = (plan.at, plan.service.ip(), &plan.name);
     format!(
-        "REGISTER sip:{host} SIP/2.0\r\n{via}Max-Forwards: 70\r\nFrom: <sip:b{callee}@{host}>;tag=r\r\n\
-         To: <sip:b{callee}@{host}>\r\nCall-ID: reg-{callee}\r\nCSeq: 1 REGISTER\r\n\
-         Contact: <sip:b{callee}@{at}>\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n",
-        via = via(at, &format!("reg{callee}")),
+        "REGISTER sip:{host} SIP/2.0\r\n{via}Max-Forwards: 70\r\n\
+         From: <sip:{b}{callee}@{host}>;tag=r\r\nTo: <sip:{b}{callee}@{host}>\r\n\
+         Call-ID: reg-{b}-{callee}\r\nCSeq: 1 REGISTER\r\n\
+         Contact: <sip:{b}{callee}@{at}>\r\nExpires: 3600\r\nContent-Length: 0\r\n\r\n",
+        via = via(at, &format!("reg{b}{callee}")),
     )
 }
 
@@ -38,13 +44,14 @@ pub(super) fn session(at: SocketAddr) -> String {
 pub(super) fn invite(plan: &Plan, n: u32) -> String {
     let (at, host, body) = (plan.at, plan.service.ip(), session(plan.at));
     format!(
-        "INVITE sip:b{callee}@{host} SIP/2.0\r\n{via}Max-Forwards: 70\r\n\
-         From: <sip:alice@{host}>;tag=a{n}\r\nTo: <sip:b{callee}@{host}>\r\n\
+        "INVITE sip:{b}{callee}@{host} SIP/2.0\r\n{via}Max-Forwards: 70\r\n\
+         From: <sip:alice@{host}>;tag=a{n}\r\nTo: <sip:{b}{callee}@{host}>\r\n\
          Call-ID: {call}\r\nCSeq: 1 INVITE\r\nContact: <sip:alice@{at}>\r\n\
          Content-Type: application/sdp\r\nContent-Length: {length}\r\n\r\n{body}",
         callee = n % CALLEES,
-        via = via(at, &format!("inv{n}")),
-        call = call_id(n),
+        b = plan.name,
+        via = via(at, &format!("inv{}{n}", plan.name)),
+        call = call_id(plan, n),
         length = body.len(),
     )
 }
@@ -80,6 +87,15 @@ pub(super) fn answer(request: &Message, status: &str, tag: &str, extra: &str) ->
     )
 }
 
+/// The end of an in-dialog request: an INVITE offers a session, others have nothing to say.
+fn body_of(plan: &Plan, method: &str) -> String {
+    if method != "INVITE" {
+        return "Content-Length: 0\r\n\r\n".into();
+    }
+    let body = session(plan.at);
+    format!("Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
 /// What makes an in-dialog request of one end.
 #[derive(Debug, Clone, Default)]
 pub(super) struct End {
@@ -96,12 +112,13 @@ impl End {
         format!(
             "{method} {target} SIP/2.0\r\n{via}{routes}Max-Forwards: 70\r\nFrom: {local}\r\n\
              To: {remote}\r\nCall-ID: {call}\r\nCSeq: {cseq} {method}\r\n\
-             Contact: <sip:x@{at}>\r\nContent-Length: 0\r\n\r\n",
+             Contact: <sip:x@{at}>\r\n{body}",
             target = self.target,
-            via = via(plan.at, &format!("{method}{n}-{cseq}")),
+            body = body_of(plan, method),
+            via = via(plan.at, &format!("{method}{}{n}-{cseq}", plan.name)),
             local = self.local,
             remote = self.remote,
-            call = call_id(n),
+            call = call_id(plan, n),
             at = plan.at,
         )
     }
@@ -122,14 +139,16 @@ mod tests {
     #[test]
     fn an_answer_carries_what_belongs_to_the_request() {
         let plan = Plan {
+            name: "b".into(),
             at: ([10, 0, 0, 1], 5070).into(),
             service: ([10, 0, 0, 2], 5060).into(),
             calls: 1,
             per_second: 1,
-            hold: std::time::Duration::ZERO,
+            hold: None,
+            until: None,
         };
         let invite = Message::parse(invite(&plan, 7).as_bytes()).unwrap();
-        assert_eq!(number_of(invite.want("Call-ID")), Some(7));
+        assert_eq!(number_of(&plan, invite.want("Call-ID")), Some(7));
         let ok = answer(&invite, "200 OK", "t", "Contact: <sip:b@h>\r\n\r\nv=0\r\n");
         let ok = Message::parse(ok.as_bytes()).unwrap();
         assert_eq!((ok.code(), ok.body.as_str()), (Some(200), "v=0\r\n"));

@@ -1,0 +1,235 @@
+//! What became of the calls, by what happened to the machines while they were up.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::Value as Json;
+
+use super::Blow;
+
+/// Something that was done to the machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deed {
+    /// The row of the table.
+    pub what: String,
+    pub blow: Blow,
+    /// When it began and when it was done, by [`crate::uptime_ms`].
+    pub from_ms: u64,
+    pub to_ms: u64,
+}
+
+/// One row of the table.
+#[derive(Debug, Default)]
+struct Row {
+    deeds: usize,
+    /// Calls at each step when it happened: answered, up, asked again, hung up.
+    steps: [usize; 4],
+    lost: usize,
+    missing: usize,
+    repeated: usize,
+    wrong: usize,
+    fresh: usize,
+    /// From the deed until a phone heard of its call again.
+    silent_ms: Vec<u64>,
+}
+
+/// The count.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Calls placed and answered.
+    pub placed: usize,
+    pub answered: usize,
+    /// Calls with one row, whatever else.
+    pub billed: usize,
+    rows: BTreeMap<String, Row>,
+    /// What should not be, a line for each.
+    pub findings: Vec<String>,
+}
+
+/// The row of the calls that nothing happened to.
+const NOTHING: &str = "(between them)";
+/// What the clocks of two processes may differ by here.
+const SLACK_MS: u64 = 60;
+/// A duration is right within a second.
+const RIGHT_MS: u64 = 1_000;
+
+impl Tally {
+    /// Counts.
+    #[must_use]
+    pub fn of(records: &[Json], deeds: &[Deed], billed: &BTreeMap<String, Vec<u64>>) -> Self {
+        let mut tally = Self { placed: records.len(), ..Self::default() };
+        for deed in deeds {
+            let heard = silence(records, deed);
+            let row = tally.rows.entry(deed.what.clone()).or_default();
+            row.deeds += 1;
+            row.silent_ms.extend(heard);
+        }
+        for record in records {
+            tally.call(record, deeds, billed);
+        }
+        let known = |call: &String| {
+            records.iter().any(|r| r["call"] == **call && !r["answered_ms"].is_null())
+        };
+        for call in billed.keys().filter(|call| !known(call)) {
+            tally.findings.push(format!("{call} is billed and was not answered"));
+        }
+        tally
+    }
+
+    fn call(&mut self, record: &Json, deeds: &[Deed], billed: &BTreeMap<String, Vec<u64>>) {
+        let time = |name: &str| record[name].as_u64();
+        let Some(answered) = time("answered_ms") else { return };
+        let ended = time("ended_ms").unwrap_or(u64::MAX);
+        self.answered += 1;
+        let met = |d: &&Deed| d.to_ms + SLACK_MS >= answered && d.from_ms <= ended + SLACK_MS;
+        for deed in deeds.iter().filter(|d| (answered..=ended).contains(&d.from_ms)) {
+            self.row(&deed.what).steps[step(record, deed.from_ms)] += 1;
+        }
+        let deed = deeds.iter().rfind(met);
+        let what = deed.map_or(NOTHING, |d| d.what.as_str()).to_owned();
+        let call = record["call"].as_str().unwrap_or_default();
+        if record["ended"] != 200 {
+            self.row(&what).lost += 1;
+            self.findings.push(format!("lost, {what}: {record}"));
+        }
+        let durations = billed.get(call).map_or(&[][..], Vec::as_slice);
+        self.billed += usize::from(durations.len() == 1);
+        match durations {
+            [] if deeds.iter().any(|deed| is_fresh(deed, answered)) => self.row(&what).fresh += 1,
+            [] => {
+                self.row(&what).missing += 1;
+                self.findings.push(format!("not billed, {what}: {record}"));
+            }
+            [ms] if !is_right(record, *ms) => {
+                self.row(&what).wrong += 1;
+                self.findings.push(format!("billed for {ms} ms, {what}: {record}"));
+            }
+            [_] => {}
+            more => {
+                self.row(&what).repeated += 1;
+                self.findings.push(format!("billed {} times, {what}: {record}", more.len()));
+            }
+        }
+    }
+
+    fn row(&mut self, what: &str) -> &mut Row {
+        self.rows.entry(what.to_owned()).or_default()
+    }
+
+    /// Whether nothing should be different.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// The table, in Markdown.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut text = String::from(
+            "| What happened | times | calls then: answered / up / re-INVITE / BYE | lost | \
+             not billed | billed twice | wrong duration | answered in that moment, not billed | \
+             phones heard again after, median / most |\n|---|---|---|---|---|---|---|---|---|\n",
+        );
+        for (what, row) in &self.rows {
+            let [answered, up, again, bye] = row.steps;
+            let mut silent = row.silent_ms.clone();
+            silent.sort_unstable();
+            let heard = match (silent.get(silent.len() / 2), silent.last()) {
+                (Some(median), Some(most)) => format!("{median} / {most} ms"),
+                _ => String::new(),
+            };
+            let (lost, missing, repeated) = (row.lost, row.missing, row.repeated);
+            let _ = writeln!(
+                text,
+                "| {what} | {} | {answered} / {up} / {again} / {bye} | {lost} | {missing} | \
+                 {repeated} | {} | {} | {heard} |",
+                row.deeds, row.wrong, row.fresh
+            );
+        }
+        text
+    }
+}
+
+/// Where a call stood at a time after its 200.
+fn step(record: &Json, at_ms: u64) -> usize {
+    let time = |name: &str| record[name].as_u64().unwrap_or(u64::MAX);
+    if at_ms >= time("bye_ms") {
+        3
+    } else if at_ms >= time("asked_again_ms") && at_ms < time("agreed_ms") {
+        2
+    } else {
+        usize::from(at_ms >= time("confirmed_ms"))
+    }
+}
+
+/// Whether a call was answered while its machine went: the 200 waits for the other machine for
+/// 20 ms at most.
+fn is_fresh(deed: &Deed, answered_ms: u64) -> bool {
+    let abrupt = deed.blow != Blow::Restart;
+    abrupt && (deed.from_ms.saturating_sub(SLACK_MS)..=deed.to_ms + SLACK_MS).contains(&answered_ms)
+}
+
+/// Whether the duration is that of the call: from its 200 to its BYE, which may have had to be
+/// repeated.
+fn is_right(record: &Json, ms: u64) -> bool {
+    let time = |name: &str| record[name].as_u64().unwrap_or(0);
+    let from = time("answered_ms");
+    let least = time("bye_ms").saturating_sub(from + RIGHT_MS);
+    let most = time("ended_ms").saturating_sub(from) + RIGHT_MS;
+    (least..=most).contains(&ms)
+}
+
+/// From the deed until a phone heard anything of its call.
+fn silence(records: &[Json], deed: &Deed) -> Option<u64> {
+    // What was under way then still arrives.
+    let after = deed.from_ms + SLACK_MS;
+    let heard = ["answered_ms", "confirmed_ms", "agreed_ms", "ended_ms"];
+    let times = records.iter().flat_map(|r| heard.map(|name| r[name].as_u64()));
+    let first = times.flatten().filter(|at| *at >= after).min()?;
+    Some(first - deed.from_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn deed(from_ms: u64, to_ms: u64) -> Deed {
+        Deed { what: "death".into(), blow: Blow::Death, from_ms, to_ms }
+    }
+
+    fn call(answered: u64, bye: u64, ended: u64, code: u16) -> Json {
+        json!({ "call": "c", "answered_ms": answered, "confirmed_ms": answered, "bye_ms": bye,
+                "ended_ms": ended, "ended": code })
+    }
+
+    fn count(record: Json, rows: &[u64]) -> Tally {
+        let billed = [("c".to_owned(), rows.to_vec())].into_iter().filter(|(_, r)| !r.is_empty());
+        Tally::of(&[record], &[deed(5_000, 5_100)], &billed.collect())
+    }
+
+    #[test]
+    fn a_call_that_ends_and_has_its_row_is_fine() {
+        let tally = count(call(1_000, 9_000, 12_000, 200), &[8_500]);
+        assert!(tally.is_clean(), "{:?}", tally.findings);
+        assert_eq!((tally.answered, tally.billed), (1, 1));
+        assert!(tally.table().contains("| death | 1 | 0 / 1 / 0 / 0 | 0 |"), "{}", tally.table());
+    }
+
+    #[test]
+    fn what_is_wrong_is_found() {
+        for (code, rows) in
+            [(408, &[8_500][..]), (200, &[]), (200, &[8_500, 8_500]), (200, &[20_000])]
+        {
+            let tally = count(call(1_000, 9_000, 12_000, code), rows);
+            assert_eq!(tally.findings.len(), 1, "{code} {rows:?}: {:?}", tally.findings);
+        }
+    }
+
+    #[test]
+    fn a_call_answered_in_the_moment_of_death_is_told_apart() {
+        let tally = count(call(5_050, 9_000, 12_000, 200), &[]);
+        assert!(tally.is_clean(), "{:?}", tally.findings);
+        assert!(tally.table().contains("| 0 | 0 | 0 | 0 | 1 |"), "{}", tally.table());
+    }
+}

@@ -41,6 +41,8 @@ pub struct Options {
     pub disk_failure: f64,
     pub disk_ms_max: u32,
     pub operator_per_s: f64,
+    /// The database takes no records of calls for a while.
+    pub database_away_per_s: f64,
 
     /// Share of the phones behind a NAT.
     pub nat: f64,
@@ -81,6 +83,7 @@ impl Options {
             disk_failure: 0.0,
             disk_ms_max: 2,
             operator_per_s: 0.0,
+            database_away_per_s: 0.0,
             nat: 0.5,
             other_node: 0.2,
             unregister: 0.1,
@@ -116,6 +119,7 @@ impl Options {
             disk_failure: 0.02,
             disk_ms_max: 30,
             operator_per_s: 0.03,
+            database_away_per_s: 0.02,
             endless: 0.2,
             ..Self::calm()
         }

@@ -19,6 +19,8 @@ pub enum Action {
     Jump { node: u32, by_ms: i64 },
     /// The operator moves the tag to this node; if it is down, to the first that is up.
     Activate(u32),
+    /// The database takes no records of calls any more, or takes them again.
+    Database { is_there: bool },
     /// A phone registers, if it has not.
     Register(u32),
     /// A phone calls another.
@@ -74,6 +76,12 @@ pub fn random(options: &Options, dice: &mut Chance) -> Plan {
         }
         if dice.happens(options.operator_per_s) {
             plan.push((at(dice), Action::Activate(any_node(options, dice))));
+        }
+        if dice.happens(options.database_away_per_s) {
+            let from = at(dice);
+            plan.push((from, Action::Database { is_there: false }));
+            let until = from + dice.between(SEC / 2, 20 * SEC);
+            plan.push((until, Action::Database { is_there: true }));
         }
     }
     plan.sort_by_key(|(at, _)| *at);

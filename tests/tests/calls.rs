@@ -55,7 +55,8 @@ fn told(name: &str, store: Store, blow: Blow, amid: Amid) {
     }
     let mut tally = Tally::default();
     wait_until("each answered call is billed", ELECTION, || {
-        tally = Tally::of(&records, std::slice::from_ref(&deed), &standby.billed());
+        let deeds = std::slice::from_ref(&deed);
+        tally = Tally::of(&records, deeds, &standby.billed(), standby.is_apart());
         if !tally.is_clean() {
             eprintln!("{:#?}", tally.findings);
         }

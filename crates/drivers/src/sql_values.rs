@@ -114,6 +114,9 @@ fn mysql_kind(number: u16, state: &str) -> DbErrorKind {
     match number {
         // Lock wait, deadlock.
         1205 | 1213 => DbErrorKind::Busy,
+        // The disk is full, or takes no more: files, tables, the storage engine. Or the server is
+        // read-only, as one is that waits for its turn.
+        1021 | 1026 | 1030 | 1037 | 1038 | 1114 | 1290 | 1792 | 1836 => DbErrorKind::Busy,
         // Too many connections, shutdown, killed, out of resources, access, no such database.
         1040 | 1041 | 1044 | 1045 | 1049 | 1053 | 1129 | 1130 | 1203 | 1317 | 1927 => {
             DbErrorKind::Unavailable
@@ -130,10 +133,12 @@ fn mysql_kind(number: u16, state: &str) -> DbErrorKind {
 fn postgres_kind(state: &str) -> DbErrorKind {
     match state {
         "42P01" | "42703" => DbErrorKind::Missing,
-        "40001" | "40P01" | "55P03" => DbErrorKind::Busy,
+        // The last: read-only, as a server is that waits for its turn.
+        "40001" | "40P01" | "55P03" | "25006" => DbErrorKind::Busy,
         s if s.starts_with("42") => DbErrorKind::Malformed,
-        // Connections, resources, the operator, authorization, no such database.
-        s if ["08", "53", "57", "28", "3D"].iter().any(|class| s.starts_with(class)) => {
+        // Connections, resources (a full disk), the operator, the system, authorization, no such
+        // database.
+        s if ["08", "53", "57", "58", "28", "3D"].iter().any(|class| s.starts_with(class)) => {
             DbErrorKind::Unavailable
         }
         _ => DbErrorKind::Other,

@@ -265,9 +265,13 @@ fn db_error(error: &sqlx::Error) -> DbError {
     // Primary result codes of SQLite: the low byte of the extended ones.
     let kind = match code & 0xff {
         5 | 6 => DbErrorKind::Busy,
+        // No memory, no room on the disk, a lock that the file system does not give: these pass.
+        7 | 13 | 15 => DbErrorKind::Busy,
         19 | 20 => DbErrorKind::Constraint,
         10 | 11 | 14 | 26 => DbErrorKind::Unavailable,
         8 if code == READONLY_DBMOVED => DbErrorKind::Unavailable,
+        // A disk that was mounted read-only after an error, or a copy that is not the first one.
+        8 => DbErrorKind::Busy,
         1 if message.contains("no such") || message.contains("has no column") => {
             DbErrorKind::Missing
         }

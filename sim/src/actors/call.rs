@@ -10,7 +10,7 @@ use tandem_sip::{Message, Method};
 use super::client::Resend;
 use super::message::{Request, address, contact_uri, record_routes, reply, text};
 use super::phone::{Phone, Timer};
-use super::{Act, CALL_ID_END, Completed};
+use super::{Act, CALL_ID_END, Completed, Step};
 use crate::options::Dice;
 
 /// The calls of a phone, by Call-ID.
@@ -115,6 +115,7 @@ impl Phone {
         if !is_invite {
             let done = if failed { Completed::Failure } else { Completed::Call };
             self.say(if failed { format!("BYE failed with {status}") } else { "hung up".into() });
+            self.step(&call_id, if failed { Step::IsLeft } else { Step::IsEnded });
             self.acts.push(Act::Completed(done));
             return;
         }
@@ -162,6 +163,7 @@ impl Phone {
         let to = dialog.next_hop().unwrap_or(home);
         dialog.ack = Some((to, ack.clone()));
         self.say("call is up");
+        self.step(call_id, Step::IsAnswered);
         self.send(to, ack);
         self.plan_end(now, call_id);
     }
@@ -189,6 +191,7 @@ impl Phone {
         let bye = dialog.request("BYE", dialog.cseq, via, branch.clone(), call_id);
         let Some(to) = dialog.next_hop() else { return };
         self.calls.branches.insert(branch.clone(), (call_id.to_owned(), false));
+        self.step(call_id, Step::Ends);
         self.start(now, branch, to, bye);
     }
 
@@ -254,6 +257,7 @@ impl Phone {
         let (to, ok) = (*to, last.clone());
         dialog.state = State::Confirmed;
         dialog.resend = Some(Resend::new(now));
+        self.step(call_id, Step::Accepts);
         self.send(to, ok);
         self.arm(Resend::first_wake(now), Timer::Resend(call_id.to_owned()));
         if self.chance.happens(0.5) {
@@ -275,6 +279,10 @@ impl Phone {
         }
     }
 
+    fn step(&mut self, call_id: &str, step: Step) {
+        self.acts.push(Act::Call { call_id: call_id.to_owned(), step });
+    }
+
     fn bye(&mut self, from: SocketAddr, msg: &Message) {
         let call_id = text(msg.call_id().unwrap_or_default());
         let tag = self.token();
@@ -283,7 +291,11 @@ impl Phone {
             dialog.resend = None;
         });
         match known {
-            Some(()) => self.send(from, reply(msg, 200, "OK", &tag, None)),
+            Some(()) => {
+                self.step(&call_id, Step::Ends);
+                self.step(&call_id, Step::IsEnded);
+                self.send(from, reply(msg, 200, "OK", &tag, None));
+            }
             None => self.send(from, reply(msg, 481, "Call Does Not Exist", &tag, None)),
         }
     }

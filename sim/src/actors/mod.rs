@@ -44,10 +44,30 @@ pub(crate) enum Act {
         aor: String,
         contact: String,
     },
+    /// A call has come so far.
+    Call {
+        call_id: String,
+        step: Step,
+    },
     /// A 200 to REGISTER that does not list the contact it is about.
     Nonsense(String),
     Completed(Completed),
     Say(String),
+}
+
+/// How far a call has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The one who is called says 200.
+    Accepts,
+    /// The caller has the 200.
+    IsAnswered,
+    /// Somebody says BYE: a phone, or a node to a phone.
+    Ends,
+    /// The BYE of a phone was answered.
+    IsEnded,
+    /// It was not, or not with a 200.
+    IsLeft,
 }
 
 /// What a phone has brought to an end.

@@ -1,30 +1,40 @@
-//! No call is billed twice, whichever nodes have tried.
+//! Each answered call that is no longer up has exactly one row, whichever nodes have tried; a row
+//! belongs to a call, and its duration is right within a second.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use tandem_clock::{MS, Mono, SEC};
 use tandem_db::memory::MemoryDb;
 use tandem_db::{Query, Row, Rows, Select, Value};
+
+use crate::actors::Step;
 
 /// Name in findings.
 pub const NAME: &str = "cdr";
 
-/// The rows of calls in the database that all nodes share: Call-ID and both tags.
+/// A duration is right within this.
+const RIGHT_NS: Mono = SEC;
+/// A call that was answered without the word of a peer is known to the peers at the latest after
+/// this: the longest cut, and what a link needs to come back.
+const KNOWN_NS: Mono = 60 * SEC;
+
+/// The rows of calls in the database that all nodes share: Call-ID, both tags, milliseconds.
 pub(crate) fn rows(db: &mut MemoryDb) -> Rows {
-    let columns = ["callid", "from_tag", "to_tag", "duration"];
+    let columns = ["callid", "from_tag", "to_tag", "ms_duration"];
     let columns = columns.map(Into::into).to_vec();
     let all = Select { table: "acc".into(), columns, ..Select::default() };
     // The table is part of the standard schema.
     db.execute(&Query::Select(all)).unwrap_or_default()
 }
 
-/// What is wrong; empty if nothing is.
-pub fn findings(rows: &Rows) -> Vec<String> {
+/// Calls that have more than one row.
+pub fn repeated(rows: &Rows) -> Vec<String> {
     let mut calls: BTreeMap<String, usize> = BTreeMap::new();
     for row in &rows.rows {
         *calls.entry(key(row)).or_default() += 1;
     }
-    let doubled = calls.into_iter().filter(|(_, count)| *count > 1);
-    doubled.map(|(call, count)| format!("{call} has {count} rows")).collect()
+    let repeated = calls.into_iter().filter(|(_, count)| *count > 1);
+    repeated.map(|(call, count)| format!("{call} has {count} rows")).collect()
 }
 
 fn key(row: &Row) -> String {
@@ -32,15 +42,151 @@ fn key(row: &Row) -> String {
     texts.join(" ")
 }
 
+/// The calls as the phones know them.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    all: BTreeMap<String, Call>,
+    crashes: Vec<(Mono, u32)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Call {
+    accepted: Option<Mono>,
+    answered: Option<Mono>,
+    /// The first BYE, and the last word about one.
+    ends: Option<Mono>,
+    ended: Option<Mono>,
+    /// Nobody knows whether a BYE has come through.
+    is_open: bool,
+    /// The node that let the 200 go, and that no other node knew of it then.
+    alone: Option<(Mono, u32)>,
+    has_left: bool,
+}
+
+impl Calls {
+    /// A call has come so far.
+    pub(crate) fn step(&mut self, now: Mono, call_id: String, step: Step) {
+        let call = self.all.entry(call_id).or_default();
+        match step {
+            Step::Accepts => drop(call.accepted.get_or_insert(now)),
+            Step::IsAnswered => drop(call.answered.get_or_insert(now)),
+            Step::Ends => drop(call.ends.get_or_insert(now)),
+            Step::IsEnded => call.ended = Some(now),
+            Step::IsLeft => call.is_open = true,
+        }
+    }
+
+    /// The 200 to the INVITE of a call has left a node.
+    pub(crate) fn answer_left(&mut self, now: Mono, node: u32, call_id: &str, is_gated: bool) {
+        let Some(call) = self.all.get_mut(call_id).filter(|c| !c.has_left) else { return };
+        call.has_left = true;
+        call.alone = (!is_gated).then_some((now, node));
+    }
+
+    pub(crate) fn crashed(&mut self, now: Mono, node: u32) {
+        self.crashes.push((now, node));
+    }
+
+    /// What is wrong; empty if nothing is. Calls of `up` are not over; wall clocks were `skew` apart.
+    pub(crate) fn findings(&self, rows: &Rows, up: &BTreeSet<String>, skew: Mono) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut billed = BTreeMap::new();
+        for row in &rows.rows {
+            let [id, .., Value::Int(ms)] = &row[..] else { continue };
+            let id = id.as_str().unwrap_or_default();
+            billed.insert(id, Mono::try_from(*ms).unwrap_or(0) * MS);
+        }
+        for (id, call) in &self.all {
+            match billed.remove(id.as_str()) {
+                Some(_) if call.accepted.is_none() => {
+                    found.push(format!("{id} has a row and was not answered"));
+                }
+                Some(_) if up.contains(id) => found.push(format!("{id} has a row and is up")),
+                Some(lasted) => found.extend(call.misjudged(id, lasted, RIGHT_NS + skew)),
+                None if call.answered.is_none() || up.contains(id) || self.is_lost(call) => {}
+                None => found.push(format!("{id} has no row")),
+            }
+        }
+        found.extend(billed.keys().map(|id| format!("{id} has a row and is no call")));
+        found
+    }
+
+    /// The node that alone knew of the answer was killed before it could tell.
+    fn is_lost(&self, call: &Call) -> bool {
+        let Some((at, node)) = call.alone else { return false };
+        self.crashes.iter().any(|(when, who)| *who == node && (at..at + KNOWN_NS).contains(when))
+    }
+}
+
+impl Call {
+    /// The duration lies between what the phones at both ends have seen.
+    fn misjudged(&self, id: &str, lasted: Mono, slack: Mono) -> Option<String> {
+        let (accepted, answered) = (self.accepted?, self.answered?);
+        let least = self.ends.map_or(0, |at| at.saturating_sub(answered));
+        let most = match (self.is_open, self.ended) {
+            (false, Some(at)) => at.saturating_sub(accepted),
+            _ => Mono::MAX / 2,
+        };
+        let wrong = lasted + slack < least || lasted > most.saturating_add(slack);
+        let text = || {
+            let [lasted, least, most] = [lasted, least, most].map(|ns| ns / MS);
+            format!("{id} has a row of {lasted} ms, and took {least} to {most} ms")
+        };
+        wrong.then(text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn row(id: &str, ms: i64) -> Row {
+        vec![id.into(), "f".into(), "t".into(), Value::Int(ms)]
+    }
+
+    fn of(rows: Vec<Row>) -> Rows {
+        Rows { rows, ..Rows::default() }
+    }
+
+    /// A call from second 1 to second 5.
+    fn calls() -> Calls {
+        let mut calls = Calls::default();
+        let steps =
+            [(1, Step::Accepts), (1, Step::IsAnswered), (5, Step::Ends), (5, Step::IsEnded)];
+        steps.into_iter().for_each(|(at, step)| calls.step(at * SEC, "a".into(), step));
+        calls
+    }
+
     #[test]
     fn a_call_with_two_rows_is_named() {
-        let row = |id: &str, ms: i64| vec![id.into(), "f".into(), "t".into(), Value::Int(ms)];
-        let of = |rows| findings(&Rows { rows, ..Rows::default() });
-        assert_eq!(of(vec![row("a", 1), row("b", 1)]), Vec::<String>::new());
-        assert_eq!(of(vec![row("a", 1), row("a", 2)]), ["a f t has 2 rows"]);
+        let two = of(vec![row("a", 1), row("a", 2), row("b", 1)]);
+        assert_eq!(repeated(&two), ["a f t has 2 rows"]);
+        assert!(repeated(&of(vec![row("a", 1)])).is_empty());
+    }
+
+    #[test]
+    fn what_a_row_lacks_or_has_too_much_of_is_named() {
+        let (calls, none) = (calls(), BTreeSet::new());
+        let found = |rows: Vec<Row>| calls.findings(&of(rows), &none, 0);
+        assert!(found(vec![row("a", 4_000)]).is_empty());
+        assert_eq!(found(vec![]), ["a has no row"]);
+        assert_eq!(found(vec![row("a", 4_000), row("x", 1)]), ["x has a row and is no call"]);
+        assert_eq!(found(vec![row("a", 9_000)]).len(), 1);
+        assert_eq!(found(vec![row("a", 2_000)]).len(), 1);
+        let up = BTreeSet::from(["a".to_owned()]);
+        assert!(calls.findings(&of(vec![]), &up, 0).is_empty());
+        assert_eq!(calls.findings(&of(vec![row("a", 4_000)]), &up, 0).len(), 1);
+    }
+
+    #[test]
+    fn a_call_that_only_a_dead_node_knew_is_nobodys_fault() {
+        let mut calls = calls();
+        calls.answer_left(SEC, 2, "a", false);
+        let found = |calls: &Calls| calls.findings(&of(vec![]), &BTreeSet::new(), 0).len();
+        assert_eq!(found(&calls), 1);
+        calls.crashed(3 * SEC, 1);
+        assert_eq!(found(&calls), 1);
+        calls.crashed(3 * SEC, 2);
+        assert_eq!(found(&calls), 0);
     }
 }

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value as Json};
 
+use crate::stock::Listed;
+
 /// Name in findings.
 pub const NAME: &str = "dialogs";
 
@@ -28,12 +30,11 @@ const LOCAL: &[&str] = &["caller_bind_addr", "callee_bind_addr"];
 
 type Calls = BTreeMap<String, Map<String, Json>>;
 
-/// What is wrong; empty if nothing is. Without `acts` the nodes are not the ones that end and count
-/// calls: a stock node may hold the tag, which knows nothing of them here.
-pub fn findings(all: &[Told], acts: bool) -> Vec<String> {
+/// What is wrong; empty if nothing is.
+pub fn findings(all: &[Told]) -> Vec<String> {
     let mut found = Vec::new();
     let calls: Vec<(&Told, Calls)> = all.iter().map(|told| (told, answered(&told.list))).collect();
-    for (told, calls) in calls.iter().filter(|_| acts) {
+    for (told, calls) in &calls {
         found.extend(left_over(told, calls));
         if told.size != calls.len() as u64 {
             let (node, size, count) = (told.node, told.size, calls.len());
@@ -96,6 +97,57 @@ fn differing(a: &Map<String, Json>, b: &Map<String, Json>) -> Vec<String> {
     differ.map(|name| format!("{name} ({}, {})", show(a.get(name)), show(b.get(name)))).collect()
 }
 
+/// Whether the counters of a node are those of a recount: its list of calls at the same moment, and
+/// how many it says are active and early.
+pub(crate) fn miscounted(list: &Json, active: u64, early: u64) -> Option<String> {
+    let states = list.get("Dialogs").and_then(Json::as_array).into_iter().flatten();
+    let states: Vec<u64> = states.filter_map(|call| call.get("state")?.as_u64()).collect();
+    let of = |wanted: &[u64]| states.iter().filter(|s| wanted.contains(s)).count() as u64;
+    let (ups, rings) = (of(&[3, 4]), of(&[2]));
+    (ups != active || rings != early).then(|| {
+        format!("counts {active} active and {early} early calls, and lists {ups} and {rings}")
+    })
+}
+
+/// The Call-IDs of the answered calls in a list.
+pub(crate) fn call_ids(list: &Json) -> impl Iterator<Item = String> {
+    answered(list).into_keys()
+}
+
+/// What a stock node has and the Tandem nodes have not, and the other way round. Each ends calls by
+/// its own clock.
+pub(crate) fn differences_to_stock(
+    all: &[Told],
+    node: u32,
+    stock: &BTreeMap<String, Listed>,
+) -> Vec<String> {
+    let Some(first) = all.first() else { return Vec::new() };
+    let number = |call: &Map<String, Json>, name: &str| call.get(name).and_then(Json::as_u64);
+    let ours: BTreeMap<String, Listed> = answered(&first.list)
+        .into_iter()
+        .filter_map(|(key, call)| {
+            let expires_unix_s = number(&call, "timeout")?;
+            let state = i32::try_from(number(&call, "state")?).ok()?;
+            Some((key, Listed { state, expires_unix_s }))
+        })
+        .collect();
+    let keys: BTreeSet<&String> = ours.keys().chain(stock.keys()).collect();
+    let differ = keys.into_iter().filter_map(|key| {
+        let (our, their) = (ours.get(key), stock.get(key));
+        let ends = our.or(their).map_or(0, |call| call.expires_unix_s);
+        if our == their || ends < first.unix_s + LEFT_OVER_S {
+            return None;
+        }
+        let us = first.node;
+        Some(match (our, their) {
+            (Some(a), Some(b)) => format!("{key}: node {us} has {a:?}, stock node {node} {b:?}"),
+            (Some(_), None) => format!("{key}: missing on stock node {node}"),
+            _ => format!("{key}: missing on node {us}, stock node {node} has it"),
+        })
+    });
+    differ.collect()
+}
+
 /// How many answered calls a list has.
 pub(crate) fn count(list: &Json) -> usize {
     answered(list).len()
@@ -118,18 +170,18 @@ mod tests {
     #[test]
     fn equal_nodes_are_equal_whatever_rings_or_has_ended() {
         let one = told(1, &[("a", 4, 2_000), ("b", 2, 2_000), ("c", 5, 0)], 1);
-        assert_eq!(findings(&[one, told(2, &[("a", 4, 2_000)], 1)], true), Vec::<String>::new());
+        assert_eq!(findings(&[one, told(2, &[("a", 4, 2_000)], 1)]), Vec::<String>::new());
     }
 
     #[test]
     fn what_differs_is_missing_left_over_or_miscounted_is_named() {
         let one = told(1, &[("a", 4, 2_000), ("b", 4, 2_000)], 2);
-        let other = findings(&[one.clone(), told(2, &[("a", 3, 2_000)], 1)], true);
+        let other = findings(&[one.clone(), told(2, &[("a", 3, 2_000)], 1)]);
         assert!(other[0].contains("a: nodes 1 and 2 differ in state (4, 3)"), "{other:?}");
         assert!(other[1].contains("b: missing on node 2"), "{other:?}");
-        let counted = findings(&[told(1, &[("a", 4, 2_000)], 3)], true);
+        let counted = findings(&[told(1, &[("a", 4, 2_000)], 3)]);
         assert_eq!(counted, ["node 1 counts 3 calls and lists 1"]);
-        let over = findings(&[told(1, &[("a", 4, 960)], 1)], true);
+        let over = findings(&[told(1, &[("a", 4, 960)], 1)]);
         assert_eq!(over, ["a: left over on node 1"]);
     }
 }

@@ -9,6 +9,7 @@ use tandem_bin::clusterer::Body;
 use tandem_clock::{Mono, Now, SEC};
 
 use super::Stock;
+use super::sync::Part;
 use super::topology::Seen;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +38,8 @@ pub(super) struct Peer {
     pub(super) cap_seen: Seen,
     pub(super) caps: BTreeMap<Bytes, bool>,
     pub(super) is_reachable: bool,
-    /// It asked for a sync before it could be reached.
-    pub(super) is_parked: bool,
+    /// It asked for these syncs before it could be reached.
+    pub(super) parked: Vec<Part>,
 }
 
 const PING_INTERVAL_NS: Mono = 4 * SEC;
@@ -63,7 +64,7 @@ impl Peer {
             cap_seen: Seen::default(),
             caps: BTreeMap::new(),
             is_reachable: false,
-            is_parked: false,
+            parked: Vec::new(),
         }
     }
 
@@ -197,9 +198,13 @@ impl Stock {
     }
 
     fn node_up(&mut self, now: Now, id: NodeId) {
-        let parked = self.peers.get_mut(&id).is_some_and(|p| std::mem::take(&mut p.is_parked));
-        if parked {
-            self.donate(now, id);
+        let parked = self.peers.get_mut(&id).map(|p| std::mem::take(&mut p.parked));
+        for part in parked.unwrap_or_default() {
+            self.donate(now, part, id);
+        }
+        // `cluster_auto_sync`, on by default.
+        if !self.tags.is_active {
+            self.request_sync(now, Part::Calls);
         }
         self.sync_while_pending(now);
         if self.tags.tells(id) {

@@ -6,6 +6,7 @@
 //! of nodes, donors that answer although they are not synced, tags given up to whoever announces
 //! them, no memory of what it missed.
 
+mod calls;
 mod contacts;
 mod link;
 mod sync;
@@ -18,14 +19,16 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use tandem_bin::clusterer::{Body, EXTRA, Extra, INTERNAL, Internal};
+use tandem_bin::dialog::profiles;
 use tandem_bin::{ClusterId, NodeId, Packet, Trailer};
 use tandem_clock::{Chance, Mono, Now};
 use tandem_cluster::ConnId;
 
+pub(crate) use self::calls::Listed;
 use self::contacts::Contacts;
 pub(crate) use self::contacts::Resident;
 use self::link::{LinkState, Peer};
-use self::sync::Capability;
+use self::sync::{Capability, PARTS, Part};
 use self::tags::Tags;
 use self::transport::Conn;
 
@@ -53,9 +56,10 @@ pub(crate) struct Stock {
     ls_sequence: i32,
     top_sequence: i32,
     cap_sequence: i32,
-    cap: Capability,
+    caps: [Capability; 2],
     tags: Tags,
     contacts: Contacts,
+    calls: calls::Calls,
     dice: Chance,
     acts: Vec<Act>,
 }
@@ -78,13 +82,14 @@ impl Stock {
             ls_sequence: -1,
             top_sequence: -1,
             cap_sequence: -1,
-            cap: Capability::new(),
+            caps: Default::default(),
             tags: Tags::default(),
             contacts: Contacts::default(),
+            calls: calls::Calls::default(),
             dice,
             acts: Vec::new(),
         };
-        stock.request_sync(now);
+        PARTS.into_iter().for_each(|part| stock.request_sync(now, part));
         stock
     }
 
@@ -102,8 +107,17 @@ impl Stock {
         self.contacts.expire(now.unix_s());
         for resident in residents.iter_mut() {
             for (kind, payload) in resident.live(now.unix_s(), &mut self.contacts, is_calm) {
-                self.broadcast(now, kind, &payload);
+                self.broadcast(now, Part::Contacts.named(), kind, &payload);
             }
+        }
+        for packet in self.calls.expire(now.unix_s(), self.tags.is_active) {
+            if let Ok(payload) = packet.encode() {
+                self.broadcast(now, Part::Calls.named(), packet.packet_type(), &payload);
+            }
+        }
+        if let Ok(payload) = profiles::encode(&self.calls.counters(self.tags.is_active)) {
+            let named = (profiles::CAPABILITY, profiles::VERSION);
+            self.broadcast(now, named, profiles::COUNTERS, &payload);
         }
         self.close_idle(now);
     }
@@ -120,6 +134,11 @@ impl Stock {
     /// AoR and URI of every contact that has not expired, with Call-ID and CSeq.
     pub(crate) fn listed(&self, unix_s: u64) -> BTreeMap<(String, String), (String, u64)> {
         self.contacts.listed(unix_s)
+    }
+
+    /// Every call it knows, by Call-ID.
+    pub(crate) fn calls(&self) -> BTreeMap<String, Listed> {
+        self.calls.listed()
     }
 
     /// A packet, in whatever order the workers take it.
@@ -152,8 +171,8 @@ impl Stock {
             if let Ok(extra) = extra {
                 self.extra(now, trailer.source, extra);
             }
-        } else if packet.capability == sync::NAME {
-            self.module_packet(now, packet);
+        } else if let Some(part) = Part::of(&packet.capability) {
+            self.module_packet(part, packet);
         }
     }
 
@@ -186,13 +205,19 @@ impl Stock {
     }
 
     /// One copy for every known node that can be reached.
-    fn broadcast(&mut self, now: Now, packet_type: u32, payload: &Bytes) {
+    fn broadcast(
+        &mut self,
+        now: Now,
+        (name, version): (&'static [u8], u16),
+        packet_type: u32,
+        payload: &Bytes,
+    ) {
         let ids: Vec<NodeId> = self.peers.keys().copied().collect();
         for id in ids {
             let packet = Packet {
-                capability: Bytes::from_static(sync::NAME),
+                capability: Bytes::from_static(name),
                 packet_type,
-                version: tandem_bin::usrloc::VERSION,
+                version,
                 payload: payload.clone(),
                 trailer: Some(self.trailer(id)),
             };

@@ -11,7 +11,7 @@ use tandem_bin::clusterer::{
 use tandem_clock::Now;
 
 use super::link::LinkState;
-use super::{CLUSTER, Stock, sync};
+use super::{CLUSTER, Stock};
 use crate::options::Dice;
 
 /// The last accepted sequence number and timestamp of one kind of update.
@@ -125,8 +125,7 @@ impl Stock {
     }
 
     pub(super) fn send_caps(&mut self, now: Now, to: NodeId, require_reply: bool) {
-        let name = Bytes::from_static(sync::NAME);
-        let mut nodes = vec![CapNode { node: self.me, capabilities: vec![(name, self.cap.is_ok)] }];
+        let mut nodes = vec![CapNode { node: self.me, capabilities: self.own_caps() }];
         for (&id, peer) in self.peers.iter().filter(|&(&id, p)| id != to && !p.caps.is_empty()) {
             let capabilities = peer.caps.iter().map(|(name, ok)| (name.clone(), *ok)).collect();
             nodes.push(CapNode { node: id, capabilities });

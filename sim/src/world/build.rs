@@ -15,6 +15,7 @@ use super::{LOOK_NS, World};
 use crate::actors::phone::Phone;
 use crate::checkers::Violations;
 use crate::checkers::answers::Answers;
+use crate::checkers::cdr::Calls;
 use crate::checkers::holder::Holder;
 use crate::checkers::lost::Lost;
 use crate::faults::Fault;
@@ -62,6 +63,7 @@ impl World {
             network: Network::default(),
             streams: Streams::default(),
             db: database(&hosts),
+            db_is_away: false,
             phones,
             asking: Default::default(),
             requests: 0,
@@ -70,6 +72,7 @@ impl World {
             lost: Lost::default(),
             entitled: Default::default(),
             answers: Answers::default(),
+            calls: Calls::default(),
             holder: Holder::default(),
             counts: Counts::default(),
             dice: root.fork(),

@@ -1,5 +1,7 @@
 //! What the checkers see of the nodes.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
 use tandem_clock::SEC;
@@ -31,9 +33,24 @@ impl World {
         if self.now % SEC < LOOK_NS {
             let presence = self.presence();
             self.find_lost(&presence);
+            self.recount();
         }
         if self.now >= self.half && self.now < self.half + LOOK_NS {
             self.plant();
+        }
+    }
+
+    /// The counters of calls are those of a recount, at any time.
+    fn recount(&mut self) {
+        for node in 1..=self.options.nodes {
+            let names = json!([["dialog:active_dialogs", "dialog:early_dialogs"]]);
+            let Some(list) = self.ask(node, "dialog:list_ctx", json!([])) else { continue };
+            let Some(counts) = self.ask(node, "get_statistics", names) else { continue };
+            let count = |name: &str| counts[name].as_u64().unwrap_or(u64::MAX);
+            let (active, early) = (count("dialog:active_dialogs"), count("dialog:early_dialogs"));
+            if let Some(text) = dialogs::miscounted(&list, active, early) {
+                self.violate(dialogs::NAME, format!("node {node} {text}"));
+            }
         }
     }
 
@@ -116,14 +133,38 @@ impl World {
             self.trace.feed(self.now, b'c', told.list.to_string().as_bytes());
             self.say(Who::Node(told.node), || format!("has {count} calls"));
         }
-        for text in dialogs::findings(&told, self.options.stock == 0) {
+        for text in dialogs::findings(&told) {
             self.violate(dialogs::NAME, text);
         }
+        self.compare_calls_of_stock(&told);
         let rows = cdr::rows(&mut self.db);
         let count = rows.rows.len();
         self.say(Who::Checker, || format!("{count} calls are billed"));
-        for text in cdr::findings(&rows) {
+        let up: BTreeSet<String> = told.iter().flat_map(|t| dialogs::call_ids(&t.list)).collect();
+        let mut found = cdr::repeated(&rows);
+        // Stock nodes promise nothing.
+        if self.options.stock == 0 {
+            found.extend(self.calls.findings(&rows, &up, self.skew_ns()));
+        }
+        for text in found {
             self.violate(cdr::NAME, text);
+        }
+    }
+
+    /// A stock node has the calls that the others have.
+    fn compare_calls_of_stock(&mut self, told: &[dialogs::Told]) {
+        let of_stock = |h: &super::host::Host| Some((h.id, h.stock.as_ref()?.calls()));
+        let stock: Vec<_> = self.hosts.iter().filter_map(of_stock).collect();
+        // What one stock node loses towards another is no fault of ours.
+        let judges = stock.len() == 1;
+        for (node, calls) in stock {
+            let has = calls.len();
+            self.say(Who::Node(node), || format!("has {has} calls, a stock node"));
+            for text in dialogs::differences_to_stock(told, node, &calls) {
+                if judges {
+                    self.violate(dialogs::NAME, text);
+                }
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use tandem_clock::{Chance, MS, Mono, SEC};
 use tandem_db::memory::MemoryDb;
+use tandem_db::{DbError, DbErrorKind, Query};
 use tandem_engine::catalogue::Modules;
 use tandem_engine::effect::{BinInput, Input};
 
@@ -31,6 +32,7 @@ use crate::actors::phone::Phone;
 use crate::actors::{Act, Completed};
 use crate::checkers::Violations;
 use crate::checkers::answers::Answers;
+use crate::checkers::cdr::Calls;
 use crate::checkers::holder::Holder;
 use crate::checkers::lost::{self, Lost};
 use crate::faults::Fault;
@@ -50,6 +52,8 @@ pub struct World {
     network: Network,
     streams: Streams,
     db: MemoryDb,
+    /// The database takes no records of calls.
+    db_is_away: bool,
     phones: Vec<Phone>,
     /// Management requests under way, and the node that each was put to.
     asking: BTreeMap<(Life, u64), u32>,
@@ -60,6 +64,7 @@ pub struct World {
     /// What nodes have sent of their own accord with the duty to.
     entitled: BTreeSet<Bytes>,
     answers: Answers,
+    calls: Calls,
     holder: Holder,
     counts: Counts,
     dice: Chance,
@@ -133,7 +138,10 @@ impl World {
                 }
             }
             Event::Database { of, query, ask } => {
-                let result = self.db.execute(&ask);
+                let result = match self.db_is_away && is_of_records(&ask) {
+                    true => Err(DbError::new(DbErrorKind::Unavailable, "the database is away")),
+                    false => self.db.execute(&ask),
+                };
                 self.deliver(of, 0, Input::Db { query, result });
             }
             Event::Named { of, query, question } => {
@@ -166,6 +174,7 @@ impl World {
             }
             Action::Jump { node, by_ms } => self.jump(node, by_ms),
             Action::Activate(node) => self.activate(node),
+            Action::Database { is_there } => self.database_goes(!is_there),
             Action::Register(phone) => self.phone(phone, |p, now| p.register_now(now)),
             Action::Call { from, to } => self.phone(from, |p, now| p.dial(now, to)),
             Action::Rest => self.rest(),
@@ -188,6 +197,12 @@ impl World {
         }
     }
 
+    fn database_goes(&mut self, is_away: bool) {
+        self.db_is_away = is_away;
+        let what = if is_away { "takes no records" } else { "takes records again" };
+        self.say(Who::Network, || format!("the database {what}"));
+    }
+
     /// How far the wall clocks have been apart.
     fn skew_ns(&self) -> Mono {
         let (low, high) = self.skew_ms;
@@ -198,6 +213,7 @@ impl World {
         self.say(Who::Checker, || "the world comes to rest: heal, start, wait".into());
         self.phones.iter_mut().for_each(|phone| phone.is_resting = true);
         self.network.heal_all();
+        self.database_goes(false);
         self.healed();
         let down: Vec<u32> = self.hosts.iter().filter(|h| !h.is_up()).map(|h| h.id).collect();
         down.into_iter().for_each(|node| self.start(node));
@@ -272,6 +288,7 @@ impl World {
         self.find_lost(&presence);
         let was_active = self.views().iter().any(|v| v.node == node && v.is_active);
         self.lost.crashed(self.now);
+        self.calls.crashed(self.now, node);
         self.holder.crashed(was_active);
         self.counts.crashes += 1;
         let role = if was_active { "the active is killed" } else { "is killed" };
@@ -366,6 +383,7 @@ impl World {
                 wrong.into_iter().for_each(|text| self.violate(lost::NAME, text));
             }
             Act::Leaving { aor, contact } => self.lost.left(&aor, &contact),
+            Act::Call { call_id, step } => self.calls.step(self.now, call_id, step),
             Act::Nonsense(text) => self.violate(lost::NAME, text),
             Act::Completed(Completed::Registration) => self.counts.registrations += 1,
             Act::Completed(Completed::Call) => self.counts.calls += 1,
@@ -439,4 +457,17 @@ impl World {
             self.queue.push(*at, Event::Act(action.clone()));
         }
     }
+}
+
+/// Whether a query is about the records of calls.
+fn is_of_records(ask: &Query) -> bool {
+    let table = match ask {
+        Query::Batch(all) => return all.iter().any(is_of_records),
+        Query::Select(select) => &select.table,
+        Query::Insert { table, .. } | Query::InsertRows { table, .. } => table,
+        Query::Update { table, .. } | Query::Delete { table, .. } => table,
+        Query::InsertOrUpdate { table, .. } => table,
+        Query::Raw { .. } => return false,
+    };
+    matches!(table.as_ref(), "acc" | "missed_calls" | "tandem_cdr")
 }

@@ -25,6 +25,8 @@ struct Judged {
     own: Vec<(String, Bytes, bool)>,
     /// 200 to REGISTER: Call-ID, CSeq, whether through a gate.
     replies: Vec<(String, u32, bool)>,
+    /// 200 to INVITE: Call-ID, whether through a gate.
+    answers: Vec<(String, bool)>,
     pings: u64,
 }
 
@@ -59,7 +61,8 @@ impl World {
         let batch = self.dice.between(1, waiting.max(1) as u64) as usize;
         let Some(place) = self.place(of, worker) else { return };
         let inputs: Vec<Input> = place.inbox.drain(..batch.min(waiting)).collect();
-        let mut judged = Judged { own: Vec::new(), replies: Vec::new(), pings: 0 };
+        let mut judged =
+            Judged { own: Vec::new(), replies: Vec::new(), answers: Vec::new(), pings: 0 };
         let mut effects = Vec::new();
         let mut out = Out::default();
         for input in inputs {
@@ -117,6 +120,9 @@ impl World {
             }
             self.lost.reply_left(of.node, &call_id, cseq, is_gated);
         }
+        for (call_id, is_gated) in judged.answers {
+            self.calls.answer_left(self.now, of.node, &call_id, is_gated);
+        }
     }
 }
 
@@ -140,8 +146,12 @@ fn watched(
             judged.pings += 1;
             let entitled = had_duty || has_duty(worker);
             judged.own.push((format!("{what} to {}", send.to), send.payload.clone(), entitled));
-        } else if let Some((call_id, cseq)) = acknowledged_register(&send.payload) {
-            judged.replies.push((call_id, cseq, is_gated));
+        } else if let Some((call_id, cseq, method)) = success(&send.payload) {
+            match method {
+                Method::Register => judged.replies.push((call_id, cseq, is_gated)),
+                Method::Invite => judged.answers.push((call_id, is_gated)),
+                _ => {}
+            }
         }
     }
     effects.append(&mut out.effects);
@@ -152,14 +162,14 @@ pub(super) fn has_duty(worker: &Worker) -> bool {
     tags.is_some_and(|tags| tags.duty(TAG.0, TAG.1).is_some())
 }
 
-/// Call-ID and CSeq of a 200 to REGISTER.
-fn acknowledged_register(payload: &Bytes) -> Option<(String, u32)> {
+/// Call-ID, CSeq and method of a 200.
+fn success(payload: &Bytes) -> Option<(String, u32, Method)> {
     if !payload.starts_with(b"SIP/2.0 200") {
         return None;
     }
     let msg = Message::parse(payload.clone()).ok()?;
-    let cseq = msg.cseq().ok().filter(|c| c.method == Method::Register)?.number;
-    Some((String::from_utf8_lossy(msg.call_id()?).into_owned(), cseq))
+    let cseq = msg.cseq().ok()?;
+    Some((String::from_utf8_lossy(msg.call_id()?).into_owned(), cseq.number, cseq.method))
 }
 
 /// The time on a host, for those who look at it from outside.

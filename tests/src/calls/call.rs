@@ -33,6 +33,8 @@ pub(super) struct Call {
     later: Vec<(Instant, String, SocketAddr)>,
     caller: End,
     callee: End,
+    /// The callee has said 200 for the first time.
+    pub(super) picked_up: Option<Instant>,
     /// The caller has the 200.
     pub(super) answered: Option<Instant>,
     /// The callee has the ACK.
@@ -61,6 +63,7 @@ impl Call {
             later: Vec::new(),
             caller: End::default(),
             callee: End::default(),
+            picked_up: None,
             answered: None,
             confirmed: None,
             asked_again: None,
@@ -197,6 +200,7 @@ impl Call {
             };
             out.push((text::answer(invite, "180 Ringing", &tag, ""), from));
             self.accepted = Some(Repeated::new(ok.clone(), from, at));
+            self.picked_up = Some(at);
         }
         if self.confirmed.is_none() {
             out.push((ok, from));

@@ -97,6 +97,12 @@ impl Standby {
         self.kept.rows()
     }
 
+    /// Whether each machine has a database of its own.
+    #[must_use]
+    pub fn is_apart(&self) -> bool {
+        matches!(self.kept, Kept::Files(_))
+    }
+
     /// Stops the database, or brings it back.
     pub fn stop_database(&mut self, stop: bool) {
         self.kept.stop(stop);

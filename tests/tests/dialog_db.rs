@@ -6,7 +6,7 @@
 use std::process::Command;
 
 use rustix::process::Signal;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use tandem_db::{Query, Rows, Select};
 use tandem_drivers::sqlite::{self, SqliteOptions};
 use tandem_tests::{DbServer, Kind, PATIENCE, Phone, Process, Site, mi, program, wait_until};

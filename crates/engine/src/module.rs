@@ -287,6 +287,12 @@ pub trait Module: Any + std::marker::Send + Sync {
         Vec::new()
     }
 
+    /// Where this node writes what it owes, as a number that names the place wherever it is written
+    /// from; 1: a place without identities, 0: it is not known yet.
+    fn pays_into(&self) -> u64 {
+        1
+    }
+
     /// A peer has what was changed before [`Cx::when_acknowledged`], or nobody waits for it.
     fn acknowledged(&self, _cx: &mut Cx<'_>, _token: u64) {}
 

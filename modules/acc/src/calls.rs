@@ -12,7 +12,7 @@ use tandem_engine::module::{Cx, Timer};
 use tandem_sip::{Message, Params};
 
 use crate::account::{Account, State};
-use crate::ledger::{CallRef, timer};
+use crate::ledger::{CallRef, Ledger, WITHOUT_IDENTITIES, timer};
 use crate::marks::{ACC, Backend, CDR, Marks};
 use crate::plan::{self, Plan};
 use crate::record::Record;
@@ -24,8 +24,10 @@ pub(crate) const LOOK_EVERY_S: u64 = 300;
 pub(crate) const FIRST_LOOK_S: u64 = 15;
 /// Dialogs in memory beyond which the spool alone remembers what they owe.
 const OWED_MAX: usize = 500_000;
-/// A debt that is younger may be on its way to the database.
+/// A debt of this life that is younger may be on its way to the database.
 const IN_FLIGHT_S: u64 = 60;
+/// An end that was told of so much later has the time that was told.
+const LATE_MS: u64 = 2_000;
 
 impl Acc {
     fn dialogs(&self, cx: &Cx<'_>) -> Option<Arc<Dialogs>> {
@@ -60,8 +62,7 @@ impl Acc {
             .into_iter()
             .map(|(name, value)| Change::Value { name, value: Some(value) })
             .collect();
-        let database = self.ledger.as_ref().and_then(|l| l.database_id());
-        let bytes = plan::section(database, fields.0, fields.1);
+        let bytes = plan::section(fields.0, fields.1);
         changes.push(Change::Section { module: b"acc"[..].into(), bytes });
         let kept = dialogs.change(cx, id, Change::Many(changes)).is_ok()
             && dialogs.read(id, |d| plan::is_in(d) && d.section("acc").is_some()) == Some(true);
@@ -95,7 +96,10 @@ impl Acc {
                 format!("the plan of the call {} cannot be read: it has no record", dialog.id);
             return cx.log(Level::Error, text);
         };
-        plan.cdr.ended_ms = cx.now.unix_ms;
+        // Some ends are heard of later than they came.
+        let told_ms = u64::from(dialog.ended_s) * 1000;
+        let is_late = told_ms != 0 && told_ms + LATE_MS <= cx.now.unix_ms;
+        plan.cdr.ended_ms = if is_late { told_ms } else { cx.now.unix_ms };
         self.write_plan(cx, &plan, dialog.id, plan.marks);
     }
 
@@ -112,8 +116,15 @@ impl Acc {
             return;
         };
         // With a database of its own, the node that is gone pays from its spool when it returns.
-        let own = self.ledger.as_ref().and_then(|l| l.database_id()).unwrap_or(0);
-        if plan.database != own && plan.database != 0 && own != 0 {
+        let (own, theirs) = (self.place(), dialog.debt.as_ref().map_or(0, |debt| debt.place));
+        if own == 0 {
+            let mut later = self.owed_later.lock();
+            if later.len() < OWED_MAX {
+                later.push(dialog.id);
+            }
+            return;
+        }
+        if own != theirs && own != WITHOUT_IDENTITIES && theirs != WITHOUT_IDENTITIES {
             return;
         }
         if self.is_on_its_way(&plan) {
@@ -121,6 +132,22 @@ impl Acc {
         }
         plan.cdr.ended_ms = u64::from(dialog.ended_s) * 1000;
         self.write_plan(cx, &plan, dialog.id, plan.marks);
+    }
+
+    /// Where this node writes its records: see `Module::pays_into`.
+    pub(crate) fn place(&self) -> u64 {
+        self.ledger.as_ref().map_or(WITHOUT_IDENTITIES, Ledger::place)
+    }
+
+    /// What others owed while it was not known which database this node has.
+    pub(crate) fn look_at_owed(&self, cx: &mut Cx<'_>) {
+        if self.place() == 0 {
+            return;
+        }
+        let later = std::mem::take(&mut *self.owed_later.lock());
+        if let Some(dialogs) = self.dialogs(cx).filter(|_| !later.is_empty()) {
+            later.into_iter().for_each(|id| dialogs.claim_again(cx, id));
+        }
     }
 
     fn is_on_its_way(&self, plan: &Plan) -> bool {
@@ -138,6 +165,9 @@ impl Acc {
                 continue;
             }
             self.write_cdr(cx, backend, &plan.cdr, plan.table.clone(), call);
+        }
+        if self.stops.load(Ordering::Relaxed) {
+            self.flush(cx);
         }
         let Some(dialogs) = self.dialogs(cx) else { return };
         let waits = plan.marks.of(Backend::Db) & CDR != 0
@@ -159,7 +189,8 @@ impl Acc {
             return;
         };
         let me = cx.node.membership().node_id();
-        let before = u32::try_from(cx.now.unix_s().saturating_sub(IN_FLIGHT_S)).unwrap_or(0);
+        let in_flight_s = cx.now.unix_s().saturating_sub(IN_FLIGHT_S);
+        let before = u32::try_from(in_flight_s.max(self.started_s())).unwrap_or(0);
         for id in dialogs.table.ids() {
             let owed = dialogs.read(id, |d| {
                 let owes = d.debt.as_ref().is_some_and(|debt| debt.is_open() && debt.node == me);

@@ -6,10 +6,9 @@
 //! `accX_flags`, `accX_table` and `accX_created`. Numbers are little endian; a text has its length
 //! in two bytes before it.
 //!
-//! What stock nodes have no place for stands in the section of this module: which database it is
-//! that the record goes to, and the tags of the fields, since another node may declare them in
-//! another order. Its fields, since version 1: number of the database, tags of the extra fields,
-//! tags of the leg fields.
+//! What stock nodes have no place for stands in the section of this module: the tags of the fields,
+//! since another node may declare them in another order. Its fields, since version 1: a number
+//! without a meaning any more, tags of the extra fields, tags of the leg fields.
 
 use bytes::{BufMut, Bytes};
 use tandem_db::Name;
@@ -40,8 +39,6 @@ pub(crate) struct Plan {
     pub(crate) cdr: Cdr,
     pub(crate) marks: Marks,
     pub(crate) table: Option<Name>,
-    /// The database it is meant for; 0: not known.
-    pub(crate) database: u64,
 }
 
 /// Whether a dialog has a plan, of whatever kind of node.
@@ -103,9 +100,9 @@ fn pack_extra(values: &Values, fields: &Fields) -> Vec<u8> {
 }
 
 /// The section beside the values.
-pub(crate) fn section(database: Option<u64>, extra: &Fields, legs: &Fields) -> Bytes {
+pub(crate) fn section(extra: &Fields, legs: &Fields) -> Bytes {
     let mut out = vec![VERSION];
-    out.put_u64_le(database.unwrap_or(0));
+    out.put_u64_le(0);
     for fields in [extra, legs] {
         out.put_u16_le(fields.tags.len() as u16);
         fields.tags.iter().for_each(|tag| put_text(&mut out, tag));
@@ -150,9 +147,9 @@ pub(crate) fn read(dialog: &Dialog, extra: &Fields, legs: &Fields) -> Option<Pla
     let answered_ms = time.u64()?.checked_mul(1000)?.checked_add(time.u64()? / 1000)?;
     let created_ms = created_s(dialog).checked_mul(1000)?;
     let section = dialog.section("acc").and_then(|bytes| Section::read(bytes));
-    let (extra_tags, leg_tags, database) = match section {
-        Some(Section { database, extra, legs }) => (extra, legs, database),
-        None => (extra.tags.clone(), legs.tags.clone(), 0),
+    let (extra_tags, leg_tags) = match section {
+        Some(Section { extra, legs }) => (extra, legs),
+        None => (extra.tags.clone(), legs.tags.clone()),
     };
     let [method, from_tag, to_tag, call_id, code, reason] = texts;
     let time_ms = answered_ms;
@@ -174,7 +171,6 @@ pub(crate) fn read(dialog: &Dialog, extra: &Fields, legs: &Fields) -> Option<Pla
         },
         marks: read_flags(text_of(dialog, FLAGS).unwrap_or_default()),
         table: table.map(|t| t.to_owned().into()),
-        database,
     })
 }
 
@@ -224,7 +220,6 @@ fn unpack(reader: &mut Reader<'_>, tags: &[Bytes], own: &Fields) -> Option<Value
 }
 
 struct Section {
-    database: u64,
     extra: Vec<Bytes>,
     legs: Vec<Bytes>,
 }
@@ -234,10 +229,10 @@ impl Section {
     fn read(bytes: &[u8]) -> Option<Self> {
         let (version, rest) = bytes.split_first()?;
         let mut reader = Reader(rest);
-        let database = reader.u64()?;
+        let _number = reader.u64()?;
         let extra = reader.tags()?;
         let legs = reader.tags()?;
-        (*version >= VERSION).then_some(Self { database, extra, legs })
+        (*version >= VERSION).then_some(Self { extra, legs })
     }
 }
 
@@ -337,13 +332,12 @@ mod tests {
         state.legs = vec![leg, Values::default()];
         let extra = fields("log: src_ip; gw");
         let all = values(&record, &state, &"acc".into(), (&extra, &legs));
-        let section = section(Some(7), &extra, &legs);
+        let section = section(&extra, &legs);
         let (extra, legs) = (fields("log: gw; src_ip"), fields("db: to"));
         let dialog = dialog(all, section);
         let plan = read(&dialog, &extra, &legs).unwrap();
         assert_eq!((plan.cdr.extra.text(1), plan.cdr.extra.get(0)), (&b"127.0.1.51"[..], None));
         assert_eq!((plan.cdr.legs.len(), plan.cdr.legs[0].text(0)), (2, &b"bob"[..]));
-        assert_eq!(plan.database, 7);
         assert_eq!(identity(&dialog), Some((plan.cdr.id(), plan.marks)));
     }
 

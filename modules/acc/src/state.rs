@@ -2,13 +2,14 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::Value as Json;
 use tandem_clock::Now;
 use tandem_db::{DbError, Name, Row, Rows, Value};
-use tandem_dialog::{Dialog, Dialogs};
+use tandem_dialog::{Dialog, DialogId, Dialogs};
 use tandem_engine::attached::{Section, TxMoment};
 use tandem_engine::dialog::DialogEvent;
 use tandem_engine::effect::SpoolAnswer;
@@ -35,6 +36,12 @@ pub struct Acc {
     made: AtomicU64,
     /// Where the module of dialogs is, if it is loaded.
     pub(crate) dialog_slot: AtomicU16,
+    /// Calls of nodes that are gone, until this node knows its database.
+    pub(crate) owed_later: Mutex<Vec<DialogId>>,
+    /// Unix seconds of this node's start.
+    started_s: AtomicU64,
+    /// The node stops: what is added now goes out at once.
+    pub(crate) stops: AtomicBool,
 }
 
 impl Acc {
@@ -42,7 +49,19 @@ impl Acc {
         let params = Params::read(build)?;
         let ledger = params.database.map(Ledger::new);
         let (made, dialog_slot) = (AtomicU64::new(0), AtomicU16::new(u16::MAX));
-        Ok(Arc::new(Self { params, ledger, made, dialog_slot }))
+        let (owed_later, started_s) = (Mutex::default(), AtomicU64::new(0));
+        let stops = AtomicBool::new(false);
+        Ok(Arc::new(Self { params, ledger, made, dialog_slot, owed_later, started_s, stops }))
+    }
+
+    pub(crate) fn flush(&self, cx: &mut Cx<'_>) {
+        if let Some(ledger) = &self.ledger {
+            ledger.flush(cx);
+        }
+    }
+
+    pub(crate) fn started_s(&self) -> u64 {
+        self.started_s.load(Ordering::Relaxed)
     }
 
     /// Writes a record to one place.
@@ -183,6 +202,7 @@ impl Module for Acc {
         if let Some((slot, _)) = cx.node.find::<Dialogs>() {
             self.dialog_slot.store(slot, Ordering::Relaxed);
         }
+        self.started_s.store(cx.now.unix_s(), Ordering::Relaxed);
         if let Some(ledger) = &self.ledger {
             ledger.start(cx);
             cx.set_timer(cx.now.after_s(FIRST_LOOK_S), Timer { kind: timer::DEBTS, id: 0 });
@@ -202,12 +222,14 @@ impl Module for Acc {
         if let Some(ledger) = &self.ledger {
             ledger.answered(cx, token, result);
             self.settle(cx);
+            self.look_at_owed(cx);
         }
     }
 
     fn spool(&self, cx: &mut Cx<'_>, token: u64, result: Result<SpoolAnswer, String>) {
         if let Some(ledger) = &self.ledger {
             ledger.spooled(cx, token, result);
+            self.look_at_owed(cx);
         }
     }
 
@@ -233,14 +255,17 @@ impl Module for Acc {
         record.downcast_ref::<Dialog>().map(|dialog| self.debts_of(dialog)).unwrap_or_default()
     }
 
+    fn pays_into(&self) -> u64 {
+        self.place()
+    }
+
     fn adopts(&self, record: &(dyn Any + Send + Sync)) -> bool {
         record.downcast_ref::<Dialog>().is_some_and(plan::is_in)
     }
 
     fn shutdown(&self, cx: &mut Cx<'_>) {
-        if let Some(ledger) = &self.ledger {
-            ledger.flush(cx);
-        }
+        self.stops.store(true, Ordering::Relaxed);
+        self.flush(cx);
     }
 
     fn status(&self, _node: &Node, _now: Now) -> Option<Json> {

@@ -88,7 +88,8 @@ fn event() -> impl Strategy<Value = Change> {
         (side(), 0u8..3, 0u32..9).prop_map(|(towards, callee, cseq)| Change::Seen {
             towards,
             callee,
-            cseq
+            cseq,
+            last: false,
         }),
         (side(), 0u8..3, 0u32..9).prop_map(|(towards, callee, cseq)| Change::Generated {
             towards,

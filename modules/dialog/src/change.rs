@@ -49,11 +49,19 @@ pub enum Change {
     Ended {
         reason: EndReason,
     },
-    /// A request with this number went towards a side.
+    /// It ended at these Unix seconds, which is known only now.
+    EndedBefore {
+        reason: EndReason,
+        at_s: u32,
+    },
+    /// A request with this number went towards a side. Of the `last` one peers hear nothing: they
+    /// hear of the end, and a stock peer that takes the two out of their order would have the
+    /// dialog again.
     Seen {
         towards: Side,
         callee: u8,
         cseq: u32,
+        last: bool,
     },
     /// This node made up a number towards a side.
     Generated {
@@ -171,17 +179,9 @@ pub(crate) fn apply(d: &mut Dialog, change: Change, now_s: u32) -> Result<bool, 
         Change::Ringing => Ok(step(d, State::Early, d.state <= State::Unconfirmed)),
         Change::Answered { tag } => Ok(answered(d, &tag, now_s)),
         Change::Acked => Ok(step(d, State::Confirmed, d.state == State::Unacked)),
-        Change::Ended { reason } => {
-            let ends = d.state.is_alive();
-            if ends {
-                d.end_reason = Some(reason);
-                d.ended_s = now_s;
-                let is_bye = matches!(reason, EndReason::UpstreamBye | EndReason::DownstreamBye);
-                d.flags = if is_bye { d.flags.with(Flags::BYE_SEEN) } else { d.flags };
-            }
-            Ok(step(d, State::Deleted, ends))
-        }
-        Change::Seen { towards, callee, cseq } => on_leg(d, towards, callee, |leg| {
+        Change::Ended { reason } => Ok(ended(d, reason, now_s)),
+        Change::EndedBefore { reason, at_s } => Ok(ended(d, reason, at_s.min(now_s))),
+        Change::Seen { towards, callee, cseq, .. } => on_leg(d, towards, callee, |leg| {
             let rises = cseq > leg.cseq;
             leg.cseq = leg.cseq.max(cseq);
             rises
@@ -281,6 +281,17 @@ fn apply_data(d: &mut Dialog, change: Change, now_s: u32) -> Result<bool, Refuse
 fn merge(d: &mut Dialog, theirs: &Dialog) -> bool {
     let both = merged(d, theirs);
     both.is_some_and(|both| set(d, both))
+}
+
+fn ended(d: &mut Dialog, reason: EndReason, at_s: u32) -> bool {
+    let ends = d.state.is_alive();
+    if ends {
+        d.end_reason = Some(reason);
+        d.ended_s = at_s;
+        let is_bye = matches!(reason, EndReason::UpstreamBye | EndReason::DownstreamBye);
+        d.flags = if is_bye { d.flags.with(Flags::BYE_SEEN) } else { d.flags };
+    }
+    step(d, State::Deleted, ends)
 }
 
 /// The peer that forgot it has seen to what was owed.

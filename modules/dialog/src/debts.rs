@@ -44,17 +44,21 @@ impl Dialogs {
     pub(crate) fn with_debt(&self, cx: &Cx<'_>, id: DialogId, end: Change) -> Change {
         let record = self.read(id, |d| d.state.is_answered().then(|| d.clone())).flatten();
         let Some(record) = record else { return end };
-        let mut ids = Vec::new();
+        let (mut ids, mut place) = (Vec::new(), u64::MAX);
         for (_, def, module) in cx.node.loaded() {
             if record.section(def.name).is_some() || module.adopts(&record) {
+                let before = ids.len();
                 ids.extend(module.owes(&record));
+                if ids.len() > before {
+                    place = place.min(module.pays_into());
+                }
             }
         }
         if ids.is_empty() {
             return end;
         }
         let node = cx.node.membership().node_id();
-        let debt = Debt { ids, node, paid: false };
+        let debt = Debt { ids, node, place, paid: false };
         Change::Many(vec![Change::Debt(Some(debt)), end])
     }
 
@@ -65,6 +69,15 @@ impl Dialogs {
             let paid = Change::Debt(Some(Debt { paid: true, ..debt }));
             // A dialog that is gone has been paid by somebody else.
             let _ = self.change(cx, id, paid);
+        }
+    }
+
+    /// Asks again who pays for a call, if the node that owes it is still gone.
+    pub fn claim_again(&self, cx: &mut Cx<'_>, id: DialogId) {
+        let tags = cx.node.membership().tags().cloned();
+        let owed = |d: &Dialog| !d.state.is_alive() && self.is_orphaned(tags.as_deref(), d);
+        if self.read(id, owed) == Some(true) {
+            cx.for_slot(self.slot, |cx| self.claim(cx, id));
         }
     }
 
@@ -87,6 +100,12 @@ impl Dialogs {
             Some(token) => cx.when_acknowledged(token),
             None => self.tell(cx, DialogMoment::Ended, record, msg),
         }
+    }
+
+    /// The node stops: no end waits for a peer any more.
+    pub(crate) fn tell_all_ends(&self, cx: &mut Cx<'_>) {
+        let tokens: Vec<u64> = self.waiting.lock().all.keys().copied().collect();
+        tokens.into_iter().for_each(|token| self.end_acknowledged(cx, token));
     }
 
     /// A peer knows of an end.

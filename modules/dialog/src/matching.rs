@@ -109,7 +109,8 @@ impl Dialogs {
         self.renumber(cx, ctx, id, (towards, callee));
         // An ACK has the number of its INVITE.
         if !matches!(method, Method::Ack | Method::Cancel) && number > before {
-            self.try_change(cx, id, Change::Seen { towards, callee, cseq: number });
+            let last = method == Method::Bye;
+            self.try_change(cx, id, Change::Seen { towards, callee, cseq: number, last });
         }
         match method {
             Method::Ack => self.acked(cx, ctx, found, state),

@@ -9,6 +9,7 @@ use tandem_clock::{Mono, SEC};
 use tandem_engine::module::Cx;
 use tandem_sip::{Message, Method};
 
+use crate::change::{Change, Origin};
 use crate::id::DialogId;
 use crate::record::{Dialog, EndReason, Side, Text};
 use crate::state::Dialogs;
@@ -57,7 +58,8 @@ impl Dialogs {
     /// A dialog has come from a peer: ends it if its BYE was here before.
     pub(crate) fn end_if_orphaned(&self, cx: &mut Cx<'_>, id: DialogId) {
         let Some(orphan) = self.orphans.0.lock().remove(&id.number()) else { return };
-        if cx.now.mono_ns >= orphan.at.saturating_add(PATIENCE_NS) {
+        let ago_ns = cx.now.mono_ns.saturating_sub(orphan.at);
+        if ago_ns >= PATIENCE_NS {
             return;
         }
         let sender = |d: &Dialog| {
@@ -69,6 +71,8 @@ impl Dialogs {
             Some((Side::Callee, _)) => EndReason::UpstreamBye,
             None => return,
         };
-        self.end(cx, id, reason, None);
+        let at_s = u32::try_from(cx.now.unix_s().saturating_sub(ago_ns / SEC)).unwrap_or(u32::MAX);
+        let ended = Change::EndedBefore { reason, at_s };
+        let _ = self.change_by(cx, id, Origin::Local, ended, None);
     }
 }

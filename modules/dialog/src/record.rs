@@ -227,6 +227,8 @@ pub struct Debt {
     pub ids: Vec<u64>,
     /// The node that owes them.
     pub node: u32,
+    /// The place that it writes them to: see `Module::pays_into`.
+    pub place: u64,
     pub paid: bool,
 }
 

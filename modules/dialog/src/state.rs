@@ -137,7 +137,7 @@ impl Dialogs {
         change: Change,
         msg: Option<&Message>,
     ) -> Result<Done, Refused> {
-        let ends = matches!(change, Change::Ended { .. })
+        let ends = matches!(change, Change::Ended { .. } | Change::EndedBefore { .. })
             && matches!(origin, Origin::Local | Origin::Heard { .. });
         let change = if ends { self.with_debt(cx, id, change) } else { change };
         let heard = cx.is_wanted(events::STATE_CHANGED);
@@ -365,6 +365,7 @@ impl Module for Dialogs {
     }
 
     fn shutdown(&self, cx: &mut Cx<'_>) {
+        self.tell_all_ends(cx);
         self.flush_sql(cx);
     }
 

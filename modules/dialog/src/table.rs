@@ -371,11 +371,10 @@ fn told(change: &Change, before: State) -> Told {
         Change::Generated { towards, callee, .. } => {
             Told::Generated { towards: *towards, callee: *callee }
         }
-        Change::Ringing | Change::Answered { .. } | Change::Acked | Change::Ended { .. } => {
-            Told::State { before }
-        }
+        Change::Ringing | Change::Answered { .. } | Change::Acked => Told::State { before },
+        Change::Ended { .. } | Change::EndedBefore { .. } => Told::State { before },
         Change::Debt(_) => Told::Debt,
-        Change::DeleteDelay { .. } => Told::Local,
+        Change::DeleteDelay { .. } | Change::Seen { last: true, .. } => Told::Local,
         _ => Told::Data,
     }
 }

@@ -90,7 +90,8 @@ impl Phone {
         };
         let dialog = Dialog::new(local, (remote.clone(), None), remote, Vec::new());
         self.remember(call_id.clone(), dialog);
-        self.calls.branches.insert(branch.clone(), (call_id, true));
+        self.calls.branches.insert(branch.clone(), (call_id.clone(), true));
+        self.step(&call_id, Step::Begins);
         self.say(format!("calls phone{other}"));
         self.start(now, branch, self.home_addr(), request.bytes());
     }

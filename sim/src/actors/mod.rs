@@ -58,6 +58,8 @@ pub(crate) enum Act {
 /// How far a call has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// The caller asks for it.
+    Begins,
     /// The one who is called says 200.
     Accepts,
     /// The caller has the 200.

@@ -51,6 +51,7 @@ pub(crate) struct Calls {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Call {
+    begun: Option<Mono>,
     accepted: Option<Mono>,
     answered: Option<Mono>,
     /// The first BYE, and the last word about one.
@@ -58,9 +59,8 @@ struct Call {
     ended: Option<Mono>,
     /// Nobody knows whether a BYE has come through.
     is_open: bool,
-    /// The node that let the 200 go, and that no other node knew of it then.
-    alone: Option<(Mono, u32)>,
-    has_left: bool,
+    /// When and over which node the 200 left, and whether another node knew of it then.
+    left: Option<(Mono, u32, bool)>,
 }
 
 impl Calls {
@@ -68,6 +68,7 @@ impl Calls {
     pub(crate) fn step(&mut self, now: Mono, call_id: String, step: Step) {
         let call = self.all.entry(call_id).or_default();
         match step {
+            Step::Begins => drop(call.begun.get_or_insert(now)),
             Step::Accepts => drop(call.accepted.get_or_insert(now)),
             Step::IsAnswered => drop(call.answered.get_or_insert(now)),
             Step::Ends => drop(call.ends.get_or_insert(now)),
@@ -78,9 +79,9 @@ impl Calls {
 
     /// The 200 to the INVITE of a call has left a node.
     pub(crate) fn answer_left(&mut self, now: Mono, node: u32, call_id: &str, is_gated: bool) {
-        let Some(call) = self.all.get_mut(call_id).filter(|c| !c.has_left) else { return };
-        call.has_left = true;
-        call.alone = (!is_gated).then_some((now, node));
+        if let Some(call) = self.all.get_mut(call_id) {
+            call.left.get_or_insert((now, node, is_gated));
+        }
     }
 
     pub(crate) fn crashed(&mut self, now: Mono, node: u32) {
@@ -111,10 +112,14 @@ impl Calls {
         found
     }
 
-    /// The node that alone knew of the answer was killed before it could tell.
+    /// The node of the call was killed while it rang, or before it could tell anybody of the answer
+    /// that it alone knew.
     fn is_lost(&self, call: &Call) -> bool {
-        let Some((at, node)) = call.alone else { return false };
-        self.crashes.iter().any(|(when, who)| *who == node && (at..at + KNOWN_NS).contains(when))
+        let (Some(begun), Some((at, node, is_gated))) = (call.begun, call.left) else {
+            return false;
+        };
+        let until = if is_gated { at } else { at + KNOWN_NS };
+        self.crashes.iter().any(|(when, who)| *who == node && (begun..until).contains(when))
     }
 }
 
@@ -151,8 +156,13 @@ mod tests {
     /// A call from second 1 to second 5.
     fn calls() -> Calls {
         let mut calls = Calls::default();
-        let steps =
-            [(1, Step::Accepts), (1, Step::IsAnswered), (5, Step::Ends), (5, Step::IsEnded)];
+        let steps = [
+            (0, Step::Begins),
+            (1, Step::Accepts),
+            (1, Step::IsAnswered),
+            (5, Step::Ends),
+            (5, Step::IsEnded),
+        ];
         steps.into_iter().for_each(|(at, step)| calls.step(at * SEC, "a".into(), step));
         calls
     }

@@ -115,7 +115,7 @@ pub(crate) fn call_ids(list: &Json) -> impl Iterator<Item = String> {
 }
 
 /// What a stock node has and the Tandem nodes have not, and the other way round. Each ends calls by
-/// its own clock.
+/// its own clock; one that holds the tag is not told of an ACK, as the protocol has it.
 pub(crate) fn differences_to_stock(
     all: &[Told],
     node: u32,
@@ -135,7 +135,8 @@ pub(crate) fn differences_to_stock(
     let differ = keys.into_iter().filter_map(|key| {
         let (our, their) = (ours.get(key), stock.get(key));
         let ends = our.or(their).map_or(0, |call| call.expires_unix_s);
-        if our == their || ends < first.unix_s + LEFT_OVER_S {
+        let same = our.map(|call| call.expires_unix_s) == their.map(|call| call.expires_unix_s);
+        if same || ends < first.unix_s + LEFT_OVER_S {
             return None;
         }
         let us = first.node;

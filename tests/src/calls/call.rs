@@ -33,6 +33,8 @@ pub(super) struct Call {
     later: Vec<(Instant, String, SocketAddr)>,
     caller: End,
     callee: End,
+    /// The INVITE was sent.
+    pub(super) placed: Instant,
     /// The callee has said 200 for the first time.
     pub(super) picked_up: Option<Instant>,
     /// The caller has the 200.
@@ -63,6 +65,7 @@ impl Call {
             later: Vec::new(),
             caller: End::default(),
             callee: End::default(),
+            placed: at,
             picked_up: None,
             answered: None,
             confirmed: None,

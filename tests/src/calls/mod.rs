@@ -164,7 +164,7 @@ impl Exchange {
                 at.map(|at| self.begun_ms + (at - self.begun).as_millis() as u64)
             };
             let record = json!({
-                "call": text::call_id(&self.plan, *n), "picked_up_ms": time(call.picked_up),
+                "call": text::call_id(&self.plan, *n), "placed_ms": time(Some(call.placed)), "picked_up_ms": time(call.picked_up),
                 "answered_ms": time(call.answered),
                 "confirmed_ms": time(call.confirmed), "asked_again_ms": time(call.asked_again),
                 "agreed_ms": time(call.agreed), "bye_ms": time(call.hung_up),

@@ -23,6 +23,11 @@ impl Deed {
     fn is_cut(&self) -> bool {
         matches!(self.blow, Blow::Split | Blow::Unplugged)
     }
+
+    /// Whether it fell between two times.
+    fn is_within(&self, from_ms: u64, to_ms: u64) -> bool {
+        self.from_ms <= to_ms + SLACK_MS && self.to_ms + SLACK_MS >= from_ms
+    }
 }
 
 /// One row of the table.
@@ -35,7 +40,9 @@ struct Row {
     missing: usize,
     repeated: usize,
     wrong: usize,
+    /// Calls that were being set up then: answered and not billed, and not answered.
     fresh: usize,
+    failed: usize,
     /// From the deed until a phone heard of its call again.
     silent_ms: Vec<u64>,
 }
@@ -91,8 +98,13 @@ impl Tally {
 
     fn call(&mut self, record: &Json, deeds: &[Deed], billed: &BTreeMap<String, Vec<u64>>) {
         let time = |name: &str| record[name].as_u64();
-        let Some(answered) = time("answered_ms") else { return };
         let ended = time("ended_ms").unwrap_or(u64::MAX);
+        let Some(answered) = time("answered_ms") else {
+            let placed = time("placed_ms").unwrap_or(ended);
+            let deed = deeds.iter().find(|deed| deed.is_within(placed, ended));
+            self.row(deed.map_or(NOTHING, |d| d.what.as_str())).failed += 1;
+            return;
+        };
         self.answered += 1;
         let met = |d: &&Deed| d.to_ms + SLACK_MS >= answered && d.from_ms <= ended + SLACK_MS;
         for deed in deeds.iter().filter(|d| (answered..=ended).contains(&d.from_ms)) {
@@ -105,10 +117,15 @@ impl Tally {
             self.row(&what).lost += 1;
             self.findings.push(format!("lost, {what}: {record}"));
         }
+        let placed = time("placed_ms").unwrap_or(answered);
+        let in_setup = deeds.iter().find(|deed| deed.is_within(placed, answered));
         let durations = billed.get(call).map_or(&[][..], Vec::as_slice);
         self.billed += usize::from(durations.len() == 1);
         match durations {
-            [] if deeds.iter().any(|deed| is_fresh(deed, answered)) => self.row(&what).fresh += 1,
+            [] if in_setup.is_some() => {
+                let what = in_setup.map(|deed| deed.what.clone()).unwrap_or_default();
+                self.row(&what).fresh += 1;
+            }
             [] => {
                 self.row(&what).missing += 1;
                 self.findings.push(format!("not billed, {what}: {record}"));
@@ -145,8 +162,9 @@ impl Tally {
     pub fn table(&self) -> String {
         let mut text = String::from(
             "| What happened | times | calls then: answered / up / re-INVITE / BYE | lost | \
-             not billed | billed twice | wrong duration | answered in that moment, not billed | \
-             phones heard again after, median / most |\n|---|---|---|---|---|---|---|---|---|\n",
+             not billed | billed twice | wrong duration | being set up then: answered and not \
+             billed / not answered | phones heard again after, median / most |\n\
+             |---|---|---|---|---|---|---|---|---|\n",
         );
         for (what, row) in &self.rows {
             let [answered, up, again, bye] = row.steps;
@@ -160,8 +178,8 @@ impl Tally {
             let _ = writeln!(
                 text,
                 "| {what} | {} | {answered} / {up} / {again} / {bye} | {lost} | {missing} | \
-                 {repeated} | {} | {} | {heard} |",
-                row.deeds, row.wrong, row.fresh
+                 {repeated} | {} | {} / {} | {heard} |",
+                row.deeds, row.wrong, row.fresh, row.failed
             );
         }
         text
@@ -178,13 +196,6 @@ fn step(record: &Json, at_ms: u64) -> usize {
     } else {
         usize::from(at_ms >= time("confirmed_ms"))
     }
-}
-
-/// Whether a call was answered while its machine went: the 200 waits for the other machine for
-/// 20 ms at most.
-fn is_fresh(deed: &Deed, answered_ms: u64) -> bool {
-    let abrupt = deed.blow != Blow::Restart;
-    abrupt && (deed.from_ms.saturating_sub(SLACK_MS)..=deed.to_ms + SLACK_MS).contains(&answered_ms)
 }
 
 /// Whether the duration is that of the call: from its 200, which may have had to be repeated until
@@ -216,7 +227,7 @@ mod tests {
     }
 
     fn call(answered: u64, bye: u64, ended: u64, code: u16) -> Json {
-        json!({ "call": "c", "picked_up_ms": answered, "answered_ms": answered,
+        json!({ "call": "c", "placed_ms": answered, "picked_up_ms": answered, "answered_ms": answered,
                 "confirmed_ms": answered, "bye_ms": bye, "ended_ms": ended, "ended": code })
     }
 
@@ -247,6 +258,6 @@ mod tests {
     fn a_call_answered_in_the_moment_of_death_is_told_apart() {
         let tally = count(call(5_050, 9_000, 12_000, 200), &[]);
         assert!(tally.is_clean(), "{:?}", tally.findings);
-        assert!(tally.table().contains("| 0 | 0 | 0 | 0 | 1 |"), "{}", tally.table());
+        assert!(tally.table().contains("| 0 | 0 | 0 | 0 | 1 / 0 |"), "{}", tally.table());
     }
 }

@@ -6,10 +6,32 @@ use tandem_engine::log::Level;
 use tandem_engine::module::{Cx, Timer};
 
 use super::segments::SPOOL_BYTES_MAX;
+use super::side::Side;
 use super::{
     Addition, Entry, Ledger, RESIDENT_HARD_MAX, SYNC_MS, Spooled, State, log_whole, retry_later,
     timer,
 };
+
+/// Begins the name of a file that tells the number of the database.
+const DATABASE: &str = "database-";
+
+/// Notes which database it is, for a life that begins while it is away. Without that a record is
+/// left to those who know.
+pub(super) fn note(cx: &mut Cx<'_>, state: &mut State) {
+    let Side::There(number) = state.side else { return };
+    if !state.is_listed || state.known_as == Some(number) {
+        return;
+    }
+    if let Some(other) = state.known_as.replace(number) {
+        let token = state.token();
+        state.spooled.insert(token, Spooled::Noted);
+        cx.ask_spool(SpoolAsk::Remove { name: format!("{DATABASE}{other}") }, token);
+    }
+    let token = state.token();
+    state.spooled.insert(token, Spooled::Noted);
+    let (name, bytes) = (format!("{DATABASE}{number}"), Bytes::new());
+    cx.ask_spool(SpoolAsk::Append { name, bytes, durable: false }, token);
+}
 
 /// Puts a record on disk and, unless it `spills`, into memory as well.
 pub(super) fn add(cx: &mut Cx<'_>, state: &mut State, mut entry: Entry, spills: bool) {
@@ -151,7 +173,8 @@ impl Ledger {
         let mut state = self.state.lock();
         let Some(about) = state.spooled.remove(&token) else { return };
         let failed = result.as_ref().err().cloned();
-        if let Some(why) = failed.as_ref().filter(|_| !matches!(about, Spooled::Removed)) {
+        let matters = !matches!(about, Spooled::Removed | Spooled::Noted);
+        if let Some(why) = failed.as_ref().filter(|_| matters) {
             complain(cx, &mut state, why);
         }
         match about {
@@ -166,14 +189,20 @@ impl Ledger {
             }
             Spooled::Read(segment) => read(cx, &mut state, segment, result),
             Spooled::Listed => match result {
-                Ok(SpoolAnswer::Names(names)) => state.segments.found(&names),
+                Ok(SpoolAnswer::Names(names)) => {
+                    state.segments.found(&names);
+                    state.is_listed = true;
+                    let number = |name: &String| name.strip_prefix(DATABASE)?.parse().ok();
+                    state.known_as = state.known_as.or(names.iter().find_map(number));
+                    note(cx, &mut state);
+                }
                 _ => {
                     state.lists = true;
                     retry_later(cx, &mut state);
                 }
             },
             Spooled::Synced if failed.is_some() => state.segments.unsynced = true,
-            Spooled::Removed | Spooled::Synced => {}
+            Spooled::Removed | Spooled::Synced | Spooled::Noted => {}
         }
         drop(state);
         if !self.state.lock().gathers {

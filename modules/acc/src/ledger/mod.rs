@@ -35,6 +35,8 @@ const UNDER_WAY_MAX: usize = 2;
 const RESIDENT_MAX: usize = 2_000;
 /// The same where the disk takes nothing; what comes then is in the log.
 const RESIDENT_HARD_MAX: usize = 200_000;
+/// Stands for the number of a database that keeps no identities.
+pub(crate) const WITHOUT_IDENTITIES: u64 = 1;
 /// Calls whose records are known to be on their way; one more may be written twice, which the
 /// identities notice.
 const OWING_MAX: usize = 500_000;
@@ -65,8 +67,11 @@ pub(crate) struct Ledger {
 #[derive(Default)]
 struct State {
     side: Side,
+    /// The number of the database, as an earlier life noted it beside the spool.
+    known_as: Option<u64>,
     /// What is in the spool of an earlier life is not known yet.
     lists: bool,
+    is_listed: bool,
     waiting: VecDeque<Entry>,
     asked: BTreeMap<u64, Asked>,
     spooled: BTreeMap<u64, Spooled>,
@@ -136,11 +141,16 @@ struct Addition {
 /// What the spool was asked.
 enum Spooled {
     Added(Addition),
-    Refused { segment: u64, entry: Box<Entry> },
+    Refused {
+        segment: u64,
+        entry: Box<Entry>,
+    },
     Read(u64),
     Removed,
     Listed,
     Synced,
+    /// The number of the database.
+    Noted,
 }
 
 impl State {
@@ -242,11 +252,14 @@ impl Ledger {
         std::mem::take(&mut self.state.lock().paid)
     }
 
-    /// Another database than that of a peer has this number; `None`: it is not known.
-    pub(crate) fn database_id(&self) -> Option<u64> {
-        match self.state.lock().side {
-            Side::There(id) => Some(id),
-            Side::Unknown | Side::Missing => None,
+    /// The database's own number, which another database than that of a peer has not. While it is
+    /// away, the one that it had the last time; 0: not known.
+    pub(crate) fn place(&self) -> u64 {
+        let state = self.state.lock();
+        match state.side {
+            Side::There(id) => id,
+            Side::Missing => WITHOUT_IDENTITIES,
+            Side::Unknown => state.known_as.unwrap_or(0),
         }
     }
 }

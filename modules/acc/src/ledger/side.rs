@@ -140,6 +140,7 @@ impl Ledger {
         let mut state = self.state.lock();
         state.side = side;
         state.segments.forgets_at_once = side == Side::Missing;
+        super::disk::note(cx, &mut state);
         if std::mem::take(&mut state.told.down) {
             cx.log(Level::Notice, "the database takes records again");
         }

@@ -37,7 +37,7 @@ impl Digester {
         self.number(sum);
     }
 
-    fn leg(&mut self, leg: &Leg) {
+    fn leg(&mut self, leg: &Leg, lives: bool) {
         for text in [
             &leg.tag,
             &leg.contact,
@@ -49,7 +49,9 @@ impl Digester {
         ] {
             self.text(text);
         }
-        self.number(u64::from(leg.cseq) << 32 | u64::from(leg.generated_cseq));
+        // Nobody asks for the numbers of what has ended, and peers are not told of the last ones.
+        let numbers = u64::from(leg.cseq) << 32 | u64::from(leg.generated_cseq);
+        self.number(if lives { numbers } else { 0 });
     }
 
     fn end(mut self) -> u64 {
@@ -90,9 +92,10 @@ pub(crate) fn digest(d: &Dialog, names: FlagNames<'_>) -> u64 {
         all.number(u64::from(high) << 32 | u64::from(low));
     }
     all.text(&flag_names(d.user_flags, names));
-    all.leg(&d.caller);
+    let lives = d.state.is_alive();
+    all.leg(&d.caller, lives);
     all.text(d.to_tag());
-    all.unordered(&d.callees, Digester::leg);
+    all.unordered(&d.callees, |one, leg| one.leg(leg, lives));
     all.unordered(&d.values, |one, (name, value)| {
         one.text(name);
         match value {

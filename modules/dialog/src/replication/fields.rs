@@ -174,6 +174,7 @@ fn debt(w: &mut Fields, debt: Option<&Debt>) {
     w.text(27, &ids);
     w.number(28, debt.map_or(0, |debt| debt.node.into()));
     w.number(29, debt.map_or(0, |debt| debt.paid.into()));
+    w.number(41, debt.map_or(0, |debt| debt.place));
 }
 
 fn leg(leg: &Leg) -> Vec<u8> {
@@ -279,7 +280,7 @@ pub(crate) fn lay_over(d: &mut Dialog, record: &[u8], names: FlagNames<'_>) -> O
             18 => d.user_flags = flag_bits(value, names),
             27 => {
                 let ids = read_ids(value)?;
-                d.debt = (!ids.is_empty()).then_some(Debt { ids, node: 0, paid: false });
+                d.debt = (!ids.is_empty()).then_some(Debt { ids, node: 0, place: 0, paid: false });
             }
             28 => {
                 let node = int32(value)?;
@@ -288,6 +289,10 @@ pub(crate) fn lay_over(d: &mut Dialog, record: &[u8], names: FlagNames<'_>) -> O
             29 => {
                 let paid = integer(value)? != 0;
                 d.debt.iter_mut().for_each(|debt| debt.paid = paid);
+            }
+            41 => {
+                let place = integer(value)?;
+                d.debt.iter_mut().for_each(|debt| debt.place = place);
             }
             36 | 37 => lay_value(d, n, value)?,
             38 => d.caller.generated_cseq = int32(value)?,

@@ -65,7 +65,7 @@ fn merge_debts(new: Option<&Debt>, old: Option<&Debt>) -> Option<Debt> {
     ids.sort_unstable();
     ids.dedup();
     ids.truncate(DEBTS_MAX);
-    Some(Debt { ids, node: new.node, paid: new.paid || old.paid })
+    Some(Debt { ids, node: new.node, place: new.place, paid: new.paid || old.paid })
 }
 
 #[cfg(test)]
@@ -98,7 +98,7 @@ mod tests {
             d.answered = Some(0);
             d.creator = 1;
             if let Some(debt) = &mut d.debt {
-                debt.node = 1;
+                (debt.node, debt.place) = (1, 1);
             }
             if d.state != State::Deleted {
                 (d.ended_s, d.end_reason) = (0, None);

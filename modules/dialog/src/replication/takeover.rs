@@ -200,13 +200,13 @@ impl Dialogs {
 
     /// Whether something is to be written for a call and the node that owes it is gone. One that
     /// lives, or comes back, pays itself.
-    fn is_orphaned(&self, tags: Option<&TagTable>, d: &Dialog) -> bool {
+    pub(crate) fn is_orphaned(&self, tags: Option<&TagTable>, d: &Dialog) -> bool {
         let debtor = d.debt.as_ref().filter(|debt| debt.is_open()).map(|debt| debt.node);
         debtor.zip(tags).is_some_and(|(node, tags)| !tags.is_reachable(self.params.cluster, node))
     }
 
     /// What another node owed for a call is asked of the modules that know how to pay.
-    fn claim(&self, cx: &mut Cx<'_>, id: DialogId) {
+    pub(crate) fn claim(&self, cx: &mut Cx<'_>, id: DialogId) {
         let Some(record) = self.read(id, Dialog::clone) else { return };
         self.tell(cx, DialogMoment::Owed, &record, None);
     }

@@ -26,6 +26,7 @@ fn any_value() -> impl Strategy<Value = Val> {
 fn any_debt() -> impl Strategy<Value = Option<Debt>> {
     let ids = || prop::collection::btree_set(0u64..9, 1..4);
     let debt = (ids(), any::<bool>(), any::<u32>()).prop_map(|(ids, paid, node)| Debt {
+        place: u64::from(node) * 7,
         ids: ids.into_iter().collect(),
         node,
         paid,

@@ -47,6 +47,8 @@ fn key(row: &Row) -> String {
 pub(crate) struct Calls {
     all: BTreeMap<String, Call>,
     crashes: Vec<(Mono, u32)>,
+    /// When no node was left that could remember a call.
+    blackouts: Vec<Mono>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,8 +86,10 @@ impl Calls {
         }
     }
 
-    pub(crate) fn crashed(&mut self, now: Mono, node: u32) {
+    /// A node was killed; `last`: no other one was up.
+    pub(crate) fn crashed(&mut self, now: Mono, node: u32, last: bool) {
         self.crashes.push((now, node));
+        self.blackouts.extend(last.then_some(now));
     }
 
     /// What is wrong; empty if nothing is. Calls of `up` are not over; wall clocks were `skew` apart.
@@ -102,7 +106,14 @@ impl Calls {
                 Some(_) if call.accepted.is_none() => {
                     found.push(format!("{id} has a row and was not answered"));
                 }
-                Some(_) if up.contains(id) => found.push(format!("{id} has a row and is up")),
+                Some(_) if up.contains(id) => {
+                    // Whoever knew of the end may have been killed before it could tell: then the
+                    // call ends by its time, and its identity keeps it from being billed again.
+                    let known = call.ends.unwrap_or(0)..;
+                    if !self.crashes.iter().any(|(when, _)| known.contains(when)) {
+                        found.push(format!("{id} has a row and is up"));
+                    }
+                }
                 Some(lasted) => found.extend(call.misjudged(id, lasted, RIGHT_NS + skew)),
                 None if call.answered.is_none() || up.contains(id) || self.is_lost(call) => {}
                 None => found.push(format!("{id} has no row")),
@@ -113,8 +124,13 @@ impl Calls {
     }
 
     /// The node of the call was killed while it rang, or before it could tell anybody of the answer
-    /// that it alone knew.
+    /// that it alone knew; or none was left that remembered the call.
     fn is_lost(&self, call: &Call) -> bool {
+        let ended = call.ended.unwrap_or(Mono::MAX - SEC) + SEC;
+        let begun = call.begun.unwrap_or(0);
+        if self.blackouts.iter().any(|when| (begun..ended).contains(when)) {
+            return true;
+        }
         let (Some(begun), Some((at, node, is_gated))) = (call.begun, call.left) else {
             return false;
         };
@@ -194,9 +210,9 @@ mod tests {
         calls.answer_left(SEC, 2, "a", false);
         let found = |calls: &Calls| calls.findings(&of(vec![]), &BTreeSet::new(), 0).len();
         assert_eq!(found(&calls), 1);
-        calls.crashed(3 * SEC, 1);
+        calls.crashed(3 * SEC, 1, false);
         assert_eq!(found(&calls), 1);
-        calls.crashed(3 * SEC, 2);
+        calls.crashed(3 * SEC, 2, false);
         assert_eq!(found(&calls), 0);
     }
 }

@@ -288,7 +288,9 @@ impl World {
         self.find_lost(&presence);
         let was_active = self.views().iter().any(|v| v.node == node && v.is_active);
         self.lost.crashed(self.now);
-        self.calls.crashed(self.now, node);
+        let mut others = self.hosts.iter().filter(|h| h.id != node && !h.is_stock);
+        let last = !others.any(Host::is_up);
+        self.calls.crashed(self.now, node, last);
         self.holder.crashed(was_active);
         self.counts.crashes += 1;
         let role = if was_active { "the active is killed" } else { "is killed" };

@@ -204,12 +204,21 @@ impl TestNode {
     /// # Panics
     /// If it does not start.
     #[must_use]
-    pub fn after_restart(mut self, after_ms: u64) -> Self {
+    pub fn after_restart(self, after_ms: u64) -> Self {
+        self.after_restart_with(after_ms, DbState::Up)
+    }
+
+    /// The same when the database is not what it was.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn after_restart_with(mut self, after_ms: u64, db_state: DbState) -> Self {
         self.step(Input::Shutdown);
         let Self { now, script, modules, db, spool, files, .. } = self;
         let now = Now { unix_ms: now.unix_ms + after_ms, ..now };
         let left = |of: &mut MemoryDb, spooled: &mut Spool| (*of, *spooled) = (db, spool);
-        let started = Self::started_at(now, &script, modules, left, DbState::Up, files);
+        let started = Self::started_at(now, &script, modules, left, db_state, files);
         started.unwrap_or_else(|e| panic!("{e}"))
     }
 

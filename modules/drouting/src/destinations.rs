@@ -11,6 +11,7 @@ use tandem_sip::{Transport, Uri};
 
 use tandem_targets::Status;
 
+use crate::faults::Faults;
 use crate::status::Kind;
 
 /// Columns of the table of gateways, in the order in which they are selected.
@@ -81,6 +82,8 @@ pub(crate) enum Sort {
     #[default]
     AsWritten,
     Weight,
+    /// By what the calls were like, which the module qrouting knows.
+    Quality,
 }
 
 /// A carrier.
@@ -205,22 +208,29 @@ impl Reader<'_> {
     }
 }
 
-/// A fault of a row, or something to know about it.
-pub(crate) type Faults = Vec<String>;
-
 impl Destinations {
-    pub(crate) fn add_gateway(&mut self, reader: &Reader<'_>, row: &Row) -> Result<(), String> {
-        let Some(gateway) = reader.gateway(row)? else { return Ok(()) };
-        if self.gateway_ids.contains_key(&gateway.id) {
-            return Err(format!("gateway `{}` is there twice", gateway.id));
+    pub(crate) fn add_gateway(&mut self, reader: &Reader<'_>, row: &Row, faults: &mut Faults) {
+        match reader.gateway(row) {
+            Ok(Some(gateway)) if self.gateway_ids.contains_key(&gateway.id) => {
+                faults.refuse("gateways", format!("gateway `{}` is there twice", gateway.id));
+            }
+            Ok(Some(gateway)) => {
+                let at = self.gateways.len() as u32;
+                self.gateway_ids.insert(Arc::clone(&gateway.id), at);
+                self.gateways.push(gateway);
+            }
+            Ok(None) => {}
+            Err(why) => faults.refuse("gateways", why),
         }
-        let at = self.gateways.len() as u32;
-        self.gateway_ids.insert(Arc::clone(&gateway.id), at);
-        self.gateways.push(gateway);
-        Ok(())
     }
 
-    pub(crate) fn add_carrier(
+    pub(crate) fn add_carrier(&mut self, reader: &Reader<'_>, row: &Row, faults: &mut Faults) {
+        if let Err(why) = self.try_add_carrier(reader, row, faults) {
+            faults.refuse("carriers", why);
+        }
+    }
+
+    fn try_add_carrier(
         &mut self,
         reader: &Reader<'_>,
         row: &Row,
@@ -234,7 +244,9 @@ impl Destinations {
             return Err(format!("carrier `{id}` is there twice"));
         }
         let place = format!("carrier `{id}`");
-        let list = self.list(&text(list), false, &place, faults);
+        let (list, missing) = self.list(&text(list), false, &place);
+        let in_part = !missing.is_empty();
+        missing.into_iter().for_each(|why| faults.note("carriers", why));
         if list.is_empty() {
             return Err(format!("{place} leads to no gateway"));
         }
@@ -243,26 +255,28 @@ impl Destinations {
         let carrier = Carrier {
             list,
             first_only: flags & 1 != 0,
-            sort: sort_of(&text(sort), &place)?,
+            sort: sort_of(&text(sort)).map_err(|why| format!("{place}: {why}"))?,
             attrs: text(attrs),
             status: Arc::new(Status::new(off | reader.state(Kind::Carrier, state))),
             id: Arc::clone(&id),
         };
+        if in_part {
+            faults.count_row();
+        }
         self.carrier_ids.insert(id, self.carriers.len() as u32);
         self.carriers.push(carrier);
         Ok(())
     }
 
-    /// `gw1=10,#carrier,gw2`: what is known of it; the rest is told.
+    /// `gw1=10,#carrier,gw2`: what is known of it, and what is not, in words.
     pub(crate) fn list(
         &self,
         text: &str,
         carriers: bool,
         place: &str,
-        faults: &mut Faults,
-    ) -> Vec<Choice> {
+    ) -> (Vec<Choice>, Vec<String>) {
         let items = text.split([',', ';']).map(str::trim).filter(|item| !item.is_empty());
-        let mut list = Vec::new();
+        let (mut list, mut missing) = (Vec::new(), Vec::new());
         for item in items.take(LIST_MAX) {
             let (name, weight) = item.split_once('=').unwrap_or((item, "0"));
             let weight = weight.trim().parse();
@@ -275,10 +289,10 @@ impl Destinations {
             };
             match (target, weight) {
                 (Some(target), Ok(weight)) => list.push(Choice { target, weight }),
-                _ => faults.push(format!("{place}: `{item}` is left out: it names nothing known")),
+                _ => missing.push(format!("{place}: `{item}` is left out: it names nothing known")),
             }
         }
-        list
+        (list, missing)
     }
 
     pub(crate) fn gateway(&self, id: &str) -> Option<(u32, &Gateway)> {
@@ -297,15 +311,18 @@ impl Destinations {
         carriers.chain(self.gateways.iter().map(|g| (Kind::Gateway, &g.id, &g.status)))
     }
 
-    /// Keeps the states of the gateways and carriers that were there before.
-    pub(crate) fn inherit(&mut self, old: &Self) {
+    /// Keeps the states of the gateways and carriers that were there before, as far as `keeps`
+    /// says so.
+    pub(crate) fn inherit(&mut self, old: &Self, keeps: impl Fn(&Status) -> bool) {
         for gateway in &mut self.gateways {
-            if let Some((_, known)) = old.gateway(&gateway.id) {
+            let known = old.gateway(&gateway.id).filter(|(_, known)| keeps(&known.status));
+            if let Some((_, known)) = known {
                 gateway.status = Arc::clone(&known.status);
             }
         }
         for carrier in &mut self.carriers {
-            if let Some((_, known)) = old.carrier(&carrier.id) {
+            let known = old.carrier(&carrier.id).filter(|(_, known)| keeps(&known.status));
+            if let Some((_, known)) = known {
                 carrier.status = Arc::clone(&known.status);
             }
         }
@@ -313,11 +330,11 @@ impl Destinations {
 }
 
 /// The order that a letter names.
-pub(crate) fn sort_of(text: &str, place: &str) -> Result<Sort, String> {
+pub(crate) fn sort_of(text: &str) -> Result<Sort, String> {
     match text {
         "" | "N" => Ok(Sort::AsWritten),
         "W" => Ok(Sort::Weight),
-        "Q" => Err(format!("{place}: sorting by quality (Q) needs qrouting, not in Tandem yet")),
-        other => Err(format!("{place}: sort_alg `{other}` is none of N and W")),
+        "Q" => Ok(Sort::Quality),
+        other => Err(format!("sort_alg `{other}` is none of N, W and Q")),
     }
 }

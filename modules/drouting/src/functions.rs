@@ -97,6 +97,7 @@ fn user_of(uri: &[u8]) -> Option<String> {
 
 /// What one call of do_routing() routes by.
 struct Search<'a> {
+    state: &'a Drouting,
     part: &'a Partition,
     table: &'a Table,
     plan: Plan,
@@ -139,7 +140,7 @@ pub(crate) fn do_routing(call: &mut Call<'_, '_, '_>) -> Called {
     let table = part.table();
     let outputs = Outputs { rule: 3, gateway: 4, carrier: 5 };
     let plan = Plan { group, flags, number, ruri, whitelist };
-    let search = Search { part: &part, table: &table, plan, outputs };
+    let search = Search { state: &state, part: &part, table: &table, plan, outputs };
     search.run(call, None)
 }
 
@@ -161,16 +162,18 @@ impl Search<'_> {
             let Some(found) = found else { return nothing };
             let Some(rule) = rules.rule(found.rule) else { return NO };
             if flags.checks {
-                output(call, self.outputs.rule, &rule.attrs);
+                output(call, self.outputs.rule, rule.attrs);
                 return YES;
             }
-            if let Err(called) = self.run_route(call, rule) {
+            if let Err(called) = self.run_route(call, &rule) {
                 return called;
             }
-            let chance = &mut call.cx.worker.chance;
-            let hops = self.table.expand(&rule.list, rule.sort, &self.plan.whitelist, chance);
+            let (whitelist, both) = (&self.plan.whitelist, (self.part, self.table));
+            let hops = self.table.expand((rule.list, rule.sort), whitelist, |list, sort| {
+                self.state.order(call.cx, both, Some(&rule), list, sort)
+            });
             if !hops.is_empty() {
-                return self.take(call, rule, found.place, &hops);
+                return self.take(call, &rule, found.place, &hops);
             }
             nothing = NO_DESTINATION;
             if !flags.falls_back {
@@ -181,8 +184,8 @@ impl Search<'_> {
     }
 
     /// Runs the route of a rule; `drop` in it makes the routing fail.
-    fn run_route(&self, call: &mut Call<'_, '_, '_>, rule: &Rule) -> Result<(), Called> {
-        let Some(name) = &rule.route else { return Ok(()) };
+    fn run_route(&self, call: &mut Call<'_, '_, '_>, rule: &Rule<'_>) -> Result<(), Called> {
+        let Some(name) = rule.route else { return Ok(()) };
         let Some(route) = call.cx.named_route(name) else {
             let why = format!("rule {}: the script has no route `{name}`", rule.id);
             return Err(call.complain(Level::Error, why));
@@ -191,17 +194,26 @@ impl Search<'_> {
         if end.dropped || end.failed { Err(NO) } else { Ok(()) }
     }
 
-    fn take(&self, call: &mut Call<'_, '_, '_>, rule: &Rule, place: Place, hops: &[Hop]) -> Called {
+    fn take(
+        &self,
+        call: &mut Call<'_, '_, '_>,
+        rule: &Rule<'_>,
+        place: Place,
+        hops: &[Hop],
+    ) -> Called {
         let (avps, plan) = (&self.part.avps, &self.plan);
         let state = plan.flags.falls_back.then(|| tries::save(plan, place));
         let id = rule.id.to_string();
+        let prefix = plan.number.get(..place.depth).unwrap_or_default();
         if let Err(why) = tries::put(call.ctx, avps, self.table, &plan.ruri, hops)
-            .and_then(|()| tries::put_rule(call.ctx, avps, &id, &rule.prefix, state))
+            .and_then(|()| tries::put_rule(call.ctx, avps, &id, prefix, state))
         {
             return call.complain(Level::Error, why);
         }
-        output(call, self.outputs.rule, &rule.attrs);
-        tell_attrs(call, self.table, hops.first().copied(), self.outputs);
+        let (both, first) = ((self.part, self.table), hops.first().copied());
+        self.state.tell_quality(call.cx, call.ctx, both, Some(rule), first);
+        output(call, self.outputs.rule, rule.attrs);
+        tell_attrs(call, self.table, first, self.outputs);
         YES
     }
 }
@@ -306,8 +318,9 @@ fn to_named(call: &mut Call<'_, '_, '_>, kind: Kind) -> Called {
             }
         }
     }
-    let chance = &mut call.cx.worker.chance;
-    let hops = table.expand(&choices, Sort::AsWritten, &None, chance);
+    let hops = table.expand((&choices, Sort::AsWritten), &None, |list, sort| {
+        state.order(call.cx, (&part, &table), None, list, sort)
+    });
     let ruri = String::from_utf8_lossy(call.ctx.request_uri()).into_owned();
     if hops.is_empty() {
         return NO;
@@ -315,6 +328,7 @@ fn to_named(call: &mut Call<'_, '_, '_>, kind: Kind) -> Called {
     if let Err(why) = tries::put(call.ctx, &part.avps, &table, &ruri, &hops) {
         return call.complain(Level::Error, why);
     }
+    state.tell_quality(call.cx, call.ctx, (&part, &table), None, None);
     let outputs = Outputs { rule: usize::MAX, gateway: 1, carrier: 2 };
     tell_attrs(call, &table, hops.first().copied(), outputs);
     YES
@@ -328,11 +342,12 @@ pub(crate) fn use_next_gw(call: &mut Call<'_, '_, '_>) -> Called {
     };
     let (table, outputs) = (part.table(), Outputs { rule: 0, gateway: 1, carrier: 2 });
     if let Some(hop) = tries::next(call.ctx, &part.avps, &table) {
+        state.tell_quality_next(call.cx, call.ctx, &table, hop);
         tell_attrs(call, &table, hop, outputs);
         return YES;
     }
     let Some((plan, place)) = tries::restore(call.ctx, &part.avps) else { return NO };
-    let search = Search { part: &part, table: &table, plan, outputs };
+    let search = Search { state: &state, part: &part, table: &table, plan, outputs };
     match search.run(call, Some(place)) {
         YES => YES,
         _ => NO,
@@ -354,7 +369,7 @@ pub(crate) fn dr_match(call: &mut Call<'_, '_, '_>) -> Called {
     let table = part.table();
     let outputs = Outputs { rule: 3, gateway: usize::MAX, carrier: usize::MAX };
     let plan = Plan { group, flags, number, ruri, whitelist };
-    Search { part: &part, table: &table, plan, outputs }.run(call, None)
+    Search { state: &state, part: &part, table: &table, plan, outputs }.run(call, None)
 }
 
 pub(crate) fn dr_disable(call: &mut Call<'_, '_, '_>) -> Called {

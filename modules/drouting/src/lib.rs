@@ -2,29 +2,40 @@
 //!
 //! # Files
 //! `prefix.rs` is the tree of digits, `rules.rs` the rules in it, `destinations.rs` gateways and
-//! carriers, `table.rs` all of them for one partition; `load.rs` brings them from the database.
+//! carriers, `table.rs` all of them for one partition. `load.rs` brings them from the database,
+//! `partitions.rs` the list of partitions, `kept.rs` all of it from a file; `faults.rs` is what was
+//! wrong with rows, `names.rs` looks names of gateways up. `quality.rs` is the door for qrouting.
 //! `functions.rs` routes, `tries.rs` keeps what a request has left to try, `known.rs` tells who is
 //! a gateway. `status.rs` has the states, `targets.rs` what happens to them (the rest of that is in
-//! the crate `targets`), `state.rs` the module. `mi.rs` has the commands.
+//! the crate `targets`), `state.rs` the module. `mi.rs` has the commands,
+//! `explain.rs` the ones that say why.
 
 mod destinations;
+mod explain;
+mod faults;
 mod functions;
+mod kept;
 mod known;
 mod load;
 mod mi;
+mod names;
 mod params;
+mod partitions;
 mod prefix;
+mod quality;
 mod rules;
 mod state;
 mod status;
 mod table;
 mod targets;
+mod texts;
 mod tries;
 
 use tandem_engine::module::{EventDef, FunctionDef, ModuleDef};
 use tandem_engine::table::{arg, function, optional};
 use tandem_script::sig::{ArgKind, ArgSig, Dependency, Routes};
 
+pub use crate::quality::{Candidate, Quality, QualityRule, RuleName};
 pub use crate::state::Drouting;
 
 /// The table of `drouting`.

@@ -8,22 +8,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use md5::{Digest as _, Md5};
-use tandem_db::{Cond, DbError, Name, Op, Order, Query, Rows, Select, Value, check_name};
-use tandem_engine::blacklist::{List, Net, Rule};
-use tandem_engine::dns::Resolved;
+use tandem_db::{Cond, DbError, Name, Op, Order, Query, Row, Rows, Select, check_name};
 use tandem_engine::effect::Effect;
 use tandem_engine::log::Level;
 use tandem_engine::mi::{MiOutcome, RpcError};
 use tandem_engine::module::Cx;
-use tandem_engine::transport::{Hop, HopError};
 
-use crate::destinations::{
-    CARRIER_COLUMNS, Destinations, GATEWAY_COLUMNS, Gateway, Reader, int, text,
-};
-use crate::params::Names;
+use crate::destinations::{CARRIER_COLUMNS, Destinations, GATEWAY_COLUMNS, Reader, int, text};
+use crate::faults::Faults;
+use crate::kept::Keeping;
+use crate::names::empty_list;
+use crate::partitions::PARTITION_COLUMNS;
 use crate::rules::{self, RULE_COLUMNS};
 use crate::state::Drouting;
-use crate::table::{Partition, Table};
+use tandem_targets::NEVER;
+use crate::table::{Loaded, Partition, Table};
 
 /// Tokens of queries from here on belong to tables; runs count from 1.
 pub(crate) const FIRST: u64 = 1 << 47;
@@ -31,37 +30,19 @@ pub(crate) const FIRST: u64 = 1 << 47;
 const PARTITIONS: u64 = FIRST;
 /// Rules that one query asks for.
 const PAGE: u32 = 10_000;
-/// Faults of one loading that are told.
-const FAULTS_MAX: usize = 100;
-/// Partitions of a node.
-const PARTITIONS_MAX: usize = 256;
+/// Faults of one loading that are logged; more can be asked for.
+const LOGGED_MAX: usize = 100;
 /// Loadings at the same time.
 const LOADS_MAX: usize = 1_000;
 /// Tables of rules of one partition.
 const TABLES_MAX: usize = 1_000;
-/// Gateways whose names are looked up at the same time.
-const SEARCHES_MAX: usize = 10_000;
-const PARTITION_COLUMNS: [&str; 13] = [
-    "partition_name",
-    "db_url",
-    "drd_table",
-    "drr_table",
-    "drg_table",
-    "drc_table",
-    "ruri_avp",
-    "gw_id_avp",
-    "gw_priprefix_avp",
-    "gw_sock_avp",
-    "rule_id_avp",
-    "rule_prefix_avp",
-    "carrier_id_avp",
-];
-
 /// What is on its way.
 #[derive(Default)]
 pub(crate) struct Loads {
-    last: u64,
+    pub(crate) last: u64,
     loads: BTreeMap<u64, Load>,
+    /// Partitions whose files are read.
+    pub(crate) files: Vec<(u64, Arc<Partition>)>,
     jobs: BTreeMap<u64, Job>,
 }
 
@@ -72,32 +53,55 @@ impl Loads {
 }
 
 /// One partition on its way.
-struct Load {
+pub(crate) struct Load {
     part: Arc<Partition>,
     job: u64,
-    inherit: bool,
+    inherit: Inherit,
     stage: Stage,
     of: Destinations,
     rules: rules::Loading,
     /// Tables of rules that are left, the present one last.
     tables: Vec<String>,
     last_rule: i64,
-    faults: Vec<String>,
-    fault_count: usize,
+    faults: Faults,
     sum: Option<Md5>,
+    /// Monotonic nanoseconds of the beginning.
+    begun_ns: u64,
+    /// The rows, for the file that a restart reads.
+    keeping: Option<Keeping>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     Gateways,
     Carriers,
     Tables,
     Rules,
 }
 
-/// What waits for partitions: a command, or the start.
+/// Which states of the present tables stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inherit {
+    None,
+    /// Those that have changed since they were read.
+    Changed,
+    All,
+}
+
+/// For whom tables are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    /// The node, which is not ready before.
+    Start,
+    /// A command.
+    Command(u64),
+    /// Nobody waits: the tables of before the restart serve meanwhile.
+    Later,
+}
+
+/// What waits for partitions.
 struct Job {
-    request: Option<u64>,
+    of: For,
     left: usize,
     failed: Option<(i64, &'static str)>,
 }
@@ -116,7 +120,7 @@ impl Drouting {
         }
         cx.begin_startup();
         match &self.params.partitions {
-            None => self.load(cx, self.parts(), None, false),
+            None => self.load_first(cx, self.parts()),
             Some((database, table)) => {
                 let select = select(table, &PARTITION_COLUMNS);
                 cx.query(*database, Query::Select(select), PARTITIONS);
@@ -141,45 +145,45 @@ impl Drouting {
         if parts.is_empty() {
             return MiOutcome::failed(500, "Failed to reload");
         }
-        self.load(cx, parts, Some(request), inherit);
+        let inherit = if inherit { Inherit::All } else { Inherit::None };
+        self.load(cx, parts, For::Command(request), inherit);
         MiOutcome::Later
     }
 
-    fn load(
+    /// Loads partitions for the first time; what a file has of them serves at once.
+    pub(crate) fn load_first(&self, cx: &mut Cx<'_>, parts: Vec<Arc<Partition>>) {
+        match self.params.keeps_tables {
+            true => self.read_kept(cx, parts),
+            false => self.load(cx, parts, For::Start, Inherit::None),
+        }
+    }
+
+    pub(crate) fn load(
         &self,
         cx: &mut Cx<'_>,
         parts: Vec<Arc<Partition>>,
-        request: Option<u64>,
-        inherit: bool,
+        of: For,
+        inherit: Inherit,
     ) {
         let mut asks = Vec::new();
         {
             let mut loads = self.loads.lock();
             loads.last += 1;
             let job = loads.last;
-            loads.jobs.insert(job, Job { request, left: parts.len(), failed: None });
+            loads.jobs.insert(job, Job { of, left: parts.len(), failed: None });
             for part in parts {
                 loads.last += 1;
                 let id = loads.last;
-                let load = Load {
-                    job,
-                    inherit,
-                    stage: Stage::Gateways,
-                    of: Destinations::default(),
-                    rules: rules::Loading::default(),
-                    tables: Vec::new(),
-                    last_rule: i64::MIN,
-                    faults: Vec::new(),
-                    fault_count: 0,
-                    sum: self.params.sums.then(Md5::new),
-                    part,
-                };
+                let mut load = Load::new(part, job, inherit, cx.now.mono_ns);
+                load.sum = self.params.sums.then(Md5::new);
+                load.keeping = self.params.keeps_tables.then(Keeping::default);
                 asks.push((id, Arc::clone(&load.part), load.ask()));
                 loads.loads.insert(id, load);
             }
         }
         for (id, part, ask) in asks {
-            let (status, text) = if request.is_none() { (-1, "loading") } else { (2, "reloading") };
+            let ready = part.table().loaded.unix_s != 0;
+            let (status, text) = if ready { (2, "reloading") } else { (-1, "loading") };
             self.report_status(cx, &part.name, status, text);
             cx.query(part.database, ask, FIRST | id);
         }
@@ -188,7 +192,10 @@ impl Drouting {
     /// Takes the answer to one query.
     pub(crate) fn loaded(&self, cx: &mut Cx<'_>, token: u64, result: Result<Rows, DbError>) {
         if token == PARTITIONS {
-            return self.partitions_loaded(cx, result);
+            return match result {
+                Ok(rows) => self.list_loaded(cx, &rows),
+                Err(error) => self.list_failed(cx, &error),
+            };
         }
         let id = token & !FIRST;
         let Some(mut load) = self.loads.lock().loads.remove(&id) else { return };
@@ -208,7 +215,7 @@ impl Drouting {
             Next::Done => self.finish(cx, load),
             Next::Failed(code, message, why) => {
                 let text = "the tables could not be loaded";
-                let ready = load.part.table().loaded_unix_s != 0;
+                let ready = load.part.table().loaded.unix_s != 0;
                 let (status, text) = if ready { (1, "data available") } else { (-2, text) };
                 self.report_status(cx, &load.part.name, status, text);
                 self.end_part(cx, load.job, Some((code, message, why)));
@@ -217,33 +224,59 @@ impl Drouting {
     }
 
     fn finish(&self, cx: &mut Cx<'_>, mut load: Load) {
+        let (part, job) = (Arc::clone(&load.part), load.job);
+        let keeping = load.keeping.take();
+        match self.put_in_place(cx, load) {
+            Ok(()) => {
+                if let Some(keeping) = keeping {
+                    self.write_kept(cx, &part.name, keeping);
+                }
+                self.end_part(cx, job, None);
+            }
+            Err(why) => {
+                self.report_status(cx, &part.name, 1, "data available");
+                self.end_part(cx, job, Some((500, "Failed to reload", why)));
+            }
+        }
+    }
+
+    /// Puts what was read in the place of the present tables, unless it is of no use.
+    pub(crate) fn put_in_place(&self, cx: &mut Cx<'_>, mut load: Load) -> Result<(), String> {
         let part = Arc::clone(&load.part);
-        for fault in &load.faults {
-            cx.log(Level::Error, format!("drouting: partition {}: {fault}", part.name));
+        for fault in load.faults.all.iter().take(LOGGED_MAX) {
+            cx.log(Level::Error, format!("drouting: partition {}: {}", part.name, fault.why));
         }
-        let (rules, refused) = (load.rules.len(), load.rules.refused);
+        let (rules, refused) = (load.rules.len(), load.faults.refused);
         let old = part.table();
-        if rules == 0 && refused > 0 && !old.rules.rules.is_empty() {
-            let why = format!("none of the {refused} rules of {} can be used", part.name);
-            self.report_status(cx, &part.name, 1, "data available");
-            return self.end_part(cx, load.job, Some((500, "Failed to reload", why)));
+        if rules == 0 && refused > 0 && old.rules.len() > 0 {
+            return Err(format!(
+                "partition {} keeps its tables: of the new ones no rule can be used, {refused} \
+                 rows were refused",
+                part.name
+            ));
         }
-        if load.inherit {
-            load.of.inherit(&old.of);
+        match load.inherit {
+            Inherit::None => {}
+            Inherit::Changed => load.of.inherit(&old.of, |status| status.stamp() != NEVER),
+            Inherit::All => load.of.inherit(&old.of, |_| true),
         }
-        let sum = load
-            .sum
-            .take()
-            .map(|sum| sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        let hex = |sum: Md5| sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sum: Option<String> = load.sum.take().map(hex);
         let (gateways, carriers) = (load.of.gateways.len(), load.of.carriers.len());
         let told = sum.as_ref().map(|sum| format!(", MD5 {sum}")).unwrap_or_default();
         let text = format!(
-            "{gateways} gateways, {carriers} carriers and {rules} rules loaded, {} rows refused or \
-             taken in part{told}",
-            load.fault_count
+            "{gateways} gateways, {carriers} carriers and {rules} rules loaded, {refused} rows \
+             refused, {} taken in part{told}",
+            load.faults.in_part
         );
         let rules = load.rules.finish(self.params.alphabet.clone());
-        let table = Arc::new(Table::new(load.of, rules, cx.now.unix_s(), sum));
+        let loaded = Loaded {
+            unix_s: cx.now.unix_s(),
+            took_ms: cx.now.mono_ns.saturating_sub(load.begun_ns) / 1_000_000,
+            sum,
+            faults: load.faults,
+        };
+        let table = Arc::new(Table::new(load.of, rules, loaded));
         part.put(Arc::clone(&table));
         self.adopt(cx, &part);
         cx.log(Level::Notice, format!("drouting: partition {}: {text}", part.name));
@@ -253,29 +286,40 @@ impl Drouting {
             self.resolve_gateways(cx, &part, &table);
         }
         self.refresh_blacklists(cx, &part, &table);
-        self.end_part(cx, load.job, None);
+        if let Some(quality) = self.quality() {
+            quality.reloaded(&part.name);
+        } else if table.wants_quality() {
+            let text = "rules or carriers are to be sorted by quality (Q), which needs the module \
+                        qrouting: their lists are taken as they are written";
+            cx.log(Level::Warning, format!("drouting: partition {}: {text}", part.name));
+        }
+        Ok(())
     }
 
     /// One partition of a job is there, or not.
     fn end_part(&self, cx: &mut Cx<'_>, job: u64, fault: Option<(i64, &'static str, String)>) {
-        let (request, done) = {
+        let (of, done) = {
             let mut loads = self.loads.lock();
             let Some(waiting) = loads.jobs.get_mut(&job) else { return };
             waiting.left = waiting.left.saturating_sub(1);
             if let Some((code, message, _)) = fault {
                 waiting.failed = Some((code, message));
             }
-            let request = waiting.request;
-            (request, if waiting.left == 0 { loads.jobs.remove(&job) } else { None })
+            let of = waiting.of;
+            (of, if waiting.left == 0 { loads.jobs.remove(&job) } else { None })
         };
         if let Some((.., why)) = fault {
-            if request.is_none() {
+            if of == For::Start {
                 return cx.out.push(Effect::Fatal { text: format!("drouting: {why}") });
             }
             cx.log(Level::Error, format!("drouting: {why}"));
         }
         let Some(done) = done else { return };
-        let Some(request) = request else { return cx.end_startup() };
+        let request = match of {
+            For::Start => return cx.end_startup(),
+            For::Later => return,
+            For::Command(request) => request,
+        };
         let answer = match done.failed {
             None => Ok("OK".into()),
             Some((code, message)) => {
@@ -285,147 +329,42 @@ impl Drouting {
         cx.mi_reply(request, answer);
     }
 
-    fn partitions_loaded(&self, cx: &mut Cx<'_>, result: Result<Rows, DbError>) {
-        let rows = match result {
-            Ok(rows) => rows,
-            Err(error) => {
-                let text = format!("drouting: the table of partitions: {error}");
-                return cx.out.push(Effect::Fatal { text });
-            }
-        };
-        let mut parts: Vec<Arc<Partition>> = Vec::new();
-        for row in rows.rows.iter().take(PARTITIONS_MAX) {
-            match self.partition(cx, row) {
-                Ok(part) if parts.iter().any(|p| p.name == part.name) => {
-                    let text = format!("drouting: partition `{}` is there twice", part.name);
-                    cx.log(Level::Error, text);
-                }
-                Ok(part) => parts.push(Arc::new(part)),
-                Err(why) => cx.log(Level::Error, format!("drouting: {why}")),
-            }
+    fn list_loaded(&self, cx: &mut Cx<'_>, rows: &Rows) {
+        if self.params.keeps_tables {
+            self.write_list(cx, rows);
         }
-        self.partitions.write().clone_from(&parts);
-        if parts.is_empty() {
-            cx.log(Level::Warning, "drouting: the table has no partition that can be used");
-            return cx.end_startup();
-        }
-        self.load(cx, parts, None, false);
+        self.partitions_loaded(cx, rows);
     }
 
-    fn partition(&self, cx: &Cx<'_>, row: &[Value]) -> Result<Partition, String> {
-        let texts: Vec<String> = row.iter().map(text).collect();
-        let [name, url, drd, drr, drg, drc, avps @ ..] = texts.as_slice() else {
-            return Err("a row of partitions has too few columns".into());
-        };
-        if name.is_empty() {
-            return Err("a partition has no name".into());
+    /// The table of partitions cannot be read; a file may have it.
+    fn list_failed(&self, cx: &mut Cx<'_>, error: &DbError) {
+        let text = format!("drouting: the table of partitions: {error}");
+        if self.params.keeps_tables {
+            cx.log(Level::Error, text);
+            return self.read_list(cx);
         }
-        let at = cx
-            .node
-            .databases
-            .iter()
-            .position(|known| tandem_db::DbUrl::parse(url).is_ok_and(|url| *known == url));
-        let at = at.and_then(|at| u16::try_from(at).ok()).ok_or_else(|| {
-            format!(
-                "partition `{name}`: its db_url is none that the script names: name it in a \
-                 parameter, such as db_partitions_url or db_url of drouting"
-            )
-        })?;
-        let or = |given: &String, default: &String| {
-            let name = if given.is_empty() { default } else { given };
-            check_name(name).map_err(|e| format!("partition `{name}`: {e}"))?;
-            Ok::<String, String>(name.clone())
-        };
-        let own = &self.params.names;
-        let names = Names {
-            gateways: or(drd, &own.gateways)?,
-            rules: or(drr, &own.rules)?,
-            groups: or(drg, &own.groups)?,
-            carriers: or(drc, &own.carriers)?,
-        };
-        let query = self.params.rule_queries.iter().find(|(part, _)| part == name);
-        let query = query.map(|(_, sql)| sql.clone());
-        let mut of = self.params.avps.of_partition(name);
-        of.name(avps);
-        let database = tandem_engine::effect::DatabaseId(at);
-        Ok(Partition::new(name.clone(), database, names, query, of, self.params.alphabet.clone()))
-    }
-
-    /// Looks the names of gateways up.
-    fn resolve_gateways(&self, cx: &mut Cx<'_>, part: &Arc<Partition>, table: &Arc<Table>) {
-        for (at, gateway) in (0u32..).zip(&table.of.gateways) {
-            if gateway.ips.read().is_empty() {
-                self.resolve_gateway(cx, part, table, at);
-            }
-        }
-    }
-
-    /// Looks the name of one gateway up; what is known already is there at once.
-    pub(crate) fn resolve_gateway(
-        &self,
-        cx: &mut Cx<'_>,
-        part: &Arc<Partition>,
-        table: &Arc<Table>,
-        at: u32,
-    ) {
-        let Some(uri) = table.gateway(at).map(Gateway::uri) else { return };
-        let token = {
-            let mut loads = self.loads.lock();
-            loads.last += 1;
-            loads.last
-        };
-        let waits = {
-            let mut searches = self.searches.lock();
-            searches.insert(token, (Arc::clone(part), Arc::clone(table), at));
-            searches.len()
-        };
-        let result = match waits {
-            0..SEARCHES_MAX => cx.resolve(uri.as_bytes(), token),
-            _ => Resolved::Now(Err(HopError::Unresolvable)),
-        };
-        if let Resolved::Now(result) = result {
-            self.gateway_resolved(cx, token, result);
-        }
-    }
-
-    pub(crate) fn gateway_resolved(
-        &self,
-        cx: &mut Cx<'_>,
-        token: u64,
-        result: Result<Vec<Hop>, HopError>,
-    ) {
-        let Some((part, table, at)) = self.searches.lock().remove(&token) else { return };
-        match result {
-            Ok(hops) => table.resolved(at, hops.iter().map(|hop| hop.addr.ip()).collect()),
-            Err(why) => {
-                let id = table.gateway(at).map(|g| g.id.to_string()).unwrap_or_default();
-                cx.log(Level::Error, format!("drouting: gateway `{id}`: {why}"));
-            }
-        }
-        self.refresh_blacklists(cx, &part, &table);
-    }
-
-    fn refresh_blacklists(&self, cx: &mut Cx<'_>, part: &Partition, table: &Table) {
-        for wanted in self.params.blacklists.iter().filter(|list| list.partition == part.name) {
-            let mut list = empty_list(&wanted.name);
-            for gateway in table.of.gateways.iter().filter(|g| wanted.kinds.contains(&g.kind)) {
-                list.rules.extend(gateway.ips.read().iter().map(|ip| Rule {
-                    negated: false,
-                    proto: gateway.proto,
-                    net: Net { ip: *ip, bits: if ip.is_ipv4() { 32 } else { 128 } },
-                    port: gateway.port,
-                    pattern: String::new(),
-                    until: None,
-                }));
-            }
-            if let Err(why) = cx.node.blacklists.set(list) {
-                cx.log(Level::Error, format!("drouting: blacklist {}: {why}", wanted.name));
-            }
-        }
+        cx.out.push(Effect::Fatal { text });
     }
 }
 
 impl Load {
+    pub(crate) fn new(part: Arc<Partition>, job: u64, inherit: Inherit, begun_ns: u64) -> Self {
+        Self {
+            part,
+            job,
+            inherit,
+            stage: Stage::Gateways,
+            of: Destinations::default(),
+            rules: rules::Loading::default(),
+            tables: Vec::new(),
+            last_rule: i64::MIN,
+            faults: Faults::default(),
+            sum: None,
+            begun_ns,
+            keeping: None,
+        }
+    }
+
     /// The next question.
     fn ask(&self) -> Query {
         let names = &self.part.names;
@@ -451,39 +390,47 @@ impl Load {
         if let Some(sum) = &mut self.sum {
             rows.rows.iter().for_each(|row| sum.update(format!("{row:?}")));
         }
-        let node = Arc::clone(cx.node);
-        let reader = Reader {
-            sockets: &node.sockets,
-            filter: state.params.filter,
-            id_chars: &state.params.id_chars,
-            with_state: state.params.keeps_state,
-        };
-        let mut faults = Vec::new();
-        let next = match self.stage {
+        if let Some(keeping) = &mut self.keeping
+            && self.stage != Stage::Tables
+        {
+            keeping.add(self.stage, &rows.rows);
+        }
+        match self.stage {
             Stage::Gateways => {
-                for row in &rows.rows {
-                    faults.extend(self.of.add_gateway(&reader, row).err());
-                }
+                self.take_rows(state, cx, Stage::Gateways, &rows.rows);
                 self.stage = Stage::Carriers;
                 Next::Ask
             }
             Stage::Carriers => {
-                for row in &rows.rows {
-                    let added = self.of.add_carrier(&reader, row, &mut faults);
-                    faults.extend(added.err());
-                }
+                self.take_rows(state, cx, Stage::Carriers, &rows.rows);
                 self.tables = vec![self.part.names.rules.clone()];
                 let asks = self.part.rule_query.is_some();
                 self.stage = if asks { Stage::Tables } else { Stage::Rules };
                 Next::Ask
             }
             Stage::Tables => self.take_tables(rows),
-            Stage::Rules => self.take_rules(state, rows, &mut faults),
+            Stage::Rules => self.take_rules(state, cx, rows),
+        }
+    }
+
+    /// Takes rows of one of the three kinds of tables.
+    pub(crate) fn take_rows(&mut self, state: &Drouting, cx: &Cx<'_>, stage: Stage, rows: &[Row]) {
+        let params = &state.params;
+        let reader = Reader {
+            sockets: &cx.node.sockets,
+            filter: params.filter,
+            id_chars: &params.id_chars,
+            with_state: params.keeps_state,
         };
-        self.fault_count += faults.len();
-        let room = FAULTS_MAX.saturating_sub(self.faults.len());
-        self.faults.extend(faults.into_iter().take(room));
-        next
+        let faults = &mut self.faults;
+        for row in rows {
+            match stage {
+                Stage::Gateways => self.of.add_gateway(&reader, row, faults),
+                Stage::Carriers => self.of.add_carrier(&reader, row, faults),
+                Stage::Tables => {}
+                Stage::Rules => self.rules.add(row, &params.alphabet, &self.of, faults),
+            }
+        }
     }
 
     fn take_tables(&mut self, rows: &Rows) -> Next {
@@ -498,12 +445,10 @@ impl Load {
         Next::Ask
     }
 
-    fn take_rules(&mut self, state: &Drouting, rows: &Rows, faults: &mut Vec<String>) -> Next {
-        let mut last = self.last_rule;
-        for row in &rows.rows {
-            last = last.max(row.first().map_or(last, int));
-            self.rules.add(row, &state.params.alphabet, &self.of, faults);
-        }
+    fn take_rules(&mut self, state: &Drouting, cx: &Cx<'_>, rows: &Rows) -> Next {
+        let ids = rows.rows.iter().filter_map(|row| row.first().map(int));
+        let last = ids.fold(self.last_rule, i64::max);
+        self.take_rows(state, cx, Stage::Rules, &rows.rows);
         let more = rows.rows.len() >= PAGE as usize && last > self.last_rule;
         self.last_rule = last;
         if !more {
@@ -520,8 +465,4 @@ fn select(table: &str, columns: &[&'static str]) -> Select {
         columns: columns.iter().map(|column| Name::from(*column)).collect(),
         ..Select::default()
     }
-}
-
-fn empty_list(name: &str) -> List {
-    List { name: name.to_owned(), owner: "drouting", read_only: true, ..List::default() }
 }

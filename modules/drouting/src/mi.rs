@@ -9,20 +9,21 @@ use tandem_engine::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam};
 use tandem_engine::table::{mi_int, mi_text};
 
 use crate::destinations::Target;
+use crate::explain;
 use crate::state::Drouting;
 use crate::status::{DISABLED, HELD, Kind, OFF};
 use crate::table::{Partition, Table};
 use crate::targets::state_text;
 
-const fn text(name: &'static str) -> MiParam {
+pub(crate) const fn text(name: &'static str) -> MiParam {
     MiParam { name, kind: MiKind::NamedStr }
 }
 
-const fn int(name: &'static str) -> MiParam {
+pub(crate) const fn int(name: &'static str) -> MiParam {
     MiParam { name, kind: MiKind::NamedInt }
 }
 
-const PARTITION: MiParam = text("partition_name");
+pub(crate) const PARTITION: MiParam = text("partition_name");
 const INHERIT: MiParam = mi_int("inherit_state");
 
 /// The command table.
@@ -94,6 +95,22 @@ pub(crate) const COMMANDS: &[MiDef] = &[
         help: "Reads or sets whether gateways are probed.",
         run: enable_probing,
     },
+    MiDef {
+        name: "drouting:explain",
+        old_names: &[],
+        param_sets: explain::PARAMS,
+        help: "Which rule, carrier and gateway a number takes, step by step, and why others are \
+               passed over; `time` is 2026-12-24T18:00 (UTC), with an offset, or Unix seconds.",
+        run: explain::explain,
+    },
+    MiDef {
+        name: "drouting:refused",
+        old_names: &[],
+        param_sets: &[&[], &[mi_text("partition_name")]],
+        help: "What was read last: how many rows, and which were refused or taken in part, with \
+               the reason.",
+        run: explain::refused,
+    },
 ];
 
 fn state(call: &MiCall<'_, '_>) -> Result<Arc<Drouting>, MiOutcome> {
@@ -120,7 +137,7 @@ fn part(call: &MiCall<'_, '_>, state: &Drouting) -> Result<Arc<Partition>, MiOut
     }
 }
 
-fn settled(result: Result<MiOutcome, MiOutcome>) -> MiOutcome {
+pub(crate) fn settled(result: Result<MiOutcome, MiOutcome>) -> MiOutcome {
     result.unwrap_or_else(|failed| failed)
 }
 
@@ -135,14 +152,14 @@ fn reload(call: &mut MiCall<'_, '_>) -> MiOutcome {
     }))
 }
 
-type Loaded = (Arc<Drouting>, Arc<Partition>, Arc<Table>);
+pub(crate) type Loaded = (Arc<Drouting>, Arc<Partition>, Arc<Table>);
 
 /// The partition and its tables, once they are there.
-fn loaded(call: &MiCall<'_, '_>) -> Result<Loaded, MiOutcome> {
+pub(crate) fn loaded(call: &MiCall<'_, '_>) -> Result<Loaded, MiOutcome> {
     let state = state(call)?;
     let part = part(call, &state)?;
     let table = part.table();
-    if table.loaded_unix_s == 0 {
+    if table.loaded.unix_s == 0 {
         return Err(MiOutcome::failed(404, "No Data available yet"));
     }
     Ok((state, part, table))
@@ -210,9 +227,9 @@ fn number_routing(call: &mut MiCall<'_, '_>) -> MiOutcome {
         let rules = &table.rules;
         let found = group.and_then(|group| {
             let found = rules.find(number.as_bytes(), group, now_s, false, None)?;
-            rules.rule(found.rule)
+            Some((number.get(..found.place.depth)?, rules.rule(found.rule)?))
         });
-        let Some(rule) = found else { return MiOutcome::Done(json!("No match")) };
+        let Some((prefix, rule)) = found else { return MiOutcome::Done(json!("No match")) };
         let list = rule.list.iter().filter_map(|choice| match choice.target {
             Target::Gateway(at) => table.gateway(at).map(|gateway| json!({"GW": &*gateway.id})),
             Target::Carrier(at) => {
@@ -221,9 +238,9 @@ fn number_routing(call: &mut MiCall<'_, '_>) -> MiOutcome {
             }
         });
         MiOutcome::Done(json!({
-            "Matched Prefix": &*rule.prefix,
+            "Matched Prefix": prefix,
             "GW List": list.collect::<Vec<Json>>(),
-            "ATTRS": &*rule.attrs,
+            "ATTRS": rule.attrs,
         }))
     }))
 }
@@ -235,8 +252,8 @@ fn reload_status(call: &mut MiCall<'_, '_>) -> MiOutcome {
         if named {
             row["name"] = part.name.as_str().into();
         }
-        row["Date"] = date::ctime(table.loaded_unix_s).into();
-        if let Some(sum) = &table.sum {
+        row["Date"] = date::ctime(table.loaded.unix_s).into();
+        if let Some(sum) = &table.loaded.sum {
             row["Hash"] = sum.as_str().into();
         }
         row

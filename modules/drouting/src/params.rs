@@ -104,6 +104,12 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         |t| one_of(t, &["all", "ignore", "matched-only"]),
     ),
     int("generate_data_checksum", "0", "1: a reload tells an MD5 sum of what was read."),
+    int(
+        "enable_restart_persistency",
+        "0",
+        "1: what was read is kept in a file of the node's state, from which it serves at once after \
+         a restart; the tables are read behind it.",
+    ),
 ];
 
 /// The AVPs of a partition.
@@ -159,6 +165,8 @@ pub(crate) struct Params {
     pub(crate) blacklists: Vec<Blacklist>,
     pub(crate) probing: Probing,
     pub(crate) keeps_state: bool,
+    /// The tables are in a file for the next start.
+    pub(crate) keeps_tables: bool,
     /// SQL that names tables of rules, by partition.
     pub(crate) rule_queries: Vec<(String, String)>,
     pub(crate) one_reload: bool,
@@ -197,6 +205,7 @@ impl Params {
         let (uses, table) = (flag("use_partitions"), text("db_partitions_table"));
         let (keeps_state, one_reload) = (flag("persistent_state"), flag("no_concurrent_reload"));
         let (resolves, sums) = (flag("force_dns"), flag("generate_data_checksum"));
+        let keeps_tables = flag("enable_restart_persistency");
         let (id_chars, avps) = (text("extra_id_chars"), Avps::read(build));
         let blacklists = texts(build, "define_blacklist").filter_map(|t| blacklist(&t).ok());
         let blacklists = blacklists.collect();
@@ -230,6 +239,7 @@ impl Params {
             blacklists,
             probing,
             keeps_state,
+            keeps_tables,
             rule_queries,
             one_reload,
             partition_var,

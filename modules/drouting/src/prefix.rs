@@ -17,7 +17,11 @@ const DEPTH_MAX: usize = 256;
 
 /// The digits of prefixes.
 #[derive(Clone, Debug)]
-pub(crate) struct Alphabet([u8; 128]);
+pub(crate) struct Alphabet {
+    codes: [u8; 128],
+    /// Bits of a digit in a head.
+    bits: u32,
+}
 
 impl Alphabet {
     /// 0 to 9 and further characters.
@@ -34,19 +38,44 @@ impl Alphabet {
         if all.len() > DIGITS_MAX {
             return Err(format!("a prefix has at most {DIGITS_MAX} different characters"));
         }
-        let mut codes = [u8::MAX; 128];
+        let (mut codes, all_len) = ([u8::MAX; 128], all.len());
         for (code, byte) in (0u8..).zip(all) {
             if let Some(place) = codes.get_mut(usize::from(byte)) {
                 *place = code;
             }
         }
-        Ok(Self(codes))
+        // 0 is the end of a prefix.
+        let bits = if all_len < 16 { 4 } else { 6 };
+        Ok(Self { codes, bits })
+    }
+
+    /// Digits of a head.
+    fn head_len(&self) -> usize {
+        (u64::BITS / self.bits) as usize
+    }
+
+    /// The first digits of a prefix as one number: of two prefixes that differ in these digits,
+    /// the smaller one has the smaller head.
+    pub(crate) fn head(&self, prefix: &[u8]) -> u64 {
+        let digit =
+            |at: usize| prefix.get(at).and_then(|byte| self.code(*byte)).map_or(0, |c| c + 1);
+        (0..self.head_len()).fold(0, |head, at| (head << self.bits) | u64::from(digit(at)))
+    }
+
+    /// The bit of a node's set for a digit of a head; `None`: the prefix ends before it.
+    fn bit_in(&self, head: u64, depth: usize) -> Option<u32> {
+        let up = (self.head_len() - 1 - depth) as u32 * self.bits;
+        let code = (head >> up) & ((1 << self.bits) - 1);
+        Some(1 << code.checked_sub(1)?)
+    }
+
+    fn code(&self, byte: u8) -> Option<u8> {
+        self.codes.get(usize::from(byte)).copied().filter(|code| *code != u8::MAX)
     }
 
     /// The bit of a digit; `None`: it is none.
     fn bit(&self, byte: u8) -> Option<u32> {
-        let code = self.0.get(usize::from(byte)).copied().filter(|code| *code != u8::MAX)?;
-        Some(1 << code)
+        Some(1 << self.code(byte)?)
     }
 
     pub(crate) fn takes(&self, prefix: &[u8]) -> bool {
@@ -59,6 +88,17 @@ impl Alphabet {
 pub(crate) struct Entry {
     pub(crate) group: u32,
     /// Its place in the table of rules.
+    pub(crate) rule: u32,
+}
+
+/// A rule on its way into a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Planned {
+    /// The first digits, 4 or 6 bits each, so that most comparisons touch no text; see
+    /// [`Alphabet::head`].
+    pub(crate) head: u64,
+    pub(crate) group: u32,
+    pub(crate) priority: i32,
     pub(crate) rule: u32,
 }
 
@@ -86,31 +126,35 @@ pub(crate) struct Tree {
 pub(crate) type Path = SmallVec<[u32; 24]>;
 
 impl Tree {
-    /// `of` gives the prefix and the priority of a rule; prefixes hold digits of the alphabet
-    /// only.
+    /// `prefix` gives the prefix of a rule; prefixes hold digits of the alphabet only.
     pub(crate) fn new<'r>(
         alphabet: Alphabet,
-        mut entries: Vec<Entry>,
-        of: impl Fn(u32) -> (&'r [u8], i64),
+        mut plans: Vec<Planned>,
+        prefix: impl Fn(u32) -> &'r [u8],
     ) -> Self {
-        entries.sort_unstable_by(|a, b| {
-            let ((left, more), (right, less)) = (of(a.rule), of(b.rule));
-            let key = |entry: &Entry, priority| (entry.group, Reverse(priority), entry.rule);
-            left.cmp(right).then_with(|| key(a, more).cmp(&key(b, less)))
+        plans.sort_unstable_by(|a, b| {
+            // Long prefixes may differ behind their heads.
+            let by_text = || prefix(a.rule).cmp(prefix(b.rule));
+            let key = |plan: &Planned| (plan.group, Reverse(plan.priority), plan.rule);
+            a.head.cmp(&b.head).then_with(by_text).then_with(|| key(a).cmp(&key(b)))
         });
-        let digit = |entry: &Entry, depth: usize| of(entry.rule).0.get(depth).copied();
+        let head_len = alphabet.head_len();
+        let bit = |plan: &Planned, depth: usize| match depth < head_len {
+            true => alphabet.bit_in(plan.head, depth),
+            false => prefix(plan.rule).get(depth).and_then(|byte| alphabet.bit(*byte)),
+        };
         let mut nodes = vec![Node::default()];
-        let mut open = VecDeque::from([(0usize, 0usize, entries.len(), 0usize)]);
+        let mut open = VecDeque::from([(0usize, 0usize, plans.len(), 0usize)]);
         while let Some((at, low, high, depth)) = open.pop_front() {
-            let here = entries.get(low..high).unwrap_or_default();
-            let own = here.partition_point(|entry| digit(entry, depth).is_none());
+            let here = plans.get(low..high).unwrap_or_default();
+            let own = here.partition_point(|plan| bit(plan, depth).is_none());
             let child = nodes.len() as u32;
             let (mut digits, mut from) = (0, low + own);
-            while let Some(entry) = entries.get(from).filter(|_| from < high) {
-                let here = digit(entry, depth);
-                let rest = entries.get(from..high).unwrap_or_default();
-                let to = from + rest.partition_point(|entry| digit(entry, depth) == here);
-                digits |= here.and_then(|digit| alphabet.bit(digit)).unwrap_or(0);
+            while let Some(plan) = plans.get(from).filter(|_| from < high) {
+                let here = bit(plan, depth);
+                let rest = plans.get(from..high).unwrap_or_default();
+                let to = from + rest.partition_point(|plan| bit(plan, depth) == here);
+                digits |= here.unwrap_or(0);
                 open.push_back((nodes.len(), from, to.max(from + 1), depth + 1));
                 nodes.push(Node::default());
                 from = to.max(from + 1);
@@ -119,35 +163,49 @@ impl Tree {
                 *node = Node { digits, child, first: low as u32, count: own as u32 };
             }
         }
-        Self { alphabet, nodes, entries }
+        nodes.shrink_to_fit();
+        let entry = |plan: &Planned| Entry { group: plan.group, rule: plan.rule };
+        Self { alphabet, nodes, entries: plans.iter().map(entry).collect() }
     }
 
     /// The nodes of a number. A character that is no digit, met before the tree ends, leaves the
     /// root alone.
     pub(crate) fn path(&self, number: &[u8]) -> Path {
-        let root = Path::from_slice(&[0]);
-        let mut path = root.clone();
+        self.path_and_end(number).0
+    }
+
+    /// The same with the character that is no digit, if one was met.
+    pub(crate) fn path_and_end(&self, number: &[u8]) -> (Path, Option<char>) {
+        let mut path = Path::from_slice(&[0]);
         let mut at = 0u32;
         for byte in number.iter().take(DEPTH_MAX) {
             let Some(node) = self.nodes.get(at as usize) else { break };
             if node.digits == 0 {
                 break;
             }
-            let Some(bit) = self.alphabet.bit(*byte) else { return root };
+            let Some(bit) = self.alphabet.bit(*byte) else {
+                path.truncate(1);
+                return (path, Some(char::from(*byte)));
+            };
             if node.digits & bit == 0 {
                 break;
             }
             at = node.child + (node.digits & (bit - 1)).count_ones();
             path.push(at);
         }
-        path
+        (path, None)
+    }
+
+    /// All rules at a node, by group, the most important first.
+    pub(crate) fn at(&self, node: u32) -> &[Entry] {
+        let Some(node) = self.nodes.get(node as usize) else { return &[] };
+        let (first, count) = (node.first as usize, node.count as usize);
+        self.entries.get(first..first.saturating_add(count)).unwrap_or_default()
     }
 
     /// The rules of a group at a node, the most important first.
     pub(crate) fn rules(&self, node: u32, group: u32) -> &[Entry] {
-        let Some(node) = self.nodes.get(node as usize) else { return &[] };
-        let (first, count) = (node.first as usize, node.count as usize);
-        let all = self.entries.get(first..first.saturating_add(count)).unwrap_or_default();
+        let all = self.at(node);
         let from = all.partition_point(|entry| entry.group < group);
         let all = all.get(from..).unwrap_or_default();
         let to = all.partition_point(|entry| entry.group == group);
@@ -155,8 +213,7 @@ impl Tree {
     }
 
     /// Bytes that the tree takes.
-    #[cfg(test)]
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.nodes.len() * size_of::<Node>() + self.entries.len() * size_of::<Entry>()
     }
 }
@@ -166,14 +223,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    type Rules = Vec<(String, u32, i64)>;
+    type Rules = Vec<(String, u32, i32)>;
 
     fn tree(rules: &Rules, extra: &str) -> Tree {
-        let entries = (0u32..).zip(rules).map(|(rule, r)| Entry { group: r.1, rule }).collect();
-        Tree::new(Alphabet::new(extra).unwrap(), entries, |rule| {
-            let (prefix, _, priority) = &rules[rule as usize];
-            (prefix.as_bytes(), *priority)
-        })
+        let alphabet = Alphabet::new(extra).unwrap();
+        let plan = |(rule, (prefix, group, priority)): (u32, &(String, u32, i32))| {
+            let head = alphabet.head(prefix.as_bytes());
+            Planned { head, group: *group, priority: *priority, rule }
+        };
+        let plans = (0u32..).zip(rules).map(plan).collect();
+        Tree::new(alphabet.clone(), plans, |rule| rules[rule as usize].0.as_bytes())
     }
 
     /// All rules that fit, in the order in which they are tried.
@@ -185,7 +244,7 @@ mod tests {
 
     /// The same, looking at every rule.
     fn naive(rules: &Rules, number: &str, group: u32) -> Vec<u32> {
-        let fits = |r: &&(u32, &(String, u32, i64))| r.1.1 == group && number.starts_with(&r.1.0);
+        let fits = |r: &&(u32, &(String, u32, i32))| r.1.1 == group && number.starts_with(&r.1.0);
         let all: Vec<_> = (0u32..).zip(rules).collect();
         let mut fitting: Vec<_> = all.iter().filter(fits).collect();
         fitting.sort_by_key(|(at, r)| (Reverse(r.0.len()), Reverse(r.2), *at));
@@ -219,10 +278,16 @@ mod tests {
     proptest! {
         #[test]
         fn the_tree_finds_what_a_search_finds(
-            rules in proptest::collection::vec(("[0-3]{0,5}", 0u32..3, -2i64..3), 0..60),
+            rules in proptest::collection::vec(("[0-3]{0,5}", 0u32..3, -2i32..3), 0..60),
+            far in proptest::collection::vec(("[0-1]{8,30}", 0u32..3, -2i32..3), 0..20),
             numbers in proptest::collection::vec("[0-3]{0,8}", 1..20),
+            extra in prop::sample::select(vec!["", "*#+abcdefgh"]),
         ) {
-            let tree = tree(&rules, "");
+            // Prefixes that are longer than a head, and numbers that begin with them.
+            let numbers: Vec<String> =
+                numbers.into_iter().chain(far.iter().map(|rule| format!("{}2", rule.0))).collect();
+            let rules = [rules, far].concat();
+            let tree = tree(&rules, extra);
             for number in &numbers {
                 for group in 0..3 {
                     prop_assert_eq!(found(&tree, number, group), naive(&rules, number, group));

@@ -1,13 +1,15 @@
-//! The rules of a partition.
+//! The rules of a partition: 32 bytes each, beside the tree that leads to them. Lists of
+//! gateways, times and texts they share by number.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use tandem_cfgutils::Times;
 use tandem_db::Row;
 
-use crate::destinations::{Choice, Destinations, Faults, Sort, int, sort_of, text};
-use crate::prefix::{Alphabet, Entry, Tree};
+use crate::destinations::{Choice, Destinations, Sort, int, sort_of, text};
+use crate::faults::Faults;
+use crate::prefix::{Alphabet, Entry, Planned, Tree};
+use crate::texts::{Gathering, Texts};
 
 /// Columns of a table of rules, in the order in which they are selected.
 pub(crate) const RULE_COLUMNS: [&str; 10] = [
@@ -22,41 +24,88 @@ pub(crate) const RULE_COLUMNS: [&str; 10] = [
     "sort_profile",
     "attrs",
 ];
+/// The table in faults.
+const TABLE: &str = "rules";
 /// Groups of one rule.
 const GROUPS_MAX: usize = 1_000;
 /// Characters of a prefix.
 const PREFIX_MAX: usize = 64;
+/// Lists that are looked for among those that are known.
+const LISTS_MAX: usize = 65_536;
 
-/// A rule. What many rules have in common they share.
-#[derive(Debug)]
-pub(crate) struct Rule {
+/// A rule as it is kept.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    id: i64,
+    /// Number of its times and 1; 0: it always holds.
+    times: u32,
+    route: u32,
+    list: u32,
+    attrs: u32,
+    profile: u32,
+    sort: Sort,
+}
+
+/// A rule.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule<'r> {
     pub(crate) id: i64,
-    pub(crate) prefix: Box<str>,
-    pub(crate) priority: i64,
-    pub(crate) times: Option<Arc<Times>>,
+    pub(crate) times: Option<&'r Times>,
     /// The route to run when it matches.
-    pub(crate) route: Option<Arc<str>>,
-    pub(crate) list: Arc<[Choice]>,
+    pub(crate) route: Option<&'r str>,
+    pub(crate) list: &'r [Choice],
     pub(crate) sort: Sort,
-    pub(crate) attrs: Arc<str>,
+    /// Row of qr_profiles.
+    pub(crate) profile: u32,
+    pub(crate) attrs: &'r str,
+}
+
+/// Lists of gateways by number.
+#[derive(Debug, Default)]
+struct Lists {
+    all: Vec<Choice>,
+    /// Where each list ends.
+    ends: Vec<u32>,
+}
+
+impl Lists {
+    fn get(&self, number: u32) -> &[Choice] {
+        let end = |number: u32| self.ends.get(number as usize).map_or(0, |end| *end as usize);
+        self.all.get(number.checked_sub(1).map_or(0, end)..end(number)).unwrap_or_default()
+    }
+
+    fn add(&mut self, list: &[Choice]) -> Option<u32> {
+        let number = u32::try_from(self.ends.len()).ok()?;
+        let end = u32::try_from(self.all.len() + list.len()).ok()?;
+        self.all.extend_from_slice(list);
+        self.ends.push(end);
+        Some(number)
+    }
 }
 
 /// Rules on their way into memory.
 #[derive(Debug, Default)]
 pub(crate) struct Loading {
-    rules: Vec<Rule>,
-    entries: Vec<Entry>,
-    texts: BTreeMap<String, Arc<str>>,
-    times: BTreeMap<String, Arc<Times>>,
-    lists: BTreeMap<String, Arc<[Choice]>>,
-    /// Rows that were left out.
-    pub(crate) refused: usize,
+    rules: Vec<Stored>,
+    plans: Vec<Planned>,
+    /// The prefixes of the rules, one behind the other, and where each ends.
+    prefixes: Vec<u8>,
+    prefix_ends: Vec<u32>,
+    texts: Gathering,
+    times: Vec<Times>,
+    times_known: BTreeMap<String, u32>,
+    lists: Lists,
+    /// By their text: the number, and whether something in it is not known.
+    lists_known: BTreeMap<String, (u32, bool)>,
 }
 
 /// The rules of a partition with their tree.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    pub(crate) rules: Vec<Rule>,
+    rules: Vec<Stored>,
+    lists: Lists,
+    texts: Texts,
+    times: Vec<Times>,
     pub(crate) tree: Tree,
 }
 
@@ -85,8 +134,7 @@ impl Loading {
         faults: &mut Faults,
     ) {
         if let Err(why) = self.try_add(row, alphabet, of, faults) {
-            self.refused += 1;
-            faults.push(why);
+            faults.refuse(TABLE, why);
         }
     }
 
@@ -97,61 +145,83 @@ impl Loading {
         of: &Destinations,
         faults: &mut Faults,
     ) -> Result<(), String> {
-        let [id, groups, prefix, times, priority, route, list, sort, _profile, attrs] =
+        let [id, groups, prefix, times, priority, route, list, sort, profile, attrs] =
             row.as_slice()
         else {
             return Err("a row of rules has not the ten columns".into());
         };
         let id = int(id);
-        let place = format!("rule {id}");
-        let groups = self::groups(&text(groups)).map_err(|why| format!("{place}: {why}"))?;
+        let place = || format!("rule {id}");
+        let said = |why: String| format!("rule {id}: {why}");
+        let groups = self::groups(&text(groups)).map_err(said)?;
         let prefix = text(prefix);
         if prefix.len() > PREFIX_MAX || !alphabet.takes(prefix.as_bytes()) {
             let why = "holds what no prefix holds (extra_prefix_chars), or is too long";
-            return Err(format!("{place}: prefix `{prefix}` {why}"));
+            return Err(said(format!("prefix `{prefix}` {why}")));
         }
-        let sort = sort_of(&text(sort), &place)?;
-        let times = self.times(&text(times)).map_err(|why| format!("{place}: timerec: {why}"))?;
+        let sort = sort_of(&text(sort)).map_err(said)?;
+        let times = self.times(&text(times)).map_err(|why| said(format!("timerec: {why}")))?;
         let list_text = text(list);
-        let list = match self.lists.get(&list_text) {
-            Some(list) => Arc::clone(list),
-            None => {
-                let list: Arc<[Choice]> = of.list(&list_text, true, &place, faults).into();
-                self.lists.insert(list_text.clone(), Arc::clone(&list));
-                list
-            }
-        };
-        let route = self.text(text(route)).filter(|text| !text.is_empty() && &**text != "0");
-        if list.is_empty() && route.is_none() {
-            return Err(format!("{place}: gwlist `{list_text}` leads to no gateway"));
+        let (list, in_part) = self.list(&list_text, of, faults, &place)?;
+        let route = text(route);
+        let route = if route == "0" { String::new() } else { route };
+        if self.lists.get(list).is_empty() && route.is_empty() {
+            return Err(said(format!("gwlist `{list_text}` leads to no gateway")));
         }
-        let rule = self.rules.len() as u32;
-        self.entries.extend(groups.into_iter().map(|group| Entry { group, rule }));
-        let attrs = self.text(text(attrs)).unwrap_or_default();
-        let (priority, prefix) = (int(priority), prefix.into_boxed_str());
-        self.rules.push(Rule { id, prefix, priority, times, route, list, sort, attrs });
+        let full = || said("there is no room for more rules".into());
+        let route = self.texts.add(&route).ok_or_else(full)?;
+        let attrs = self.texts.add(&text(attrs)).ok_or_else(full)?;
+        let rule = u32::try_from(self.rules.len()).map_err(|_| full())?;
+        let end = u32::try_from(self.prefixes.len() + prefix.len()).map_err(|_| full())?;
+        if in_part {
+            faults.count_row();
+        }
+        self.prefixes.extend_from_slice(prefix.as_bytes());
+        self.prefix_ends.push(end);
+        let (priority, head) = (int(priority), alphabet.head(prefix.as_bytes()));
+        let priority = priority.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
+        let plan = |group| Planned { head, group, priority, rule };
+        self.plans.extend(groups.into_iter().map(plan));
+        let profile = u32::try_from(int(profile)).unwrap_or(0);
+        self.rules.push(Stored { id, times, route, list, attrs, profile, sort });
         Ok(())
     }
 
-    fn text(&mut self, text: String) -> Option<Arc<str>> {
-        if let Some(known) = self.texts.get(&text) {
-            return Some(Arc::clone(known));
+    /// The number of the list that a text means, and whether something in it is not known.
+    fn list(
+        &mut self,
+        text: &str,
+        of: &Destinations,
+        faults: &mut Faults,
+        place: &impl Fn() -> String,
+    ) -> Result<(u32, bool), String> {
+        if let Some(known) = self.lists_known.get(text) {
+            return Ok(*known);
         }
-        let new: Arc<str> = text.as_str().into();
-        self.texts.insert(text, Arc::clone(&new));
-        Some(new)
+        let place = place();
+        let (list, missing) = of.list(text, true, &place);
+        let known = (self.lists.add(&list), !missing.is_empty());
+        for why in missing {
+            faults.note(TABLE, why);
+        }
+        let number = known.0.ok_or_else(|| format!("{place}: there is no room for more lists"))?;
+        if self.lists_known.len() < LISTS_MAX {
+            self.lists_known.insert(text.to_owned(), (number, known.1));
+        }
+        Ok((number, known.1))
     }
 
-    fn times(&mut self, text: &str) -> Result<Option<Arc<Times>>, String> {
+    fn times(&mut self, text: &str) -> Result<u32, String> {
         if text.is_empty() {
-            return Ok(None);
+            return Ok(0);
         }
-        if let Some(known) = self.times.get(text) {
-            return Ok(Some(Arc::clone(known)));
+        if let Some(known) = self.times_known.get(text) {
+            return Ok(*known);
         }
-        let new = Arc::new(Times::parse(text)?);
-        self.times.insert(text.to_owned(), Arc::clone(&new));
-        Ok(Some(new))
+        self.times.push(Times::parse(text)?);
+        let number = u32::try_from(self.times.len()).map_err(|_| "too many times".to_owned())?;
+        self.times_known.insert(text.to_owned(), number);
+        Ok(number)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -160,13 +230,17 @@ impl Loading {
 
     /// The rules with their tree.
     pub(crate) fn finish(self, alphabet: Alphabet) -> Rules {
-        let Self { mut rules, entries, .. } = self;
+        let Self { mut rules, plans, prefixes, prefix_ends, texts, mut times, mut lists, .. } =
+            self;
         rules.shrink_to_fit();
-        let tree = Tree::new(alphabet, entries, |rule| {
-            let rule = rules.get(rule as usize);
-            rule.map_or((&[], 0), |rule| (rule.prefix.as_bytes(), rule.priority))
+        times.shrink_to_fit();
+        lists.all.shrink_to_fit();
+        lists.ends.shrink_to_fit();
+        let end = |rule: u32| prefix_ends.get(rule as usize).map_or(0, |end| *end as usize);
+        let tree = Tree::new(alphabet, plans, |rule| {
+            prefixes.get(rule.checked_sub(1).map_or(0, end)..end(rule)).unwrap_or_default()
         });
-        Rules { rules, tree }
+        Rules { rules, lists, texts: texts.finish(), times, tree }
     }
 }
 
@@ -175,8 +249,35 @@ impl Rules {
         Loading::default().finish(alphabet)
     }
 
-    pub(crate) fn rule(&self, at: u32) -> Option<&Rule> {
-        self.rules.get(at as usize)
+    pub(crate) fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Bytes that the rules take, as far as they grow with their number.
+    pub(crate) fn bytes(&self) -> usize {
+        let lists =
+            self.lists.all.capacity() * size_of::<Choice>() + self.lists.ends.capacity() * 4;
+        self.rules.capacity() * size_of::<Stored>() + lists + self.texts.bytes() + self.tree.bytes()
+    }
+
+    pub(crate) fn rule(&self, at: u32) -> Option<Rule<'_>> {
+        let Stored { id, times, route, list, attrs, profile, sort } =
+            *self.rules.get(at as usize)?;
+        Some(Rule {
+            id,
+            times: times.checked_sub(1).and_then(|at| self.times.get(at as usize)),
+            route: Some(self.texts.get(route)).filter(|text| !text.is_empty()),
+            list: self.lists.get(list),
+            sort,
+            profile,
+            attrs: self.texts.get(attrs),
+        })
+    }
+
+    /// The rules that are sorted by quality.
+    pub(crate) fn by_quality(&self) -> impl Iterator<Item = Rule<'_>> {
+        let all = (0u32..).zip(&self.rules).filter(|(_, rule)| rule.sort == Sort::Quality);
+        all.filter_map(|(at, _)| self.rule(at))
     }
 
     /// The next rule for a number: by the longest prefix, then by priority, if its times hold.
@@ -200,14 +301,20 @@ impl Rules {
                 _ => 0,
             };
             let rules = self.tree.rules(*node, group).iter().enumerate().skip(from);
-            for (index, entry) in rules {
-                let Some(rule) = self.rule(entry.rule) else { continue };
-                if rule.times.as_ref().is_none_or(|times| times.hold(unix_s)) {
-                    return Some(Found { rule: entry.rule, place: Place { depth, index } });
+            for (index, Entry { rule, .. }) in rules {
+                if self.holds(*rule, unix_s) {
+                    return Some(Found { rule: *rule, place: Place { depth, index } });
                 }
             }
         }
         None
+    }
+
+    /// Whether a rule counts at a time.
+    pub(crate) fn holds(&self, rule: u32, unix_s: u64) -> bool {
+        let Some(rule) = self.rules.get(rule as usize) else { return false };
+        let times = rule.times.checked_sub(1).and_then(|at| self.times.get(at as usize));
+        times.is_none_or(|times| times.hold(unix_s))
     }
 }
 
@@ -220,5 +327,40 @@ fn groups(text: &str) -> Result<BTreeSet<u32>, String> {
     match groups {
         Ok(groups) if groups.is_empty() => Err("it is in no group".into()),
         groups => groups,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tandem_db::Value;
+
+    #[test]
+    fn a_rule_is_small_however_many_there_are() {
+        assert_eq!(size_of::<Stored>(), 32);
+        let (alphabet, of) = (Alphabet::new("").unwrap(), Destinations::default());
+        let (mut loading, mut faults) = (Loading::default(), Faults::default());
+        for n in 0..50_000i64 {
+            let row = vec![
+                n.into(),
+                "1".into(),
+                format!("49{n:05}").into(),
+                Value::Null,
+                1.into(),
+                "pstn".into(),
+                Value::Null,
+                "N".into(),
+                Value::Null,
+                "fast".into(),
+            ];
+            loading.add(&row, &alphabet, &of, &mut faults);
+        }
+        let rules = loading.finish(alphabet);
+        assert!(faults.all.is_empty(), "{:?}", faults.all);
+        assert!(rules.bytes() / rules.len() < 64, "{}", rules.bytes() / rules.len());
+        let found = rules.find(b"4912345678", 1, 0, false, None).unwrap();
+        let rule = rules.rule(found.rule).unwrap();
+        assert_eq!((rule.id, rule.route, rule.attrs), (12_345, Some("pstn"), "fast"));
+        assert_eq!(found.place.depth, 7);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tandem_db::{DbError, Rows};
 use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
@@ -15,6 +16,7 @@ use tandem_targets::{Prober, Register, WRITE_EVERY_S, Writer};
 use crate::functions;
 use crate::load::Loads;
 use crate::params::{DEFAULT, Params};
+use crate::quality::Quality;
 use crate::status::Key;
 use crate::table::{Partition, Table};
 
@@ -41,6 +43,8 @@ pub struct Drouting {
     pub(crate) prober: Prober<Key>,
     pub(crate) probing: AtomicBool,
     writer: Writer<Key>,
+    /// Who sorts by quality.
+    pub(crate) quality: RwLock<Option<Arc<dyn Quality>>>,
 }
 
 impl Drouting {
@@ -67,6 +71,7 @@ impl Drouting {
             prober: Prober::new(params.probing.clone(), PROBE),
             probing: AtomicBool::new(params.probing.interval_s > 0),
             writer: Writer::new(WRITES),
+            quality: RwLock::default(),
             params,
         }))
     }
@@ -115,6 +120,10 @@ impl Module for Drouting {
             return self.writer.written(cx, self, token, result.err());
         }
         self.loaded(cx, token, result);
+    }
+
+    fn file_read(&self, cx: &mut Cx<'_>, token: u64, result: Result<Option<Bytes>, String>) {
+        self.kept_read(cx, token, result);
     }
 
     fn resolved(&self, cx: &mut Cx<'_>, token: u64, result: Result<Vec<Hop>, HopError>) {

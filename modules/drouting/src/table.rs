@@ -8,7 +8,8 @@ use parking_lot::RwLock;
 use tandem_clock::Chance;
 use tandem_engine::effect::DatabaseId;
 
-use crate::destinations::{Choice, Destinations, Gateway, Sort, Target};
+use crate::destinations::{Carrier, Choice, Destinations, Gateway, Sort, Target};
+use crate::faults::Faults;
 use crate::params::{Avps, Names};
 use crate::prefix::Alphabet;
 use crate::rules::Rules;
@@ -23,9 +24,17 @@ pub(crate) struct Table {
     pub(crate) rules: Rules,
     /// Gateways by the addresses of their hosts, as far as those are known.
     by_ip: RwLock<BTreeMap<IpAddr, Vec<u32>>>,
+    pub(crate) loaded: Loaded,
+}
+
+/// How the tables came into memory.
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
     /// 0: nothing was loaded yet.
-    pub(crate) loaded_unix_s: u64,
+    pub(crate) unix_s: u64,
+    pub(crate) took_ms: u64,
     pub(crate) sum: Option<String>,
+    pub(crate) faults: Faults,
 }
 
 /// A partition.
@@ -59,7 +68,7 @@ impl Partition {
         avps: Avps,
         alphabet: Alphabet,
     ) -> Self {
-        let table = Table::new(Destinations::default(), Rules::empty(alphabet), 0, None);
+        let table = Table::new(Destinations::default(), Rules::empty(alphabet), Loaded::default());
         let present = RwLock::new(Arc::new(table));
         Self { name, database, names, rule_query, avps, present }
     }
@@ -75,19 +84,14 @@ impl Partition {
 }
 
 impl Table {
-    pub(crate) fn new(
-        of: Destinations,
-        rules: Rules,
-        loaded_unix_s: u64,
-        sum: Option<String>,
-    ) -> Self {
+    pub(crate) fn new(of: Destinations, rules: Rules, loaded: Loaded) -> Self {
         let mut by_ip: BTreeMap<IpAddr, Vec<u32>> = BTreeMap::new();
         for (at, gateway) in (0u32..).zip(&of.gateways) {
             for ip in gateway.ips.read().iter() {
                 by_ip.entry(*ip).or_default().push(at);
             }
         }
-        Self { of, rules, by_ip: RwLock::new(by_ip), loaded_unix_s, sum }
+        Self { of, rules, by_ip: RwLock::new(by_ip), loaded }
     }
 
     pub(crate) fn gateway(&self, at: u32) -> Option<&Gateway> {
@@ -121,21 +125,27 @@ impl Table {
         u32::try_from(at).ok()
     }
 
-    /// The destinations of a list that can be used now, in the order in which they are tried.
+    /// Whether a list is to be sorted by quality.
+    pub(crate) fn wants_quality(&self) -> bool {
+        let by_quality = |carrier: &Carrier| carrier.sort == Sort::Quality;
+        self.of.carriers.iter().any(by_quality) || self.rules.by_quality().next().is_some()
+    }
+
+    /// The destinations of a list that can be used now, in the order in which they are tried;
+    /// `order` sorts a list.
     pub(crate) fn expand(
         &self,
-        list: &[Choice],
-        sort: Sort,
+        (list, sort): (&[Choice], Sort),
         whitelist: &Whitelist,
-        chance: &mut Chance,
+        mut order: impl FnMut(&[Choice], Sort) -> Vec<Choice>,
     ) -> Vec<Hop> {
         let mut hops = Vec::new();
-        for choice in sorted(list, sort, chance) {
+        for choice in order(list, sort) {
             match choice.target {
                 Target::Gateway(gateway) => {
                     hops.extend(self.usable(gateway, None, whitelist));
                 }
-                Target::Carrier(at) => self.expand_carrier(at, whitelist, chance, &mut hops),
+                Target::Carrier(at) => self.expand_carrier(at, whitelist, &mut order, &mut hops),
             }
         }
         hops.truncate(TRIED_MAX);
@@ -146,7 +156,7 @@ impl Table {
         &self,
         at: u32,
         whitelist: &Whitelist,
-        chance: &mut Chance,
+        order: &mut impl FnMut(&[Choice], Sort) -> Vec<Choice>,
         hops: &mut Vec<Hop>,
     ) {
         let Some(carrier) = self.of.carriers.get(at as usize) else { return };
@@ -154,7 +164,7 @@ impl Table {
             return;
         }
         let most = if carrier.first_only { 1 } else { usize::MAX };
-        let sorted = sorted(&carrier.list, carrier.sort, chance);
+        let sorted = order(&carrier.list, carrier.sort);
         let usable = sorted.iter().filter_map(|choice| match choice.target {
             Target::Gateway(gateway) => self.usable(gateway, Some(at), whitelist),
             Target::Carrier(_) => None,
@@ -162,7 +172,12 @@ impl Table {
         hops.extend(usable.take(most));
     }
 
-    fn usable(&self, at: u32, carrier: Option<u32>, whitelist: &Whitelist) -> Option<Hop> {
+    pub(crate) fn usable(
+        &self,
+        at: u32,
+        carrier: Option<u32>,
+        whitelist: &Whitelist,
+    ) -> Option<Hop> {
         let gateway = self.gateway(at).filter(|gateway| gateway.status.is_up())?;
         if let Some(allowed) = whitelist {
             let carrier = carrier.and_then(|at| self.of.carriers.get(at as usize));
@@ -176,11 +191,11 @@ impl Table {
     }
 }
 
-/// A list in the order in which it is tried. By weight: each place is drawn with the chance that
+/// A list in the order in which it is tried, which for quality others know. By weight: each place is drawn with the chance that
 /// the weight gives; what has none comes last.
-fn sorted(list: &[Choice], sort: Sort, chance: &mut Chance) -> Vec<Choice> {
+pub(crate) fn sorted(list: &[Choice], sort: Sort, chance: &mut Chance) -> Vec<Choice> {
     let mut left = list.to_vec();
-    if sort == Sort::AsWritten || left.len() < 2 {
+    if sort != Sort::Weight || left.len() < 2 {
         return left;
     }
     let mut order = Vec::with_capacity(left.len());

@@ -119,7 +119,7 @@ impl Owner for Drouting {
     }
 
     fn awaits(&self, key: &Key) -> bool {
-        self.part(&key.partition).is_some_and(|part| part.table().loaded_unix_s == 0)
+        self.part(&key.partition).is_some_and(|part| part.table().loaded.unix_s == 0)
     }
 
     fn changed(&self, cx: &mut Cx<'_>, change: Change<'_, Key>) {

@@ -4,8 +4,12 @@
 
 #[path = "exports/cluster.rs"]
 mod cluster;
+#[path = "exports/explain.rs"]
+mod explain;
 #[path = "exports/functions.rs"]
 mod functions;
+#[path = "exports/kept.rs"]
+mod kept;
 #[path = "exports/management.rs"]
 mod management;
 #[path = "exports/params.rs"]
@@ -60,6 +64,7 @@ fn every_entry_has_a_check() {
             ("param extra_id_chars", params::characters),
             ("param gw_socket_filter_mode", params::sockets),
             ("param generate_data_checksum", management::sums),
+            ("param enable_restart_persistency", kept::restart),
             ("function do_routing", functions::do_routing),
             ("function route_to_carrier", functions::to_carrier),
             ("function route_to_gw", functions::to_gateway),
@@ -75,6 +80,8 @@ fn every_entry_has_a_check() {
             ("mi drouting:number_routing", management::numbers),
             ("mi drouting:reload_status", management::reloads),
             ("mi drouting:enable_probing", probes::probing),
+            ("mi drouting:explain", explain::number),
+            ("mi drouting:refused", params::hostile),
             ("event E_DROUTING_STATUS", functions::disable),
         ],
     );
@@ -88,4 +95,14 @@ fn hostile_rows_are_refused_one_by_one() {
 #[test]
 fn states_agree_after_a_split() {
     cluster::split();
+}
+
+#[test]
+fn partitions_are_kept_too() {
+    kept::partitions();
+}
+
+#[test]
+fn every_reason_is_told() {
+    explain::reasons();
 }

@@ -256,7 +256,7 @@ pub(crate) fn hostile() {
         gateway(db, "g6", 1, "127.0.1.64", &[("strip", (-1).into())]);
         carrier(db, "c1", "nosuch,ok=x,ok", 0, "N");
         carrier(db, "c2", "nosuch", 0, "N");
-        carrier(db, "c3", "ok", 0, "Q");
+        carrier(db, "c3", "ok", 0, "Z");
         rule(db, "", "1", "ok", &[]);
         rule(db, "x", "1", "ok", &[]);
         rule(db, "0", "1a", "ok", &[]);
@@ -280,12 +280,21 @@ pub(crate) fn hostile() {
         "c3",
         "rule 1",
         "rule 8",
-        "2 rules loaded",
+        "2 rules loaded, 13 rows refused, 2 taken in part",
     ] {
         assert!(all.contains(word) || word.starts_with("rule 8"), "{word}: {all}");
     }
     node.udp("127.0.0.9:5060", &request("sip:41@here.test"));
     assert_eq!(said(&mut node).pop().unwrap(), "1 sip:41@127.0.1.60");
+    let told = node.mi("drouting:refused", Json::Null)["result"].clone();
+    let counts = ["Gateways", "Carriers", "Rules", "Refused", "Taken in part"];
+    assert_eq!(counts.map(|name| told[name].as_u64().unwrap()), [1, 1, 2, 13, 2]);
+    let rows = told["Rows"].as_array().unwrap();
+    let why = |why: &str| rows.iter().find(|row| row["Why"].as_str().unwrap().contains(why));
+    let row = why("rule 4: timerec").unwrap();
+    assert_eq!((&row["Table"], &row["Verdict"]), (&json!("rules"), &json!("refused")));
+    assert_eq!(why("rule 6: `nosuch`").unwrap()["Verdict"], "taken in part");
+    assert_eq!(why("carrier `c1`: `nosuch`").unwrap()["Table"], "carriers");
     // Rules none of which can be used do not take the place of those that can.
     let delete = tandem_db::Query::Delete { table: "dr_rules".into(), conds: Vec::new() };
     node.db.execute(&delete).unwrap();

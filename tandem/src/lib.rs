@@ -69,6 +69,7 @@ pub fn modules() -> Modules {
         &tandem_event_routing::MODULE,
         &tandem_ratelimit::MODULE,
         &tandem_drouting::MODULE,
+        &tandem_qrouting::MODULE,
         &tandem_dispatcher::MODULE,
         &tandem_xcap::MODULE,
         &tandem_pua::MODULE,

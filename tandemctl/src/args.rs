@@ -56,8 +56,8 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Call, St
     call.command = rest.next().filter(|_| !call.help);
     call.words = rest.collect();
     call.params = match call.command.as_deref() {
-        // These are carried out here.
-        Some("db" | "user" | "completion") => Json::Null,
+        // These are carried out here, or have words of their own.
+        Some("db" | "user" | "completion" | "routes") => Json::Null,
         command => params(command.unwrap_or_default(), call.words.clone())?,
     };
     Ok(call)

@@ -4,13 +4,18 @@ use std::process::ExitCode;
 
 const BASH: &str = r#"_tandemctl() {
     local cur=${COMP_WORDS[COMP_CWORD]}
-    local own="status db user completion fifo --url --fifo --reply-dir --timeout --json --db --plain"
+    local own="status routes db user completion fifo --url --fifo --reply-dir --timeout --json --db --plain"
     case ${COMP_WORDS[COMP_CWORD-1]} in
         db) COMPREPLY=($(compgen -W "create upgrade" -- "$cur")); return ;;
         user) COMPREPLY=($(compgen -W "add passwd rm list" -- "$cur")); return ;;
         completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$cur")); return ;;
+        routes) COMPREPLY=($(compgen -W "test refused" -- "$cur")); return ;;
+        --group|--time|--partition) return ;;
         --fifo|--reply-dir) COMPREPLY=($(compgen -f -- "$cur")); return ;;
     esac
+    if [[ " ${COMP_WORDS[*]} " == *" routes "* ]]; then
+        COMPREPLY=($(compgen -W "--group --time --partition --json" -- "$cur")); return
+    fi
     local words
     words="$own $(tandemctl --json which 2>/dev/null | tr -d '[]", ')"
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
@@ -26,8 +31,10 @@ _tandemctl() {
         db) all=(create upgrade) ;;
         user) all=(add passwd rm list) ;;
         completion) all=(bash zsh fish) ;;
+        routes) all=(test refused) ;;
+        test) all=(--group --time --partition --json) ;;
         *)
-            all=(status db user completion fifo --url --fifo --reply-dir --timeout --json)
+            all=(status routes db user completion fifo --url --fifo --reply-dir --timeout --json)
             all+=(${(f)"$(tandemctl --json which 2>/dev/null | tr -d '[]", ')"})
             ;;
     esac
@@ -37,11 +44,15 @@ compdef _tandemctl tandemctl
 "#;
 
 const FISH: &str = r#"complete -c tandemctl -f
-complete -c tandemctl -n __fish_use_subcommand -a 'status db user completion fifo'
+complete -c tandemctl -n __fish_use_subcommand -a 'status routes db user completion fifo'
 complete -c tandemctl -n __fish_use_subcommand -a "(tandemctl --json which 2>/dev/null | tr -d '[]\", ')"
 complete -c tandemctl -n '__fish_seen_subcommand_from db' -a 'create upgrade'
 complete -c tandemctl -n '__fish_seen_subcommand_from user' -a 'add passwd rm list'
 complete -c tandemctl -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'
+complete -c tandemctl -n '__fish_seen_subcommand_from routes' -a 'test refused'
+complete -c tandemctl -n '__fish_seen_subcommand_from routes' -l group -r
+complete -c tandemctl -n '__fish_seen_subcommand_from routes' -l time -r
+complete -c tandemctl -n '__fish_seen_subcommand_from routes' -l partition -r
 for option in url fifo reply-dir timeout db
     complete -c tandemctl -l $option -r
 end

@@ -11,6 +11,7 @@ mod completion;
 mod config;
 mod database;
 mod fifo;
+mod routes;
 mod status;
 
 use std::ffi::OsString;
@@ -31,6 +32,10 @@ usage: tandemctl [--url URL | --fifo PATH] [--reply-dir DIR] [--timeout SECONDS]
   cluster diff                 which records differ between the nodes
   cdr spool                    records that wait for the database
   cdr claim --of N             writes what node N owes, which does not return
+  routes test NUMBER [--group G] [--time T] [--partition P]
+                               which rule, carrier and gateway a number takes, and why not others
+  routes refused [--partition P]
+                               rows of the routing tables that were refused, with the reason
   ul_dump                      the registered contacts
   which                        every command the node knows
   fifo COMMAND [ARG..]         the same as COMMAND, as keepalived hooks write it; also `mi`
@@ -57,8 +62,8 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn execute(argv: impl IntoIterator<Item = OsString>) -> Result<ExitCode, String> {
-    let call = args::parse(argv)?;
-    let Some(command) = &call.command else {
+    let mut call = args::parse(argv)?;
+    let Some(command) = call.command.clone() else {
         print!("{HELP}");
         return Ok(if call.help { ExitCode::SUCCESS } else { ExitCode::from(2) });
     };
@@ -70,10 +75,16 @@ fn execute(argv: impl IntoIterator<Item = OsString>) -> Result<ExitCode, String>
     }
     let is_status = command == "status" && call.params == Json::Null;
     let is_diff = command == "cluster" && call.params == serde_json::json!(["diff"]);
+    let is_routes = command == "routes";
     let (method, params) = match command.as_str() {
         _ if is_status => ("tandem:status", Json::Null),
         _ if is_diff => ("tandem:cluster_diff", Json::Null),
         "cdr" => cdr::command(&call.words)?,
+        "routes" => {
+            let asked = routes::command(&call.words)?;
+            call.json |= asked.json;
+            (asked.method, asked.params)
+        }
         other => (other, call.params.clone()),
     };
     let target = config::resolve(&call)?;
@@ -89,6 +100,7 @@ fn execute(argv: impl IntoIterator<Item = OsString>) -> Result<ExitCode, String>
     let text = match &result {
         _ if is_status && !call.json => status::render(&result),
         _ if method == "tandem:cdr_spool" && !call.json => status::render(&result),
+        _ if is_routes && !call.json => status::render(&result),
         _ if is_diff && !call.json => status::differences(&result),
         Json::String(text) if !call.json => format!("{text}\n"),
         other if !call.json && status::is_table(other) => status::rows(other),

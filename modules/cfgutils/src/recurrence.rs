@@ -191,11 +191,11 @@ impl Recurrence {
             let from_end = -((in_month - f.mday as i64) / 7 + 1);
             *day == f.wday && (*nth == 0 || *nth == from_start || *nth == from_end)
         };
-        let week = iso_week(f, at_s);
+        let (week, weeks) = iso_week(f, at_s);
         (self.by_day.is_empty() || self.by_day.iter().any(weekday))
             && any(&self.by_month_day, f.mday, in_month)
             && any(&self.by_year_day, f.yday, in_year)
-            && any(&self.by_week, week, 52)
+            && any(&self.by_week, week, weeks)
             && any(&self.by_month, f.mon, 12)
     }
 }
@@ -222,12 +222,16 @@ fn days_of_month(f: &Fields) -> u64 {
     }
 }
 
-/// The number of the week, by the Thursday in it (ISO 8601).
-fn iso_week(f: &Fields, at_s: u64) -> u64 {
+/// The number of the week, by the Thursday in it (ISO 8601), and how many its year has.
+fn iso_week(f: &Fields, at_s: u64) -> (u64, i64) {
     // Monday is 0.
     let weekday = (f.wday + 5) % 7;
     let thursday = date::fields((at_s + 3 * DAY_S).saturating_sub(weekday * DAY_S));
-    (thursday.yday - 1) / 7 + 1
+    let week = (thursday.yday - 1) / 7 + 1;
+    // The last Thursday of the year.
+    let in_year = if is_leap(thursday.year) { 366 } else { 365 };
+    let last = thursday.yday + (in_year - thursday.yday) / 7 * 7;
+    (week, ((last - 1) / 7 + 1) as i64)
 }
 
 fn number(text: &str) -> String {

@@ -68,10 +68,12 @@ pub(crate) fn measure(place: &Place, plan: &Plan, what: &str) -> Result<String, 
 }
 
 #[derive(Debug)]
-struct Load {
+pub(crate) struct Load {
     server: SocketAddr,
     callers: Vec<UdpSocket>,
     callees: Vec<UdpSocket>,
+    /// Calls go to numbers that this many rules are for, not to the callees themselves.
+    rules: Option<usize>,
     slots: Vec<Slot>,
     free: Vec<usize>,
     /// What leaves with the next flush: from which socket, callers first.
@@ -88,6 +90,20 @@ struct Slot {
 }
 
 impl Load {
+    /// Calls to numbers: so many rules lead to the callees.
+    pub(crate) fn of_numbers(
+        from: SocketAddr,
+        server: SocketAddr,
+        rules: usize,
+    ) -> io::Result<Self> {
+        Ok(Self { rules: Some(rules), ..Self::new(from, server)? })
+    }
+
+    /// Where the callees are.
+    pub(crate) fn callees(&self) -> Vec<SocketAddr> {
+        self.callees.iter().map(UdpSocket::local_addr).collect()
+    }
+
     fn new(from: SocketAddr, server: SocketAddr) -> io::Result<Self> {
         let open = || {
             let options = UdpOptions { freebind: false, ..UdpOptions::default() };
@@ -95,6 +111,7 @@ impl Load {
         };
         Ok(Self {
             server,
+            rules: None,
             callers: (0..SOCKETS).map(|_| open()).collect::<io::Result<_>>()?,
             callees: (0..SOCKETS).map(|_| open()).collect::<io::Result<_>>()?,
             slots: vec![Slot::default(); SLOTS],
@@ -104,7 +121,7 @@ impl Load {
         })
     }
 
-    fn measure(
+    pub(crate) fn measure(
         &mut self,
         server: &Server,
         per_second: Option<u32>,
@@ -166,8 +183,16 @@ impl Load {
         let (turn, at) = (slot.turn, n % SOCKETS);
         let (caller, callee) = (self.callers[at].local_addr(), self.callees[at].local_addr());
         let (host, length) = (self.server.ip(), SDP.len());
+        let target = match self.rules {
+            None => format!("u{n}@{callee}"),
+            Some(rules) => {
+                // Rules far from each other, so that no cache has them.
+                let at = (turn as usize * 7_919 + n * 104_729) % rules;
+                format!("{}555@{host}:5060", crate::routes::prefix(at, rules))
+            }
+        };
         let text = format!(
-            "INVITE sip:u{n}@{callee} SIP/2.0\r\n\
+            "INVITE sip:{target} SIP/2.0\r\n\
              Via: SIP/2.0/UDP {caller};branch=z9hG4bKi{n:x}-{turn:x}\r\nMax-Forwards: 70\r\n\
              From: <sip:c{n}@{host}>;tag=f{n:x}{turn:x}\r\nTo: <sip:u{n}@{host}>\r\n\
              Call-ID: k-{n:x}-{turn:x}-@{caller}\r\nCSeq: 1 INVITE\r\n\

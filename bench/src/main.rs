@@ -15,6 +15,7 @@ mod network;
 mod probe;
 mod report;
 mod rounds;
+mod routes;
 mod server;
 
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ use network::Network;
 use rounds::{Contest, PHONES, SOCKETS};
 use server::Place;
 
-const USAGE: &str = "usage: bench [--quick] [--rounds N] [--only single|calls|dialogs|pair|bulk]";
+const USAGE: &str = "usage: bench [--quick] [--rounds N] [--only single|calls|dialogs|routes|pair|bulk]";
 
 /// How much is measured.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub(crate) struct Plan {
     /// Contacts of the row about creating, and of the one about syncing.
     pub(crate) million: usize,
     pub(crate) synced: usize,
+    /// Rules of the largest table of routes.
+    pub(crate) rules: usize,
     only: Option<String>,
 }
 
@@ -57,14 +60,15 @@ fn main() -> ExitCode {
 
 fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
     let (saturated, paced) = (Duration::from_secs(3), Duration::from_secs(4));
-    let (million, synced) = (1_000_000, 500_000);
-    let mut plan = Plan { rounds: 5, saturated, paced, million, synced, only: None };
+    let (million, synced, rules) = (1_000_000, 500_000, 1_000_000);
+    let mut plan = Plan { rounds: 5, saturated, paced, million, synced, rules, only: None };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => {
                 plan.rounds = 1;
                 (plan.saturated, plan.paced) = (saturated / 3, paced / 4);
                 (plan.million, plan.synced) = (million / 10, synced / 10);
+                plan.rules = rules / 10;
             }
             "--rounds" => {
                 let n = words.next().and_then(|n| n.parse().ok()).filter(|n| (1..=50).contains(n));
@@ -72,7 +76,7 @@ fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
             }
             "--only" => {
                 let part = words.next().filter(|w| {
-                    matches!(w.as_str(), "single" | "calls" | "dialogs" | "pair" | "bulk")
+                    ["single", "calls", "dialogs", "routes", "pair", "bulk"].contains(&w.as_str())
                 });
                 plan.only = Some(part.ok_or(USAGE)?);
             }
@@ -97,6 +101,9 @@ fn measure(plan: &Plan) -> Result<(), String> {
     }
     if plan.wants("dialogs") {
         println!("{}", calls::measure(&place, plan, "calls with dialog and CDR")?);
+    }
+    if plan.wants("routes") {
+        println!("{}", routes::measure(&place, plan)?);
     }
     let network = Network::new(4);
     let network = network

@@ -28,11 +28,24 @@ const TANDEM_ACCOUNTS: &str = "create_dialog(); do_accounting(\"log\", \"cdr\");
 const TANDEM: &str = include_str!("../configs/tandem.cfg");
 const TANDEM_PAIR: &str = include_str!("../configs/tandem-pair.cfg");
 
+/// The same for rules.
+const KAMAILIO_ROUTES: &str = "loadmodule \"ctl.so\"\nloadmodule \"db_sqlite.so\"\n\
+    loadmodule \"drouting.so\"\nmodparam(\"ctl\", \"binrpc\", \"unix:DIR/ctl\")\n\
+    modparam(\"drouting\", \"db_url\", \"sqlite:///DIR/routes.sqlite\")\n";
+const KAMAILIO_ROUTING: &str =
+    "record_route(); if (!do_routing(\"0\")) { sl_send_reply(\"404\", \"No Rule\"); exit; }";
+const TANDEM_ROUTES: &str = "loadmodule \"db_sqlite.so\"\nloadmodule \"mi_datagram.so\"\n\
+    loadmodule \"drouting.so\"\nmodparam(\"mi_datagram\", \"socket_name\", \"unix:DIR/mi\")\n\
+    modparam(\"drouting\", \"probing_interval\", 0)\n\
+    modparam(\"drouting\", \"db_url\", \"sqlite://DIR/routes.sqlite\")\n";
+const TANDEM_ROUTING: &str =
+    "record_route(); if (!do_routing(0)) { send_reply(404, \"No Rule\"); exit; }";
+
 /// Where the load of a single server sends from.
 const SINGLE_LOAD: &str = "127.0.3.100";
 
 /// How long a server may take until it answers.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 
 /// A running server: one process or two nodes. Dropping it ends it.
 #[derive(Debug)]
@@ -109,6 +122,30 @@ impl Place {
         self.serving("Tandem", &[address], SINGLE_LOAD, vec![node])
     }
 
+    /// Where the load of a single server sends from.
+    pub(crate) fn load_from(&self) -> SocketAddr {
+        SocketAddr::from((std::net::Ipv4Addr::new(127, 0, 3, 100), 0))
+    }
+
+    /// Calls by number; the tables are in the folder.
+    pub(crate) fn kamailio_routes(&self, dir: &Path, address: &str) -> Result<Server, String> {
+        let script = KAMAILIO_CALLS
+            .replace(LAST_KAMAILIO, &format!("{LAST_KAMAILIO}{KAMAILIO_ROUTES}"))
+            .replace("record_route();", KAMAILIO_ROUTING);
+        let config = self.config(dir, &script, address, &[])?;
+        let node = self.spawn_kamailio(dir, &config, None)?;
+        self.serving("Kamailio", &[address], SINGLE_LOAD, vec![node])
+    }
+
+    pub(crate) fn tandem_routes(&self, dir: &Path, address: &str) -> Result<Server, String> {
+        let script = TANDEM_CALLS
+            .replace(LAST_TANDEM, &format!("{LAST_TANDEM}{TANDEM_ROUTES}"))
+            .replace("record_route();", TANDEM_ROUTING);
+        let config = self.config(dir, &script, address, &[])?;
+        let node = self.spawn_tandem(dir, &config, None)?;
+        self.serving("Tandem", &[address], SINGLE_LOAD, vec![node])
+    }
+
     /// Two Kamailios that replicate by DMQ, on the first two hosts.
     pub(crate) fn kamailio_pair(&self, network: &Network) -> Result<Server, String> {
         let mut nodes = Vec::new();
@@ -166,7 +203,7 @@ impl Place {
         self.serving(name, &addresses, network::LOAD, nodes)
     }
 
-    fn folder(&self, name: &str) -> Result<PathBuf, String> {
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, String> {
         let dir = self.dir.join(name);
         fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         Ok(dir)
@@ -202,7 +239,7 @@ impl Place {
     ) -> Result<Child, String> {
         let (config, dir) = (config.display().to_string(), dir.display().to_string());
         let pid_file = format!("{dir}/pid");
-        let args = ["-f", &config, "-DD", "-x", "fm", "-m", "4096", "-M", "64"];
+        let args = ["-f", &config, "-DD", "-x", "fm", "-m", "4096", "-M", "1024"];
         let more = ["-w", &dir, "-Y", &dir, "-P", &pid_file];
         let all: Vec<&str> = args.into_iter().chain(more).collect();
         self.spawn(Path::new("kamailio"), &all, &dir, host)

@@ -23,6 +23,7 @@ mod node;
 mod opensips_cli;
 mod phone;
 mod process;
+pub mod routes;
 mod servers;
 mod site;
 mod standby;

@@ -26,7 +26,8 @@ use network::Network;
 use rounds::{Contest, PHONES, SOCKETS};
 use server::Place;
 
-const USAGE: &str = "usage: bench [--quick] [--rounds N] [--only single|calls|dialogs|routes|pair|bulk]";
+const USAGE: &str =
+    "usage: bench [--quick] [--rounds N] [--only single|calls|dialogs|routes|pair|bulk]";
 
 /// How much is measured.
 #[derive(Debug, Clone)]

@@ -8,9 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value as Json;
 use tandem_tests::routes::{Router, at, gateway, rule};
-use tandem_tests::{
-    DnsServer, PATIENCE, Phone, Said, Site, now, sipp, start_sipp, wait_until,
-};
+use tandem_tests::{DnsServer, PATIENCE, Phone, Said, Site, now, sipp, start_sipp, wait_until};
 
 /// Three gateways: one hangs, one refuses, one answers.
 fn three(test: &str) -> Site {

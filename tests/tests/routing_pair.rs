@@ -109,11 +109,7 @@ fn the_backup_knows_which_gateways_are_dead_from_its_first_call() {
     assert_eq!(steady.requests("INVITE", &call.call_id).len(), 1);
 
     // It takes the tag, as keepalived would have it, and soon knows what has changed meanwhile.
-    let taken = pair.routers[1].mi(
-        &pair.site,
-        "clusterer_shtag_set_active",
-        json!(["vip/1"]),
-    );
+    let taken = pair.routers[1].mi(&pair.site, "clusterer_shtag_set_active", json!(["vip/1"]));
     assert!(taken["result"].is_string(), "{taken}");
     let flaps = pair.phone(21);
     let one_interval = Duration::from_secs(2 * PROBING_S + 2);

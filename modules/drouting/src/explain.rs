@@ -9,8 +9,9 @@ use crate::destinations::{Choice, Gateway, Sort, Target};
 use crate::mi::{PARTITION, int, loaded, settled, text};
 use crate::quality::{candidate, name_of};
 use crate::rules::Rule;
-use crate::state::{Drouting, state_text};
+use crate::state::Drouting;
 use crate::table::{Partition, Table};
+use crate::targets::state_text;
 use crate::tries::uri_for;
 
 /// Rules that one answer tells about.

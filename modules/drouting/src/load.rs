@@ -21,8 +21,8 @@ use crate::names::empty_list;
 use crate::partitions::PARTITION_COLUMNS;
 use crate::rules::{self, RULE_COLUMNS};
 use crate::state::Drouting;
-use tandem_targets::NEVER;
 use crate::table::{Loaded, Partition, Table};
+use tandem_targets::NEVER;
 
 /// Tokens of queries from here on belong to tables; runs count from 1.
 pub(crate) const FIRST: u64 = 1 << 47;

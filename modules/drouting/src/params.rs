@@ -178,6 +178,11 @@ pub(crate) struct Params {
     pub(crate) sums: bool,
 }
 
+fn needs(name: &'static str) -> BuildError {
+    BuildError::new(name, "drouting needs a database")
+        .help(format!("set `{name}` of drouting, or the global `db_default_url`"))
+}
+
 impl Params {
     pub(crate) fn read(build: &mut Build<'_>) -> Result<Self, BuildError> {
         let text = |name: &str| build.text(name).unwrap_or_default().to_owned();
@@ -213,10 +218,6 @@ impl Params {
         let sharing = Sharing::read(build)?;
         let probing = probing(build, &sharing)?;
         let partition_var = build.var(PARAMS, "partition_id_pvar");
-        let needs = |name: &'static str| {
-            BuildError::new(name, "drouting needs a database")
-                .help(format!("set `{name}` of drouting, or the global `db_default_url`"))
-        };
         let (mut partitions, mut database) = (None, None);
         if uses {
             let name = "db_partitions_url";

@@ -191,8 +191,8 @@ impl Table {
     }
 }
 
-/// A list in the order in which it is tried, which for quality others know. By weight: each place is drawn with the chance that
-/// the weight gives; what has none comes last.
+/// A list in the order in which it is tried, which for quality others know. By weight: each place
+/// is drawn with the chance that the weight gives; what has none comes last.
 pub(crate) fn sorted(list: &[Choice], sort: Sort, chance: &mut Chance) -> Vec<Choice> {
     let mut left = list.to_vec();
     if sort != Sort::Weight || left.len() < 2 {

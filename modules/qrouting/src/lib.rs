@@ -10,8 +10,9 @@
 //!
 //! # Files
 //! `history.rs` is what is remembered of a gateway, `profiles.rs` what is thought of it,
-//! `table.rs` both for all rules; `order.rs` sorts. `calls.rs` hears what calls are like, `tries.rs`
-//! those of one request; `functions.rs` and `mi.rs` are the doors, `params.rs` the parameters.
+//! `table.rs` both for all rules; `order.rs` sorts. `calls.rs` hears what calls are like,
+//! `tries.rs` keeps those of one request; `functions.rs` and `mi.rs` are the doors, `params.rs` the
+//! parameters.
 
 mod calls;
 mod functions;

@@ -135,12 +135,10 @@ fn kamailio(place: &Place, rules: usize) -> Result<Contestant, String> {
     let made = sql(
         &file,
         &format!(
-            ".read {KAMAILIO_TABLES}/standard-create.sql\n.read {KAMAILIO_TABLES}/drouting-create.sql\n\
-             BEGIN;\nINSERT INTO dr_gateways VALUES {gateways};\n\
-             INSERT INTO dr_rules (groupid, prefix, timerec, priority, routeid, gwlist)\n\
-             WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {rules})\n\
-             SELECT '0', {}, '', 0, '0', CAST(1 + i % 8 AS TEXT) FROM n;\nCOMMIT;\n",
-            prefix_sql(rules)
+            ".read {KAMAILIO_TABLES}/standard-create.sql\n\
+             .read {KAMAILIO_TABLES}/drouting-create.sql\n\
+             BEGIN;\nINSERT INTO dr_gateways VALUES {gateways};\n{}COMMIT;\n",
+            rules_sql(rules, "0")
         ),
     );
     made?;
@@ -166,11 +164,8 @@ fn tandem(place: &Place, rules: usize) -> Result<Contestant, String> {
     let made = sql(
         &file,
         &format!(
-            "BEGIN;\nINSERT INTO dr_gateways (gwid, type, address) VALUES {gateways};\n\
-             INSERT INTO dr_rules (groupid, prefix, timerec, priority, routeid, gwlist)\n\
-             WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {rules})\n\
-             SELECT '0', {}, '', 0, '', CAST(1 + i % 8 AS TEXT) FROM n;\nCOMMIT;\n",
-            prefix_sql(rules)
+            "BEGIN;\nINSERT INTO dr_gateways (gwid, type, address) VALUES {gateways};\n{}COMMIT;\n",
+            rules_sql(rules, "")
         ),
     );
     made?;
@@ -197,10 +192,16 @@ fn rows_of_gateways(load: &Load, row: impl Fn(usize, SocketAddr) -> String) -> S
     rows.collect::<Vec<_>>().join(", ")
 }
 
-/// [`prefix`] of rule `i`, in SQL.
-fn prefix_sql(rules: usize) -> String {
+/// The statement that makes the rules; see [`prefix`]. `route` is the column `routeid`.
+fn rules_sql(rules: usize, route: &str) -> String {
     let step = 10usize.pow(DIGITS as u32) / rules.max(1);
-    format!("'49' || substr('0000000' || (i * {step}), -{DIGITS})")
+    let prefix = format!("'49' || substr('0000000' || (i * {step}), -{DIGITS})");
+    format!(
+        "INSERT INTO dr_rules (groupid, prefix, timerec, priority, routeid, gwlist)\n\
+         WITH RECURSIVE n(i) AS\n\
+         (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {rules})\n\
+         SELECT '0', {prefix}, '', 0, '{route}', CAST(1 + i % 8 AS TEXT) FROM n;\n"
+    )
 }
 
 /// Has `sqlite3` carry statements out.

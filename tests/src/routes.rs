@@ -95,8 +95,7 @@ impl Router {
              if (is_method(\"CANCEL\")) {{ t_relay(); exit; }}\n\
              record_route();\n\
              if (!do_routing(0)) {{ sl_send_reply(503, \"No Gateway\"); exit; }}\n\
-             {before} t_on_failure(\"next\");\n\
-             if (!t_relay() && use_next_gw()) {{ {before} t_relay(); }} }}\n\
+             {before} t_on_failure(\"next\"); t_relay(); }}\n\
              failure_route[next] {{\n\
              if (t_check_status(\"{fails}\")) {{ {failed} \
              if (use_next_gw()) {{ {before} t_on_failure(\"next\"); t_relay(); }} }} }}\n",

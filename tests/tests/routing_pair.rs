@@ -14,13 +14,13 @@ const PROBING_S: u64 = 2;
 fn router(site: &Site, id: u8) -> Router {
     let other = 3 - id;
     let (own, theirs) = (site.net.ip(id), site.net.ip(other));
-    let state = if id == 1 { "active" } else { "backup" };
+    let (state, seed) = if id == 1 { ("active", ", flags=seed") } else { ("backup", "") };
     let mut router = Router::new(site, id);
     router.more = format!(
         "socket=bin:{own}:5566\nloadmodule \"proto_bin.so\"\nloadmodule \"clusterer.so\"\n\
          modparam(\"clusterer\", \"my_node_id\", {id})\n\
          modparam(\"clusterer\", \"db_mode\", 0)\n\
-         modparam(\"clusterer\", \"my_node_info\", \"cluster_id=1, url=bin:{own}:5566\")\n\
+         modparam(\"clusterer\", \"my_node_info\", \"cluster_id=1, url=bin:{own}:5566{seed}\")\n\
          modparam(\"clusterer\", \"neighbor_node_info\", \
          \"cluster_id=1, node_id={other}, url=bin:{theirs}:5566\")\n\
          modparam(\"clusterer\", \"sharing_tag\", \"vip/1={state}\")\n\

@@ -181,7 +181,7 @@ proptest! {
         let (x, y, z) = (holds(&a), holds(&b), holds(&c));
         prop_assert_eq!(holds(&format!("{a} & {b} / {c}")), (x && y) || z);
         prop_assert_eq!(holds(&format!("{a}&({b}/{c})")), x && (y || z));
-        prop_assert_eq!(holds(&format!("!{a} / !({b} & {c})")), !x || !(y && z));
+        prop_assert_eq!(holds(&format!("!{a} / !({b} & {c})")), !(x && y && z));
         prop_assert_eq!(holds(&format!("!!{a}")), x);
     }
 }

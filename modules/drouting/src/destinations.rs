@@ -311,6 +311,19 @@ impl Destinations {
         carriers.chain(self.gateways.iter().map(|g| (Kind::Gateway, &g.id, &g.status)))
     }
 
+    /// Gives a gateway or carrier the state that it had.
+    pub(crate) fn set_state(&mut self, kind: Kind, id: &str, bits: u32) {
+        let ids = if kind == Kind::Gateway { &self.gateway_ids } else { &self.carrier_ids };
+        let Some(at) = ids.get(id).map(|at| *at as usize) else { return };
+        let status = match kind {
+            Kind::Gateway => self.gateways.get_mut(at).map(|gateway| &mut gateway.status),
+            Kind::Carrier => self.carriers.get_mut(at).map(|carrier| &mut carrier.status),
+        };
+        if let Some(status) = status {
+            *status = Arc::new(Status::new(bits));
+        }
+    }
+
     /// Keeps the states of the gateways and carriers that were there before, as far as `keeps`
     /// says so.
     pub(crate) fn inherit(&mut self, old: &Self, keeps: impl Fn(&Status) -> bool) {

@@ -4,6 +4,8 @@
 //! A file begins with [`MAGIC`] and holds pages of rows: the kind of the table (1 byte), the
 //! number of rows (4 bytes), then each row with the number of its values. It ends with [`END`] and
 //! the number of all rows, so that half a file is none. Numbers are little endian.
+//!
+//! States of gateways and carriers change while the tables stay, and have a small file of their own.
 
 use std::sync::Arc;
 
@@ -16,14 +18,17 @@ use tandem_sip::sip_hash;
 
 use crate::load::{For, Inherit, Load, Stage};
 use crate::state::Drouting;
+use crate::status::Kind;
 use crate::table::Partition;
 
 const MAGIC: &[u8] = b"tandem drouting 1\n";
 const END: u8 = b'.';
 /// The largest file; of larger tables none is written, and that is told.
 const FILE_BYTES_MAX: usize = 1 << 30;
-/// Token of the file with the partitions; those of the partitions count from the next.
+/// Tokens of the files with the partitions and with the states; those of the partitions count from
+/// the next.
 const LIST: u64 = 0;
+const STATES: u64 = 1;
 
 /// Rows on their way into a file.
 #[derive(Debug, Default)]
@@ -157,6 +162,7 @@ fn name_of(partition: &str) -> String {
 }
 
 const LIST_FILE: &str = "drouting-partitions";
+const STATES_FILE: &str = "drouting-states";
 
 impl Drouting {
     pub(crate) fn write_kept(&self, cx: &mut Cx<'_>, partition: &str, keeping: Keeping) {
@@ -171,12 +177,47 @@ impl Drouting {
 
     /// Asks for the files of the partitions, which the start waits for.
     pub(crate) fn read_kept(&self, cx: &mut Cx<'_>, parts: Vec<Arc<Partition>>) {
-        let mut waiting = Vec::new();
-        for (token, part) in (LIST + 1..).zip(parts) {
+        cx.read_file(STATES_FILE, STATES);
+        self.loads.lock().files = (STATES + 1..).zip(parts).collect();
+    }
+
+    /// Takes the states; the tables are next.
+    fn states_read(&self, cx: &mut Cx<'_>, file: Result<Option<Bytes>, String>) {
+        let rows = file.ok().flatten().and_then(|file| Some(read(&file)?.pop()?.1));
+        let waiting = {
+            let mut loads = self.loads.lock();
+            loads.states = rows.unwrap_or_default();
+            loads.files.clone()
+        };
+        for (token, part) in waiting {
             cx.read_file(&name_of(&part.name), token);
-            waiting.push((token, part));
         }
-        self.loads.lock().files = waiting;
+    }
+
+    /// Writes the states, if some have changed.
+    pub(crate) fn write_kept_states(&self, cx: &mut Cx<'_>) {
+        let mut rows = Vec::new();
+        for part in self.parts() {
+            for (kind, id, status) in part.table().of.statuses() {
+                let is_gateway = kind == Kind::Gateway;
+                let (name, id) = (part.name.as_str().into(), (&**id).into());
+                rows.push(vec![
+                    name,
+                    i64::from(is_gateway).into(),
+                    id,
+                    i64::from(status.bits()).into(),
+                ]);
+            }
+        }
+        let mut keeping = Keeping::default();
+        keeping.add_page(b's', &rows);
+        let Some(file) = keeping.finish() else { return };
+        let mut loads = self.loads.lock();
+        if loads.states_written != file {
+            loads.states_written = file.clone();
+            drop(loads);
+            cx.write_file(STATES_FILE, file);
+        }
     }
 
     /// A file was read, or there is none.
@@ -186,8 +227,10 @@ impl Drouting {
         token: u64,
         file: Result<Option<Bytes>, String>,
     ) {
-        if token == LIST {
-            return self.list_read(cx, file);
+        match token {
+            LIST => return self.list_read(cx, file),
+            STATES => return self.states_read(cx, file),
+            _ => {}
         }
         let (part, is_last) = {
             let mut loads = self.loads.lock();
@@ -230,6 +273,15 @@ impl Drouting {
             let stage = stages.into_iter().find(|stage| self::letter(*stage) == Some(*letter));
             if let Some(stage) = stage {
                 load.take_rows(self, cx, stage, rows);
+            }
+        }
+        for row in &self.loads.lock().states {
+            let [name, is_gateway, id, bits] = row.as_slice() else { continue };
+            let kind = if is_gateway.as_int() == Some(1) { Kind::Gateway } else { Kind::Carrier };
+            if let (Some(id), Some(bits)) = (id.as_str(), bits.as_int())
+                && name.as_str() == Some(&part.name)
+            {
+                load.of.set_state(kind, id, bits as u32 & kind.bits());
             }
         }
         if let Err(why) = self.put_in_place(cx, load) {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use tandem_db::{Cond, DbError, Name, Op, Order, Query, Row, Rows, Select, check_name};
 use tandem_engine::effect::Effect;
@@ -43,6 +44,10 @@ pub(crate) struct Loads {
     loads: BTreeMap<u64, Load>,
     /// Partitions whose files are read.
     pub(crate) files: Vec<(u64, Arc<Partition>)>,
+    /// States of before the restart.
+    pub(crate) states: Vec<Row>,
+    /// The file with them, as it was written last.
+    pub(crate) states_written: Bytes,
     jobs: BTreeMap<u64, Job>,
 }
 
@@ -58,11 +63,12 @@ pub(crate) struct Load {
     job: u64,
     inherit: Inherit,
     stage: Stage,
-    of: Destinations,
+    pub(crate) of: Destinations,
     rules: rules::Loading,
     /// Tables of rules that are left, the present one last.
     tables: Vec<String>,
-    last_rule: i64,
+    /// Number of the last rule that was read; `None`: none of this table.
+    last_rule: Option<i64>,
     faults: Faults,
     sum: Option<Md5>,
     /// Monotonic nanoseconds of the beginning.
@@ -357,7 +363,7 @@ impl Load {
             of: Destinations::default(),
             rules: rules::Loading::default(),
             tables: Vec::new(),
-            last_rule: i64::MIN,
+            last_rule: None,
             faults: Faults::default(),
             sum: None,
             begun_ns,
@@ -377,7 +383,7 @@ impl Load {
             Stage::Rules => {
                 let table = self.tables.last().unwrap_or(&names.rules);
                 let mut select = select(table, &RULE_COLUMNS);
-                select.conds = vec![Cond::new("ruleid", Op::Gt, self.last_rule)];
+                select.conds.extend(self.last_rule.map(|id| Cond::new("ruleid", Op::Gt, id)));
                 select.order = vec![Order { column: "ruleid".into(), descending: false }];
                 select.limit = Some(PAGE);
                 select
@@ -447,13 +453,13 @@ impl Load {
 
     fn take_rules(&mut self, state: &Drouting, cx: &Cx<'_>, rows: &Rows) -> Next {
         let ids = rows.rows.iter().filter_map(|row| row.first().map(int));
-        let last = ids.fold(self.last_rule, i64::max);
+        let last = ids.fold(self.last_rule, |last, id| last.max(Some(id)));
         self.take_rows(state, cx, Stage::Rules, &rows.rows);
         let more = rows.rows.len() >= PAGE as usize && last > self.last_rule;
         self.last_rule = last;
         if !more {
             self.tables.pop();
-            self.last_rule = i64::MIN;
+            self.last_rule = None;
         }
         if self.tables.is_empty() { Next::Done } else { Next::Ask }
     }

@@ -88,6 +88,16 @@ impl Drouting {
         self.partitions.read().iter().find(|part| part.name == name).cloned()
     }
 
+    /// Writes the states that have changed, to the database and to a file, as configured.
+    fn write_states(&self, cx: &mut Cx<'_>) {
+        if self.params.keeps_state {
+            self.writer.write(cx, self);
+        }
+        if self.params.keeps_tables {
+            self.write_kept_states(cx);
+        }
+    }
+
     pub(crate) fn report_status(&self, cx: &mut Cx<'_>, part: &str, status: i32, text: &str) {
         cx.set_status(REPORTS, part, status, text);
     }
@@ -97,7 +107,7 @@ impl Module for Drouting {
     fn start(&self, cx: &mut Cx<'_>) {
         self.start_loading(cx);
         self.prober.start::<Self>(cx);
-        if self.params.keeps_state {
+        if self.params.keeps_state || self.params.keeps_tables {
             cx.set_timer(cx.now.after_s(WRITE_EVERY_S), Timer { kind: WRITE, id: 0 });
         }
     }
@@ -106,7 +116,7 @@ impl Module for Drouting {
         match timer.kind {
             PROBE => self.prober.tick(cx, self, timer, self.probing.load(Ordering::Relaxed)),
             _ => {
-                self.writer.write(cx, self);
+                self.write_states(cx);
                 cx.set_timer(cx.now.after_s(WRITE_EVERY_S), timer);
             }
         }
@@ -141,8 +151,6 @@ impl Module for Drouting {
     }
 
     fn shutdown(&self, cx: &mut Cx<'_>) {
-        if self.params.keeps_state {
-            self.writer.write(cx, self);
-        }
+        self.write_states(cx);
     }
 }

@@ -80,7 +80,7 @@ fn set_extra(call: &mut Call<'_, '_, '_>) -> Called {
     if state.table.find(&key).is_none()
         && let Err(what) = state.destination(&key, &gateway)
     {
-        return call.complain(Level::Error, what.to_owned());
+        return call.complain(Level::Error, what);
     }
     let tally = Tally { sum, samples: f64::from(samples) };
     if state.add(now_s(call.cx), &key, &gateway, at, tally) { YES } else { NO }

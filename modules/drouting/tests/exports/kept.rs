@@ -43,6 +43,12 @@ pub(crate) fn restart() {
     assert_eq!(routed(&mut away), "1 sip:9912345@127.0.1.99");
     assert!(words.iter().any(|w| w.contains("partition Default:")), "{words:?}");
 
+    // States are those of before the restart, too.
+    let mut first = node(&keeps, ROUTE).unwrap();
+    first.mi("drouting:gw_status", json!({"gw_id": "gw1", "status": 0}));
+    let mut later = first.after_restart_with(1_000, DbState::Down);
+    assert_eq!(routed(&mut later), "1 sip:4012345@127.0.1.22");
+
     // A file that is no whole one is none.
     let mut broken = node(&keeps, ROUTE).unwrap();
     broken.write_file("drouting-Default-noname", "x");

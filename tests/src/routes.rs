@@ -51,8 +51,6 @@ pub struct Router {
     pub more: String,
     /// What is done before `t_relay()`.
     pub before: String,
-    /// The condition of the failure route.
-    pub fails: &'static str,
     /// What a failure route does with a gateway that fails.
     pub failed: String,
     /// Words of `env` before the program.
@@ -69,7 +67,6 @@ impl Router {
             url: format!("sqlite://{}/tandem.sqlite", site.dir().display()),
             more: String::new(),
             before: String::new(),
-            fails: "408|5..",
             failed: "dr_disable();".into(),
             env: Vec::new(),
         }
@@ -84,7 +81,7 @@ impl Router {
         };
         let modules = ["proto_udp", db, "sl", "tm", "rr", "sipmsgops", "mi_fifo", "drouting"];
         let modules: String = modules.iter().map(|m| format!("loadmodule \"{m}.so\"\n")).collect();
-        let Self { url, more, before, fails, failed, .. } = self;
+        let Self { url, more, before, failed, .. } = self;
         format!(
             "log_level=3\nsocket=udp:{ip}:5060\n{modules}\
              modparam(\"mi_fifo\", \"fifo_name\", \"{}\")\n\
@@ -95,9 +92,10 @@ impl Router {
              if (is_method(\"CANCEL\")) {{ t_relay(); exit; }}\n\
              record_route();\n\
              if (!do_routing(0)) {{ sl_send_reply(503, \"No Gateway\"); exit; }}\n\
-             {before} t_on_failure(\"next\"); t_relay(); }}\n\
+             {before} t_on_failure(\"next\");\n\
+             if (!t_relay(\"no-auto-477\") && use_next_gw()) {{ {before} t_relay(); }} }}\n\
              failure_route[next] {{\n\
-             if (t_check_status(\"{fails}\")) {{ {failed} \
+             if (t_check_status(\"408|5..\")) {{ {failed} \
              if (use_next_gw()) {{ {before} t_on_failure(\"next\"); t_relay(); }} }} }}\n",
             fifo.display()
         )

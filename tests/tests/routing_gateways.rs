@@ -121,7 +121,6 @@ fn a_blacklisted_gateway_is_passed_over_until_the_rule_expires() {
     let mut router = Router::new(&site, 1);
     let ip = site.net.ip(21);
     router.more = "dst_blacklist = resting/expire : { (udp, 192.0.2.1, 5060, \"\") }\n".into();
-    router.fails = "408|473|5..";
     router.before = "use_blacklist(\"resting\");".into();
     router.failed = format!("add_blacklist_rule(\"resting\", \"{ip}\", 5060, \"udp\", , 3);");
     let _node = router.start(&site);
@@ -202,7 +201,7 @@ fn a_restart_keeps_states_and_tables() {
     assert!(node.wait(PATIENCE).success());
 
     // Without its database it serves what it had.
-    std::fs::remove_file(site.dir().join("tandem.sqlite")).unwrap();
+    std::fs::write(site.dir().join("tandem.sqlite"), "").unwrap();
     let _node = router.start(&site);
     let call = alice.call(router.sip(&site), "40125");
     assert_eq!(live.requests("INVITE", &call.call_id).len(), 1);

@@ -90,8 +90,10 @@ fn the_backup_knows_which_gateways_are_dead_from_its_first_call() {
     let steady = pair.phone(23);
     let (flaps, dies) = (pair.phone(21), pair.phone(22));
     let alice = Phone::new("alice", (pair.site.net.ip(10), 5060));
-    ["flaps", "dies", "steady"].map(|id| pair.wait_for(0, id, "Active", PATIENCE));
-    ["flaps", "dies", "steady"].map(|id| pair.wait_for(1, id, "Active", PATIENCE));
+    for gateway in ["flaps", "dies", "steady"] {
+        pair.wait_for(0, gateway, "Active", PATIENCE);
+        pair.wait_for(1, gateway, "Active", PATIENCE);
+    }
     let call = alice.call(pair.sip(0), "40123");
     assert_eq!(flaps.requests("INVITE", &call.call_id).len(), 1);
 

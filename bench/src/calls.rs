@@ -327,7 +327,7 @@ fn header<'a>(text: &'a str, name: &'a str) -> Option<&'a str> {
 }
 
 /// The callee's reply to a request.
-fn reply(request: &str, status: &str, extra: &str, body: &str) -> String {
+pub(crate) fn reply(request: &str, status: &str, extra: &str, body: &str) -> String {
     let mut text = format!("SIP/2.0 {status}\r\n");
     for name in ["Via", "Record-Route", "From", "To", "Call-ID", "CSeq"] {
         for value in headers(request, name) {

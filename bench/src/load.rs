@@ -93,6 +93,11 @@ impl Load {
         })
     }
 
+    /// Where its phones are.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
+        self.lines.iter().map(|line| &line.udp)
+    }
+
     /// The same phones, asking another server.
     pub(crate) fn turn_to(&mut self, server: SocketAddr) {
         self.server = server;

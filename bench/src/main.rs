@@ -12,6 +12,7 @@ mod digest;
 mod load;
 mod message;
 mod network;
+mod pings;
 mod probe;
 mod report;
 mod rounds;
@@ -27,7 +28,7 @@ use rounds::{Contest, PHONES, SOCKETS};
 use server::Place;
 
 const USAGE: &str =
-    "usage: bench [--quick] [--rounds N] [--only single|calls|dialogs|routes|pair|bulk]";
+    "usage: bench [--quick] [--rounds N] [--only single|calls|dialogs|routes|pings|pair|bulk]";
 
 /// How much is measured.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) synced: usize,
     /// Rules of the largest table of routes.
     pub(crate) rules: usize,
+    /// Contacts that are pinged.
+    pub(crate) pinged: usize,
     only: Option<String>,
 }
 
@@ -61,8 +64,9 @@ fn main() -> ExitCode {
 
 fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
     let (saturated, paced) = (Duration::from_secs(3), Duration::from_secs(4));
-    let (million, synced, rules) = (1_000_000, 500_000, 1_000_000);
-    let mut plan = Plan { rounds: 5, saturated, paced, million, synced, rules, only: None };
+    let (million, synced, rules, pinged) = (1_000_000, 500_000, 1_000_000, 100_000);
+    let (rounds, only) = (5, None);
+    let mut plan = Plan { rounds, saturated, paced, million, synced, rules, pinged, only };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => {
@@ -70,6 +74,7 @@ fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
                 (plan.saturated, plan.paced) = (saturated / 3, paced / 4);
                 (plan.million, plan.synced) = (million / 10, synced / 10);
                 plan.rules = rules / 10;
+                plan.pinged = pinged / 4;
             }
             "--rounds" => {
                 let n = words.next().and_then(|n| n.parse().ok()).filter(|n| (1..=50).contains(n));
@@ -77,7 +82,8 @@ fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
             }
             "--only" => {
                 let part = words.next().filter(|w| {
-                    ["single", "calls", "dialogs", "routes", "pair", "bulk"].contains(&w.as_str())
+                    let parts = ["single", "calls", "dialogs", "routes", "pings", "pair", "bulk"];
+                    parts.contains(&w.as_str())
                 });
                 plan.only = Some(part.ok_or(USAGE)?);
             }
@@ -105,6 +111,9 @@ fn measure(plan: &Plan) -> Result<(), String> {
     }
     if plan.wants("routes") {
         println!("{}", routes::measure(&place, plan)?);
+    }
+    if plan.wants("pings") {
+        println!("{}", pings::measure(&place, plan)?);
     }
     let network = Network::new(4);
     let network = network

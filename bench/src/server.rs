@@ -11,6 +11,7 @@ use crate::cpu;
 use crate::load::{Load, Pace};
 use crate::message::Work;
 use crate::network::{self, Network};
+use crate::pings;
 
 const KAMAILIO: &str = include_str!("../configs/kamailio.cfg");
 const KAMAILIO_PAIR: &str = include_str!("../configs/kamailio-pair.cfg");
@@ -25,6 +26,8 @@ const LAST_TANDEM: &str = "loadmodule \"sipmsgops.so\"\n";
 const TANDEM_DIALOGS: &str = "loadmodule \"dialog.so\"\nloadmodule \"acc.so\"\n\
     modparam(\"acc\", \"log_level\", -1)\n";
 const TANDEM_ACCOUNTS: &str = "create_dialog(); do_accounting(\"log\", \"cdr\"); record_route();";
+/// The last module of the scripts for a single server.
+const LAST_SINGLE: &str = "loadmodule \"auth.so\"\n";
 const TANDEM: &str = include_str!("../configs/tandem.cfg");
 const TANDEM_PAIR: &str = include_str!("../configs/tandem-pair.cfg");
 
@@ -143,6 +146,45 @@ impl Place {
             .replace("record_route();", TANDEM_ROUTING);
         let config = self.config(dir, &script, address, &[])?;
         let node = self.spawn_tandem(dir, &config, None)?;
+        self.serving("Tandem", &[address], SINGLE_LOAD, vec![node])
+    }
+
+    /// One that pings its contacts, by SIP requests or with four bytes.
+    pub(crate) fn kamailio_pings(&self, by_sip: bool) -> Result<Server, String> {
+        let address = "127.0.3.7";
+        let dir = self.folder(&format!("kamailio-pings-{by_sip}"))?;
+        let interval = pings::INTERVAL_S;
+        let more = format!(
+            "loadmodule \"nathelper.so\"\n\
+             modparam(\"nathelper\", \"natping_interval\", {interval})\n\
+             modparam(\"nathelper\", \"ping_nated_only\", 0)\n\
+             modparam(\"nathelper\", \"sipping_bflag\", 6)\n\
+             modparam(\"nathelper\", \"sipping_from\", \"sip:ping@127.0.3.7\")\n"
+        );
+        let script = KAMAILIO
+            .replace(LAST_SINGLE, &format!("{LAST_SINGLE}{more}"))
+            .replace("if (!save", if by_sip { "setbflag(6); if (!save" } else { "if (!save" });
+        let config = self.config(&dir, &script, address, &[])?;
+        let node = self.spawn_kamailio(&dir, &config, None)?;
+        self.serving("Kamailio", &[address], SINGLE_LOAD, vec![node])
+    }
+
+    pub(crate) fn tandem_pings(&self, by_sip: bool) -> Result<Server, String> {
+        let address = "127.0.3.8";
+        let dir = self.folder(&format!("tandem-pings-{by_sip}"))?;
+        let interval = pings::INTERVAL_S;
+        let more = format!(
+            "loadmodule \"nathelper.so\"\n\
+             modparam(\"nathelper\", \"natping_interval\", {interval})\n\
+             modparam(\"nathelper\", \"sipping_bflag\", \"SIP\")\n\
+             modparam(\"nathelper\", \"sipping_from\", \"sip:ping@127.0.3.8\")\n"
+        );
+        let script = TANDEM.replace(LAST_SINGLE, &format!("{LAST_SINGLE}{more}")).replace(
+            "if (!save",
+            if by_sip { "setbflag(\"SIP\"); if (!save" } else { "if (!save" },
+        );
+        let config = self.config(&dir, &script, address, &[])?;
+        let node = self.spawn_tandem(&dir, &config, None)?;
         self.serving("Tandem", &[address], SINGLE_LOAD, vec![node])
     }
 

@@ -100,6 +100,7 @@ pub(crate) const PARAMS: &[ParamSig] = &[
 ];
 
 /// The parameters, read.
+#[derive(Default)]
 pub(crate) struct Params {
     pub(crate) interval_s: u64,
     pub(crate) nated_only: bool,

@@ -156,3 +156,47 @@ impl Work<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn fixed(body: &[u8]) -> Vec<u8> {
+        let work = Work {
+            adds_direction: false,
+            rewrites_media: true,
+            adds_no_rtpproxy: false,
+            rewrites_origin: true,
+            rewrites_null: true,
+            ip: IpAddr::from([203, 0, 113, 7]),
+            fields: b"",
+        };
+        work.fixed(body, &Params::default())
+    }
+
+    #[test]
+    fn lines_that_cannot_be_read_stay_as_they_are() {
+        let body = b"c=\r\nc=IN\r\nc=IN IP4\r\nc=IN IP4 x.y\r\no=- 1\r\nm=audio\r\n\0\xff\r\n";
+        assert_eq!(fixed(body), body);
+        assert_eq!(
+            fixed(b"c=IN IP4 10.0.0.1/127"),
+            b"c=IN IP4 203.0.113.7/127\r\na=oldcip:10.0.0.1\r\n"
+        );
+    }
+
+    /// Something like a line with an address.
+    const LINE: &str = "[co]=(IN |- 1 1 IN )?(IP4|IP6|)( |)[0-9.:/a-f]{0,20}";
+
+    proptest! {
+        #[test]
+        fn no_body_panics_and_what_comes_out_is_bounded(
+            lines in prop::collection::vec(LINE, 0..20),
+            noise in prop::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let body = [lines.join("\r\n").as_bytes(), &noise].concat();
+            let out = fixed(&body);
+            prop_assert!(out.len() <= body.len() + 64 * (lines.len() + 101));
+        }
+    }
+}

@@ -19,6 +19,8 @@ static MODULES: Modules = &[
     &tandem_usrloc::MODULE,
     &tandem_registrar::MODULE,
     &tandem_nathelper::MODULE,
+    &tandem_tm::MODULE,
+    &tandem_maxfwd::MODULE,
 ];
 
 const INTERVAL_S: u64 = 10;
@@ -220,4 +222,37 @@ fn a_contact_that_leads_to_the_server_itself_is_not_pinged_but_counted() {
     assert!(sent.iter().all(|(to, _)| to.to_string() != "127.0.0.1:5060"));
     let status = node.mi("tandem:status", Json::Null);
     assert_eq!(status["result"]["nathelper"]["to_self"], 1);
+}
+
+#[test]
+fn a_call_to_a_contact_that_leads_to_the_server_itself_ends() {
+    let script = "socket=udp:127.0.0.1:5060\nloadmodule \"proto_udp.so\"\nloadmodule \"sl.so\"\n\
+         loadmodule \"signaling.so\"\nloadmodule \"tm.so\"\nloadmodule \"maxfwd.so\"\n\
+         loadmodule \"usrloc.so\"\nloadmodule \"registrar.so\"\nloadmodule \"nathelper.so\"\n\
+         route {\n if (!mf_process_maxfwd_header(10)) {\n\
+         sl_send_reply(483, \"Too Many Hops\"); exit; }\n\
+         if ($rm == \"REGISTER\") { save(\"location\"); exit; }\n\
+         lookup(\"location\"); t_relay(); }";
+    let mut node = TestNode::new(script, MODULES);
+    node.udp("10.0.0.30:5060", &register(30).replace("10.0.0.30:5060>", "127.0.0.1:5060>"));
+    node.sent();
+    let invite = register(30).replace("REGISTER sip:x", "INVITE sip:u30@127.0.0.1");
+    node.udp("10.0.0.31:5060", &invite.replace("REGISTER", "INVITE"));
+    let mut turns = 0;
+    let mut answered = false;
+    loop {
+        let sent = node.sent();
+        answered |= sent
+            .iter()
+            .any(|(to, m)| to.to_string() == "10.0.0.31:5060" && m.starts_with("SIP/2.0 483"));
+        let own = sent.into_iter().filter(|(to, _)| to.to_string() == "127.0.0.1:5060");
+        let own: Vec<String> = own.map(|(_, text)| text).collect();
+        if own.is_empty() {
+            break;
+        }
+        turns += own.len();
+        assert!(turns < 200, "it goes round and round");
+        own.iter().for_each(|text| node.udp("127.0.0.1:5060", text));
+    }
+    assert!(answered, "the caller is told");
 }

@@ -138,6 +138,50 @@ impl Lan {
     }
 }
 
+/// A network behind a host of a [`Lan`], with one host of its own, 192.168.7.10. It ends with the
+/// Lan's host.
+#[derive(Debug)]
+pub struct Inside {
+    namespace: String,
+}
+
+impl Lan {
+    /// Puts a network behind a host, which is its router.
+    ///
+    /// # Panics
+    /// As [`Lan::new`].
+    #[must_use]
+    pub fn behind(&self, router: u8) -> Inside {
+        let (outer, namespace) = (self.namespace(router), format!("{}-in", self.name));
+        ip(&["netns", "add", &namespace]);
+        let ends = ["link", "add", "in0", "netns", &outer, "type", "veth", "peer", "name", "eth0"];
+        ip(&[&ends[..], &["netns", &namespace]].concat());
+        ip(&["-n", &outer, "addr", "add", "192.168.7.1/24", "dev", "in0"]);
+        ip(&["-n", &outer, "link", "set", "in0", "up"]);
+        ip(&["-n", &namespace, "link", "set", "lo", "up"]);
+        ip(&["-n", &namespace, "addr", "add", "192.168.7.10/24", "dev", "eth0"]);
+        ip(&["-n", &namespace, "link", "set", "eth0", "up"]);
+        ip(&["-n", &namespace, "route", "add", "default", "via", "192.168.7.1"]);
+        Inside { namespace }
+    }
+}
+
+impl Inside {
+    /// Starts a program on its host.
+    #[must_use]
+    pub fn start(&self, program: &Path, args: &[&str], dir: &Path, log: &str) -> Process {
+        let program = program.display().to_string();
+        let words = [&["netns", "exec", &self.namespace, &program], args].concat();
+        Process::start(log, Path::new("/usr/sbin/ip"), &words, dir, &dir.join(log))
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.namespace]).status();
+    }
+}
+
 impl Drop for Lan {
     fn drop(&mut self) {
         for host in self.hosts.iter().chain(&[0]) {

@@ -38,7 +38,7 @@ pub use digest::authorization;
 pub use dns::{DnsServer, Said};
 pub use dump::{assert_same_contacts, contacts};
 pub use fifo::{exchange, mi};
-pub use lan::{ELECTION, Lan, is_root};
+pub use lan::{ELECTION, Inside, Lan, is_root};
 pub use machine::{Machine, SERVICE};
 pub use message::Message;
 pub use network::Network;

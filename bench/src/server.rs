@@ -151,7 +151,7 @@ impl Place {
 
     /// One that pings its contacts, by SIP requests or with four bytes.
     pub(crate) fn kamailio_pings(&self, by_sip: bool) -> Result<Server, String> {
-        let address = "127.0.3.7";
+        let address = "127.0.3.11";
         let dir = self.folder(&format!("kamailio-pings-{by_sip}"))?;
         let interval = pings::INTERVAL_S;
         let more = format!(
@@ -159,7 +159,7 @@ impl Place {
              modparam(\"nathelper\", \"natping_interval\", {interval})\n\
              modparam(\"nathelper\", \"ping_nated_only\", 0)\n\
              modparam(\"nathelper\", \"sipping_bflag\", 6)\n\
-             modparam(\"nathelper\", \"sipping_from\", \"sip:ping@127.0.3.7\")\n"
+             modparam(\"nathelper\", \"sipping_from\", \"sip:ping@127.0.3.11\")\n"
         );
         let script = KAMAILIO
             .replace(LAST_SINGLE, &format!("{LAST_SINGLE}{more}"))
@@ -170,14 +170,14 @@ impl Place {
     }
 
     pub(crate) fn tandem_pings(&self, by_sip: bool) -> Result<Server, String> {
-        let address = "127.0.3.8";
+        let address = "127.0.3.12";
         let dir = self.folder(&format!("tandem-pings-{by_sip}"))?;
         let interval = pings::INTERVAL_S;
         let more = format!(
             "loadmodule \"nathelper.so\"\n\
              modparam(\"nathelper\", \"natping_interval\", {interval})\n\
              modparam(\"nathelper\", \"sipping_bflag\", \"SIP\")\n\
-             modparam(\"nathelper\", \"sipping_from\", \"sip:ping@127.0.3.8\")\n"
+             modparam(\"nathelper\", \"sipping_from\", \"sip:ping@127.0.3.12\")\n"
         );
         let script = TANDEM.replace(LAST_SINGLE, &format!("{LAST_SINGLE}{more}")).replace(
             "if (!save",

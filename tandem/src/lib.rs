@@ -76,6 +76,8 @@ pub fn modules() -> Modules {
         &tandem_pua_dialoginfo::MODULE,
         &tandem_dialog::MODULE,
         &tandem_acc::MODULE,
+        &tandem_presence::MODULE,
+        &tandem_presence_mwi::MODULE,
     ];
     ALL
 }

@@ -204,7 +204,7 @@ impl Params {
     }
 
     /// Whether an event is shared with stock nodes.
-    pub(crate) fn shares(&self, event: &[u8]) -> bool {
+    pub fn shares(&self, event: &[u8]) -> bool {
         self.federation != Federation::Disabled
             && (self.shared_events.is_empty() || self.shared_events.iter().any(|e| e == event))
     }

@@ -221,6 +221,21 @@ impl Table {
         digests
     }
 
+    /// Everything, in the order of keys: for tests and checkers.
+    pub fn everything(&self) -> (Vec<Publication>, Vec<Subscription>) {
+        let (mut publications, mut subscriptions) = (Vec::new(), Vec::new());
+        for bucket in 0..SHARDS {
+            for key in self.keys(bucket) {
+                self.read(&key, |p| {
+                    publications.extend(p.publications.iter().map(|p| p.publication.clone()));
+                    let all = p.subscriptions.values();
+                    subscriptions.extend(all.map(|s| s.subscription.clone()));
+                });
+            }
+        }
+        (publications, subscriptions)
+    }
+
     pub(crate) fn grave_count(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().graves.len()).sum()
     }

@@ -10,6 +10,7 @@ use tandem_bin::clusterer::{Body, Extra, Internal};
 use tandem_bin::dialog::{DialogPacket, FullDialog, profiles};
 use tandem_bin::dispatcher;
 use tandem_bin::drouting;
+use tandem_bin::presence;
 use tandem_bin::pua;
 use tandem_bin::ratelimit;
 use tandem_bin::tm::TmPacket;
@@ -281,6 +282,21 @@ fn gateway_status(o: &mut Out, status: &drouting::Status) {
     o.put("flags", status.flags);
 }
 
+fn publication(o: &mut Out, p: &presence::Publish) {
+    let optional = |bytes: &Bytes| if bytes.is_empty() { json!(" ") } else { text(bytes) };
+    o.put("user", text(&p.user));
+    o.put("domain", text(&p.domain));
+    o.put("event", text(&p.event));
+    o.put("old_etag", optional(&p.old_etag));
+    o.put("new_etag", text(&p.new_etag));
+    o.put("expires", p.expires_s);
+    o.put("received_time", p.received_s);
+    o.put("sender", optional(&p.sender));
+    o.put("extra_hdrs", optional(&p.extra_headers));
+    o.put("sphere", optional(&p.sphere));
+    o.put("body", text(&p.body));
+}
+
 fn cached(o: &mut Out, packet: &CachedbLocal) {
     let (collection, key) = match packet {
         CachedbLocal::Insert(insert) => (&insert.collection, &insert.key),
@@ -350,6 +366,17 @@ fn through_payload(o: &mut Out, packet: &Packet) -> Option<Bytes> {
             o.put("id", text(&typed.id));
             o.put("event", typed.event);
             o.put("etag", text(&typed.etag));
+            typed.encode()
+        }
+        presence::CAPABILITY if kind == presence::QUERY => {
+            let typed = presence::Query::decode(payload).unwrap();
+            o.put("pres_uri", text(&typed.uri));
+            o.put("event", text(&typed.event));
+            typed.encode()
+        }
+        presence::CAPABILITY => {
+            let typed = presence::Publish::decode(payload).unwrap();
+            publication(o, &typed);
             typed.encode()
         }
         b"cachedb-local-repl" => {

@@ -1,0 +1,125 @@
+//! What is in the database, and what it is good for.
+
+use tandem_db::Value;
+use tandem_engine::testing::TestNode;
+
+use crate::common::*;
+
+fn stored() -> String {
+    DB.to_owned() + &set("db_update_period", "0")
+}
+
+#[test]
+fn a_node_that_starts_again_goes_on_where_it_was() {
+    let mut node = node(&stored());
+    let tag = etag(&published(&mut node, &publish("bob", "presence", 1, "", "open")));
+    let (mut watcher, first) = Watcher::watch(&mut node, "w", "bob", "presence");
+    let mut node = node.after_restart(2_000);
+    assert!(told(&mut node).is_empty(), "the watcher knows the state");
+    let change = format!("SIP-If-Match: {tag}\n");
+    etag(&published(&mut node, &publish("bob", "presence", 2, &change, "away")));
+    let notifies = told(&mut node);
+    assert_eq!((notifies.len(), body(&notifies[0])), (1, "away"));
+    let number =
+        |text: &str| header(text, "CSeq").split(' ').next().unwrap().parse::<u32>().unwrap();
+    assert!(number(&notifies[0]) > number(&first));
+    let (reply, notifies) = watcher.go(&mut node, "Expires: 50\n");
+    assert!(reply.starts_with("SIP/2.0 200"), "{reply}");
+    assert_eq!(body(&notifies[0]), "away");
+    watcher.go(&mut node, "Expires: 0\n");
+    assert!(rows(&mut node, "active_watchers", &["callid"]).is_empty());
+    assert_eq!(rows(&mut node, "presentity", &["etag"]).len(), 1);
+}
+
+#[test]
+fn what_was_over_when_the_node_came_back_is_told() {
+    let mut node = node(&stored());
+    etag(&published(&mut node, &publish("bob", "presence", 1, "Expires: 10\n", "open")));
+    Watcher::watch(&mut node, "w", "bob", "presence");
+    let mut node = node.after_restart(20_000);
+    node.advance_ms(100);
+    // The watcher was told open, which is over.
+    let (reply, notifies) = Watcher::new("v", "bob", "presence").go(&mut node, "Expires: 9\n");
+    assert!(reply.starts_with("SIP/2.0 200"), "{reply}");
+    assert!(notifies.iter().all(|text| !text.contains("open")), "{notifies:?}");
+}
+
+#[test]
+fn nodes_with_one_database_find_what_the_other_has() {
+    let params = stored() + &set("fallback2db", "1");
+    let mut a = node(&params);
+    let tag = etag(&published(&mut a, &publish("bob", "presence", 1, "", "open")));
+    let (mut watcher, _) = Watcher::watch(&mut a, "w", "bob", "presence");
+    let mut b = node(&params);
+    std::mem::swap(&mut a.db, &mut b.db);
+    let (_, first) = Watcher::watch(&mut b, "v", "bob", "presence");
+    assert_eq!(body(&first), "open");
+    let (reply, notifies) = watcher.go(&mut b, "Expires: 70\n");
+    assert!(reply.starts_with("SIP/2.0 200"), "{reply}");
+    assert_eq!(body(&notifies[0]), "open");
+    let mut c = node(&params);
+    std::mem::swap(&mut b.db, &mut c.db);
+    let change = format!("SIP-If-Match: {tag}\n");
+    etag(&published(&mut c, &publish("bob", "presence", 2, &change, "away")));
+    assert_eq!(rows(&mut c, "presentity", &["etag"]).len(), 1);
+    let unknown = publish("bob", "presence", 3, "SIP-If-Match: nope\n", "x");
+    assert!(published(&mut c, &unknown).starts_with("SIP/2.0 412"));
+}
+
+#[test]
+fn rows_that_say_nothing_do_no_harm() {
+    let mut node = TestNode::with_database(&script_of(&stored(), ROUTE), MODULES, |db| {
+        let insert = |table: &str, row: &[(&str, Value)]| tandem_db::Query::Insert {
+            table: table.to_owned().into(),
+            row: row.iter().map(|(n, v)| ((*n).to_owned().into(), v.clone())).collect(),
+        };
+        let text = |t: &str| Value::Str(t.to_owned());
+        let end = || Value::Int(i64::MAX);
+        let publication = [
+            ("username", text("bob")),
+            ("domain", text("a.test")),
+            ("event", text("presence")),
+            ("etag", text("")),
+            ("expires", end()),
+            ("received_time", Value::Int(-5)),
+        ];
+        db.execute(&insert("presentity", &publication)).unwrap();
+        let mut row: Vec<(&str, Value)> = [
+            "presentity_uri",
+            "watcher_username",
+            "watcher_domain",
+            "to_user",
+            "to_domain",
+            "event",
+            "to_tag",
+            "from_tag",
+            "callid",
+            "contact",
+            "socket_info",
+            "local_contact",
+        ]
+        .iter()
+        .map(|name| (*name, text(&"x".repeat(3_000))))
+        .collect();
+        for name in ["local_cseq", "remote_cseq", "expires", "status", "version"] {
+            row.push((name, Value::Int(-1)));
+        }
+        db.execute(&insert("active_watchers", &row)).unwrap();
+    })
+    .unwrap();
+    assert!(node.logs().iter().any(|(_, text)| text.contains("cannot be read")));
+    assert!(list(&mut node, "presence:subs_phtable_list").is_empty());
+}
+
+#[test]
+fn a_database_that_is_away_loses_nothing() {
+    use tandem_engine::testing::DbState;
+    let mut node = node(&stored());
+    node.db_state = DbState::Down;
+    etag(&published(&mut node, &publish("bob", "presence", 1, "", "open")));
+    Watcher::watch(&mut node, "w", "bob", "presence");
+    node.db_state = DbState::Up;
+    node.advance_ms(1_500);
+    assert_eq!(rows(&mut node, "presentity", &["etag"]).len(), 1);
+    assert_eq!(rows(&mut node, "active_watchers", &["callid"]).len(), 1);
+}

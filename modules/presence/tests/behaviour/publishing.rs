@@ -1,0 +1,77 @@
+//! PUBLISH.
+
+use crate::common::*;
+
+#[test]
+fn a_publication_gets_an_etag_and_its_watcher_the_state() {
+    let mut node = node("");
+    let (_, first) = Watcher::watch(&mut node, "w", "bob", "presence");
+    assert_eq!(header(&first, "Subscription-State"), "active;expires=600");
+    assert_eq!((body(&first), header(&first, "Content-Length")), ("", "0"));
+    let reply = published(&mut node, &publish("bob", "presence", 1, "Expires: 60\n", "open"));
+    assert_eq!(header(&reply, "Expires"), "60");
+    let tag = etag(&reply);
+    assert!(tag.starts_with("a.") && tag.split('.').count() == 5, "{tag}");
+    let notifies = told(&mut node);
+    assert_eq!(notifies.len(), 1, "{notifies:?}");
+    assert_eq!(body(&notifies[0]), "open");
+    assert_eq!(header(&notifies[0], "Content-Type"), "text/plain");
+    assert_eq!(header(&notifies[0], "Event"), "presence");
+    assert_eq!(header(&notifies[0], "CSeq"), "2 NOTIFY");
+    assert!(notifies[0].starts_with("NOTIFY sip:w@127.0.0.9:5060 SIP/2.0"));
+    assert_eq!(header(&notifies[0], "Contact"), "<sip:presence@127.0.0.1:5060>");
+}
+
+#[test]
+fn a_publication_is_changed_prolonged_and_removed_by_its_etag() {
+    let mut node = node("");
+    Watcher::watch(&mut node, "w", "bob", "presence");
+    let first = etag(&published(&mut node, &publish("bob", "presence", 1, "", "open")));
+    assert_eq!(told(&mut node).len(), 1);
+    let change = format!("SIP-If-Match: {first}\n");
+    let second = etag(&published(&mut node, &publish("bob", "presence", 2, &change, "away")));
+    assert_ne!(first, second);
+    assert_eq!(body(&told(&mut node)[0]), "away");
+    // What was is gone.
+    let refused = published(&mut node, &publish("bob", "presence", 3, &change, "x"));
+    assert!(refused.starts_with("SIP/2.0 412 Conditional request failed"), "{refused}");
+    let prolong = format!("SIP-If-Match: {second}\nExpires: 90\n");
+    let third = etag(&published(&mut node, &publish("bob", "presence", 4, &prolong, "")));
+    assert!(told(&mut node).is_empty(), "nothing is new");
+    let remove = format!("SIP-If-Match: {third}\nExpires: 0\n");
+    let removed = published(&mut node, &publish("bob", "presence", 5, &remove, ""));
+    assert!(removed.starts_with("SIP/2.0 200") && header(&removed, "Expires") == "0");
+    assert_eq!(body(&told(&mut node)[0]), "after away");
+    assert!(list(&mut node, "presence:phtable_list").is_empty());
+}
+
+#[test]
+fn publications_of_several_phones_are_one_state_the_newest_first() {
+    let mut node = node("");
+    published(&mut node, &publish("bob", "presence", 1, "", "desk"));
+    let reply = published(&mut node, &publish("bob", "presence", 2, "Expires: 5\n", "mobile"));
+    etag(&reply);
+    let (_, first) = Watcher::watch(&mut node, "w", "bob", "presence");
+    assert_eq!(body(&first), "mobile+desk");
+    node.advance_ms(7_000);
+    let notifies = told(&mut node);
+    assert_eq!(notifies.len(), 1, "{notifies:?}");
+    assert_eq!(body(&notifies[0]), "desk");
+}
+
+#[test]
+fn what_cannot_be_published_is_refused_with_the_reason() {
+    let mut node = node("");
+    let mut code = |text: &str| published(&mut node, text)[8..11].to_owned();
+    assert_eq!(code(&publish("bob", "weather", 1, "", "x")), "489");
+    assert_eq!(code(&publish("bob", "presence", 2, "", "")), "400");
+    assert_eq!(code(&publish("bob", "presence", 3, "", "bad")), "415");
+    assert_eq!(code(&publish("bob", "presence", 4, "SIP-If-Match: nope\n", "x")), "412");
+    assert_eq!(code(&publish("bob", "presence", 5, "Expires: soon\n", "x")), "400");
+    assert_eq!(code(&publish("bob", "presence", 6, "", &"x".repeat(50_000))), "413");
+    let no_event = publish("bob", "presence", 7, "", "x").replace("Event: presence\n", "");
+    assert_eq!(code(&no_event), "489");
+    let reply = published(&mut node, &publish("bob", "weather", 8, "", "x"));
+    let events = "presence, presence.winfo, dialog, dialog;sla";
+    assert_eq!(header(&reply, "Allow-Events"), events);
+}

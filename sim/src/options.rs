@@ -54,6 +54,8 @@ pub struct Options {
     pub call_per_s: f64,
     /// Calls that nobody hangs up.
     pub endless: f64,
+    /// States that one phone publishes in a second; with any, each phone watches another.
+    pub publish_per_s: f64,
 }
 
 impl Options {
@@ -90,6 +92,7 @@ impl Options {
             change_contact: 0.1,
             call_per_s: 0.05,
             endless: 0.0,
+            publish_per_s: 0.0,
         }
     }
 

@@ -138,3 +138,16 @@ fn a_ping_without_duty_is_noticed() {
     let found = scenario.run(false).violations;
     assert!(found.iter().any(|v| v.to_string().contains(duty::NAME)));
 }
+
+#[test]
+fn watchers_hold_the_current_state_also_when_the_active_dies() {
+    let calm = Options { publish_per_s: 0.1, call_per_s: 0.0, ..Options::calm() };
+    let failing = Options { crash_per_s: 0.04, operator_per_s: 0.02, ..calm.clone() };
+    let lossy = Options { udp_loss: 0.05, udp_duplicate: 0.05, ..calm.clone() };
+    for (name, options) in [("calm", calm), ("lossy", lossy), ("failing", failing)] {
+        for seed in 1..=4 {
+            let outcome = Scenario::new(seed, options.clone()).run(false);
+            assert!(outcome.violations.is_empty(), "{name} {seed}: {}", findings(&outcome));
+        }
+    }
+}

@@ -168,7 +168,9 @@ fn capabilities(call: &mut MiCall<'_, '_>) -> MiOutcome {
         Err(refused) => return refused,
     };
     let clusters = status.clusters.iter().map(|c| {
-        let caps = c.capabilities.iter().map(|cap| {
+        // What only Tandem nodes tell each other is no capability that others know.
+        let shown = c.capabilities.iter().filter(|cap| !cap.name.starts_with("tandem-"));
+        let caps = shown.map(|cap| {
             let state = match cap.state {
                 CapState::Synced => "Ok",
                 CapState::NotSynced => "not synced",

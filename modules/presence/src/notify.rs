@@ -316,7 +316,7 @@ impl Presence {
             if ours.flatten() == Some(true) && !excused {
                 self.forget(cx, &key, &id);
             }
-        } else if !timed_out && self.is_replicated() {
+        } else if code < 300 && self.is_replicated() {
             let _ = self.change(cx, &key, Change::Confirm { id, cseq, mark, asks });
         }
     }

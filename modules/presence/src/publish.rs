@@ -5,14 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_engine::module::{Call, Cx};
 use tandem_script::host::Called;
-use tandem_sip::{HeaderName, Uri};
+use tandem_sip::{HeaderName, Message, Uri};
 
 use crate::change::{Change, Done, Origin, Refused};
+use crate::digest::Digester;
 use crate::events;
 use crate::package::{Package, Refusal};
-use crate::record::{BODY_BYTES_MAX, Key, Publication, Text};
+use crate::record::{BODY_BYTES_MAX, Key, Publication, ROUTES_BYTES_MAX, Text};
 use crate::reply::{Leave, refuse, refuse_event, reply};
-use crate::request::{Event, expires, is_keepable, presentity_of};
+use crate::request::{Event, are_lines, expires, is_keepable, presentity_of};
 use crate::sql::id_of;
 use crate::state::Presence;
 
@@ -35,6 +36,8 @@ pub struct Publish {
     pub extra: Bytes,
     /// Who publishes for a shared line and is not to be notified; empty: nobody.
     pub sender: Bytes,
+    /// What tells the request from every other; 0: there is none.
+    pub request: u64,
 }
 
 /// What was granted.
@@ -73,7 +76,7 @@ impl Presence {
     ) -> Result<(Granted, Done), Refusal> {
         let expires_s = publish.expires_s.min(self.params.max_expires_publish_s);
         let known = publish.etag.as_ref().map(|etag| self.known(key, etag)).transpose()?;
-        if publish.body.len() > BODY_BYTES_MAX || publish.extra.len() > BODY_BYTES_MAX / 16 {
+        if publish.body.len() > BODY_BYTES_MAX || publish.extra.len() > ROUTES_BYTES_MAX {
             return Err(Refusal::new(413, "Request Entity Too Large"));
         }
         if !publish.body.is_empty() {
@@ -88,6 +91,20 @@ impl Presence {
             Some(known) if expires_s == 0 => self.remove(cx, key, known, publish.body),
             known => self.put(cx, key, package, known, Publish { expires_s, ..publish }),
         }
+    }
+
+    /// What a request was granted that comes once more: its first answer was lost.
+    fn repeated(&self, cx: &Cx<'_>, key: &Key, request: u64) -> Option<Granted> {
+        let now_s = cx.now.unix_s();
+        let granted = |p: &Publication| Granted {
+            etag: Bytes::copy_from_slice(&p.etag),
+            expires_s: u64::from(p.expires_s).saturating_sub(now_s) as u32,
+        };
+        let found = self.table.read(key, |p| {
+            let mut all = p.publications.iter().map(|p| &p.publication);
+            all.find(|p| request != 0 && p.request == request).map(granted)
+        });
+        found.flatten()
     }
 
     fn known(&self, key: &Key, etag: &[u8]) -> Result<Publication, Refusal> {
@@ -136,12 +153,15 @@ impl Presence {
             new.received_s = now_s as u32;
             new.content_type = own_type(package, &publish.content_type);
             new.body = self.fixed(key, Bytes::copy_from_slice(&publish.body));
-            new.extra = publish.extra[..].into();
+            if are_lines(&publish.extra) {
+                new.extra = publish.extra[..].into();
+            }
             if self.params.checks_sphere {
                 new.sphere = package.sphere(&publish.body).unwrap_or_default()[..].into();
             }
         }
         new.sender = publish.sender[..].into();
+        new.request = publish.request;
         let shown = cx.is_wanted(events::PUBLISH).then(|| new.clone());
         let change = Change::publish(new);
         let done = self.apply(cx, key, Origin::Local, change).map_err(refused)?;
@@ -200,6 +220,10 @@ pub(crate) fn handle_publish(call: &mut Call<'_, '_, '_>) -> Called {
         Ok(publish) => publish,
         Err(refusal) => return refuse(call, &refusal),
     };
+    if let Some(granted) = presence.repeated(call.cx, &key, publish.request) {
+        accept(call, &presence, &granted);
+        return Called::Returned(1);
+    }
     if let Some(etag) = &publish.etag
         && presence.known(&key, etag).is_err()
         && presence.looks_for_publication(call, &key)
@@ -208,18 +232,27 @@ pub(crate) fn handle_publish(call: &mut Call<'_, '_, '_>) -> Called {
     }
     match presence.take(call.cx, &key, &*package, publish) {
         Ok((granted, done)) => {
-            let headers = format!(
-                "Expires: {}\r\nSIP-ETag: {}\r\n",
-                granted.expires_s,
-                String::from_utf8_lossy(&granted.etag)
-            );
-            let leave = Leave::of(&presence);
-            reply(call, 200, b"OK", headers.as_bytes(), leave);
+            accept(call, &presence, &granted);
             presence.follow_reply(call.cx, &key, &done);
             Called::Returned(1)
         }
         Err(refusal) => refuse(call, &refusal),
     }
+}
+
+fn accept(call: &mut Call<'_, '_, '_>, presence: &Presence, granted: &Granted) {
+    let etag = String::from_utf8_lossy(&granted.etag);
+    let headers = format!("Expires: {}\r\nSIP-ETag: {etag}\r\n", granted.expires_s);
+    reply(call, 200, b"OK", headers.as_bytes(), Leave::of(presence));
+}
+
+/// What tells a request from every other.
+fn number_of(msg: &Message) -> u64 {
+    let mut all = Digester::default();
+    all.text(msg.call_id().unwrap_or_default());
+    all.text(msg.from_tag().unwrap_or_default());
+    all.number(msg.cseq().map_or(0, |cseq| cseq.number.into()));
+    all.end()
 }
 
 /// What the request says.
@@ -249,6 +282,7 @@ fn read(call: &Call<'_, '_, '_>, key: &Key, package: &dyn Package) -> Result<Pub
         body,
         extra: Bytes::new(),
         sender,
+        request: number_of(msg),
     })
 }
 

@@ -102,6 +102,8 @@ pub struct Publication {
     pub stamp: Stamp,
     /// A stock node owns it.
     pub foreign: bool,
+    /// The request that wrote it, so that a repetition of it gets the same answer; 0: none.
+    pub request: u64,
 }
 
 impl Publication {

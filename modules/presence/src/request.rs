@@ -40,7 +40,8 @@ impl Event {
             }
         }
         let id = params.value(b"id").unwrap_or_default();
-        (id.len() <= EVENT_BYTES_MAX).then(|| Self { package, id: id.to_vec() })
+        let fits = id.len() <= EVENT_BYTES_MAX && id.iter().all(u8::is_ascii_graphic);
+        fits.then(|| Self { package, id: id.to_vec() })
     }
 
     pub(crate) fn of(msg: &Message) -> Option<Self> {
@@ -86,15 +87,24 @@ pub(crate) fn route_set(msg: &Message) -> Result<Vec<u8>, Refusal> {
         }
         routes.extend_from_slice(value.bytes);
     }
-    if routes.len() > ROUTES_BYTES_MAX {
-        return Err(Refusal::new(400, "Record-Route Too Long"));
+    if routes.len() > ROUTES_BYTES_MAX || !is_one_line(&routes) {
+        return Err(Refusal::new(400, "Bad Record-Route"));
     }
     Ok(routes)
 }
 
 /// A text that is kept: on one line, and of some length.
 pub(crate) fn is_keepable(text: &[u8]) -> bool {
-    text.len() <= TEXT_BYTES_MAX && !text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0))
+    text.len() <= TEXT_BYTES_MAX && is_one_line(text)
+}
+
+pub(crate) fn is_one_line(text: &[u8]) -> bool {
+    !text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0))
+}
+
+/// Header lines, each with its end, as they may stand in a message.
+pub(crate) fn are_lines(text: &[u8]) -> bool {
+    text.is_empty() || (text.ends_with(b"\r\n") && !text.windows(4).any(|w| w == b"\r\n\r\n"))
 }
 
 #[cfg(test)]
@@ -115,7 +125,7 @@ mod tests {
         assert_eq!(of("dialog;sla"), some("dialog;sla", ""));
         assert_eq!(of("dialog;id=a;ma"), some("dialog;sla", "a"));
         assert_eq!(of("dialog;shared"), some("dialog", ""));
-        for bad in ["", ";id=1", "a b c@", &"x".repeat(70)] {
+        for bad in ["", ";id=1", "presence;id=a\r\n b", "a b c@", &"x".repeat(70)] {
             assert_eq!(of(bad), None, "{bad}");
         }
     }

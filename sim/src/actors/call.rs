@@ -219,6 +219,7 @@ impl Phone {
                 }
             }
             Method::Bye => self.bye(from, &msg),
+            Method::Notify => self.notified(now, from, &msg),
             _ => {
                 let tag = self.token();
                 self.send(from, reply(&msg, 200, "OK", &tag, None));

@@ -24,6 +24,9 @@ pub(crate) struct Request<'a> {
     pub(crate) cseq: u32,
     pub(crate) contact: Option<String>,
     pub(crate) expires_s: Option<u64>,
+    /// Further header lines, without their ends.
+    pub(crate) extra: Vec<String>,
+    pub(crate) body: String,
 }
 
 impl Request<'_> {
@@ -50,8 +53,10 @@ impl Request<'_> {
             line(format!("Expires: {expires}"));
         }
         line("User-Agent: phone/1.0".into());
-        line("Content-Length: 0".into());
+        self.extra.iter().for_each(|extra| line(extra.clone()));
+        line(format!("Content-Length: {}", self.body.len()));
         line(String::new());
+        t.push_str(&self.body);
         Bytes::from(t)
     }
 }

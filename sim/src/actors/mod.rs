@@ -6,6 +6,7 @@ mod call;
 mod client;
 pub(crate) mod message;
 pub(crate) mod phone;
+pub(crate) mod watch;
 
 use std::net::SocketAddr;
 

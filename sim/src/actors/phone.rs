@@ -10,6 +10,7 @@ use tandem_sip::Message;
 use super::call::Calls;
 use super::client::{Client, Fired};
 use super::message::{DOMAIN, Request, text};
+use super::watch::Watching;
 use super::{Act, CALL_ID_END, Completed, Registered};
 use crate::options::{Dice, Options};
 
@@ -35,6 +36,7 @@ pub(crate) struct Phone {
     timers: BTreeMap<u64, Timer>,
     next: u64,
     pub(crate) calls: Calls,
+    pub(crate) watching: Watching,
     pub(crate) acts: Vec<Act>,
 }
 
@@ -46,6 +48,7 @@ pub(crate) struct Habits {
     change_contact: f64,
     pub(crate) call_per_s: f64,
     pub(crate) endless: f64,
+    pub(crate) publish_per_s: f64,
     pub(crate) phones: u32,
 }
 
@@ -79,6 +82,8 @@ pub(crate) enum Timer {
     /// A 200 waits for its ACK.
     Resend(String),
     HangUp(String),
+    Publish,
+    Subscribe,
 }
 
 impl Phone {
@@ -107,6 +112,7 @@ impl Phone {
                 change_contact: options.change_contact,
                 call_per_s: options.call_per_s,
                 endless: options.endless,
+                publish_per_s: options.publish_per_s,
                 phones: options.phones,
             },
             is_resting: false,
@@ -115,6 +121,7 @@ impl Phone {
             timers: BTreeMap::new(),
             next: 0,
             calls: Calls::default(),
+            watching: Watching::new(id),
             acts: Vec::new(),
         }
     }
@@ -129,6 +136,7 @@ impl Phone {
         let first = self.chance.between(0, 6 * SEC);
         self.arm(now + first, Timer::Register);
         self.arm_dial(now);
+        self.begin_watching(now);
     }
 
     pub(crate) fn aor_uri(&self) -> String {
@@ -188,6 +196,8 @@ impl Phone {
             Some(Timer::Answer(call_id)) => self.answer(now, &call_id),
             Some(Timer::Resend(call_id)) => self.resend(now, call_id),
             Some(Timer::HangUp(call_id)) => self.hang_up(now, &call_id),
+            Some(Timer::Publish) => self.publish(now),
+            Some(Timer::Subscribe) => self.subscribe(now),
         }
     }
 
@@ -235,7 +245,9 @@ impl Phone {
             Some((open, wish)) if open == branch => self.registered(now, wish, status, reply),
             other => {
                 self.register.open = other;
-                self.call_replied(now, branch, status, reply);
+                if !self.watch_replied(now, branch, status, reply) {
+                    self.call_replied(now, branch, status, reply);
+                }
             }
         }
     }

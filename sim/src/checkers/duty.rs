@@ -15,14 +15,15 @@ pub(crate) fn self_initiated(payload: &Bytes) -> Option<String> {
     }
     let msg = Message::parse(payload.clone()).ok()?;
     let call_id = msg.call_id().unwrap_or_default();
-    let is_caused = call_id.ends_with(CALL_ID_END.as_bytes()) && !is_own_bye(&msg);
+    let is_caused = call_id.ends_with(CALL_ID_END.as_bytes()) && !is_own(&msg);
     (msg.is_request() && !is_caused)
         .then(|| format!("a {} of its own", String::from_utf8_lossy(msg.method_bytes())))
 }
 
-/// A BYE that nobody sent to the node: it ends a call whose time is over.
-fn is_own_bye(msg: &Message) -> bool {
-    msg.method() == Method::Bye && msg.headers(HeaderName::Via).count() == 1
+/// A BYE that nobody sent to the node: it ends a call whose time is over. A NOTIFY.
+fn is_own(msg: &Message) -> bool {
+    matches!(msg.method(), Method::Bye | Method::Notify)
+        && msg.headers(HeaderName::Via).count() == 1
 }
 
 #[cfg(test)]

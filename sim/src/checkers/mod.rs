@@ -8,6 +8,7 @@ pub mod duty;
 pub mod equal;
 pub mod holder;
 pub mod lost;
+pub mod watching;
 
 use std::fmt;
 

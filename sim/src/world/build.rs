@@ -139,12 +139,29 @@ loadmodule \"acc.so\"
 modparam(\"acc\", \"db_url\", \"sqlite://tandem.sqlite\")
 ";
 
+/// States of phones; what a phone watches is the matter of the holder of the tag.
+const STATES: &str = "route {
+	if ($rm == \"PUBLISH\") {
+		handle_publish();
+		exit;
+	}
+	if ($rm == \"SUBSCRIBE\") {
+		handle_subscribe( , \"service\");
+		exit;
+	}
+";
+const STATES_SETUP: &str = "loadmodule \"presence.so\"
+loadmodule \"presence_mwi.so\"
+modparam(\"presence\", \"cluster_id\", 1)
+";
+
 /// The script of an example with calls as records.
 fn script(id: u32) -> String {
     let text = example(id);
     let (requests, record) = ("####### requests\n", "\tif (is_method(\"INVITE|SUBSCRIBE\"))");
     assert!(text.contains(requests) && text.contains(record), "the example has changed");
-    text.replace(requests, &format!("{CALLS_SETUP}{requests}"))
+    text.replace(requests, &format!("{CALLS_SETUP}{STATES_SETUP}{requests}"))
+        .replacen("route {\n", STATES, 1)
         .replace(record, &format!("{CALLS}{record}"))
 }
 

@@ -12,7 +12,7 @@ use super::turn::{TAG, has_duty, host_now};
 use super::{LOOK_NS, World};
 use crate::checkers::holder::{self, View};
 use crate::checkers::lost::{self, Presence};
-use crate::checkers::{cdr, dialogs, duty, equal};
+use crate::checkers::{cdr, dialogs, duty, equal, watching};
 use crate::faults::Fault;
 use crate::trace::Who;
 
@@ -101,6 +101,12 @@ impl World {
             self.violate(equal::NAME, text);
         }
         self.compare_calls();
+        let seen: Vec<_> = self.phones.iter().map(|phone| phone.watched(self.now)).collect();
+        let live = seen.iter().filter(|seen| seen.watches.is_some()).count();
+        self.say(Who::Checker, || format!("{live} phones watch another"));
+        for text in watching::findings(&seen) {
+            self.violate(watching::NAME, text);
+        }
         let of_stock = |h: &super::host::Host| {
             Some((h.id, h.stock.as_ref()?.listed(host_now(self, h).unix_s())))
         };

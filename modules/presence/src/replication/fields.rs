@@ -8,7 +8,7 @@
 //! is gone, 5 a subscription is gone), 2 presentity, 3 event, 4 stamp (microseconds), 5 node of
 //! the stamp, 6 Unix seconds up to which an end is remembered.
 //! Publication: 10 id, 11 ETag, 12 content type, 13 body, 14 header lines, 15 sender, 16 sphere,
-//! 17 time of receipt, 18 end, 19 a stock node owns it.
+//! 17 time of receipt, 18 end, 19 a stock node owns it, 20 the request that wrote it.
 //! Subscription: 30 Call-ID, 31 tag of this side, 32 tag of the watcher, 33 id of the event,
 //! 34 and 35 user and domain of From, 36 and 37 of To, 38 Contact, 39 route set, 40 socket, 41 own
 //! Contact, 42 sharing tag, 43 view, 44 reason, 45 status, 46 end, 47 CSeq of the watcher, 48 how
@@ -25,6 +25,8 @@ use crate::record::{
     BODY_BYTES_MAX, Key, Publication, ROUTES_BYTES_MAX, Sent, Stamp, SubId, Subscription,
     TEXT_BYTES_MAX, Text,
 };
+
+use crate::request::{are_lines, is_one_line};
 
 /// Version of the encoding.
 pub(crate) const VERSION: u16 = 1;
@@ -64,6 +66,7 @@ pub(crate) fn publication(key: &Key, p: &Publication) -> Bytes {
     w.number(17, p.received_s.into());
     w.number(18, p.expires_s.into());
     w.number(19, p.foreign.into());
+    w.number(20, p.request);
     w.0.into()
 }
 
@@ -157,15 +160,16 @@ pub(crate) fn decode(record: &Bytes) -> Option<Told> {
     for field in fields(record) {
         let (n, value) = field?;
         match n {
-            1..=19 => read.about_publication(n, value)?,
+            1..=29 => read.about_publication(n, value)?,
             _ => read.about_subscription(n, value)?,
         }
     }
     read.told()
 }
 
+/// A text that may stand in a line of a message.
 fn text(value: &[u8], max: usize) -> Option<Text> {
-    (value.len() <= max).then(|| value.into())
+    (value.len() <= max && is_one_line(value)).then(|| value.into())
 }
 
 impl Read {
@@ -184,12 +188,14 @@ impl Read {
             12 => p.content_type = short()?,
             13 if value.len() <= BODY_BYTES_MAX => p.body = Bytes::copy_from_slice(value),
             13 => return None,
-            14 => p.extra = text(value, ROUTES_BYTES_MAX)?,
+            14 if value.len() <= ROUTES_BYTES_MAX && are_lines(value) => p.extra = value.into(),
+            14 => return None,
             15 => p.sender = short()?,
             16 => p.sphere = short()?,
             17 => p.received_s = int32(value)?,
             18 => p.expires_s = int32(value)?,
             19 => p.foreign = integer(value)? != 0,
+            20 => p.request = integer(value)?,
             _ => {}
         }
         Some(())
@@ -212,7 +218,8 @@ impl Read {
             40 => s.socket = short()?,
             41 => s.local_contact = short()?,
             42 => s.tag = short()?,
-            43 => s.view = text(value, VIEW_BYTES_MAX)?,
+            43 if value.len() <= VIEW_BYTES_MAX => s.view = value.into(),
+            43 => return None,
             44 => s.reason = short()?,
             45 => self.status = integer(value)?,
             46 => s.expires_s = int32(value)?,
@@ -321,7 +328,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn some_text() -> impl Strategy<Value = Text> {
-        proptest::collection::vec(any::<u8>(), 1..12).prop_map(Into::into)
+        "[ -~]{1,12}".prop_map(|text| text.into_bytes().into())
     }
 
     proptest! {
@@ -335,7 +342,7 @@ mod tests {
             let p = Publication {
                 id: t[2].clone(), etag: t[3].clone(), content_type: t[4].clone(),
                 body: Bytes::copy_from_slice(&t[5]), sender: t[6].clone(), sphere: t[7].clone(),
-                extra: Text::default(), received_s, expires_s, stamp, foreign,
+                extra: Text::default(), received_s, expires_s, stamp, foreign, request: time_us,
             };
             let told = decode(&publication(&key, &p)).unwrap();
             prop_assert_eq!((told.key, told.stamp), (key, stamp));

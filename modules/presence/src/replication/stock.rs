@@ -4,9 +4,8 @@ use bytes::Bytes;
 use tandem_bin::presence::Publish;
 use tandem_clock::Now;
 
-use crate::record::{
-    BODY_BYTES_MAX, Key, Publication, ROUTES_BYTES_MAX, Stamp, TEXT_BYTES_MAX, uri_of,
-};
+use crate::record::{BODY_BYTES_MAX, Key, Publication, ROUTES_BYTES_MAX, Stamp, uri_of};
+use crate::request::{are_lines, is_keepable};
 use crate::sql::id_of;
 use crate::table::Told;
 
@@ -56,7 +55,11 @@ fn outline(key: &Key, p: &Publication, old_etag: &[u8], now: Now) -> Publish {
 
 /// The presentity of a packet; `None`: it cannot be one.
 pub(crate) fn key(p: &Publish) -> Option<Key> {
-    let fits = !p.domain.is_empty() && p.user.len() + p.domain.len() <= 255 && !p.event.is_empty();
+    let names = [&p.user, &p.domain, &p.event];
+    let fits = !p.domain.is_empty()
+        && p.user.len() + p.domain.len() <= 255
+        && !p.event.is_empty()
+        && names.iter().all(|name| is_keepable(name));
     fits.then(|| Key::new(&uri_of(&p.user, &p.domain), &crate::request::package_key(&p.event)))
 }
 
@@ -64,8 +67,9 @@ pub(crate) fn key(p: &Publish) -> Option<Key> {
 pub(crate) fn publication(p: &Publish, now: Now) -> Option<Publication> {
     let seconds = u64::try_from(p.expires_s).ok().filter(|s| *s > 0)?;
     let texts = [&p.new_etag, &p.sender, &p.sphere];
-    let fits = texts.iter().all(|text| text.len() <= TEXT_BYTES_MAX)
+    let fits = texts.iter().all(|text| is_keepable(text))
         && p.extra_headers.len() <= ROUTES_BYTES_MAX
+        && are_lines(&p.extra_headers)
         && p.body.len() <= BODY_BYTES_MAX
         && !p.new_etag.is_empty();
     fits.then(|| Publication {

@@ -9,9 +9,11 @@ use tandem_db::{Cond, Op, Order, Query, Rows, Select, Value};
 use crate::package::Status;
 use crate::params::Params;
 use crate::record::{
-    BODY_BYTES_MAX, Key, Publication, Sent, Stamp, SubId, Subscription, TEXT_BYTES_MAX, Text,
+    BODY_BYTES_MAX, Key, Publication, ROUTES_BYTES_MAX, Sent, Stamp, SubId, Subscription, Text,
     uri_of,
 };
+
+use crate::request::{are_lines, is_keepable, is_one_line};
 
 /// Rows that are read at a time.
 pub(super) const ROWS_A_PAGE: u32 = 1_000;
@@ -278,7 +280,12 @@ impl Tables {
         let etag = row.text(4)?;
         let (user, domain, event) = (row.text(1)?, row.text(2)?, row.text(3)?);
         let body = Bytes::copy_from_slice(row.bytes(7));
-        if etag.is_empty() || body.len() > BODY_BYTES_MAX {
+        let extra = row.bytes(8);
+        if etag.is_empty()
+            || body.len() > BODY_BYTES_MAX
+            || extra.len() > ROUTES_BYTES_MAX
+            || !are_lines(extra)
+        {
             return None;
         }
         let received_s = row.number(6);
@@ -286,7 +293,7 @@ impl Tables {
             id: id_of(&etag).into(),
             etag,
             body,
-            extra: row.text(8).unwrap_or_default(),
+            extra: Text::from(row.bytes(8)),
             sender: row.text(9).unwrap_or_default(),
             received_s,
             expires_s: self.read_end(row.int(5)),
@@ -306,7 +313,13 @@ impl Tables {
             from_tag: row.text(5)?,
             event_id: row.text(6).unwrap_or_default(),
         };
-        if id.call_id.is_empty() || id.to_tag.is_empty() || row.bytes(13).is_empty() {
+        let routes = row.bytes(14);
+        let is_whole = !id.call_id.is_empty()
+            && !id.to_tag.is_empty()
+            && !row.bytes(13).is_empty()
+            && routes.len() <= ROUTES_BYTES_MAX
+            && is_one_line(routes);
+        if !is_whole {
             return None;
         }
         let s = Subscription {
@@ -363,10 +376,10 @@ impl Cells<'_> {
         self.0.get(at).and_then(Value::as_bytes).unwrap_or_default()
     }
 
-    /// `None`: it is too long to be kept.
+    /// `None`: it cannot be kept.
     fn text(&self, at: usize) -> Option<Text> {
         let bytes = self.bytes(at);
-        (bytes.len() <= TEXT_BYTES_MAX).then(|| bytes.into())
+        is_keepable(bytes).then(|| bytes.into())
     }
 
     fn int(&self, at: usize) -> i64 {

@@ -75,3 +75,17 @@ fn what_cannot_be_published_is_refused_with_the_reason() {
     let events = "presence, presence.winfo, dialog, dialog;sla";
     assert_eq!(header(&reply, "Allow-Events"), events);
 }
+
+#[test]
+fn a_repetition_is_answered_as_before() {
+    let mut node = node("");
+    Watcher::watch(&mut node, "w", "bob", "presence");
+    let request = publish("bob", "presence", 1, "", "open");
+    let first = etag(&published(&mut node, &request));
+    assert_eq!(etag(&published(&mut node, &request)), first);
+    let change = publish("bob", "presence", 2, &format!("SIP-If-Match: {first}\n"), "away");
+    let second = etag(&published(&mut node, &change));
+    assert_eq!(etag(&published(&mut node, &change)), second);
+    assert_eq!(told(&mut node).len(), 2);
+    assert_eq!(list(&mut node, "presence:phtable_list")[0]["etag_count"], 1);
+}

@@ -25,6 +25,8 @@ pub enum Fault {
     Contradict { node: u32 },
     /// Packets about calls that this node writes never arrive.
     DropCalls { node: u32 },
+    /// Packets about states of phones that this node writes never arrive.
+    DropStates { node: u32 },
     /// What this node says about its calls is not what it has.
     AlterCalls { node: u32 },
     /// This node lists a call whose time is long over.
@@ -41,11 +43,15 @@ impl Fault {
         let drops = |packet: &Packet| match self {
             Self::DropRecords { node: n } => n == node && is_about(packet, REGISTRATIONS),
             Self::DropCalls { node: n } => n == node && is_about(packet, CALLS),
+            Self::DropStates { node: n } => n == node && is_about(packet, STATES),
             Self::HideClaims => is_about_tags(packet),
             _ => false,
         };
-        let writes =
-            matches!(self, Self::DropRecords { .. } | Self::DropCalls { .. } | Self::HideClaims);
+        let drops_some = matches!(
+            self,
+            Self::DropRecords { .. } | Self::DropCalls { .. } | Self::DropStates { .. }
+        );
+        let writes = drops_some || self == Self::HideClaims;
         if !writes {
             return bytes;
         }
@@ -134,6 +140,7 @@ fn aors(dump: &mut Json) -> Option<&mut Vec<Json>> {
 
 const REGISTRATIONS: &[u8] = b"usrloc-contact-repl";
 const CALLS: &[u8] = b"dialog-dlg-repl";
+const STATES: &[u8] = b"tandem-presence";
 
 /// Records, syncs, repairs and comparisons of a capability; not its state, which says nothing
 /// about any record.

@@ -1,7 +1,7 @@
 //! The simulator watches over itself: the same seed gives the same trace, healthy code gives no
 //! finding, and every checker notices the fault that is planted for it.
 
-use sim::checkers::{answers, dialogs, duty, equal, holder, lost};
+use sim::checkers::{answers, dialogs, duty, equal, holder, lost, watching};
 use sim::faults::Fault;
 use sim::options::Options;
 use sim::scenario::{Outcome, Scenario};
@@ -150,4 +150,15 @@ fn watchers_hold_the_current_state_also_when_the_active_dies() {
             assert!(outcome.violations.is_empty(), "{name} {seed}: {}", findings(&outcome));
         }
     }
+}
+
+#[test]
+fn a_state_that_only_one_node_knows_is_noticed() {
+    let options = Options { publish_per_s: 0.1, call_per_s: 0.0, ..Options::calm() };
+    let found = (1..=3).any(|seed| {
+        let scenario = Scenario::new(seed, options.clone());
+        let outcome = scenario.with_fault(Fault::DropStates { node: 2 }).run(false);
+        outcome.violations.iter().any(|v| v.checker == watching::NAME)
+    });
+    assert!(found, "nobody misses the states of node 2");
 }

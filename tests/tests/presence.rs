@@ -51,12 +51,9 @@ impl Pair {
     fn new(test: &str) -> Self {
         let site = Site::bare(test);
         let nodes = [1, 2].map(|id| Some(start(&site, &format!("node{id}"), &script(&site, id))));
-        let pair = Self { site, nodes };
-        for at in [0, 1] {
-            wait_until("the nodes to be in step", PATIENCE, || {
-                let caps = pair.ask(at, "clusterer_list_topology", Json::Null).to_string();
-                caps.contains("Up") || caps.contains("\"link_state\"")
-            });
+        let mut pair = Self { site, nodes };
+        if let Some(node) = &mut pair.nodes[0] {
+            node.wait_for_output("node 2 of cluster 1 is up", PATIENCE);
         }
         pair
     }

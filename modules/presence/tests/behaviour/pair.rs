@@ -1,5 +1,7 @@
 //! Two nodes with one service address.
 
+#![allow(dead_code, unreachable_pub, reason = "each test uses what it needs")]
+
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -57,13 +59,6 @@ impl Pair {
 
     pub fn presence(&self, at: usize) -> Arc<Presence> {
         self.node(at).find::<Presence>().map(|(_, presence)| presence).unwrap()
-    }
-
-    /// What a node sent to an address since the last call.
-    pub fn sent_to(&mut self, at: usize, to: &str) -> Vec<String> {
-        let sent = std::mem::take(&mut self.0.datagrams);
-        let mine = sent.into_iter().filter(|(n, addr, _)| *n == at && addr.to_string() == to);
-        mine.map(|(.., text)| text).collect()
     }
 
     /// NOTIFYs that any node sent since the last call, with the node; they are answered where they

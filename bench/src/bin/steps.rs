@@ -1,8 +1,8 @@
 //! What a message costs the node alone: no sockets, no system calls, no other threads.
 //!
-//!     cargo run --release -p bench --bin steps -- options|register|call [ROUNDS]
+//!     cargo run --release -p bench --bin steps -- options|register|call|ping|sipping [ROUNDS]
 //!
-//! Prints nanoseconds a round: one request, or the six messages of a call.
+//! Prints nanoseconds a round: one request, the six messages of a call, one ping of 20,000 contacts.
 //! Under `valgrind --tool=callgrind --toggle-collect='*serve*'` it counts instructions, which
 //! other work on the machine does not change.
 
@@ -33,7 +33,18 @@ const MODULES: Modules = &[
     &tandem_sipmsgops::MODULE,
     &tandem_usrloc::MODULE,
     &tandem_registrar::MODULE,
+    &tandem_nathelper::MODULE,
 ];
+
+/// What a node that pings has besides: 3,333 a second.
+const PINGS: &str = r#"
+loadmodule "nathelper.so"
+modparam("nathelper", "natping_interval", 6)
+modparam("nathelper", "sipping_bflag", "SIP_PING")
+modparam("nathelper", "sipping_from", "sip:ping@127.0.0.1")
+route {"#;
+/// Contacts that are pinged.
+const PINGED: usize = 20_000;
 
 const SCRIPT: &str = r#"
 log_level = 1
@@ -96,7 +107,15 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let work = words.first().map_or("options", String::as_str);
     let rounds = words.get(1).and_then(|n| n.parse().ok()).unwrap_or(200_000);
-    let mut bench = match Bench::new() {
+    let script = match work {
+        "ping" => SCRIPT.replacen("\nroute {", PINGS, 1),
+        "sipping" => {
+            let script = SCRIPT.replacen("\nroute {", PINGS, 1);
+            script.replace("if (!save", "setbflag(\"SIP_PING\");\n\t\tif (!save")
+        }
+        _ => SCRIPT.to_owned(),
+    };
+    let mut bench = match Bench::new(script) {
         Ok(bench) => bench,
         Err(error) => {
             eprintln!("{error}");
@@ -107,8 +126,17 @@ fn main() -> ExitCode {
         "options" => |bench, n| bench.request("OPTIONS", n),
         "register" => |bench, n| bench.request("REGISTER", n),
         "call" => Bench::call,
+        "ping" | "sipping" => {
+            bench.phones = PINGED;
+            (0..PINGED).for_each(|n| bench.request("REGISTER", n));
+            bench.pings(2 * PINGED);
+            bench.spent_ns = 0;
+            let sent = bench.pings(rounds);
+            println!("{work}: {:.0} ns", bench.spent_ns as f64 / sent as f64);
+            return ExitCode::SUCCESS;
+        }
         _ => {
-            eprintln!("steps: options, register or call, not {work:?}");
+            eprintln!("steps: options, register, call, ping or sipping, not {work:?}");
             return ExitCode::from(2);
         }
     };
@@ -126,13 +154,15 @@ struct Bench {
     waiting: Vec<(SocketAddr, Bytes)>,
     sent: Vec<(SocketAddr, Bytes)>,
     spent_ns: u64,
+    /// Phones that take turns.
+    phones: usize,
 }
 
 impl Bench {
-    fn new() -> Result<Self, String> {
+    fn new(script: String) -> Result<Self, String> {
         let now = Now { mono_ns: 1_000_000 * MS, unix_ms: 1_800_000_000_000 };
         let mut chance = Chance::from_number(1);
-        let mut files = Files([("bench.cfg".to_owned(), SCRIPT.to_owned())].into());
+        let mut files = Files([("bench.cfg".to_owned(), script)].into());
         let (program, diags, map) =
             Tables::new(MODULES).with(|c| tandem_script::compile(&mut files, "bench.cfg", c));
         let rendered = |diags: &_| tandem_script::diag::render_all(diags, &map);
@@ -144,7 +174,7 @@ impl Bench {
         let mut worker = Worker::new(node, 1, chance, now);
         worker.start(now, &mut Out::default());
         let (waiting, sent) = (Vec::new(), Vec::new());
-        Ok(Self { worker, now, waiting, sent, spent_ns: 0 })
+        Ok(Self { worker, now, waiting, sent, spent_ns: 0, phones: PHONES })
     }
 
     /// A message that is taken with its batch.
@@ -172,7 +202,7 @@ impl Bench {
     }
 
     fn request(&mut self, method: &str, n: usize) {
-        let phone = n % PHONES;
+        let phone = n % self.phones;
         let user = if method == "OPTIONS" { String::new() } else { format!("u{phone}@") };
         let contact = format!(
             "Contact: <sip:u{phone}@127.0.0.9:5062;transport=udp>\r\nExpires: 3600\r\n\
@@ -187,6 +217,17 @@ impl Bench {
              CSeq: {n} {method}\r\n{contact}User-Agent: bench\r\nContent-Length: 0\r\n\r\n"
         );
         self.send(([127, 0, 0, 9], 5062).into(), text);
+    }
+
+    /// Lets time pass, slot by slot, until so many pings have left; how many that were.
+    fn pings(&mut self, wanted: usize) -> usize {
+        let mut sent = 0;
+        while sent < wanted {
+            self.now = self.now.plus_ns(4 * MS);
+            self.flush();
+            sent += self.sent.len();
+        }
+        sent
     }
 
     /// A batch of calls at once, each a step further with every batch.

@@ -107,7 +107,7 @@ fn a_hundred_thousand_contacts_are_pinged_without_a_burst() {
     assert_eq!(status(&mut node, "visited"), 2 * MANY, "nobody is looked at in vain");
     // Half of them go; within a round the others are spread again.
     domain(&node, |domain| {
-        for n in (0..MANY).filter(|n| n * 2_654_435_761 >> 7 & 1 == 0) {
+        for n in (0..MANY).filter(|n| (n * 2_654_435_761) >> 7 & 1 == 0) {
             let gone = |e: &mut Edit<'_>| e.apply(Change::DeleteAor);
             let aor = format!("u{n}");
             domain.edit(aor.as_bytes(), node.now(), Origin::Stock { node: 2 }, &Alone, gone);

@@ -187,7 +187,8 @@ impl Presence {
 
     fn said_of_watchers(&self, of: Key) -> Said {
         let read = self.table.read(&of, |p| {
-            let list = p.subscriptions.values().map(|s| winfo::Watcher::of(&s.subscription));
+            let all = p.subscriptions.values().take(winfo::WATCHERS_MAX);
+            let list = all.map(|s| winfo::Watcher::of(&s.subscription));
             (p.watchers, list.collect())
         });
         let (sum, list) = read.unwrap_or_default();

@@ -1,5 +1,6 @@
 //! The running module: its table, its packages, and what follows from a change.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,6 +25,11 @@ use crate::sweep::{CLEAN, SWEEP};
 use crate::table::{Sink, Table, Told};
 use crate::winfo::{self, Winfo};
 
+/// The timer of lists of watchers.
+const LATE: u32 = 5;
+/// Watchers up to which every change of their list is told at once.
+const WATCHERS_AT_ONCE: usize = 64;
+
 /// The state of the module; modules with event packages use it as a Rust dependency.
 pub struct Presence {
     pub(crate) params: Params,
@@ -34,6 +40,8 @@ pub struct Presence {
     pub(crate) open: Mutex<Open>,
     pub(crate) held: Mutex<Held>,
     pub(crate) rules: Mutex<Asked>,
+    /// Lists of watchers that are told in a moment.
+    late: Mutex<BTreeSet<Arc<Key>>>,
     pub(crate) takeover: Takeover,
     pub(crate) sql: Option<Sql>,
     /// Records of peers that could not be taken.
@@ -54,6 +62,7 @@ impl Presence {
             open: Mutex::default(),
             held: Mutex::default(),
             rules: Mutex::default(),
+            late: Mutex::default(),
             takeover: Takeover::default(),
             sql: Sql::new(&params),
             refused: AtomicU64::new(0),
@@ -144,8 +153,30 @@ impl Presence {
             && let Some(winfo) = key.winfo()
             && self.table.read(&winfo, |p| !p.subscriptions.is_empty()) == Some(true)
         {
-            self.walk(cx, &Arc::new(winfo));
+            self.tell_of_watchers(cx, key, Arc::new(winfo));
         }
+    }
+
+    /// Who watches is another: told at once, but where many watch only once a second, because each
+    /// document names them all (RFC 3857 4.10).
+    fn tell_of_watchers(&self, cx: &mut Cx<'_>, key: &Key, winfo: Arc<Key>) {
+        let count = self.table.read(key, |p| p.subscriptions.len()).unwrap_or(0);
+        if count <= WATCHERS_AT_ONCE {
+            return self.walk(cx, &winfo);
+        }
+        let is_first = {
+            let mut late = self.late.lock();
+            late.insert(winfo);
+            late.len() == 1
+        };
+        if is_first {
+            cx.set_timer(cx.now.after_s(1), Timer { kind: LATE, id: 0 });
+        }
+    }
+
+    fn tell_late(&self, cx: &mut Cx<'_>) {
+        let late = std::mem::take(&mut *self.late.lock());
+        late.iter().for_each(|key| self.walk(cx, key));
     }
 
     /// What follows from a change that a reply waits for: first the reply, then the NOTIFYs.
@@ -200,6 +231,7 @@ impl Module for Presence {
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
         match timer.kind {
             WALK => self.walk_on(cx),
+            LATE => self.tell_late(cx),
             SWEEP => self.sweep(cx, timer.id as usize),
             CLEAN => self.clean_timer(cx),
             LOOK => self.look_through(cx, timer.id as usize),

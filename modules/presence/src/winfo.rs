@@ -6,6 +6,9 @@ use crate::digest::Digester;
 use crate::package::{Package, Status};
 use crate::record::{Key, Subscription};
 
+/// Watchers that a document names, at most: it has to fit into a datagram.
+pub(crate) const WATCHERS_MAX: usize = 300;
+
 /// A watcher in such a document.
 #[derive(Clone, Debug)]
 pub(crate) struct Watcher {

@@ -195,3 +195,20 @@ fn a_presentity_with_many_watchers_is_told_step_by_step() {
     }
     assert_eq!(all, WATCHERS);
 }
+
+#[test]
+fn where_many_watch_their_list_is_told_once_a_second() {
+    let mut node = node("");
+    Watcher::watch(&mut node, "bob", "bob", "presence.winfo");
+    let mut lists = 0;
+    for n in 0..400 {
+        let mut watcher = Watcher::new(&format!("w{n}"), "bob", "presence");
+        let (_, notifies) = watcher.go(&mut node, "Expires: 600\n");
+        lists += notifies.iter().filter(|text| text.contains("<watcherinfo")).count();
+    }
+    assert_eq!(lists, 64);
+    node.advance_ms(1_100);
+    let late = told(&mut node);
+    assert_eq!(late.len(), 1, "{}", late.len());
+    assert!(late[0].len() < 65_000);
+}

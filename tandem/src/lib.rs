@@ -72,6 +72,8 @@ pub fn modules() -> Modules {
         &tandem_qrouting::MODULE,
         &tandem_dispatcher::MODULE,
         &tandem_xcap::MODULE,
+        &tandem_presence_xml::MODULE,
+        &tandem_presence_dialoginfo::MODULE,
         &tandem_pua::MODULE,
         &tandem_pua_dialoginfo::MODULE,
         &tandem_dialog::MODULE,

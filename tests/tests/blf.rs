@@ -149,6 +149,8 @@ fn assert_in_order(watcher: &Phone, call_id: &str) {
         rest.split_once('"').unwrap().0.parse::<u32>().unwrap()
     };
     let told = watcher.requests("NOTIFY", call_id);
+    // Before the first call there is nothing to say.
+    let told: Vec<_> = told.iter().filter(|m| !m.body.is_empty()).collect();
     // A NOTIFY that was sent again is the same.
     let mut order: Vec<_> = told.iter().map(|m| (cseq(m), version(m))).collect();
     order.dedup();
@@ -197,9 +199,9 @@ fn calls_of_sipp_turn_a_lamp_on_and_off() {
     assert_eq!(called.status, 0, "{}{}", called.stdout, called.stderr);
     callee.wait(PATIENCE);
     wait_until("bob's lamp to be out", PATIENCE, || {
-        lamp(&watcher, &lamp_of_bob).is_some_and(|notify| {
-            !["confirmed", "early"].iter().any(|on| notify.body.contains(on))
-        }) && pair.count(0, "presence:phtable_list") == 0
+        lamp(&watcher, &lamp_of_bob)
+            .is_some_and(|notify| !["confirmed", "early"].iter().any(|on| notify.body.contains(on)))
+            && pair.count(0, "presence:phtable_list") == 0
     });
     let told = watcher.requests("NOTIFY", &lamp_of_bob);
     assert!(told.iter().any(|notify| notify.body.contains("<state>confirmed</state>")));

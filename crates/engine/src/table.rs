@@ -6,7 +6,7 @@ use tandem_script::sig::{
 };
 use tandem_script::value::Value;
 
-use crate::mi::{MiKind, MiParam};
+use crate::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam};
 use crate::module::{Call, FunctionDef, VarCall, VariableDef};
 use crate::stats::{StatDef, StatKind};
 
@@ -77,6 +77,17 @@ pub const fn gauge(name: &'static str, help: &'static str) -> StatDef {
 /// A module that has to be loaded as well.
 pub const fn needs(module: &'static str) -> Dependency {
     Dependency { module, when_param: "" }
+}
+
+/// A management command.
+pub const fn command(
+    name: &'static str,
+    old_names: &'static [&'static str],
+    param_sets: &'static [&'static [MiParam]],
+    help: &'static str,
+    run: fn(&mut MiCall<'_, '_>) -> MiOutcome,
+) -> MiDef {
+    MiDef { name, old_names, param_sets, help, run }
 }
 
 /// A text parameter of a command.

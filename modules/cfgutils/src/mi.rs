@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value as Json, json};
 use tandem_engine::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam};
-use tandem_engine::table::{mi_int, mi_text};
+use tandem_engine::table::{command, mi_int, mi_text};
 use tandem_script::value::Value;
 
 use crate::CfgUtils;
@@ -14,16 +14,6 @@ const PERCENT: &[MiParam] = &[mi_int("prob_proc")];
 const NAME: &[MiParam] = &[mi_text("name")];
 const SET: &[MiParam] =
     &[mi_text("name"), mi_text("type"), MiParam { name: "value", kind: MiKind::Any }];
-
-const fn command(
-    name: &'static str,
-    old_names: &'static [&'static str],
-    param_sets: &'static [&'static [MiParam]],
-    help: &'static str,
-    run: fn(&mut MiCall<'_, '_>) -> MiOutcome,
-) -> MiDef {
-    MiDef { name, old_names, param_sets, help, run }
-}
 
 pub(crate) const COMMANDS: &[MiDef] = &[
     command(

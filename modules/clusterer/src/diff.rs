@@ -4,9 +4,9 @@ use serde_json::{Value as Json, json};
 use tandem_cluster::{CapId, Difference};
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome};
 use tandem_engine::module::{Cx, Timer};
+use tandem_engine::table::command;
 
 use crate::ClustererModule;
-use crate::mi::command;
 
 pub(crate) const COMMAND: MiDef = command(
     "tandem:cluster_diff",

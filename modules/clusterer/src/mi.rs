@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 use tandem_cluster::{CapState, Reason, Status};
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome, MiParam, RpcError};
-use tandem_engine::table::{mi_int, mi_text};
+use tandem_engine::table::{command, mi_int, mi_text};
 
 use crate::ClustererModule;
 
@@ -13,16 +13,6 @@ const OWN_STATUS: &[MiParam] = &[mi_int("cluster_id"), mi_int("status")];
 const NODE_STATUS: &[MiParam] = &[mi_int("cluster_id"), mi_int("node_id"), mi_int("status")];
 const REMOVE: &[MiParam] = &[mi_int("cluster_id"), mi_int("node_id")];
 const CAP_STATUS: &[MiParam] = &[mi_int("cluster_id"), mi_text("capability"), mi_int("status")];
-
-pub(crate) const fn command(
-    name: &'static str,
-    old_names: &'static [&'static str],
-    param_sets: &'static [&'static [MiParam]],
-    help: &'static str,
-    run: fn(&mut MiCall<'_, '_>) -> MiOutcome,
-) -> MiDef {
-    MiDef { name, old_names, param_sets, help, run }
-}
 
 pub(crate) const COMMANDS: &[MiDef] = &[
     command(

@@ -7,10 +7,10 @@ use tandem_cluster::ClusterError;
 use tandem_engine::log::Level;
 use tandem_engine::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam, Params, run_command};
 use tandem_engine::module::Cx;
-use tandem_engine::table::{mi_int, mi_text};
+use tandem_engine::table::{command, mi_int, mi_text};
 
 use crate::ClustererModule;
-use crate::mi::{command, number};
+use crate::mi::number;
 
 /// What other nodes may run here unless `mi_commands` says something else: what reads, what
 /// reloads from the node's own database, and what scripts of the field broadcast.

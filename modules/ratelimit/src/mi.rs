@@ -4,21 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
 use tandem_engine::glob;
-use tandem_engine::mi::{MiCall, MiDef, MiOutcome, MiParam};
-use tandem_engine::table::mi_text;
+use tandem_engine::mi::{MiCall, MiDef, MiOutcome};
+use tandem_engine::table::{command, mi_text};
 
 use crate::pipe::{Algorithm, Pipe};
 use crate::state::{Pid, RateLimit};
-
-const fn command(
-    name: &'static str,
-    old_names: &'static [&'static str],
-    param_sets: &'static [&'static [MiParam]],
-    help: &'static str,
-    run: fn(&mut MiCall<'_, '_>) -> MiOutcome,
-) -> MiDef {
-    MiDef { name, old_names, param_sets, help, run }
-}
 
 pub(crate) const COMMANDS: &[MiDef] = &[
     command(

@@ -2,11 +2,10 @@
 
 use serde_json::{Value as Json, json};
 
-use super::command;
 use crate::blacklist::parse::{self, proto_of};
 use crate::blacklist::{List, ListError, Net, Rule, Site};
 use crate::mi::{MiCall, MiDef, MiOutcome, MiParam};
-use crate::table::{mi_int, mi_text};
+use crate::table::{command, mi_int, mi_text};
 
 const NAME: &[MiParam] = &[mi_text("name")];
 const IP: &[MiParam] = &[mi_text("ip")];

@@ -5,10 +5,9 @@ use serde_json::{Map, Value as Json, json};
 use tandem_clock::Now;
 use tandem_script::value::Value;
 
-use super::command;
 use crate::events::{EventView, SubscribeError, Subscriber};
 use crate::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam};
-use crate::table::{mi_int, mi_text};
+use crate::table::{command, mi_int, mi_text};
 
 const EVENT: &[MiParam] = &[mi_text("event")];
 const SOCKET: &[MiParam] = &[mi_text("event"), mi_text("socket")];

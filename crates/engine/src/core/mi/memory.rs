@@ -1,9 +1,8 @@
 //! Memory: what the process uses, as lines in the log.
 
-use super::command;
 use crate::log::Level;
 use crate::mi::{MiCall, MiDef, MiOutcome, MiParam, RpcError};
-use crate::table::mi_int;
+use crate::table::{command, mi_int};
 
 const LEVEL: &[MiParam] = &[mi_int("log_level")];
 const PID: &[MiParam] = &[mi_int("pid")];

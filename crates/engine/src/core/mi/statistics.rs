@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::command;
 use crate::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam};
 use crate::statistics::selects;
 use crate::stats::StatKind;
+use crate::table::command;
 
 const STATISTICS: &[MiParam] = &[MiParam { name: "statistics", kind: MiKind::Array }];
 

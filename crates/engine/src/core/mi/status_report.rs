@@ -2,11 +2,10 @@
 
 use serde_json::{Value as Json, json};
 
-use super::command;
 use crate::date::ctime;
 use crate::mi::{MiCall, MiDef, MiOutcome, MiParam};
 use crate::reports::{Group, Identifier, MAIN};
-use crate::table::mi_text;
+use crate::table::{command, mi_text};
 
 const GROUP: &[MiParam] = &[mi_text("group")];
 const IDENTIFIER: &[MiParam] = &[mi_text("group"), mi_text("identifier")];

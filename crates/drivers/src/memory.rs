@@ -7,7 +7,18 @@ pub fn resident() -> Option<u64> {
 
 /// Bytes that wait in the receive buffers of the UDP sockets on these ports.
 pub fn waiting_udp(ports: &[u16]) -> u64 {
-    let files = ["/proc/net/udp", "/proc/net/udp6"];
+    waiting(["/proc/net/udp", "/proc/net/udp6"], ports)
+}
+
+/// Bytes that wait in the connections to these ports.
+pub fn waiting_tcp(ports: &[u16]) -> u64 {
+    waiting(["/proc/net/tcp", "/proc/net/tcp6"], ports)
+}
+
+fn waiting(files: [&str; 2], ports: &[u16]) -> u64 {
+    if ports.is_empty() {
+        return 0;
+    }
     let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
     texts.map(|text| text.lines().filter_map(|line| waiting_of(line, ports)).sum::<u64>()).sum()
 }

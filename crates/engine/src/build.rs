@@ -1,7 +1,8 @@
 //! From a checked script to a node.
 
+mod sockets;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI8, AtomicU32, AtomicU64};
 
@@ -16,7 +17,7 @@ use tandem_sip::Message;
 
 use crate::blacklist::Blacklists;
 use crate::catalogue::Modules;
-use crate::core::SLOT as CORE;
+use crate::core::{Profiling, SLOT as CORE};
 use crate::dns::{Dns, DnsSettings};
 use crate::events::Events;
 use crate::load::{Load, Memory};
@@ -28,7 +29,7 @@ use crate::node::{Node, Settings, Slot};
 use crate::outbox::Outbox;
 use crate::reports::{MAIN, Reports};
 use crate::script::Present;
-use crate::sockets::{Proto, Socket, Sockets};
+use crate::sockets::Sockets;
 use crate::startup::Startup;
 use crate::stats::Stats;
 use crate::stream::{StreamSettings, Streams};
@@ -62,7 +63,7 @@ impl Node {
     ) -> Result<Arc<Self>, Vec<Diag>> {
         let program = Arc::new(program);
         let globals = globals(&program, modules);
-        let sockets = build_sockets(&program, modules, &globals)?;
+        let sockets = sockets::build(&program, modules, &globals)?;
         let mut builder = Builder {
             program: &program,
             modules,
@@ -105,6 +106,7 @@ impl Node {
             advertised: RwLock::default(),
             load: Load::new(options.workers, options.now.mono_ns),
             memory: Memory::default(),
+            profiling: Profiling::new(options.workers),
             gate_mode: membership.gate_mode(),
             outbox: Outbox::new(node_id),
             keys: crate::keys::Keys::new(node_id, &mut options.chance.fork()),
@@ -345,6 +347,7 @@ fn settings(program: &Program, globals: &Values) -> Settings {
         log_events: on("log_event_enabled"),
         slow_message_us: positive("exec_msg_threshold"),
         memory_percent: positive("event_shm_threshold"),
+        private_memory_percent: positive("event_pkg_threshold"),
         log_prefix: global_text(globals, "log_prefix").unwrap_or_default().to_owned(),
         abort_on_assert: on("abort_on_assert"),
         recv_buffer_bytes: global_int(globals, "maxbuffer").and_then(|n| usize::try_from(n).ok()),
@@ -421,114 +424,6 @@ fn registry(slots: &[Slot]) -> Registry {
         }
     }
     registry
-}
-
-fn build_sockets(
-    program: &Program,
-    modules: Modules,
-    globals: &Values,
-) -> Result<Sockets, Vec<Diag>> {
-    let mut faults = Vec::new();
-    let mut all = Vec::new();
-    for socket in &program.sockets {
-        match build_socket(socket, program, modules, globals) {
-            Ok(sockets) => all.extend(sockets),
-            Err(diag) => faults.push(diag),
-        }
-    }
-    if !all.iter().any(|s: &Socket| s.proto.is_sip()) && faults.is_empty() {
-        let message = "the script has no SIP socket";
-        let help = "add a line such as `socket = udp:127.0.0.1:5060`";
-        faults.push(fault(Span::default(), message).help(help));
-    }
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    let mut sockets = Sockets::new(all, Vec::new());
-    for alias in &program.aliases {
-        sockets.add_alias(&alias.host, alias.port.unwrap_or(0), alias.accept_subdomain);
-    }
-    Ok(sockets)
-}
-
-/// The port of sockets without one: the parameter of the transport's module.
-fn default_port(program: &Program, modules: Modules, module: &str, param: &str) -> Option<u16> {
-    let slot = modules.iter().position(|d| d.name == module)?;
-    program.modules.iter().find(|m| usize::from(m.module) == slot)?;
-    let values = values(program, slot as u16, modules.get(slot)?);
-    match values.get(param)?.last()? {
-        ParamValue::Int(port) => u16::try_from(*port).ok(),
-        ParamValue::Str(_) => None,
-    }
-}
-
-fn build_socket(
-    socket: &tandem_script::program::Socket,
-    program: &Program,
-    modules: Modules,
-    globals: &Values,
-) -> Result<Vec<Socket>, Diag> {
-    let (proto, module, param) = match socket.proto.as_str() {
-        "udp" => (Proto::Udp, "proto_udp", "udp_port"),
-        "tcp" => (Proto::Tcp, "proto_tcp", "tcp_port"),
-        "bin" => (Proto::Bin, "proto_bin", "bin_port"),
-        other => {
-            let message = format!("sockets of protocol `{other}` are not in Tandem yet");
-            let help = "use `udp:` or `tcp:` for SIP, `bin:` for the cluster";
-            return Err(fault(socket.span, message).help(help));
-        }
-    };
-    let default_port = default_port(program, modules, module, param).ok_or_else(|| {
-        fault(socket.span, format!("a `{}` socket needs the module {module}", proto.text()))
-            .help(format!("add loadmodule \"{module}.so\""))
-    })?;
-    let ip: IpAddr = socket.host.parse().map_err(|_| {
-        let message = format!("`{}` is not an IP address", socket.host);
-        fault(socket.span, message)
-            .help("host and interface names are not in Tandem yet: write the address")
-    })?;
-    let ports = match socket.ports.as_slice() {
-        [] => vec![default_port],
-        ranges => ranges.iter().flat_map(|(a, b)| *a..=*b).collect(),
-    };
-    let make = |port: u16| {
-        let own = socket.advertised.as_ref().map(|(h, p)| (h.clone(), p.unwrap_or(port)));
-        let advertised = own.or_else(|| advertised(globals, proto, SocketAddr::new(ip, port)));
-        let addr = SocketAddr::new(ip, port);
-        let mut made = Socket::new(proto, addr, advertised, socket.tag.clone());
-        made.tos = tos(socket, globals);
-        made.anycast = socket.anycast;
-        made
-    };
-    Ok(ports.into_iter().map(make).collect())
-}
-
-/// The TOS byte: of the socket, else the global's number or name (`IPTOS_LOWDELAY`).
-fn tos(socket: &tandem_script::program::Socket, globals: &Values) -> Option<u8> {
-    let named = || match global_text(globals, "tos")? {
-        "IPTOS_LOWDELAY" => Some(0x10),
-        "IPTOS_THROUGHPUT" => Some(0x08),
-        "IPTOS_RELIABILITY" => Some(0x04),
-        "IPTOS_MINCOST" => Some(0x02),
-        _ => None,
-    };
-    let number = socket.tos.or_else(|| u32::try_from(global_int(globals, "tos")?).ok());
-    number.and_then(|n| u8::try_from(n).ok()).or_else(named)
-}
-
-/// What `advertised_address` and `advertised_port` make of a SIP socket without `as`.
-fn advertised(globals: &Values, proto: Proto, addr: SocketAddr) -> Option<(String, u16)> {
-    let host = global_text(globals, "advertised_address");
-    let port = global_int(globals, "advertised_port").filter(|p| *p != 0);
-    if proto == Proto::Bin || (host.is_none() && port.is_none()) {
-        return None;
-    }
-    let bare = || match addr.ip() {
-        IpAddr::V6(ip) => format!("[{ip}]"),
-        IpAddr::V4(ip) => ip.to_string(),
-    };
-    let port = port.and_then(|p| u16::try_from(p).ok()).unwrap_or(addr.port());
-    Some((host.map_or_else(bare, str::to_owned), port))
 }
 
 /// The place of a diagnostic for a log line: `file:line:column`.

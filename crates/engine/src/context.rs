@@ -16,6 +16,7 @@ use crate::attached::Attached;
 use crate::avp::Avps;
 use crate::blacklist::Choice;
 use crate::sockets::SocketId;
+use crate::stream::Proxied;
 
 /// Message branches beside the Request-URI (the field's MAX_BRANCHES).
 pub const BRANCHES_MAX: usize = 12;
@@ -189,6 +190,8 @@ pub struct Ctx {
     pub error: ScriptError,
     /// Value of the Authorization or Proxy-Authorization header that was found right.
     pub authorized: Option<Span>,
+    /// Who speaks through a load balancer, as that has told.
+    pub proxied: Option<Box<Proxied>>,
     /// `$param(name)` of an event route.
     pub params: Vec<(Bytes, Value)>,
     sections: SmallVec<[(u16, Box<dyn Any + Send>); 2]>,
@@ -221,6 +224,7 @@ impl Ctx {
             request: None,
             error: ScriptError::default(),
             authorized: None,
+            proxied: None,
             params: Vec::new(),
             sections: SmallVec::new(),
         }
@@ -243,6 +247,7 @@ impl Ctx {
         copy.blacklists.clone_from(&self.blacklists);
         copy.rewritten = self.rewritten;
         copy.hides.clone_from(&self.hides);
+        copy.proxied.clone_from(&self.proxied);
         copy.attached = self.attached.clone();
         copy
     }

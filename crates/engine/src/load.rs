@@ -13,6 +13,7 @@ const SECONDS: usize = 601;
 pub struct Load {
     started: Mono,
     waiting_udp: AtomicU64,
+    waiting_tcp: AtomicU64,
     workers: Vec<Vec<Second>>,
 }
 
@@ -29,6 +30,7 @@ impl Load {
         Self {
             started,
             waiting_udp: AtomicU64::new(0),
+            waiting_tcp: AtomicU64::new(0),
             workers: (0..workers.max(1)).map(|_| row()).collect(),
         }
     }
@@ -40,6 +42,15 @@ impl Load {
 
     pub(crate) fn waiting_udp(&self) -> u64 {
         self.waiting_udp.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many bytes wait in the connections that carry SIP.
+    pub fn set_waiting_tcp(&self, bytes: u64) {
+        self.waiting_tcp.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn waiting_tcp(&self) -> u64 {
+        self.waiting_tcp.load(Ordering::Relaxed)
     }
 
     /// Workers, worker 0 included.

@@ -22,6 +22,7 @@ use tandem_sip::Message;
 use crate::attached::{Attached, TxMoment};
 use crate::blacklist::Blacklists;
 use crate::context::{Ctx, OwnVia, Source};
+use crate::core::Profiling;
 use crate::dns::Dns;
 use crate::events::Events;
 use crate::gate::{GateMode, GateTable};
@@ -39,7 +40,7 @@ use crate::script::{Present, Script};
 use crate::sockets::Sockets;
 use crate::startup::Startup;
 use crate::stats::Stats;
-use crate::stream::Streams;
+use crate::stream::{Proxied, Streams};
 
 /// Runs that wait for an answer, at most; a function that would be one more fails.
 pub const SUSPENDED_MAX: usize = 100_000;
@@ -69,6 +70,8 @@ pub struct Node {
     pub load: Load,
     /// Memory of the process.
     pub memory: Memory,
+    /// What is told of the work of each worker.
+    pub(crate) profiling: Profiling,
     /// Names that are looked up.
     pub dns: Dns,
     /// Destinations that are not to be used.
@@ -132,6 +135,8 @@ pub struct Settings {
     pub slow_message_us: Option<u64>,
     /// Percent of the memory above which E_CORE_SHM_THRESHOLD is raised.
     pub memory_percent: Option<u64>,
+    /// The same for E_CORE_PKG_THRESHOLD.
+    pub private_memory_percent: Option<u64>,
     /// Text before every log line.
     pub log_prefix: String,
     /// The largest receive buffer of a UDP socket (`maxbuffer`).
@@ -391,6 +396,10 @@ pub struct WorkerState {
     pub(crate) from_peer: bool,
     /// The Call-ID of the message at hand, hashed; 0: there is none.
     pub(crate) at_hand: u64,
+    /// What the worker has taken up, while it is profiled.
+    pub(crate) profiled: Option<&'static str>,
+    /// Who speaks through a load balancer in the message at hand.
+    pub(crate) proxied: Option<Proxied>,
     /// Messages received so far.
     pub(crate) messages: u32,
     /// `$log_level` and `$xlog_level` of this worker, when a script has set them.
@@ -420,6 +429,8 @@ impl WorkerState {
             watches_gates: false,
             nested: 0,
             from_peer: false,
+            profiled: None,
+            proxied: None,
             messages: 0,
             log_level: None,
             xlog_level: None,

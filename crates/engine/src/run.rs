@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tandem_script::host::{ArgValue, Assign, Called, Host, VarAccess};
+use tandem_script::host::{ArgValue, Assign, Called, Host, Profiled, VarAccess};
 use tandem_script::program::{Call as CallSite, Place, Program, Ready, RouteId, VarId};
 use tandem_script::sig::Routes;
 use tandem_script::value::Value;
@@ -126,6 +126,15 @@ impl Host for RunHost<'_, '_> {
 
     fn xlogs(&self, level: i32) -> bool {
         self.cx.xlogs(Level::from_number(level))
+    }
+
+    fn profiles(&self) -> bool {
+        crate::core::profiles(self.cx, self.ctx)
+    }
+
+    fn profile(&mut self, what: &Profiled<'_>) {
+        let file = self.program.file_name(what.place);
+        crate::core::tell_script(self.cx, self.ctx, file, what);
     }
 
     fn resolve(&mut self, name: &str) -> Option<std::net::IpAddr> {

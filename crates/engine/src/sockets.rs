@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tandem_script::program::ProxyUse;
 use tandem_sip::Transport;
 
 /// A listening socket of this node, by its place in the script.
@@ -58,6 +59,8 @@ pub struct Socket {
     pub tos: Option<u8>,
     /// Several nodes have the address, and a message reaches any of them.
     pub anycast: bool,
+    /// Whether the header of the PROXY protocol is read and written.
+    pub proxy: ProxyUse,
     /// Whether this host holds the address now.
     held: AtomicBool,
     /// `udp:127.0.0.1:5060`.
@@ -78,8 +81,8 @@ impl Socket {
             None => addr.to_string(),
         };
         let text = format!("{}:{addr}", proto.text());
-        let (tos, held) = (None, AtomicBool::new(true));
-        Self { proto, addr, advertised, tag, tos, anycast: false, held, text, sent_by }
+        let (tos, held, proxy) = (None, AtomicBool::new(true), ProxyUse::default());
+        Self { proto, addr, advertised, tag, tos, anycast: false, proxy, held, text, sent_by }
     }
 
     pub fn text(&self) -> &str {
@@ -134,11 +137,13 @@ impl Alias {
 pub struct Sockets {
     all: Vec<Socket>,
     aliases: Vec<Alias>,
+    /// Names of several sockets.
+    bonds: Vec<(String, Vec<SocketId>)>,
 }
 
 impl Sockets {
     pub fn new(all: Vec<Socket>, aliases: Vec<(String, u16)>) -> Self {
-        let mut sockets = Self { all, aliases: Vec::new() };
+        let mut sockets = Self { all, aliases: Vec::new(), bonds: Vec::new() };
         for (host, port) in aliases {
             sockets.add_alias(&host, port, false);
         }
@@ -148,6 +153,17 @@ impl Sockets {
     /// Adds a name of the node; port 0 is any. With `subdomains` every name below it is one, too.
     pub fn add_alias(&mut self, host: &str, port: u16, subdomains: bool) {
         self.aliases.push(Alias { host: host.to_ascii_lowercase(), port, subdomains });
+    }
+
+    /// Gives several sockets a name (`socket = bond:NAME { ... }`).
+    pub fn add_bond(&mut self, name: &str, members: Vec<SocketId>) {
+        self.bonds.push((name.to_owned(), members));
+    }
+
+    /// The sockets of a bond, by its name with or without `bond:`.
+    pub fn bond(&self, name: &str) -> Option<&[SocketId]> {
+        let name = name.strip_prefix("bond:").unwrap_or(name);
+        self.bonds.iter().find(|(n, _)| n == name).map(|(_, members)| members.as_slice())
     }
 
     pub fn get(&self, id: SocketId) -> Option<&Socket> {
@@ -213,8 +229,22 @@ impl Sockets {
         equal.or_else(tagged).or_else(family).map(|(id, _)| id)
     }
 
-    /// The SIP socket with exactly this text or tag: what a script names.
+    /// The SIP socket with exactly this address; without a port, the first one there.
+    pub fn equal(&self, text: &str) -> Option<SocketId> {
+        let (proto, rest) = text.split_once(':')?;
+        let bare = rest.trim_start_matches('[').trim_end_matches(']');
+        let ip: Option<IpAddr> = bare.parse().ok();
+        let addr: Option<SocketAddr> = rest.parse().ok();
+        let fits = |s: &Socket| Some(s.addr) == addr || ip.is_some_and(|ip| s.addr.ip() == ip);
+        let sip = self.iter().filter(|(_, s)| s.proto.is_sip() && s.proto.text() == proto);
+        sip.into_iter().find(|(_, s)| fits(s)).map(|(id, _)| id)
+    }
+
+    /// The SIP socket with exactly this text or tag: what a script names; of a bond, the first.
     pub fn named(&self, text: &str) -> Option<SocketId> {
+        if text.starts_with("bond:") {
+            return self.bond(text)?.first().copied();
+        }
         let matches = |s: &Socket| s.text() == text || s.tag.as_deref() == Some(text);
         self.iter().find(|(_, s)| s.proto.is_sip() && matches(s)).map(|(id, _)| id)
     }

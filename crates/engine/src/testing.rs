@@ -450,6 +450,14 @@ impl TestNode {
         self.carry_out(out);
     }
 
+    /// A worker has begun to help (`up`), or has ended.
+    pub fn scaled(&mut self, helper: usize, up: bool) {
+        let mut out = Out::default();
+        self.worker.scaled(self.now, helper, up, &mut out);
+        self.worker.finish(self.now, &mut out);
+        self.carry_out(out);
+    }
+
     /// A step has failed by a bug.
     pub fn failed(&mut self) {
         let mut out = Out::default();

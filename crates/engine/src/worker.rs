@@ -19,6 +19,7 @@ use crate::node::{Job, Node, WorkerState};
 use crate::reports::MAIN;
 use crate::run;
 use crate::script::Script;
+use crate::stream::{BadProxy, Begin, Proxied, read_proxy};
 use crate::transport;
 
 /// Timers of the engine itself, which uses the slot of `core`.
@@ -66,6 +67,11 @@ impl Worker {
         &self.node
     }
 
+    /// Its number among the workers of the node.
+    pub fn id(&self) -> usize {
+        self.state.id
+    }
+
     /// Starts the node: startup route, modules, timer routes. Called once, on worker 0.
     pub fn start(&mut self, now: Now, out: &mut Out) {
         let node = Arc::clone(&self.node);
@@ -83,6 +89,7 @@ impl Worker {
     pub fn step(&mut self, now: Now, input: Input, out: &mut Out) {
         self.node.script.renew(&mut self.state.script);
         let from = out.effects.len();
+        self.begin_profile(now, &input, out);
         self.take(now, input, out);
         self.tell_logs(now, from, out);
     }
@@ -221,6 +228,15 @@ impl Worker {
             self.node.keepalives.fetch_add(1, Ordering::Relaxed);
             return;
         }
+        let payload = match self.without_proxy(source, payload) {
+            Ok(payload) => payload,
+            Err(error) => {
+                let mut cx = self.cx(now, out);
+                cx.count(stat::BAD_MSG_HDR, 1);
+                cx.log(Level::Info, format!("unreadable message from {}: {error}", source.addr));
+                return;
+            }
+        };
         if !begins_like_sip(&payload) {
             return self.cx(now, out).count_core(stat::BAD_MSG_HDR, 1);
         }
@@ -228,6 +244,25 @@ impl Worker {
             Ok(msg) => self.message(now, msg, source, out),
             Err(error) => unreadable(&mut self.cx(now, out), &payload, source, error),
         }
+    }
+
+    /// A datagram without the header of the PROXY protocol, which is remembered for the message.
+    fn without_proxy(&mut self, source: Source, payload: Bytes) -> Result<Bytes, BadProxy> {
+        if !self.node.sockets.get(source.socket).is_some_and(|s| s.proxy.reads) {
+            return Ok(payload);
+        }
+        match read_proxy(&payload)? {
+            Begin::Header(proxied, bytes) => {
+                self.set_proxied(proxied);
+                Ok(payload.slice(bytes.min(payload.len())..))
+            }
+            Begin::Plain | Begin::Partial => Ok(payload),
+        }
+    }
+
+    /// Who speaks through a load balancer in the next message.
+    pub(crate) fn set_proxied(&mut self, proxied: Option<Proxied>) {
+        self.state.proxied = proxied;
     }
 
     /// Takes a message that can be read, whatever brought it.
@@ -243,6 +278,7 @@ impl Worker {
             reply(&mut cx, msg, source);
         }
         self.state.at_hand = 0;
+        self.state.proxied = None;
     }
 
     /// Forgets what was begun. Gives the call that was at hand, 0 for none.
@@ -437,6 +473,7 @@ fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
     let problem = msg.validate().err();
     let mut ctx = Box::new(Ctx::new(msg, source, Routes::REQUEST));
     ctx.id = next_message(cx);
+    ctx.proxied = cx.worker.proxied.take().map(Box::new);
     if let Some(problem) = problem {
         let place = match problem {
             Invalid::RequestUri(_) => stat::BAD_URIS,
@@ -506,6 +543,7 @@ fn reply(cx: &mut Cx<'_>, msg: Message, source: Source) {
     }
     let mut ctx = Box::new(Ctx::new(msg, source, Routes::ONREPLY));
     ctx.id = next_message(cx);
+    ctx.proxied = cx.worker.proxied.take().map(Box::new);
     // The core's onreply route runs before any transaction is looked for.
     if let Some(ctx) = run::core_onreply(cx, ctx) {
         after_onreply(cx, ctx);

@@ -26,12 +26,16 @@ mod events;
 mod functions;
 #[path = "exports/globals.rs"]
 mod globals;
+#[path = "exports/profiling.rs"]
+mod profiling;
 #[path = "exports/sdp.rs"]
 mod sdp;
 #[path = "exports/statistics.rs"]
 mod statistics;
 #[path = "exports/tcp.rs"]
 mod tcp;
+#[path = "exports/trace.rs"]
+mod trace;
 #[path = "exports/variables.rs"]
 mod variables;
 #[path = "exports/watch.rs"]
@@ -110,6 +114,8 @@ fn every_entry_has_a_check() {
         statistics::CHECKS,
         events::CHECKS,
         tcp::CHECKS,
+        trace::CHECKS,
+        profiling::CHECKS,
         dns::CHECKS,
     ];
     cover(&CORE, &all.concat());

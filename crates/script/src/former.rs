@@ -25,6 +25,39 @@ const FORMER: &[(&str, &str)] = &[
     ("xlog", "remove the line: xlog() is part of the core"),
 ];
 
+/// What to use instead of a part of a module that is not in Tandem yet; the name is that of a
+/// parameter or function, empty for a module as a whole.
+pub(crate) fn instead(module: &str, name: &str) -> Option<&'static str> {
+    let found = INSTEAD.iter().find(|(m, names, _)| *m == module && names.contains(&name));
+    found.map(|(.., help)| *help)
+}
+
+const NO_AAA: &str =
+    "there is no RADIUS and no Diameter: auth_db, group and acc work with databases";
+const ACC_DB: &str = "there is no RADIUS: do_accounting(\"db\") with db_url writes the records to a \
+                      database, do_accounting(\"log\") to the log";
+const SHARED: &str = "nodes share contacts with working_mode_preset \"full-sharing-cluster\" and \
+                      location_cluster";
+
+const INSTEAD: &[(&str, &[&str], &str)] = &[
+    ("aaa_radius", &[""], NO_AAA),
+    ("aaa_diameter", &[""], NO_AAA),
+    ("auth_aaa", &[""], "there is no RADIUS: www_authorize() of auth_db asks a database"),
+    ("acc", &["aaa_url", "service_type"], ACC_DB),
+    (
+        "acc",
+        &["acc_aaa_request"],
+        "there is no RADIUS: acc_db_request() writes to a database, acc_log_request() to the log",
+    ),
+    (
+        "group",
+        &["aaa_url", "aaa_is_user_in"],
+        "there is no RADIUS: db_is_user_in() asks a database for the groups of a user",
+    ),
+    ("usrloc", &["cachedb_url", "ha_cluster", "ha_shtag"], SHARED),
+    ("db_sqlite", &["load_extension"], "remove the line: no native code is loaded into the server"),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,5 +66,11 @@ mod tests {
     fn a_module_that_is_gone_leads_to_its_successor() {
         assert!(successor("uri").is_some_and(|help| help.contains("sipmsgops")));
         assert_eq!(successor("frobnicate"), None);
+    }
+
+    #[test]
+    fn what_is_not_here_yet_has_something_in_its_place() {
+        assert!(instead("group", "aaa_is_user_in").is_some_and(|h| h.contains("db_is_user_in")));
+        assert_eq!(instead("group", "db_url"), None);
     }
 }

@@ -66,6 +66,21 @@ pub enum ArgValue {
     Ready(crate::program::Ready),
 }
 
+/// A route or a function of a run that is profiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Profiled<'a> {
+    /// `false`: it begins.
+    pub ends: bool,
+    pub name: &'a str,
+    /// The kind of the block, or `function`.
+    pub kind: &'static str,
+    /// Routes around it.
+    pub depth: usize,
+    pub place: Place,
+    /// The return code at the end; 0 at the beginning.
+    pub status: i32,
+}
+
 /// Everything a script can do to the world.
 pub trait Host {
     fn get(&mut self, var: VarAccess<'_>) -> Value;
@@ -102,6 +117,16 @@ pub trait Host {
     /// Whether a line of `xlog` of this level would be written.
     fn xlogs(&self, level: i32) -> bool {
         self.logs(level)
+    }
+
+    /// Whether [`Host::profile`] wants to be told.
+    fn profiles(&self) -> bool {
+        false
+    }
+
+    /// A route or a function has begun or ended, while [`Host::profiles`].
+    fn profile(&mut self, what: &Profiled<'_>) {
+        let _ = what;
     }
 
     /// The address of a name, as far as it is known without waiting.

@@ -49,7 +49,12 @@ pub enum Ready {
     /// Upper case names.
     Methods(Arc<[String]>),
     Vars(Arc<[VarId]>),
+    Format(FormatId),
 }
+
+/// A text with variables, to be expanded by [`crate::vm::Running::start_trace`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FormatId(pub(crate) u32);
 
 /// `name` or `name/cluster`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -167,6 +172,25 @@ pub struct Socket {
     pub frag: bool,
     pub reuse_port: bool,
     pub accept_subdomain: bool,
+    pub proxy: ProxyUse,
+    pub span: Span,
+    pub place: Place,
+}
+
+/// Which way the header of the PROXY protocol goes on a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProxyUse {
+    /// `allow_proxy_protocol`: what comes may begin with it.
+    pub reads: bool,
+    /// `send_proxy_protocol`: what connects out begins with it.
+    pub writes: bool,
+}
+
+/// `socket = bond:NAME { "proto:ip:port", ... }`: a name for several sockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bond {
+    pub name: String,
+    pub members: Vec<String>,
     pub span: Span,
     pub place: Place,
 }
@@ -373,6 +397,14 @@ pub(crate) enum Op {
     AssertFailed(u32),
 }
 
+/// What a traced run calls a statement that is no call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Statement {
+    /// The instruction that it begins with.
+    pub(crate) at: u32,
+    pub(crate) name: &'static str,
+}
+
 /// A checked and compiled script.
 #[derive(Clone, Debug, Default)]
 pub struct Program {
@@ -385,6 +417,7 @@ pub struct Program {
     /// In order of the script.
     pub modparams: Vec<ModParam>,
     pub sockets: Vec<Socket>,
+    pub bonds: Vec<Bond>,
     pub aliases: Vec<Alias>,
     /// Names of message flags; the index is the bit.
     pub message_flags: Vec<String>,
@@ -410,6 +443,10 @@ pub struct Program {
     /// One place per instruction.
     pub(crate) places: Vec<Place>,
     pub(crate) while_loops_max: u32,
+    /// Statements that are no calls, in the order of the code.
+    pub(crate) statements: Vec<Statement>,
+    /// Whether some run may be traced.
+    pub(crate) may_trace: bool,
 }
 
 impl Program {

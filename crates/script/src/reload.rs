@@ -45,6 +45,9 @@ impl Program {
         for s in &self.sockets {
             lines.push((format!("socket = {}", socket_text(s)), s.place));
         }
+        for b in &self.bonds {
+            lines.push((format!("socket = bond:{} {:?}", b.name, b.members), b.place));
+        }
         for a in &self.aliases {
             let proto = a.proto.as_ref().map_or(String::new(), |p| format!("{p}:"));
             let port = a.port.map_or(String::new(), |p| format!(":{p}"));
@@ -133,6 +136,8 @@ fn socket_text(s: &Socket) -> String {
         ("frag", s.frag),
         ("reuse_port", s.reuse_port),
         ("accept_subdomain", s.accept_subdomain),
+        ("allow_proxy_protocol", s.proxy.reads),
+        ("send_proxy_protocol", s.proxy.writes),
     ];
     for (name, _) in flags.into_iter().filter(|(_, on)| *on) {
         text += &format!(" {name}");

@@ -54,6 +54,8 @@ pub enum ArgKind {
     Methods,
     /// Variables to write, separated by `;` in one text: `"$avp(a);$avp(b)"`.
     Vars,
+    /// A text with variables that the function expands itself, later; a literal only.
+    Format,
 }
 
 /// One name of a flag list.

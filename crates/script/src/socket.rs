@@ -1,6 +1,6 @@
 //! Values of `socket` and `alias`.
 
-use crate::program::{Alias, Place, Socket};
+use crate::program::{Alias, Bond, Place, ProxyUse, Socket};
 use crate::source::Span;
 
 const PROTOS: &[&str] = &[
@@ -33,9 +33,6 @@ pub(crate) fn socket(text: &str, span: Span, place: Place) -> Result<Socket, Soc
     let Some((proto, rest)) = first.0.split_once(':') else {
         return wrong(first, "a socket is written PROTO:ADDRESS[:PORT]".to_owned());
     };
-    if proto == "bond" {
-        return wrong(first, "bond sockets are not in Tandem yet".to_owned());
-    }
     let proto = protocol(proto, first)?;
     let (host, ports) = host_ports(rest, first)?;
     let mut socket = Socket {
@@ -50,6 +47,7 @@ pub(crate) fn socket(text: &str, span: Span, place: Place) -> Result<Socket, Soc
         frag: false,
         reuse_port: false,
         accept_subdomain: false,
+        proxy: ProxyUse::default(),
         span,
         place,
     };
@@ -58,6 +56,24 @@ pub(crate) fn socket(text: &str, span: Span, place: Place) -> Result<Socket, Soc
         option(&mut socket, word, &mut options)?;
     }
     Ok(socket)
+}
+
+/// `bond:NAME { "proto:ip:port", ... }`; `None`: the text is no bond.
+pub(crate) fn bond(text: &str, span: Span, place: Place) -> Result<Option<Bond>, SocketError> {
+    let Some(rest) = text.trim_start().strip_prefix("bond:") else { return Ok(None) };
+    let whole = (text, 0);
+    let form = || "a bond is written bond:NAME { \"udp:1.2.3.4:5060\", ... }".to_owned();
+    let Some((name, list)) = rest.split_once('{') else { return wrong(whole, form()) };
+    let (name, list) = (name.trim(), list.trim_end());
+    let Some(list) = list.strip_suffix('}').filter(|_| !name.is_empty()) else {
+        return wrong(whole, form());
+    };
+    let members = list.split(',').map(|m| m.trim().trim_matches('"').trim().to_owned());
+    let members: Vec<String> = members.filter(|m| !m.is_empty()).collect();
+    if members.is_empty() {
+        return wrong(whole, format!("the bond `{name}` holds no socket"));
+    }
+    Ok(Some(Bond { name: name.to_owned(), members, span, place }))
 }
 
 fn option<'a>(
@@ -88,13 +104,11 @@ fn option<'a>(
         "reuse_port" => socket.reuse_port = true,
         "accept_subdomain" => socket.accept_subdomain = true,
         "use_auto_scaling_profile" => drop(value()?),
-        "allow_proxy_protocol"
-        | "allow-proxy-protocol"
-        | "allow_proxy"
-        | "send_proxy_protocol"
-        | "proxy_protocol" => {
-            return wrong(word, format!("socket option `{lower}` is not in Tandem yet"));
+        "allow_proxy_protocol" | "allow-proxy-protocol" | "allow_proxy" => {
+            socket.proxy.reads = true;
         }
+        "send_proxy_protocol" => socket.proxy.writes = true,
+        "proxy_protocol" => socket.proxy = ProxyUse { reads: true, writes: true },
         _ => return wrong(word, format!("unknown socket option `{name}`")),
     }
     Ok(())
@@ -199,6 +213,31 @@ mod tests {
         assert_eq!(s.advertised, Some(("sip.example.org".to_owned(), Some(5061))));
         assert_eq!(read("bin:[::1]:5566").expect("v6").host, "::1");
         assert_eq!(read("tcp:eth0:5060-5062,5070").expect("ports").ports.len(), 2);
+    }
+
+    #[test]
+    fn a_bond_names_its_sockets() {
+        let read = |text| bond(text, Span::default(), Place::default());
+        let found = read("bond:both { \"udp:1.2.3.4:5060\",\n \"tcp:1.2.3.4\" }").expect("valid");
+        let found = found.expect("a bond");
+        assert_eq!((found.name.as_str(), found.members.len()), ("both", 2));
+        assert_eq!(found.members[1], "tcp:1.2.3.4");
+        assert_eq!(read("udp:1.2.3.4"), Ok(None));
+        for wrong in ["bond:x", "bond: { \"udp:1.2.3.4\" }", "bond:x { }", "bond:x { \"a\""] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_proxy_protocol_goes_each_way() {
+        let ways = |option| {
+            let proxy = read(&format!("tcp:1.2.3.4 {option}")).expect("valid").proxy;
+            (proxy.reads, proxy.writes)
+        };
+        assert_eq!(ways(""), (false, false));
+        assert_eq!(ways("allow-proxy-protocol"), (true, false));
+        assert_eq!(ways("SEND_PROXY_PROTOCOL"), (false, true));
+        assert_eq!(ways("proxy_protocol"), (true, true));
     }
 
     #[test]

@@ -133,6 +133,7 @@ fn arg_kind(arg: &ArgSig) -> String {
         ArgKind::Route(_) => "name of a route",
         ArgKind::SharingTag => "sharing tag, `name` or `name/cluster`",
         ArgKind::Methods => "methods separated by `|`",
+        ArgKind::Format => "text with variables, expanded each time it is used",
         ArgKind::Vars => "variables in one text, separated by `;`",
         #[allow(unreachable_patterns, reason = "kinds that come later are named by themselves")]
         _ => "see above",

@@ -8,11 +8,12 @@ use tandem_clock::{Chance, MS, Now};
 use tandem_drivers::dns::{self, Resolver};
 use tandem_drivers::notify::{self, Notifier};
 use tandem_drivers::spool::Spool;
-use tandem_drivers::{Completion, Database};
+use tandem_drivers::{Completion, Database, memory};
 use tandem_engine::effect::{DatabaseId, Effect, Input, Out, Send};
 use tandem_engine::endpoint::Endpoint;
 use tandem_engine::events::Destination;
 use tandem_engine::log::Level;
+use tandem_engine::sockets::Proto;
 use tandem_engine::worker::Worker;
 use tandem_net::{AddressWatch, BinStreams, Interest, Poller, is_local_address};
 use tokio::signal::unix::{SignalKind, signal};
@@ -208,15 +209,15 @@ impl<'a> Control<'a> {
     fn measure(&mut self, now: Now) {
         if now.mono_ns >= self.measure_at {
             self.measure_at = now.after_s(1);
-            if let Some(bytes) = tandem_drivers::memory::resident() {
+            if let Some(bytes) = memory::resident() {
                 self.shared.node.memory.set_used(bytes);
             }
-            let ports = self.shared.node.sockets.iter();
-            let ports = ports
-                .filter(|(_, s)| s.proto == tandem_engine::sockets::Proto::Udp)
-                .map(|(_, s)| s.addr.port());
-            let ports: Vec<u16> = ports.collect();
-            self.shared.node.load.set_waiting_udp(tandem_drivers::memory::waiting_udp(&ports));
+            let node = &self.shared.node;
+            let ports = |proto| -> Vec<u16> {
+                node.sockets.of(proto).map(|(_, s)| s.addr.port()).collect()
+            };
+            node.load.set_waiting_udp(memory::waiting_udp(&ports(Proto::Udp)));
+            node.load.set_waiting_tcp(memory::waiting_tcp(&ports(Proto::Tcp)));
         }
     }
 

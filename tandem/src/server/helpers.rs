@@ -107,6 +107,11 @@ impl Helpers {
         own
     }
 
+    /// The numbers of the workers that help.
+    pub(super) fn ids(&self) -> impl Iterator<Item = usize> {
+        (super::reader::WORKER + 1..).take(self.threads.len())
+    }
+
     /// Lets the helpers finish and end.
     pub(super) fn join(self) {
         for Thread { work, handle, .. } in self.threads {

@@ -26,6 +26,8 @@ use super::udp::{finish, hand_over, step};
 pub(super) const WORKER: usize = 1;
 /// Batches taken from one socket before the others get their turn.
 const BATCHES_IN_A_ROW: usize = 4;
+/// Helpers that got nothing for so long rest (one cycle of the field's auto scaling).
+const REST_NS: u64 = tandem_clock::SEC;
 /// Full batches in a row that say that one thread is not enough.
 const FULL_BATCHES: usize = 3;
 
@@ -66,6 +68,7 @@ impl RunningReader {
                     control,
                     gather: Gather::default(),
                     full_in_a_row: 0,
+                    helped_ns: None,
                     out: Out::default(),
                     sends: Vec::new(),
                     stream_effects: Vec::new(),
@@ -92,6 +95,8 @@ struct Reader<'a> {
     control: mpsc::Sender<Vec<Effect>>,
     gather: Gather,
     full_in_a_row: usize,
+    /// When helpers last got a share, while they help.
+    helped_ns: Option<u64>,
     out: Out,
     sends: Vec<Send>,
     /// For the connections that carry SIP.
@@ -117,6 +122,7 @@ impl Reader<'_> {
                 let Some(udp) = self.shared.sockets.get(socket) else { continue };
                 taken += self.read(socket, udp, &mut batch, helpers);
             }
+            self.rest(helpers);
             let now_ns = self.shared.clock.now().mono_ns;
             if woken || !ready.is_empty() || self.next_deadline().is_some_and(|at| at <= now_ns) {
                 self.settle();
@@ -129,7 +135,26 @@ impl Reader<'_> {
     }
 
     fn next_deadline(&self) -> Option<u64> {
-        self.worker.next_deadline().into_iter().chain(self.bin.next_deadline()).min()
+        let rest = self.helped_ns.map(|ns| ns + REST_NS);
+        self.worker.next_deadline().into_iter().chain(self.bin.next_deadline()).chain(rest).min()
+    }
+
+    /// Helpers have got a share; it is told when they begin.
+    fn help(&mut self, helpers: &Helpers) {
+        let now = self.shared.clock.now();
+        if self.helped_ns.replace(now.mono_ns).is_none() {
+            helpers.ids().for_each(|id| self.worker.scaled(now, id, true, &mut self.out));
+        }
+    }
+
+    /// Tells that helpers have nothing to do any more, when that has lasted for a while.
+    fn rest(&mut self, helpers: &Helpers) {
+        let Some(helped_ns) = self.helped_ns else { return };
+        let now = self.shared.clock.now();
+        if now.mono_ns >= helped_ns + REST_NS {
+            self.helped_ns = None;
+            helpers.ids().for_each(|id| self.worker.scaled(now, id, false, &mut self.out));
+        }
     }
 
     /// Waits until there is something to do; true when another thread says so.
@@ -173,6 +198,7 @@ impl Reader<'_> {
             self.full_in_a_row = if full { self.full_in_a_row + 1 } else { 0 };
             if self.full_in_a_row >= FULL_BATCHES || helpers.are_busy() {
                 let own = helpers.share(socket, batch.drain());
+                self.help(helpers);
                 self.take(socket, own.into_iter());
             } else {
                 self.take(socket, batch.drain());

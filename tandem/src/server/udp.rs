@@ -71,7 +71,7 @@ impl SocketTable {
 /// One step, with the promise that a bug in it costs one message and not the service.
 pub(super) fn step(shared: &Shared, worker: &mut Worker, now: Now, input: Input, out: &mut Out) {
     let is_message = matches!(input, Input::Datagram { .. } | Input::Stream(_));
-    let timed = is_message && shared.node.slow_message_us().is_some();
+    let timed = shared.node.times_steps(worker.id(), is_message);
     let begun = timed.then(|| shared.clock.now());
     if catch_unwind(AssertUnwindSafe(|| worker.step(now, input, out))).is_err() {
         let text = "a step failed by a bug; the message it was about is lost, and what else comes \

@@ -9,6 +9,7 @@ mod events;
 mod flags;
 mod globals;
 mod mi;
+mod profiling;
 mod routing;
 pub(crate) mod sending;
 mod stats;
@@ -16,6 +17,7 @@ mod status;
 mod target;
 mod tcp;
 mod text;
+mod trace;
 mod variables;
 mod watch;
 
@@ -35,6 +37,7 @@ const KEY_FILE: &str = "key";
 /// The slot of `core`.
 pub(crate) const SLOT: u16 = 0;
 
+pub(crate) use profiling::{Profiling, profiles, tell_script};
 pub(crate) use stats::stat;
 pub(crate) use watch::look_at_memory;
 
@@ -61,6 +64,10 @@ pub static CORE: ModuleDef = ModuleDef {
         },
         watch::THRESHOLD,
         watch::SHM_THRESHOLD,
+        watch::PKG_THRESHOLD,
+        watch::AUTO_SCALE,
+        profiling::PROC,
+        profiling::SCRIPT_EVENT,
         watch::LOG,
     ],
     build: |_| Ok(Arc::new(Core { waiting: sending::Waiting::default() })),
@@ -91,6 +98,7 @@ const SINGLE: &[FunctionDef] = &[
     tcp::FORCE_TCP_ALIAS,
     tcp::TCP_CLOSE_CONN,
     target::IS_MYSELF,
+    target::SOCKET_BELONGS_TO_BOND,
     events::RAISE_EVENT,
     events::SUBSCRIBE_EVENT,
     events::SR_CHECK_STATUS,
@@ -102,6 +110,7 @@ const PARTS: &[&[FunctionDef]] = &[
     branches::FUNCTIONS,
     routing::FUNCTIONS,
     text::FUNCTIONS,
+    trace::FUNCTIONS,
     cache::FUNCTIONS,
 ];
 

@@ -38,6 +38,7 @@ pub(crate) mod stat {
     pub(crate) const FAILED_STEPS: usize = 27;
     pub(crate) const QUARANTINED: usize = 28;
     pub(super) const WAITING_UDP: usize = 29;
+    pub(super) const WAITING_TCP: usize = 30;
 }
 
 pub(super) const STATISTICS: &[StatDef] = &[
@@ -71,7 +72,19 @@ pub(super) const STATISTICS: &[StatDef] = &[
     counter("failed_steps", "Inputs that a bug kept from being dealt with."),
     counter("quarantined_messages", "Messages of calls in which a bug has come to light."),
     gauge("net:waiting_udp", "Bytes that wait in the UDP sockets."),
+    gauge("net:waiting_tcp", "Bytes that wait in the connections that carry SIP over TCP."),
+    gauge("net:waiting_tls", "Always 0: the node has no TLS sockets."),
+    gauge("shmem:fragments", "Always 0: memory comes from the system, in no pieces of our own."),
+    gauge("rpmem:rpm_total_size", NO_RESTART_MEMORY),
+    gauge("rpmem:rpm_used_size", NO_RESTART_MEMORY),
+    gauge("rpmem:rpm_real_used_size", NO_RESTART_MEMORY),
+    gauge("rpmem:rpm_max_used_size", NO_RESTART_MEMORY),
+    gauge("rpmem:rpm_free_size", NO_RESTART_MEMORY),
+    gauge("rpmem:rpm_fragments", NO_RESTART_MEMORY),
 ];
+
+const NO_RESTART_MEMORY: &str = "Always 0: no memory outlives a restart; what has to survive is \
+                                 with the peer and in the database.";
 
 /// The value of a statistic that is not counted.
 pub(super) fn value(node: &Node, now: Now, index: usize) -> u64 {
@@ -84,6 +97,7 @@ pub(super) fn value(node: &Node, now: Now, index: usize) -> u64 {
         stat::SHM_FREE => node.memory.total().saturating_sub(node.memory.used()),
         stat::SHM_USED | stat::SHM_REAL_USED => node.memory.used(),
         stat::WAITING_UDP => node.load.waiting_udp(),
+        stat::WAITING_TCP => node.load.waiting_tcp(),
         stat::LOAD => sip(1),
         stat::LOAD_1M => sip(60),
         stat::LOAD_10M => sip(600),

@@ -5,6 +5,7 @@ use tandem_script::host::Called;
 use tandem_script::sig::{ArgKind, ArgSig, Routes};
 use tandem_sip::Uri;
 
+use crate::log::Level;
 use crate::module::{Call, FunctionDef};
 use crate::table::{arg, function, optional};
 use crate::uri_edit::{Part, with_part};
@@ -17,10 +18,28 @@ const URI: &[ArgSig] = &[arg("uri", ArgKind::Str)];
 const TEXT: &[ArgSig] = &[arg("text", ArgKind::Str)];
 const COUNT: &[ArgSig] = &[arg("n", ArgKind::Int)];
 const SOCKET: &[ArgSig] = &[arg("socket", ArgKind::Str)];
+const BOND: &[ArgSig] = &[arg("socket", ArgKind::Str), arg("bond", ArgKind::Str)];
 const MYSELF: &[ArgSig] = &[arg("host", ArgKind::Str), optional("port", ArgKind::Int)];
 
 const OK: Called = Called::Returned(1);
 const FAILED: Called = Called::Returned(-1);
+
+pub(super) const SOCKET_BELONGS_TO_BOND: FunctionDef = function(
+    "socket_belongs_to_bond",
+    BOND,
+    Routes::ANY,
+    "Whether a socket is one of those that a bond (`socket = bond:NAME {...}`) holds.",
+    |call| {
+        let (socket, bond) = (call.text(0), call.text(1));
+        let (socket, name) = (String::from_utf8_lossy(&socket), String::from_utf8_lossy(&bond));
+        let sockets = &call.cx.node.sockets;
+        let Some(members) = sockets.bond(&name) else {
+            return call.complain(Level::Error, format!("there is no bond `{name}`"));
+        };
+        let found = sockets.named(&socket).or_else(|| sockets.equal(&socket));
+        if found.is_some_and(|id| members.contains(&id)) { OK } else { FAILED }
+    },
+);
 
 pub(super) const SETHOST: FunctionDef =
     function("sethost", HOST, Routes::ANY, "Replaces the domain of the R-URI.", |call| {
@@ -143,7 +162,7 @@ pub(super) const FORCE_SEND_SOCKET: FunctionDef = function(
                 OK
             }
             None => call.complain(
-                crate::log::Level::Error,
+                Level::Error,
                 format!("{} is no socket of this node", String::from_utf8_lossy(&text)),
             ),
         }

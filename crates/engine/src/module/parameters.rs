@@ -36,6 +36,11 @@ pub struct Build<'a> {
 }
 
 impl Build<'_> {
+    /// Whether the script loads a module, whatever the order.
+    pub fn loads(&self, module: &str) -> bool {
+        self.loaded_names.contains(&module)
+    }
+
     /// The last value given for an integer parameter, or its default from the table.
     pub fn int(&self, name: &str) -> Option<i64> {
         match self.values.get(name)?.last()? {

@@ -2,6 +2,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::{BadProxy, Begin, Proxied, read_proxy};
+
 /// The longest message of a stream, as over UDP.
 pub const MESSAGE_BYTES_MAX: usize = 65_535;
 
@@ -47,6 +49,23 @@ impl Framer {
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
         self.pieces = self.pieces.saturating_add(1);
+    }
+
+    /// Takes the header of the PROXY protocol off the very beginning of the stream. `None`: it is
+    /// not known yet whether there is one.
+    ///
+    /// # Errors
+    /// When something that looks like one is none.
+    pub fn take_proxy(&mut self) -> Result<Option<Option<Proxied>>, BadProxy> {
+        Ok(match read_proxy(&self.buffer)? {
+            Begin::Partial => None,
+            Begin::Plain => Some(None),
+            Begin::Header(proxied, bytes) => {
+                self.buffer.advance(bytes);
+                self.pieces = u32::from(!self.buffer.is_empty());
+                Some(proxied)
+            }
+        })
     }
 
     /// Whether the beginning of a message waits for its rest.

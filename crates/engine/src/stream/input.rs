@@ -10,8 +10,9 @@ use tandem_script::sig::Routes;
 use tandem_script::value::Value;
 use tandem_sip::{HeaderName, Message, Method, Transport, Uri};
 
-use super::table::end_of_life;
-use super::{DISCONNECTED, Frame, FrameError, Framer, StreamId, StreamInput, Streams};
+use super::proxy::line_for;
+use super::table::{Proxy, end_of_life};
+use super::{DISCONNECTED, Frame, FrameError, Framer, Reading, StreamId, StreamInput, Streams};
 use crate::context::{Ctx, Source};
 use crate::core::stat;
 use crate::effect::{Effect, Out};
@@ -32,6 +33,7 @@ impl Worker {
                 let until = self.life(now);
                 let waiting = self.node().streams.table.lock().connected(conn, local, until);
                 self.watch_idle(now, conn, until, out);
+                self.introduce(conn, out);
                 for send in waiting {
                     out.push(Effect::StreamWrite { conn, bytes: send.payload });
                 }
@@ -61,8 +63,20 @@ impl Worker {
             return out.push(Effect::StreamClose { conn });
         };
         let until = self.life(now);
-        node.streams.table.lock().accepted(conn, socket, (peer, local), until);
+        let reads = node.sockets.get(socket).is_some_and(|s| s.proxy.reads);
+        let proxy = if reads { Proxy::Expected } else { Proxy::None };
+        node.streams.table.lock().accepted(conn, socket, (peer, local), until, proxy);
         self.watch_idle(now, conn, until, out);
+    }
+
+    /// Writes the header of the PROXY protocol in front of everything, where the socket wants it.
+    fn introduce(&self, conn: StreamId, out: &mut Out) {
+        let ends = self.node().streams.table.lock().ends(conn);
+        let Some((socket, remote, local)) = ends else { return };
+        if self.node().sockets.get(socket).is_some_and(|s| s.proxy.writes) {
+            let bytes = Bytes::from(line_for(local, remote));
+            out.push(Effect::StreamWrite { conn, bytes });
+        }
     }
 
     fn life(&self, now: Now) -> Mono {
@@ -87,12 +101,28 @@ impl Worker {
         let source = Source { addr: remote, socket, local_ip: local.ip() };
         let mut reading = node.streams.reading.lock().remove(&conn).unwrap_or_default();
         reading.framer.push(bytes);
+        let mut proxy = node.streams.table.lock().proxy(conn);
+        if matches!(proxy, Proxy::Expected) {
+            proxy = match reading.framer.take_proxy() {
+                Ok(None) => return self.keep_reading(now, conn, reading, out),
+                Ok(Some(proxied)) => {
+                    node.streams.table.lock().set_proxy(conn, proxied);
+                    proxied.map_or(Proxy::None, Proxy::Known)
+                }
+                Err(error) => {
+                    self.stream_broken(now, conn, &source, &error.to_string(), out);
+                    return;
+                }
+            };
+        }
+        let proxied = if let Proxy::Known(proxied) = proxy { Some(proxied) } else { None };
         let options = node.streams.settings.proto;
         let mut pings = 0;
         loop {
             match reading.framer.next(options.pieces_max) {
                 Ok(Some(Frame::Message(message))) => {
                     reading.since = None;
+                    self.set_proxied(proxied);
                     if let Err(problem) = self.stream_message(now, (conn, source), message, out) {
                         self.stream_broken(now, conn, &source, &problem, out);
                         return;
@@ -110,6 +140,12 @@ impl Worker {
         if pings > 0 {
             self.pong(conn, pings, out);
         }
+        self.keep_reading(now, conn, reading, out);
+    }
+
+    /// Keeps what is no whole message yet, and watches how long it takes.
+    fn keep_reading(&mut self, now: Now, conn: StreamId, mut reading: Reading, out: &mut Out) {
+        let node = Arc::clone(self.node());
         if !reading.framer.is_partial() {
             // A connection that rests keeps no memory here.
             if reading.framer.is_idle() && !reading.watched {

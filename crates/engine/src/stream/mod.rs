@@ -9,6 +9,7 @@ mod flows;
 mod framer;
 mod input;
 mod output;
+mod proxy;
 mod table;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use tandem_clock::{HashKey, Mono, Now};
 
 pub use flows::Flow;
 pub use framer::{Frame, FrameError, Framer, MESSAGE_BYTES_MAX};
+pub use proxy::{BadProxy, Proxied};
+pub(crate) use proxy::{Begin, read as read_proxy};
 pub use table::{StreamId, StreamView};
 
 use crate::context::Source;

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use tandem_clock::{HashKey, Mono, Now};
 
+use super::Proxied;
 use super::flows::{FLOWS_MAX, Flow, LOOKS_MAX};
 use crate::effect::{Effect, Send};
 use crate::sockets::{SocketId, Sockets};
@@ -51,6 +52,18 @@ struct Conn {
     flows: Vec<Flow>,
     /// Requests that were looked at for one.
     looks: u8,
+    proxy: Proxy,
+}
+
+/// What a load balancer in front of a connection has told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Proxy {
+    /// Nothing, or it is not asked.
+    #[default]
+    None,
+    /// The connection has just begun.
+    Expected,
+    Known(Proxied),
 }
 
 /// What became of a message that was to be sent.
@@ -125,6 +138,7 @@ impl Table {
             aliases: Vec::new(),
             flows: Vec::new(),
             looks: 0,
+            proxy: Proxy::None,
             waiting: Some(vec![send]),
         };
         self.by_remote.insert((conn.socket, remote), id);
@@ -139,6 +153,7 @@ impl Table {
         socket: SocketId,
         (remote, local): (SocketAddr, SocketAddr),
         until: Mono,
+        proxy: Proxy,
     ) {
         let conn = Conn {
             socket,
@@ -150,6 +165,7 @@ impl Table {
             aliases: Vec::new(),
             flows: Vec::new(),
             looks: 0,
+            proxy,
         };
         self.by_remote.insert((socket, remote), id);
         self.conns.insert(id, conn);
@@ -185,6 +201,17 @@ impl Table {
     /// Our socket and the peer's address.
     pub(super) fn ends(&self, id: StreamId) -> Option<(SocketId, SocketAddr, SocketAddr)> {
         self.conns.get(&id).map(|c| (c.socket, c.remote, c.local))
+    }
+
+    /// What is known of who speaks through a connection.
+    pub(super) fn proxy(&self, id: StreamId) -> Proxy {
+        self.conns.get(&id).map_or(Proxy::None, |c| c.proxy)
+    }
+
+    pub(super) fn set_proxy(&mut self, id: StreamId, proxied: Option<Proxied>) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.proxy = proxied.map_or(Proxy::None, Proxy::Known);
+        }
     }
 
     /// Something came in.

@@ -171,7 +171,7 @@ pub(super) const CHECKS: &[Check] = &[
     ("mi evi:subscribers", || {
         let mut node = node("", "exit; }\nevent_route[E_MINE] { exit;");
         let mine = json!({"socket": "route:E_MINE", "expire": "never"});
-        let event = json!({"name": "E_MINE", "id": 5, "Subscribers": [mine]});
+        let event = json!({"name": "E_MINE", "id": 9, "Subscribers": [mine]});
         let all = ask(&mut node, "subscribers_list", Json::Null);
         assert_eq!(all, json!({"Events": [event]}));
         let one = ask(&mut node, "evi:subscribers", json!(["E_MINE"]));

@@ -27,6 +27,8 @@ pub(super) const CHECKS: &[Check] = &[
     ("variable challenge.opaque", || challenge("$challenge.opaque", "o2")),
     ("variable challenge.qop", || challenge("$challenge.qop", "auth,auth-int")),
     ("variable challenge.algorithm", || challenge("$challenge.algorithm", "SHA-256")),
+    ("variable challenge.ik", || challenge("$challenge.ik", "0a1b")),
+    ("variable challenge.ck", || challenge("$challenge.ck", "2c3d")),
     ("variable auth.nc", || is("$auth.nc", "00000001")),
 ];
 
@@ -55,7 +57,7 @@ fn challenge(variable: &str, expected: &str) {
         )
     };
     let asks = "WWW-Authenticate: Digest realm=\"r.test\", nonce=\"n2\", opaque=\"o2\", \
-        qop=\"auth,auth-int\", algorithm=SHA-256\n";
+        qop=\"auth,auth-int\", algorithm=SHA-256, ik=\"0a1b\", CK = 2c3d\n";
     node.udp(PHONE, &reply(asks));
     node.udp(PHONE, &reply(""));
     let lines: Vec<_> = node.logs().into_iter().map(|(_, line)| line).collect();

@@ -158,7 +158,6 @@ pub(super) const CHECKS: &[Check] = &[
     ("param tcp_threshold", || is_moot("tcp_threshold = 1")),
     ("param auto_scaling_cycle", || is_moot("auto_scaling_cycle = 1")),
     ("param auto_scaling_profile", || is_moot("auto_scaling_profile = \"x\"")),
-    ("param event_pkg_threshold", || is_moot("event_pkg_threshold = 1")),
     ("param mem-group", || is_moot("mem-group = \"x\"")),
     ("param mem_warming", || is_moot("mem_warming = 1")),
     ("param mem_warming_pattern_file", || is_moot("mem_warming_pattern_file = \"x\"")),

@@ -38,6 +38,20 @@ pub(super) const CHECKS: &[Check] = &[
         let all = ask(&mut node, "get_statistics", json!([["net:waiting_udp"]]));
         assert_eq!(all["net:waiting_udp"], 77);
     }),
+    ("statistic net:waiting_tcp", || {
+        let mut node = node("", "exit;");
+        node.node().load.set_waiting_tcp(78);
+        let all = ask(&mut node, "get_statistics", json!([["net:"]]));
+        assert_eq!((&all["net:waiting_tcp"], &all["net:waiting_tls"]), (&json!(78), &json!(0)));
+    }),
+    ("statistic net:waiting_tls", || nothing("net:waiting_tls")),
+    ("statistic shmem:fragments", || nothing("shmem:fragments")),
+    ("statistic rpmem:rpm_total_size", || nothing("rpmem:rpm_total_size")),
+    ("statistic rpmem:rpm_used_size", || nothing("rpmem:rpm_used_size")),
+    ("statistic rpmem:rpm_real_used_size", || nothing("rpmem:rpm_real_used_size")),
+    ("statistic rpmem:rpm_max_used_size", || nothing("rpmem:rpm_max_used_size")),
+    ("statistic rpmem:rpm_free_size", || nothing("rpmem:rpm_free_size")),
+    ("statistic rpmem:rpm_fragments", || nothing("rpmem:rpm_fragments")),
     ("statistic timestamp", || {
         let mut node = node("", "exit;");
         node.advance_ms(7_000);
@@ -57,6 +71,14 @@ pub(super) const CHECKS: &[Check] = &[
     ("statistic load:processes_number", load),
 ];
 
+/// What a node has none of is there as 0, for those who ask for all that they know.
+fn nothing(name: &str) {
+    let mut node = node("", "exit;");
+    node.node().memory.set_used(70);
+    let all = ask(&mut node, "get_statistics", json!([[name]]));
+    assert_eq!(all, json!({ name: 0 }));
+}
+
 fn memory() {
     let mut node = node("", "exit;");
     node.node().memory.set_total(100);
@@ -69,6 +91,7 @@ fn memory() {
         "shmem:free_size": 40,
         "shmem:used_size": 60,
         "shmem:real_used_size": 60,
+        "shmem:fragments": 0,
     });
     assert_eq!(all, expected);
 }

@@ -16,6 +16,10 @@ pub(super) const CHECKS: &[Check] = &[
     ("param log_event_enabled", lines_become_events),
     ("param log_event_level_filter", lines_become_events),
     ("event E_CORE_LOG", lines_become_events),
+    ("param event_pkg_threshold", memory_that_runs_short_is_told),
+    ("event E_CORE_PKG_THRESHOLD", memory_that_runs_short_is_told),
+    ("event E_CORE_PROC_AUTO_SCALE", helpers_are_told_of),
+    ("event E_PROFILING_PROC", super::profiling::inputs_are_told),
     ("mi core:log_level_filter", || {
         let mut node = node("stderror_level_filter = 2", "exit;");
         let filter = |node: &mut _, params| ask(node, "core:log_level_filter", params);
@@ -58,10 +62,14 @@ pub(super) fn slow_messages_are_told() {
 }
 
 fn memory_that_runs_short_is_told() {
-    let route = "exit; }\nevent_route[E_CORE_SHM_THRESHOLD] { \
-        xlog(\"L_NOTICE\", \"# $param(usage) $param(threshold) $param(used) $param(size)\");";
+    let line = "xlog(\"L_NOTICE\", \"# $param(usage) $param(threshold) $param(used) $param(size)";
+    let route = format!(
+        "exit; }}\nevent_route[E_CORE_SHM_THRESHOLD] {{ {line}\"); }}\n\
+         event_route[E_CORE_PKG_THRESHOLD] {{ {line} $param(pid)\");"
+    );
     let told = |threshold: &str| {
-        let mut node = node(threshold, route);
+        let mut node = node(threshold, &route);
+        node.node().set_pid(7);
         node.node().memory.set_total(200);
         for used in [100, 180, 180, 190, 100, 100] {
             node.node().memory.set_used(used);
@@ -72,7 +80,18 @@ fn memory_that_runs_short_is_told() {
     };
     let expected = ["# 90 80 180 200", "# 95 80 190 200", "# 50 80 100 200"];
     assert_eq!(told("event_shm_threshold = 80"), expected);
+    assert_eq!(told("event_pkg_threshold = 80"), expected.map(|line| format!("{line} 7")));
     assert!(told("").is_empty());
+}
+
+fn helpers_are_told_of() {
+    let route = "exit; }\nevent_route[E_CORE_PROC_AUTO_SCALE] { xlog(\"L_NOTICE\", \
+        \"# $param(group_type) $param(group_filter) $param(scale) $param(process_id)\");";
+    let mut node = node("", route);
+    node.scaled(2, true);
+    node.scaled(2, false);
+    let logs: Vec<_> = node.logs().into_iter().map(|(_, l)| l).collect();
+    assert_eq!(logs, ["up", "down"].map(|way| format!("# UDP udp:127.0.0.1:5060 {way} 2")));
 }
 
 fn lines_become_events() {

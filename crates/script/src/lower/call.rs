@@ -7,9 +7,10 @@ use smallvec::SmallVec;
 use super::{Lower, not_loaded, tag_name};
 use crate::ast::{self, ArgKind as Given, Ident};
 use crate::flags;
+use crate::former::instead;
 use crate::known::OldKind;
 use crate::nearest::nearest;
-use crate::program::{Arg, Call, CallId, Op, Part, Ready, RouteCall, RouteTarget};
+use crate::program::{Arg, Call, CallId, FormatId, Op, Part, Ready, RouteCall, RouteTarget};
 use crate::sig::{ArgKind, ArgSig, AsyncUse, FlagSig, FunctionSig, Routes};
 use crate::source::Span;
 use crate::vm::compile_regex;
@@ -150,7 +151,8 @@ impl Lower<'_> {
             self.error("E0286", name.span, text).help = Some(help);
         } else if let Some(module) = known.function(&name.name).first() {
             let text = format!("function `{}` of {module} is not in Tandem yet", name.name);
-            self.error("E0287", name.span, text);
+            self.error("E0287", name.span, text).help =
+                instead(module, &name.name).map(str::to_owned);
         } else {
             let rows = self.loaded.iter().filter_map(|m| self.module(*m));
             let names = rows.flat_map(|m| m.functions).map(|f| f.name);
@@ -200,7 +202,8 @@ impl Lower<'_> {
     }
 
     fn variable(&mut self, var: ast::Var, span: Span, row: &ArgSig) -> Option<Arg> {
-        let prepared = matches!(row.kind, ArgKind::MessageFlag | ArgKind::BranchFlag);
+        let prepared =
+            matches!(row.kind, ArgKind::MessageFlag | ArgKind::BranchFlag | ArgKind::Format);
         if row.is_static || prepared {
             let text = format!("argument `{}` must be a literal", row.name);
             self.error("E0288", span, text);
@@ -293,6 +296,10 @@ impl Lower<'_> {
                 return self.word(&literal, text.span, row);
             }
             ArgKind::Vars => return self.variables(text, row),
+            ArgKind::Format => {
+                let format = self.always_format(text)?;
+                return Some(Arg::Ready(Ready::Format(FormatId(format))));
+            }
             ArgKind::Subst => {
                 return self.subst_text(text).map(|subst| Arg::Ready(Ready::Subst(subst)));
             }

@@ -5,7 +5,7 @@ use regex::RegexBuilder;
 use super::{Lower, not_loaded, tag_name};
 use crate::ast::{GlobalValue, Ident, Item, Text, Var};
 use crate::diag::Diag;
-use crate::former::successor;
+use crate::former::{instead, successor};
 use crate::known::OldKind;
 use crate::nearest::nearest;
 use crate::program::{Global, LoadedModule, ModParam, Setting};
@@ -167,7 +167,13 @@ impl Lower<'_> {
         let result = if name.name == "alias" {
             socket::aliases(&text, span, place).map(|a| self.program.aliases.extend(a))
         } else {
-            socket::socket(&text, span, place).map(|s| self.program.sockets.push(s))
+            socket::bond(&text, span, place).and_then(|bond| match bond {
+                Some(bond) => {
+                    self.program.bonds.push(bond);
+                    Ok(())
+                }
+                None => socket::socket(&text, span, place).map(|s| self.program.sockets.push(s)),
+            })
         };
         if let Err(e) = result {
             let lo = span.lo + shift + e.at as u32;
@@ -187,7 +193,7 @@ impl Lower<'_> {
             self.missing.push(name.to_owned());
             if self.catalogue.known.module(name).is_some_and(|m| m.name != "core") {
                 let text = format!("module {name} is not in Tandem yet");
-                self.error("E0231", path.span, text);
+                self.error("E0231", path.span, text).help = instead(name, "").map(str::to_owned);
             } else {
                 let names = modules.iter().skip(1).map(|m| m.name);
                 let near = || nearest(name, names).map(|n| format!("did you mean \"{n}.so\"?"));
@@ -284,7 +290,8 @@ impl Lower<'_> {
             let known = self.catalogue.known.module(sig.name);
             if known.is_some_and(|m| m.params.contains(&&*name)) {
                 let text = format!("parameter `{name}` of {} is not in Tandem yet", sig.name);
-                self.error("E0236", param.span, text);
+                self.error("E0236", param.span, text).help =
+                    instead(sig.name, &name).map(str::to_owned);
             } else {
                 let near = nearest(&name, sig.params.iter().map(|p| p.name));
                 let text = format!("module {} has no parameter `{name}`", sig.name);

@@ -72,6 +72,7 @@ pub(crate) fn lower(
     let scope = lower.scope();
     let mut program = lower.program;
     program.scope = scope;
+    program.may_trace = program.calls(0, "script_trace");
     program.var_names = lower.var_names.into();
     program
 }

@@ -5,7 +5,7 @@ use crate::ast::{AssignExpr, AssignOp, Case, CaseValue, Expr, Ident, Stmt, StmtK
 use crate::diag::Diag;
 use crate::host::Assign;
 use crate::nearest::nearest;
-use crate::program::{Arg, Detached, IndexRef, Op, RouteId, Setting};
+use crate::program::{Arg, Detached, IndexRef, Op, RouteId, Setting, Statement};
 use crate::sig::{AsyncUse, Routes};
 
 const LEVELS: &[(&str, i32)] = &[
@@ -61,6 +61,7 @@ impl Lower<'_> {
 
     fn stmt(&mut self, stmt: &Stmt) {
         self.here = stmt.span;
+        self.note_statement(&stmt.kind);
         match &stmt.kind {
             StmtKind::Empty => {}
             StmtKind::Call(call) => self.call(call),
@@ -98,6 +99,31 @@ impl Lower<'_> {
                 self.emit(Op::Log(*level, string));
             }
         }
+    }
+
+    /// Notes where a statement begins, for runs that are traced.
+    fn note_statement(&mut self, kind: &StmtKind) {
+        let name = match kind {
+            // A call names itself, in conditions as well.
+            StmtKind::Empty | StmtKind::Call(_) => return,
+            StmtKind::Assign(_) => "assign equal",
+            StmtKind::If { .. } => "core if",
+            StmtKind::While { .. } => "core while",
+            StmtKind::For { .. } => "core for each",
+            StmtKind::Switch { .. } => "core switch",
+            StmtKind::Break => "core break",
+            StmtKind::Exit => "core exit",
+            StmtKind::Drop => "core drop",
+            StmtKind::Return { .. } => "core return",
+            StmtKind::Async { .. } => "core async",
+            StmtKind::Launch { .. } => "core launch",
+            StmtKind::Assert { .. } if !self.asserts => return,
+            StmtKind::Assert { .. } => "core assert",
+            StmtKind::Xlog { .. } => "core xlog",
+            StmtKind::Log { .. } => "core log",
+        };
+        let at = self.program.code.len() as u32;
+        self.program.statements.push(Statement { at, name });
     }
 
     pub(super) fn jump(&mut self, label: Label) {

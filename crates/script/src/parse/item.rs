@@ -20,6 +20,7 @@ const SOCKET_WORDS: &[&str] = &[
     "reuse_port",
     "accept_subdomain",
     "allow_proxy_protocol",
+    "allow_proxy",
     "send_proxy_protocol",
     "proxy_protocol",
 ];

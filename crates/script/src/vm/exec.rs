@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use super::access::{arg_value, assign_var, eval_var, format_text};
 use super::{
     CALL_AGAIN, End, Flow, Frame, Item, L_ERR, L_WARN, Pending, ROUTE_DEPTH_MAX, RunState, Running,
-    Step, ops,
+    Step, observe, ops,
 };
 use crate::host::{ArgValue, Called, Host};
 use crate::program::{
@@ -16,31 +16,39 @@ use crate::sig::Routes;
 use crate::value::Value;
 
 pub(super) fn run<H: Host + ?Sized>(program: &Program, run: &mut RunState, host: &mut H) -> Step {
+    if program.may_trace || host.profiles() {
+        return observe::run(program, run, host);
+    }
     loop {
-        let Some(op) = program.code.get(run.pc) else { return done(run, End::Fell) };
-        if run.steps == 0 {
-            complain(program, run, host, L_ERR, "the run took too many steps and was ended");
-            return done(run, End::Limit);
-        }
-        run.steps -= 1;
-        run.pc += 1;
-        let flow = match *op {
-            Op::Call(id) => call(program, run, id, host),
-            Op::Async(i) => start_async(program, run, i, host),
-            Op::Launch(i) => launch(program, run, i, host),
-            Op::Route(i) => route(program, run, i, host),
-            Op::Return(count) => give_back(run, count),
-            Op::Exit => Flow::Stop(done(run, End::Exit)),
-            Op::Drop => Flow::Stop(done(run, End::Drop)),
-            Op::End => leave(run),
-            Op::AssertFailed(text) => assert_failed(program, run, text, host),
-            op => {
-                plain(program, run, op, host);
-                Flow::Next
-            }
-        };
-        if let Flow::Stop(step) = flow {
+        if let Flow::Stop(step) = one(program, run, host) {
             return step;
+        }
+    }
+}
+
+/// Carries out the next instruction.
+#[inline(always)]
+pub(super) fn one<H: Host + ?Sized>(program: &Program, run: &mut RunState, host: &mut H) -> Flow {
+    let Some(op) = program.code.get(run.pc) else { return Flow::Stop(done(run, End::Fell)) };
+    if run.steps == 0 {
+        complain(program, run, host, L_ERR, "the run took too many steps and was ended");
+        return Flow::Stop(done(run, End::Limit));
+    }
+    run.steps -= 1;
+    run.pc += 1;
+    match *op {
+        Op::Call(id) => call(program, run, id, host),
+        Op::Async(i) => start_async(program, run, i, host),
+        Op::Launch(i) => launch(program, run, i, host),
+        Op::Route(i) => route(program, run, i, host),
+        Op::Return(count) => give_back(run, count),
+        Op::Exit => Flow::Stop(done(run, End::Exit)),
+        Op::Drop => Flow::Stop(done(run, End::Drop)),
+        Op::End => leave(run),
+        Op::AssertFailed(text) => assert_failed(program, run, text, host),
+        op => {
+            plain(program, run, op, host);
+            Flow::Next
         }
     }
 }

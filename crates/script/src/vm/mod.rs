@@ -4,6 +4,7 @@
 mod access;
 mod eval;
 mod exec;
+mod observe;
 mod ops;
 mod vars;
 
@@ -18,7 +19,7 @@ pub(crate) use ops::compile_regex;
 pub use vars::Vars;
 
 use crate::host::{Assign, Host};
-use crate::program::{Place, Program, RouteId, VarId, VarTarget};
+use crate::program::{FormatId, Place, Program, RouteId, VarId, VarTarget};
 use crate::sig::VariableSig;
 use crate::value::Value;
 
@@ -80,6 +81,7 @@ pub struct RunState {
     /// Depth of texts that are expanded at run time inside each other.
     expanding: u8,
     pending: Pending,
+    trace: Option<Box<observe::Trace>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,9 +142,11 @@ impl RunState {
             steps,
             expanding,
             pending,
+            trace,
         } = self;
         (*pc, *rc, *test, *called) = (0, 1, 0, false);
         (*steps, *expanding, *pending) = (STEPS_MAX, 0, Pending::Nothing);
+        *trace = None;
         stack.clear();
         loops.clear();
         frames.clear();
@@ -256,6 +260,17 @@ impl Running<'_> {
 
     pub fn place(&self) -> Place {
         self.run.place(self.program)
+    }
+
+    /// From here on the run says in the log what it does, statement by statement, at a level and
+    /// with a text that is expanded each time.
+    pub fn start_trace(&mut self, level: i32, format: Option<FormatId>, info: Bytes) {
+        self.run.trace = Some(Box::new(observe::Trace { level, format, info }));
+    }
+
+    /// Ends [`Running::start_trace`]; the end of the run does so as well.
+    pub fn stop_trace(&mut self) {
+        self.run.trace = None;
     }
 }
 

@@ -105,6 +105,32 @@ impl<'a> Credentials<'a> {
         }
     }
 
+    /// A parameter that is none of the digest's own, such as `ik` and `ck` of AKA.
+    pub fn other(&self, name: &[u8]) -> Option<&'a [u8]> {
+        let mut rest = tail(self.raw, self.scheme.len());
+        loop {
+            let lead = rest.iter().take_while(|b| is_lws(**b) || **b == b',').count();
+            rest = tail(rest, lead);
+            let equals = rest.iter().position(|b| *b == b'=')?;
+            let found = trim_end(slice(rest, 0, equals));
+            rest = trim_start(tail(rest, equals + 1));
+            let value = if rest.first() == Some(&b'"') {
+                let end = quoted_end(rest)?;
+                let value = slice(rest, 1, end - 1);
+                rest = tail(rest, end);
+                value
+            } else {
+                let end = rest.iter().position(|b| *b == b',').unwrap_or(rest.len());
+                let value = trim_end(slice(rest, 0, end));
+                rest = tail(rest, end);
+                value
+            };
+            if found.eq_ignore_ascii_case(name) {
+                return Some(value);
+            }
+        }
+    }
+
     #[must_use]
     pub const fn is_digest(&self) -> bool {
         self.scheme.eq_ignore_ascii_case(b"Digest")

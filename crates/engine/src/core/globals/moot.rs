@@ -26,7 +26,6 @@ pub(super) const GLOBALS: &[ParamSig] = &[
     also(moot("tcp_threshold", Int, WAITS), &["tcpthreshold"]),
     moot("auto_scaling_cycle", Int, WAITS),
     moot("auto_scaling_profile", Str, WAITS),
-    moot("event_pkg_threshold", Int, MEMORY),
     moot("mem-group", Str, MEMORY),
     also(moot("mem_warming", Int, MEMORY), &["mem_warming_enabled"]),
     moot("mem_warming_pattern_file", Str, MEMORY),

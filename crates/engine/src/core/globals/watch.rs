@@ -21,6 +21,14 @@ pub(super) const GLOBALS: &[ParamSig] = &[
         &[],
         "Percent of the memory (-m) above which E_CORE_SHM_THRESHOLD is raised; 0: never.",
     ),
+    global(
+        "event_pkg_threshold",
+        Int,
+        Some("0"),
+        &[],
+        "Percent of the memory (-m) above which E_CORE_PKG_THRESHOLD is raised; 0: never. The \
+         threads of a node share one memory.",
+    ),
     global("log_event_enabled", Int, Some("0"), &[], "1: log lines raise E_CORE_LOG."),
     global(
         "log_event_level_filter",

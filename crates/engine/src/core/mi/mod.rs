@@ -7,18 +7,10 @@ mod process;
 mod statistics;
 mod status_report;
 
-use crate::mi::{MiCall, MiDef, MiOutcome, MiParam};
-use crate::table::{count, join};
+use crate::mi::MiDef;
+use crate::table::{command, count, join};
 
-const fn command(
-    name: &'static str,
-    old_names: &'static [&'static str],
-    param_sets: &'static [&'static [MiParam]],
-    help: &'static str,
-    run: fn(&mut MiCall<'_, '_>) -> MiOutcome,
-) -> MiDef {
-    MiDef { name, old_names, param_sets, help, run }
-}
+pub(super) use process::workers;
 
 const TANDEM: &[MiDef] = &[command(
     "tandem:status",
@@ -32,6 +24,7 @@ const TANDEM: &[MiDef] = &[command(
 const PARTS: &[&[MiDef]] = &[
     statistics::COMMANDS,
     process::COMMANDS,
+    super::profiling::COMMANDS,
     super::tcp::COMMANDS,
     super::cache::COMMANDS,
     memory::COMMANDS,

@@ -2,13 +2,12 @@
 
 use serde_json::{Value as Json, json};
 
-use super::command;
 use crate::effect::Effect;
 use crate::log::Level;
 use crate::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam, RpcError};
 use crate::node::Node;
 use crate::sockets::Proto;
-use crate::table::{mi_int, mi_text};
+use crate::table::{command, mi_int, mi_text};
 
 const COMMAND: &[MiParam] = &[MiParam { name: "command", kind: MiKind::Str }];
 const MI_CMD: &[MiParam] = &[MiParam { name: "mi_cmd", kind: MiKind::Str }];
@@ -89,7 +88,7 @@ fn pwd(call: &mut MiCall<'_, '_>) -> MiOutcome {
 }
 
 /// The workers: one for everything but SIP, and those that take datagrams.
-fn workers(node: &Node) -> Vec<(usize, String)> {
+pub(in crate::core) fn workers(node: &Node) -> Vec<(usize, String)> {
     let socket = node.sockets.of(Proto::Udp).next().map(|(_, s)| s.text().to_owned());
     let receiver = format!("SIP receiver {}", socket.unwrap_or_default());
     let name = |id: usize| if id == 0 { "attendant".to_owned() } else { receiver.clone() };

@@ -35,6 +35,12 @@ pub(super) const VARIABLES: &[VariableDef] = &[
     variable("challenge.algorithm", "Algorithm of the challenge in a reply.", |c| {
         asked(c, |a| a.algorithm)
     }),
+    variable("challenge.ik", "Integrity key (AKA) that a challenge brings.", |c| {
+        asked(c, |a| a.other(b"ik").unwrap_or_default())
+    }),
+    variable("challenge.ck", "Cipher key (AKA) that a challenge brings.", |c| {
+        asked(c, |a| a.other(b"ck").unwrap_or_default())
+    }),
     variable("Au", "User of the credentials, or else of From.", |c| match part(c, |a| a.user()) {
         Value::Null => of_msg(c, |m| uri_user(m.from().ok()?.uri)),
         user => user,

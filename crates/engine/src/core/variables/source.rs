@@ -17,6 +17,18 @@ pub(super) const VARIABLES: &[VariableDef] = &[
         "ip, port, proto, advertised_ip, advertised_port, tag, anycast or af of the socket.",
         |c| of_socket(c, Some(c.ctx.source.socket), c.access.name),
     )),
+    named(read(
+        "proxy_protocol",
+        "src_ip, src_port, dst_ip, dst_port or af, as a load balancer has told them.",
+        |c| match (&c.ctx.proxied, c.access.name) {
+            (Some(p), b"src_ip") => text(p.src.ip().to_string()),
+            (Some(p), b"dst_ip") => text(p.dst.ip().to_string()),
+            (Some(p), b"src_port") => Value::Int(i32::from(p.src.port())),
+            (Some(p), b"dst_port") => Value::Int(i32::from(p.dst.port())),
+            (Some(p), b"af") => text(if p.src.is_ipv4() { "INET" } else { "INET6" }),
+            _ => Value::Null,
+        },
+    )),
     write(
         "socket_out",
         "The socket to send from; writing chooses it.",

@@ -8,6 +8,7 @@
 //! tests. Nothing here sleeps for a fixed time: [`wait_for`] polls until a deadline.
 
 mod calls;
+mod certificates;
 mod crowd;
 mod ctl;
 mod dialog;
@@ -31,6 +32,7 @@ mod stream;
 mod tools;
 
 pub use calls::{Exchange, Plan, uptime_ms};
+pub use certificates::certificates;
 pub use crowd::Crowd;
 pub use ctl::{Answer, Ctl};
 pub use dialog::Dialog;

@@ -8,7 +8,7 @@ use tandem_db::{DbUrl, Query, Rows};
 use tandem_drivers::sql_server::{self, ServerOptions};
 
 use crate::ctl::{Answer, run};
-use crate::{Lan, PATIENCE, Process, Site, is_root, wait_until};
+use crate::{Lan, PATIENCE, Process, Site, certificates, is_root, wait_until};
 
 /// Which one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct DbServer {
     dir: PathBuf,
     /// Words that start it on a host of its own.
     host: Vec<String>,
+    /// Whether it has a certificate.
+    tls: bool,
     /// `None`: it is down.
     pub process: Option<Process>,
 }
@@ -40,7 +42,7 @@ impl DbServer {
     /// If it does not start.
     #[must_use]
     pub fn start(site: &Site, kind: Kind) -> Option<Self> {
-        Self::start_at(site, site.net.ip(200), Vec::new(), kind)
+        Self::start_at(site, site.net.ip(200), Vec::new(), kind, false)
     }
 
     /// The same on a host of a network of its own.
@@ -49,17 +51,35 @@ impl DbServer {
     /// As [`DbServer::start`].
     #[must_use]
     pub fn start_on(site: &Site, lan: &Lan, host: u8, kind: Kind) -> Option<Self> {
-        Self::start_at(site, Ipv4Addr::new(10, 77, 0, host), lan.words(host), kind)
+        Self::start_at(site, Ipv4Addr::new(10, 77, 0, host), lan.words(host), kind, false)
     }
 
-    fn start_at(site: &Site, ip: Ipv4Addr, host: Vec<String>, kind: Kind) -> Option<Self> {
+    /// The same, with a certificate that [`DbServer::ca`] has signed.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_tls(site: &Site, kind: Kind) -> Option<Self> {
+        Self::start_at(site, site.net.ip(200), Vec::new(), kind, true)
+    }
+
+    fn start_at(
+        site: &Site,
+        ip: Ipv4Addr,
+        host: Vec<String>,
+        kind: Kind,
+        tls: bool,
+    ) -> Option<Self> {
         let dir = site.dir().join("server");
         std::fs::create_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-        let mut server = Self { kind, ip, dir, host, process: None };
+        let mut server = Self { kind, ip, dir, host, tls, process: None };
         let Some(program) = server.program() else {
             eprintln!("SKIPPED: there is no server of {kind:?} here");
             return None;
         };
+        if tls {
+            certificates(&server.dir, ip.into());
+        }
         server.install(&program);
         server.up();
         Some(server)
@@ -95,6 +115,12 @@ impl DbServer {
             }
             self.ask(database, Query::Raw { sql: "SELECT 1".into() }).is_ok()
         });
+    }
+
+    /// Who has signed its certificate.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.dir.join("ca.pem")
     }
 
     /// Ends it as a crash does.
@@ -193,6 +219,26 @@ impl DbServer {
     }
 
     fn words(&self, program: &Path) -> Vec<String> {
+        let mut words = self.plain_words(program);
+        let file = |name: &str| self.dir.join(name).display().to_string();
+        let (cert, key, ca) = (file("cert.pem"), file("key.pem"), file("ca.pem"));
+        match self.kind {
+            _ if !self.tls => {}
+            Kind::MariaDb => {
+                let options = [("cert", cert), ("key", key), ("ca", ca)];
+                words.extend(options.map(|(name, file)| format!("--ssl-{name}={file}")));
+            }
+            Kind::Postgres => {
+                let options =
+                    [("ssl", "on".into()), ("ssl_cert_file", cert), ("ssl_key_file", key)];
+                let set = |(name, value): (&str, String)| ["-c".into(), format!("{name}={value}")];
+                words.extend(options.into_iter().flat_map(set));
+            }
+        }
+        words
+    }
+
+    fn plain_words(&self, program: &Path) -> Vec<String> {
         let (program, ip, data) = (program.display().to_string(), self.ip, self.data());
         match self.kind {
             Kind::MariaDb => vec![

@@ -17,7 +17,7 @@ pub use affinity::Affinity;
 pub use dialect::{Dialect, Statement, check_name};
 pub use error::{DbError, DbErrorKind};
 pub use query::{Cond, Name, Op, Order, Query, Row, Rows, Select};
-pub use url::{Backend, DbUrl, UrlError};
+pub use url::{Backend, DbUrl, TlsVerify, UrlError, UrlTls};
 pub use value::Value;
 
 /// What a reader gets for a value stored in a column of this declared type: the text of a

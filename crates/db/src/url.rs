@@ -14,6 +14,63 @@ pub struct DbUrl {
     pub password: Option<String>,
     pub host: Option<String>,
     pub port: Option<u16>,
+    /// What follows `?`: the connection is one of TLS.
+    pub tls: Option<Box<UrlTls>>,
+}
+
+/// How a connection to a server is protected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UrlTls {
+    /// `tls_domain=NAME`; without a store of domains it asks for TLS and no more.
+    pub domain: Option<String>,
+    /// `tls_ca=FILE`: who signs the server's certificate; else those that the system trusts.
+    pub ca: Option<String>,
+    /// `tls_cert=FILE` and `tls_key=FILE`: what the server is shown.
+    pub cert: Option<String>,
+    pub key: Option<String>,
+    pub verify: TlsVerify,
+}
+
+/// `tls_verify=0|1|2`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsVerify {
+    Nothing,
+    /// Who signed the certificate.
+    #[default]
+    Signer,
+    /// That, and whether it is the certificate of the host of the URL.
+    Host,
+}
+
+impl UrlTls {
+    /// Reads `name=value&name=value`.
+    fn parse(options: &str) -> Result<Self, UrlError> {
+        let mut tls = Self::default();
+        for option in options.split('&').filter(|o| !o.is_empty()) {
+            let unknown = || UrlError::Option(option.to_owned());
+            let (name, value) = option.split_once('=').ok_or_else(unknown)?;
+            if value.is_empty() {
+                return Err(unknown());
+            }
+            let text = Some(value.to_owned());
+            match name {
+                "tls_domain" => tls.domain = text,
+                "tls_ca" => tls.ca = text,
+                "tls_cert" => tls.cert = text,
+                "tls_key" => tls.key = text,
+                "tls_verify" => {
+                    tls.verify = match value {
+                        "0" => TlsVerify::Nothing,
+                        "1" => TlsVerify::Signer,
+                        "2" => TlsVerify::Host,
+                        _ => return Err(unknown()),
+                    };
+                }
+                _ => return Err(unknown()),
+            }
+        }
+        Ok(tls)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +91,10 @@ pub enum UrlError {
     NoDatabase(&'static str),
     #[error("the port of the database URL is no number between 1 and 65535")]
     BadPort,
-    #[error("`{0}` in a database URL is not in Tandem yet")]
+    #[error(
+        "`{0}` in a database URL is none of tls_domain=NAME, tls_ca=FILE, tls_cert=FILE, \
+         tls_key=FILE and tls_verify=0|1|2"
+    )]
     Option(String),
 }
 
@@ -68,6 +128,7 @@ impl DbUrl {
             password: None,
             host: None,
             port: None,
+            tls: None,
         })
     }
 
@@ -78,9 +139,10 @@ impl DbUrl {
         if database.is_empty() {
             return Err(UrlError::NoDatabase("database"));
         }
-        if let Some((_, options)) = database.split_once('?') {
-            return Err(UrlError::Option(options.to_owned()));
-        }
+        let (database, tls) = match database.split_once('?') {
+            None => (database, None),
+            Some((database, options)) => (database, Some(Box::new(UrlTls::parse(options)?))),
+        };
         let (user, password) = match login.map(|login| login.split_once(':').ok_or(login)) {
             None => (None, None),
             Some(Err(user)) => (Some(user.to_owned()), None),
@@ -88,7 +150,7 @@ impl DbUrl {
         };
         let (host, port) = split_port(address)?;
         let host = (!host.is_empty()).then(|| host.to_owned());
-        Ok(Self { backend, database: database.to_owned(), user, password, host, port })
+        Ok(Self { backend, database: database.to_owned(), user, password, host, port, tls })
     }
 }
 
@@ -169,9 +231,23 @@ mod tests {
         assert_eq!(url.password.as_deref(), Some("p@ss"));
         assert_eq!((url.host.as_deref(), url.port), (Some("[::1]"), Some(3306)));
         assert_eq!(url.sqlite_path(), None);
-        let tls = DbUrl::parse("mysql://u:p@h/db?tls_domain=dom1").expect_err("no TLS");
-        assert!(tls.to_string().contains("tls_domain=dom1"));
         assert!(!format!("{url:?} {url}").contains("p@ss"));
+    }
+
+    #[test]
+    fn what_follows_the_name_says_how_tls_is_used() {
+        let tls = |options: &str| {
+            let url = DbUrl::parse(&format!("mysql://u:p@h/db?{options}"))?;
+            assert_eq!((url.database.as_str(), url.to_string().contains('?')), ("db", false));
+            Ok::<_, UrlError>(*url.tls.expect("it asks for TLS"))
+        };
+        let read = tls("tls_domain=dom1&tls_ca=/a.pem&tls_verify=2").expect("options");
+        assert_eq!((read.domain.as_deref(), read.ca.as_deref()), (Some("dom1"), Some("/a.pem")));
+        assert_eq!(read.verify, TlsVerify::Host);
+        assert_eq!(tls("tls_cert=/c&tls_key=/k").expect("options").verify, TlsVerify::Signer);
+        for wrong in ["tls_verify=yes", "tls_ca=", "charset=utf8", "x"] {
+            assert_eq!(tls(wrong), Err(UrlError::Option(wrong.to_owned())), "{wrong}");
+        }
     }
 
     #[test]

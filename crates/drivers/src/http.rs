@@ -19,10 +19,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// Where to listen, and the limits.
 #[derive(Clone, Debug)]
@@ -38,6 +40,8 @@ pub struct HttpOptions {
     pub patience: Duration,
     /// Further connections wait in the kernel until one ends.
     pub connections_max: usize,
+    /// Certificates and ciphers, for HTTPS.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl HttpOptions {
@@ -49,6 +53,7 @@ impl HttpOptions {
             idle: Duration::from_secs(30),
             patience: Duration::from_secs(60),
             connections_max: 256,
+            tls: None,
         }
     }
 }
@@ -220,6 +225,14 @@ async fn accept(listener: TcpListener, site: Arc<Site>) {
 
 async fn serve(stream: TcpStream, site: Arc<Site>, _permit: OwnedSemaphorePermit) {
     let _ = stream.set_nodelay(true);
+    let Some(tls) = site.options.tls.clone() else { return talk(stream, site).await };
+    let handshake = TlsAcceptor::from(tls).accept(stream);
+    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, handshake).await {
+        talk(stream, site).await;
+    }
+}
+
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, site: Arc<Site>) {
     let idle = Some(site.options.idle).filter(|idle| !idle.is_zero());
     let service = service_fn(|request| {
         let site = site.clone();
@@ -235,4 +248,6 @@ async fn serve(stream: TcpStream, site: Arc<Site>, _permit: OwnedSemaphorePermit
 const REQUESTS_MAX: usize = 64;
 /// Bytes of the request line and the headers.
 const HEAD_BYTES_MAX: usize = 16 << 10;
+/// How long a client may take to agree on keys.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Column, ConnectOptions, Connection, Either, Row};
-use tandem_db::{Backend, DbError, DbErrorKind, Query, Rows};
+use tandem_db::{Backend, DbError, DbErrorKind, Query, Rows, TlsVerify};
 use tokio::time::{Instant, timeout};
 
 use crate::database::Link;
@@ -317,14 +317,27 @@ fn mysql(options: &ServerOptions) -> MySqlConnectOptions {
     let host = url.host.as_deref().unwrap_or("localhost");
     let mut connect = MySqlConnectOptions::new()
         .username(url.user.as_deref().unwrap_or("root"))
-        .ssl_mode(MySqlSslMode::Disabled);
+        .ssl_mode(match url.tls.as_ref().map(|tls| tls.verify) {
+            None => MySqlSslMode::Disabled,
+            Some(TlsVerify::Nothing) => MySqlSslMode::Required,
+            Some(TlsVerify::Signer) => MySqlSslMode::VerifyCa,
+            Some(TlsVerify::Host) => MySqlSslMode::VerifyIdentity,
+        });
+    if let Some(tls) = &url.tls {
+        connect = tls.ca.iter().fold(connect, |c, ca| c.ssl_ca(ca));
+        if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
+            connect = connect.ssl_client_cert(cert).ssl_client_key(key);
+        }
+    }
     if !url.database.is_empty() {
         connect = connect.database(&url.database);
     }
     if let Some(password) = &url.password {
         connect = connect.password(password);
     }
-    if host == "localhost" && url.port.is_none() && Path::new(MYSQL_SOCKET).exists() {
+    // The socket of this machine needs no protection.
+    let is_plain = url.tls.is_none();
+    if host == "localhost" && is_plain && url.port.is_none() && Path::new(MYSQL_SOCKET).exists() {
         return connect.socket(MYSQL_SOCKET);
     }
     connect.host(bare(host)).port(url.port.unwrap_or(3306))
@@ -338,7 +351,18 @@ fn postgres(options: &ServerOptions) -> PgConnectOptions {
         .username(url.user.as_deref().unwrap_or("postgres"))
         .database(&url.database)
         .application_name("tandem")
-        .ssl_mode(PgSslMode::Disable);
+        .ssl_mode(match url.tls.as_ref().map(|tls| tls.verify) {
+            None => PgSslMode::Disable,
+            Some(TlsVerify::Nothing) => PgSslMode::Require,
+            Some(TlsVerify::Signer) => PgSslMode::VerifyCa,
+            Some(TlsVerify::Host) => PgSslMode::VerifyFull,
+        });
+    if let Some(tls) = &url.tls {
+        connect = tls.ca.iter().fold(connect, |c, ca| c.ssl_root_cert(ca));
+        if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
+            connect = connect.ssl_client_cert(cert).ssl_client_key(key);
+        }
+    }
     if let Some(password) = &url.password {
         connect = connect.password(password);
     }

@@ -39,7 +39,18 @@ pub struct HttpOptions {
     pub answer_bytes_max: usize,
     /// Seconds after which a connection without a request is closed; 0: never.
     pub idle_s: u32,
+    /// Certificate and key, for HTTPS; `None`: HTTP.
+    pub tls: Option<HttpTls>,
     pub pages: Vec<HttpPage>,
+}
+
+/// What makes a listener one of HTTPS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpTls {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+    /// Versions and ciphers as GnuTLS writes them; `None`: what is good today.
+    pub ciphers: Option<String>,
 }
 
 /// Basic authentication (RFC 7617).
@@ -171,6 +182,8 @@ pub struct SqlServerOptions {
     pub attempts_max: u32,
     /// A query that takes longer is logged; 0: none.
     pub slow_us: u64,
+    /// Whether urls may ask for TLS.
+    pub tls: bool,
 }
 
 /// Options of every SQLite connection.

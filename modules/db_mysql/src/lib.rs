@@ -9,7 +9,9 @@ use tandem_db::{Backend, DbUrl};
 use tandem_engine::effect::DbNews;
 use tandem_engine::endpoint::{Endpoint, SqlServerOptions};
 use tandem_engine::module::{Build, BuildError, Cx, EventDef, Module, ModuleDef};
-use tandem_engine::sql_server::{log_news, number};
+use tandem_engine::sql_server::{
+    EXEC_QUERY_THRESHOLD, MAX_DB_QUERIES, USE_TLS, log_news, number, options,
+};
 use tandem_engine::table::{moot, param};
 use tandem_script::sig::ParamKind;
 use tandem_script::value::Value;
@@ -23,19 +25,10 @@ pub static MODULE: ModuleDef = ModuleDef {
     dependencies: &[],
     params: &[
         param("timeout_interval", ParamKind::Int, Some("2"), "Seconds for a connect or a query."),
-        param(
-            "exec_query_threshold",
-            ParamKind::Int,
-            Some("0"),
-            "Microseconds; slower queries are logged, 0: none.",
-        ),
+        EXEC_QUERY_THRESHOLD,
         param("max_db_retries", ParamKind::Int, Some("3"), "Attempts to connect again."),
-        param(
-            "max_db_queries",
-            ParamKind::Int,
-            Some("2"),
-            "Attempts at a query whose connection is lost.",
-        ),
+        MAX_DB_QUERIES,
+        USE_TLS,
         moot("ps_max_col_size", ParamKind::Int, "columns are read whole, whatever their size"),
     ],
     functions: &[],
@@ -73,11 +66,7 @@ impl Module for DbMySql {
 }
 
 fn build(from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
-    Ok(Arc::new(DbMySql(SqlServerOptions {
-        backend: Backend::MySql,
-        timeout_ms: number(from, "timeout_interval", 1)?.saturating_mul(1000),
-        connects_max: number(from, "max_db_retries", 0)?.saturating_add(1).min(100) as u32,
-        attempts_max: number(from, "max_db_queries", 1)?.min(100) as u32,
-        slow_us: number(from, "exec_query_threshold", 0)?,
-    })))
+    let connects_max = number(from, "max_db_retries", 0)?.saturating_add(1).min(100) as u32;
+    let options = options(from, Backend::MySql, "timeout_interval")?;
+    Ok(Arc::new(DbMySql(SqlServerOptions { connects_max, ..options })))
 }

@@ -55,6 +55,9 @@ fn every_entry_has_a_check() {
                 assert_eq!(options("").connects_max, 4);
                 assert_eq!(options(&set("max_db_retries", 0)).connects_max, 1);
             }),
+            ("param use_tls", || {
+                assert!(!options("").tls && options(&set("use_tls", 1)).tls);
+            }),
             ("param max_db_queries", || {
                 assert_eq!(options("").attempts_max, 2);
                 assert_eq!(options(&set("max_db_queries", 5)).attempts_max, 5);
@@ -91,8 +94,11 @@ fn a_server_that_comes_and_goes_is_told() {
 }
 
 #[test]
-fn an_encrypted_connection_is_refused_by_name() {
-    let more = "modparam(\"usrloc\", \"db_url\", \"mysql://u@h/x?tls_domain=d\")";
-    let errors = try_node(more).err().unwrap();
-    assert!(errors.contains("tls_domain=d") && errors.contains("not in Tandem yet"), "{errors}");
+fn what_follows_the_name_of_a_database_is_judged_with_the_script() {
+    let url = |options: &str| {
+        try_node(&format!("modparam(\"usrloc\", \"db_url\", \"mysql://u@h/x?{options}\")"))
+    };
+    assert!(url("tls_domain=d&tls_ca=/etc/ca.pem").is_ok());
+    let errors = url("tls_domian=d").err().unwrap();
+    assert!(errors.contains("tls_domian=d") && errors.contains("tls_domain=NAME"), "{errors}");
 }

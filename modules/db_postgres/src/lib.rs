@@ -8,7 +8,7 @@ use tandem_db::{Backend, DbUrl};
 use tandem_engine::effect::DbNews;
 use tandem_engine::endpoint::{Endpoint, SqlServerOptions};
 use tandem_engine::module::{Build, BuildError, Cx, Module, ModuleDef};
-use tandem_engine::sql_server::{log_news, number};
+use tandem_engine::sql_server::{EXEC_QUERY_THRESHOLD, MAX_DB_QUERIES, USE_TLS, log_news, options};
 use tandem_engine::table::param;
 use tandem_script::sig::ParamKind;
 
@@ -18,19 +18,10 @@ pub static MODULE: ModuleDef = ModuleDef {
     help: "Databases of PostgreSQL.",
     dependencies: &[],
     params: &[
-        param(
-            "exec_query_threshold",
-            ParamKind::Int,
-            Some("0"),
-            "Microseconds; slower queries are logged, 0: none.",
-        ),
-        param(
-            "max_db_queries",
-            ParamKind::Int,
-            Some("2"),
-            "Attempts at a query whose connection is lost.",
-        ),
+        EXEC_QUERY_THRESHOLD,
+        MAX_DB_QUERIES,
         param("timeout", ParamKind::Int, Some("5"), "Seconds for a connect or a query."),
+        USE_TLS,
     ],
     functions: &[],
     variables: &[],
@@ -55,11 +46,5 @@ impl Module for DbPostgres {
 }
 
 fn build(from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
-    Ok(Arc::new(DbPostgres(SqlServerOptions {
-        backend: Backend::Postgres,
-        timeout_ms: number(from, "timeout", 1)?.saturating_mul(1000),
-        connects_max: 1,
-        attempts_max: number(from, "max_db_queries", 1)?.min(100) as u32,
-        slow_us: number(from, "exec_query_threshold", 0)?,
-    })))
+    Ok(Arc::new(DbPostgres(options(from, Backend::Postgres, "timeout")?)))
 }

@@ -49,6 +49,9 @@ fn every_entry_has_a_check() {
                 assert_eq!(options("").slow_us, 0);
                 assert_eq!(options(&set("exec_query_threshold", 500)).slow_us, 500);
             }),
+            ("param use_tls", || {
+                assert!(!options("").tls && options(&set("use_tls", 1)).tls);
+            }),
             ("param max_db_queries", || {
                 assert_eq!(options("").attempts_max, 2);
                 assert_eq!(options(&set("max_db_queries", 5)).attempts_max, 5);

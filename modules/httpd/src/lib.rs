@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
-use tandem_engine::endpoint::{Endpoint, HttpAuth, HttpOptions, HttpPage};
+use tandem_engine::endpoint::{Endpoint, HttpAuth, HttpOptions, HttpPage, HttpTls};
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome};
 use tandem_engine::module::{Build, BuildError, Module, ModuleDef};
 use tandem_engine::table::param;
-use tandem_script::sig::ParamKind;
+use tandem_script::sig::{ParamKind, ParamSig};
 
 /// The largest body that is taken when the script names no limit. The default of the field, 1024
 /// bytes, is the size of a buffer there and refuses requests that commands really have.
@@ -49,6 +49,18 @@ pub static MODULE: ModuleDef = ModuleDef {
         param("auth_realm", ParamKind::Str, Some("OpenSIPS MI"), "Realm of Basic auth."),
         param("auth_username", ParamKind::Str, None, "User of Basic auth."),
         param("auth_password", ParamKind::Str, None, "Password of Basic auth."),
+        param("tls_cert_file", ParamKind::Str, None, "Certificates in PEM; makes it HTTPS."),
+        param("tls_key_file", ParamKind::Str, None, "The key of the first certificate, in PEM."),
+        ParamSig {
+            check: Some(check_priority),
+            ..param(
+                "tls_ciphers",
+                ParamKind::Str,
+                None,
+                "Versions and ciphers as GnuTLS writes them: \"SECURE256:-VERS-ALL:+VERS-TLS1.2\"; \
+                 default: TLS 1.2 and 1.3. There is nothing below 1.2.",
+            )
+        },
     ],
     functions: &[],
     variables: &[],
@@ -136,6 +148,7 @@ fn build(from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
         ip,
         port,
         auth: auth(from)?,
+        tls: tls(from)?,
         body_bytes_max: body.unwrap_or(BODY_BYTES),
         answer_bytes_max: answer.unwrap_or(usize::MAX),
         idle_s: u32::try_from(idle).unwrap_or(u32::MAX),
@@ -159,5 +172,32 @@ fn auth(from: &Build<'_>) -> Result<Option<HttpAuth>, BuildError> {
         (None, Some(_)) => {
             Err(BuildError::new("auth_password", "auth_password needs auth_username"))
         }
+    }
+}
+
+fn tls(from: &Build<'_>) -> Result<Option<HttpTls>, BuildError> {
+    let text = |name: &str| from.text(name).filter(|t| !t.is_empty());
+    match (text("tls_cert_file"), text("tls_key_file")) {
+        (None, None) => Ok(None),
+        (Some(cert), Some(key)) => Ok(Some(HttpTls {
+            cert_file: cert.into(),
+            key_file: key.into(),
+            ciphers: text("tls_ciphers").map(str::to_owned),
+        })),
+        // Without one of them the listener would be open to whoever reads along.
+        (Some(_), None) => {
+            Err(BuildError::new("tls_cert_file", "tls_cert_file needs tls_key_file"))
+        }
+        (None, Some(_)) => Err(BuildError::new("tls_key_file", "tls_key_file needs tls_cert_file")),
+    }
+}
+
+/// The form of a priority string; what of it the server has is known to the binary.
+fn check_priority(text: &str) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"+-!@%._".contains(&b);
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(plain);
+    match text.split(':').find(|word| !is_word(word)) {
+        None => Ok(()),
+        Some(word) => Err(format!("`{word}` is no word of a GnuTLS priority string")),
     }
 }

@@ -121,6 +121,23 @@ fn every_entry_has_a_check() {
             ("param auth_password", || {
                 refused(&[("auth_password", "\"p\"")], "needs auth_username");
             }),
+            ("param tls_cert_file", || {
+                assert_eq!(with(&[]).unwrap().tls, None);
+                refused(&[("tls_cert_file", "\"/c.pem\"")], "needs tls_key_file");
+            }),
+            ("param tls_key_file", || {
+                refused(&[("tls_key_file", "\"/k.pem\"")], "needs tls_cert_file");
+            }),
+            ("param tls_ciphers", || {
+                let files = [("tls_cert_file", "\"/c.pem\""), ("tls_key_file", "\"/k.pem\"")];
+                let tls = with(&files).unwrap().tls.unwrap();
+                assert_eq!((tls.cert_file.to_str(), tls.ciphers), (Some("/c.pem"), None));
+                let chosen = [files[0], files[1], ("tls_ciphers", "\"NORMAL:-VERS-TLS1.2\"")];
+                let tls = with(&chosen).unwrap().tls.unwrap();
+                assert_eq!(tls.ciphers.as_deref(), Some("NORMAL:-VERS-TLS1.2"));
+                let odd = [files[0], files[1], ("tls_ciphers", "\"NORMAL::x\"")];
+                refused(&odd, "no word of a GnuTLS priority string");
+            }),
             ("mi httpd:list_root_path", || {
                 let answer = try_node("").unwrap().mi("httpd_list_root_path", Json::Null);
                 assert_eq!(answer["result"], json!([{"http_root": "page", "module": "page"}]));

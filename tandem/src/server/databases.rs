@@ -32,7 +32,7 @@ pub(super) async fn open(
         databases.push(match url.backend {
             Backend::Sqlite => file(url, endpoints, completions).await?,
             Backend::MySql | Backend::Postgres => {
-                let options = server_options(url, endpoints);
+                let options = server_options(url, endpoints)?;
                 let tell = teller(DatabaseId(id), &news);
                 server(shared, options, completions, tell).await?
             }
@@ -62,7 +62,11 @@ async fn file(
     Ok(Sqlite::spawn(&Handle::current(), open, completions.clone()))
 }
 
-fn server_options(url: &DbUrl, endpoints: &[Endpoint]) -> ServerOptions {
+/// How the modules use a server.
+///
+/// # Errors
+/// When the url asks for TLS and the module of its kind was not told to allow that.
+fn server_options(url: &DbUrl, endpoints: &[Endpoint]) -> Result<ServerOptions, String> {
     let mut open = ServerOptions::new(url.clone());
     let options = endpoints.iter().find_map(|e| match e {
         Endpoint::SqlServer(options) if options.backend == url.backend => Some(options),
@@ -73,8 +77,15 @@ fn server_options(url: &DbUrl, endpoints: &[Endpoint]) -> ServerOptions {
         open.connects_max = options.connects_max;
         open.attempts_max = options.attempts_max;
         open.slow_us = options.slow_us;
+        if url.tls.is_some() && !options.tls {
+            let module = if url.backend == Backend::MySql { "db_mysql" } else { "db_postgres" };
+            return Err(format!(
+                "tandem: the url of the database {url} asks for TLS: \
+                 set modparam(\"{module}\", \"use_tls\", 1)"
+            ));
+        }
     }
-    open
+    Ok(open)
 }
 
 /// A server that does not answer may come later: a standby starts without it. One that refuses

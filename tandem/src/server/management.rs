@@ -117,10 +117,19 @@ impl Management {
     fn open_http(&mut self, options: endpoint::HttpOptions) -> Result<(), String> {
         let ip = options.ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
         let auth = options.auth.clone();
+        let tls = options.tls.as_ref().map(|tls| {
+            tandem_drivers::tls::server_config(
+                &tls.cert_file,
+                &tls.key_file,
+                tls.ciphers.as_deref(),
+            )
+        });
+        let tls = tls.transpose().map_err(|e| format!("tandem: httpd: {e}"))?;
         let mut open = HttpOptions {
             auth: auth.map(|a| (a.realm, a.username, a.password)),
             body_bytes_max: options.body_bytes_max,
             idle: Duration::from_secs(u64::from(options.idle_s)),
+            tls,
             ..HttpOptions::new(SocketAddr::new(ip, options.port))
         };
         let runtime = tokio::runtime::Handle::current();

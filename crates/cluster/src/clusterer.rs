@@ -1,5 +1,6 @@
 //! The machine: inputs in, effects out.
 
+use crate::bridge::Bridge;
 use crate::caps::LocalCap;
 use crate::cluster::{Cluster, Ctx, Shared};
 use crate::complaints::Complaints;
@@ -51,6 +52,7 @@ pub struct Clusterer {
     last_token: u64,
     /// The state file was found to be unreadable at start.
     bad_file: Option<String>,
+    pub(crate) bridges: Vec<Bridge>,
 }
 
 impl Clusterer {
@@ -80,6 +82,7 @@ impl Clusterer {
             last_activation: 0,
             last_token: 0,
             bad_file: None,
+            bridges: Vec::new(),
         };
         this.restore(config.saved_claims);
         for tag in &config.tags {
@@ -278,16 +281,22 @@ impl Clusterer {
         stamp: Stamp,
         out: &mut Effects,
     ) -> Result<(), ClusterError> {
+        let (cluster, name) = self.capability_of(cap)?;
         let node = &mut self.shared;
-        let cluster = self.caps.get(cap.0 as usize).ok_or(ClusterError::UnknownCapability)?;
-        let c = self.clusters.get_mut(cluster).ok_or(ClusterError::UnknownCapability)?;
-        let name = c.caps.iter().find(|c| c.id == cap).map(|c| c.name.clone());
-        let name = name.ok_or(ClusterError::UnknownCapability)?;
+        let c = self.clusters.get_mut(&cluster).ok_or(ClusterError::UnknownCapability)?;
         let change = Change::same(packet_type, version, payload.clone(), stamp);
         match c.send_change(&mut Ctx { now, out, node }, peer, &name, &change)? {
             (true, _) => Ok(()),
             (false, _) => Err(ClusterError::NotReachable(peer)),
         }
+    }
+
+    /// The cluster of a capability, and its name.
+    pub(crate) fn capability_of(&self, cap: CapId) -> Result<(ClusterId, Bytes), ClusterError> {
+        let cluster = *self.caps.get(cap.0 as usize).ok_or(ClusterError::UnknownCapability)?;
+        let c = self.clusters.get(&cluster).ok_or(ClusterError::UnknownCapability)?;
+        let name = c.caps.iter().find(|c| c.id == cap).map(|c| c.name.clone());
+        Ok((cluster, name.ok_or(ClusterError::UnknownCapability)?))
     }
 
     /// Whether a Tandem peer of the cluster is reachable and not behind, so that a change handed

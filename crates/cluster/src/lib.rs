@@ -5,6 +5,7 @@
 //! [`Effect`]s. It speaks the stock protocol to every peer, and capability `tandem` (see
 //! `wire.rs` for its packets) to peers that have said HELLO.
 
+mod bridge;
 mod caps;
 mod cluster;
 mod clusterer;
@@ -29,6 +30,7 @@ mod tags;
 mod view;
 mod wire;
 
+pub use bridge::BridgeConfig;
 pub use caps::RECORD_BYTES_MAX;
 pub use clusterer::{ClusterError, Clusterer};
 pub use config::{ClusterConfig, Config, GateMode, NodeConfig, TagConfig};

@@ -90,6 +90,9 @@ impl Clusterer {
     }
 
     pub fn handle_connected(&mut self, _now: Now, conn: ConnId, out: &mut Effects) {
+        if self.bridge_connected(conn, out) {
+            return;
+        }
         let Some((cluster, node)) = self.owner(conn) else { return };
         let peer = self.clusters.get_mut(&cluster).and_then(|c| c.peers.get_mut(&node));
         let Some(peer) = peer else { return };
@@ -111,6 +114,9 @@ impl Clusterer {
     }
 
     fn lost(&mut self, now: Now, conn: ConnId, failed: bool, out: &mut Effects) {
+        if self.bridge_lost(conn, out) {
+            return;
+        }
         let Some((cluster, node)) = self.owner(conn) else { return };
         self.within(now, out, cluster, |c, ctx| c.conn_lost(ctx, node, failed));
     }

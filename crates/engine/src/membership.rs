@@ -210,6 +210,23 @@ impl Membership {
         sent
     }
 
+    /// Sends a packet of a module's capability over the bridges of its cluster, if this node holds
+    /// their tags; gives how many bridges these are.
+    pub fn send_over_bridges(
+        &self,
+        cx: &mut Cx<'_>,
+        kind: u32,
+        version: u16,
+        payload: &Bytes,
+    ) -> usize {
+        let cap = self.capability(cx.slot, 0);
+        let sent = cap.and_then(|cap| {
+            self.with(|m, out| m.send_over_bridges(cap, kind, version, payload, out).unwrap_or(0))
+        });
+        self.wake_driver(cx);
+        sent.unwrap_or(0)
+    }
+
     /// A capability of a module, by its part (see [`crate::outbox::Record::part`]).
     pub fn capability(&self, slot: u16, part: u8) -> Option<CapId> {
         let inner = self.inner.lock();

@@ -44,6 +44,8 @@ pub(crate) struct Timing {
 pub(crate) struct Database {
     pub(crate) id: DatabaseId,
     pub(crate) table: String,
+    /// The table of bridges to other clusters.
+    pub(crate) bridges_table: String,
     pub(crate) columns: Columns,
 }
 
@@ -61,6 +63,16 @@ pub(crate) struct Columns {
 }
 
 impl Database {
+    /// All rows of the table of bridges.
+    pub(crate) fn select_bridges(&self) -> Query {
+        let columns = ["cluster_a", "cluster_b", "send_shtag", "dst_node_csv"];
+        Query::Select(Select {
+            table: self.bridges_table.clone().into(),
+            columns: columns.into_iter().map(Into::into).collect(),
+            ..Select::default()
+        })
+    }
+
     /// All rows of the node table.
     pub(crate) fn select(&self) -> Query {
         let c = &self.columns;
@@ -118,7 +130,7 @@ impl NodeRow {
 }
 
 /// `bin:host[:port]`, or without the scheme.
-fn address(url: &str) -> Result<SocketAddr, String> {
+pub(crate) fn address(url: &str) -> Result<SocketAddr, String> {
     if url.starts_with("bins:") {
         return Err(format!("{url}: BIN over TLS is not in Tandem yet"));
     }

@@ -83,6 +83,7 @@ const TAG_EVENT: &str = "E_CLUSTERER_SHARING_TAG_CHANGED";
 const STATE_FILE: u64 = 1;
 const NODE_ROWS: u64 = 2;
 pub(crate) const RELOADED_ROWS: u64 = 3;
+const BRIDGE_ROWS: u64 = 4;
 
 /// The module's state: its settings, and what is under way.
 pub struct ClustererModule {
@@ -138,11 +139,36 @@ impl ClustererModule {
                 self.row_ids.lock().extend(ids);
                 let node = Arc::clone(cx.node);
                 node.membership().configure(cx, config);
+                self.ask_bridges(cx);
                 reports::begin(cx);
                 cx.end_startup();
             }
             Err(text) => cx.out.push(Effect::Fatal { text: format!("clusterer: {text}") }),
         }
+    }
+
+    fn ask_bridges(&self, cx: &mut Cx<'_>) {
+        if let Some(db) = &self.settings.database {
+            cx.query(db.id, db.select_bridges(), BRIDGE_ROWS);
+        }
+    }
+
+    /// The rows of bridges are here, or there is no such table: few have one.
+    fn bridges(&self, cx: &mut Cx<'_>, result: Result<Rows, DbError>) {
+        let bridges = match result {
+            Ok(rows) => {
+                let (bridges, problems) = rows::bridges(&rows);
+                for problem in problems {
+                    cx.log(Level::Error, format!("clusterer: {problem}"));
+                }
+                bridges
+            }
+            Err(e) => {
+                return cx.log(Level::Info, format!("clusterer: there are no bridges: {e}"));
+            }
+        };
+        let node = Arc::clone(cx.node);
+        node.membership().with(|machine, out| machine.set_bridges(bridges, out));
     }
 
     /// The rows of a reload are here.
@@ -164,6 +190,7 @@ impl ClustererModule {
                 let now = cx.now;
                 let node = Arc::clone(cx.node);
                 node.membership().with(|machine, out| machine.reload(now, clusters, out));
+                self.ask_bridges(cx);
                 Ok(Json::from("OK"))
             }
             Err(text) => {
@@ -197,9 +224,10 @@ impl Module for ClustererModule {
     }
 
     fn db(&self, cx: &mut Cx<'_>, token: u64, result: Result<Rows, DbError>) {
-        if token == RELOADED_ROWS {
-            self.reloaded(cx, result);
-            return;
+        match token {
+            RELOADED_ROWS => return self.reloaded(cx, result),
+            BRIDGE_ROWS => return self.bridges(cx, result),
+            _ => {}
         }
         let Some(db) = &self.settings.database else { return };
         match result {

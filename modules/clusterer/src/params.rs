@@ -28,10 +28,11 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int("db_mode", "1", "1: the nodes are rows of a database; 0: they are parameters."),
     param("db_url", ParamKind::Str, None, "Database with the node table."),
     param("db_table", ParamKind::Str, Some("clusterer"), "The node table."),
-    moot(
+    param(
         "db_bridges_table",
         ParamKind::Str,
-        "links between clusters carry the counters of ratelimit only, which are not in Tandem yet",
+        Some("clusterer_bridge"),
+        "Table of the links to other clusters, over which the counters of ratelimit go.",
     ),
     column("id_col", "id"),
     column("cluster_id_col", "cluster_id"),
@@ -181,6 +182,7 @@ fn database(from: &mut Build<'_>) -> Result<Database, BuildError> {
     Ok(Database {
         id,
         table: text("db_table"),
+        bridges_table: text("db_bridges_table"),
         columns: Columns {
             id: text("id_col"),
             cluster: text("cluster_id_col"),

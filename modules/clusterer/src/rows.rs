@@ -1,8 +1,9 @@
 //! Rows of the node table.
 
+use tandem_cluster::BridgeConfig;
 use tandem_db::{Rows, Value};
 
-use crate::config::{Database, NodeRow};
+use crate::config::{Database, NodeRow, address};
 
 /// The nodes of the table, and what is wrong with the other rows.
 pub(crate) fn nodes(db: &Database, rows: &Rows) -> (Vec<NodeRow>, Vec<String>) {
@@ -46,5 +47,35 @@ fn node(row: &[Value]) -> Result<NodeRow, String> {
         sip_addr: text(7),
         seed: text(8).split([',', '|', ' ']).any(|f| f == "seed"),
         description: text(9),
+    })
+}
+
+/// The bridges of the table, and what is wrong with the other rows.
+pub(crate) fn bridges(rows: &Rows) -> (Vec<BridgeConfig>, Vec<String>) {
+    let mut bridges = Vec::new();
+    let mut problems = Vec::new();
+    for (n, row) in rows.rows.iter().enumerate() {
+        match bridge(row) {
+            Ok(bridge) => bridges.push(bridge),
+            Err(e) => problems.push(format!("bridge {} is left out: {e}", n + 1)),
+        }
+    }
+    (bridges, problems)
+}
+
+/// A row with the columns in the order of [`Database::select_bridges`].
+fn bridge(row: &[Value]) -> Result<BridgeConfig, String> {
+    let [Value::Int(from), Value::Int(to), Value::Str(tag), Value::Str(nodes)] = row else {
+        return Err("a cluster, the tag or the nodes are missing".into());
+    };
+    let cluster = |id: &i64| {
+        u32::try_from(*id).ok().filter(|id| *id > 0).ok_or(format!("{id} is no cluster"))
+    };
+    let nodes = nodes.split(',').map(str::trim).filter(|node| !node.is_empty());
+    Ok(BridgeConfig {
+        from: cluster(from)?,
+        to: cluster(to)?,
+        tag: tag.to_string(),
+        addresses: nodes.map(address).collect::<Result<_, _>>()?,
     })
 }

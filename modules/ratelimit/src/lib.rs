@@ -3,9 +3,6 @@
 //! A pipe is a counter with a limit, made when it is first checked; `/b` behind its name
 //! replicates it, `/s` keeps its count in a store.
 //!
-//! # What is not here
-//! Counters between clusters (`bridge_*`).
-//!
 //! # Files
 //! `pipe.rs` is one pipe, `state.rs` all of them, `functions.rs` and `mi.rs` the doors,
 //! `replication.rs` the peers.

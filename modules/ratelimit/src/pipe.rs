@@ -69,6 +69,12 @@ pub(crate) struct Rules {
     pub(crate) waiting: u64,
 }
 
+/// The sum of counts that are believed still.
+fn believed(counts: &BTreeMap<u32, (i32, Mono)>, now: Now) -> i32 {
+    let valid = counts.values().filter(|(_, until)| *until > now.mono_ns);
+    valid.fold(0, |sum: i32, (count, _)| sum.saturating_add(*count))
+}
+
 /// A counter with its limit.
 #[derive(Debug)]
 pub(crate) struct Pipe {
@@ -84,6 +90,8 @@ pub(crate) struct Pipe {
     window: BTreeMap<u64, i32>,
     /// What other nodes count, until when that is believed.
     pub(crate) remote: BTreeMap<u32, (i32, Mono)>,
+    /// What other clusters count, as their bridges tell it.
+    pub(crate) bridged: BTreeMap<u32, (i32, Mono)>,
     /// How often a count of 0 was sent.
     pub(crate) quiet: u32,
 }
@@ -99,6 +107,7 @@ impl Pipe {
             used: now.mono_ns,
             window: BTreeMap::new(),
             remote: BTreeMap::new(),
+            bridged: BTreeMap::new(),
             quiet: 0,
         }
     }
@@ -139,10 +148,14 @@ impl Pipe {
         self.counter = count.saturating_sub(1);
     }
 
-    /// What other nodes count now.
+    /// What other nodes and other clusters count now.
     pub(crate) fn others(&self, now: Now) -> i32 {
-        let believed = self.remote.values().filter(|(_, until)| *until > now.mono_ns);
-        believed.fold(0, |sum: i32, (count, _)| sum.saturating_add(*count))
+        believed(&self.remote, now).saturating_add(believed(&self.bridged, now))
+    }
+
+    /// What the other nodes of this cluster count now.
+    pub(crate) fn neighbours(&self, now: Now) -> i32 {
+        believed(&self.remote, now)
     }
 
     /// The count of this node: of the interval, or of the window.
@@ -175,6 +188,7 @@ impl Pipe {
         self.last = self.counter.saturating_add(self.others(now));
         self.counter = 0;
         self.remote.retain(|_, (_, until)| *until > now.mono_ns);
+        self.bridged.retain(|_, (_, until)| *until > now.mono_ns);
     }
 
     fn slide(&mut self, now: Now, rules: &Rules) {

@@ -1,5 +1,7 @@
 //! The capability `ratelimit-pipe-repl`: each node tells its own counts every so often.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tandem_bin::ratelimit as wire;
 use tandem_clock::Now;
@@ -21,34 +23,96 @@ impl RateLimit {
     /// Tells the peers what is counted here.
     pub(crate) fn send(&self, cx: &mut Cx<'_>) {
         let (now, rules) = (cx.now, self.rules());
-        let mut packets: Vec<Vec<wire::Pipe>> = Vec::new();
-        let mut bytes = usize::MAX;
+        let mut counts = Vec::new();
         for (name, pipe) in self.pipes.lock().iter_mut().filter(|(_, pipe)| pipe.replicated) {
             let counter = pipe.own(now, &rules);
             pipe.quiet = if counter == 0 { pipe.quiet.saturating_add(1) } else { 0 };
-            if pipe.quiet > QUIET_MAX {
-                continue;
+            if pipe.quiet <= QUIET_MAX {
+                counts.push(told(name, pipe, counter));
             }
-            bytes = bytes.saturating_add(name.len() + PIPE_BYTES);
+        }
+        for packet in self.packets(counts) {
+            let Ok(payload) = wire::encode(&packet) else { continue };
+            self.append(cx, wire::COUNTERS, payload);
+        }
+    }
+
+    /// Tells other clusters what all of this one count.
+    pub(crate) fn send_bridged(&self, cx: &mut Cx<'_>) {
+        let (now, rules) = (cx.now, self.rules());
+        let mut counts = Vec::new();
+        for (name, pipe) in self.pipes.lock().iter_mut() {
+            if pipe.replicated && pipe.algorithm == Algorithm::TailDrop {
+                let counter = pipe.own(now, &rules).saturating_add(pipe.neighbours(now));
+                counts.push(told(name, pipe, counter));
+            }
+        }
+        let node = Arc::clone(cx.node);
+        for packet in self.packets(counts) {
+            let Ok(payload) = wire::encode_bridged(self.cluster, &packet) else { continue };
+            node.membership().send_over_bridges(cx, wire::BRIDGED_EDGE, wire::VERSION, &payload);
+        }
+    }
+
+    /// Divides counts so that no packet is larger than wanted.
+    fn packets(&self, counts: Vec<wire::Pipe>) -> Vec<Vec<wire::Pipe>> {
+        let mut packets: Vec<Vec<wire::Pipe>> = Vec::new();
+        let mut bytes = usize::MAX;
+        for pipe in counts {
+            bytes = bytes.saturating_add(pipe.name.len() + PIPE_BYTES);
             if bytes > self.packet_bytes {
                 packets.push(Vec::new());
-                bytes = name.len() + PIPE_BYTES;
+                bytes = pipe.name.len() + PIPE_BYTES;
             }
-            let pipe = wire::Pipe {
-                name: Bytes::copy_from_slice(name.as_bytes()),
-                flags: wire::REPLICATED,
-                algorithm: pipe.algorithm.number(),
-                limit: pipe.limit,
-                counter,
-            };
             packets.last_mut().into_iter().for_each(|packet| packet.push(pipe.clone()));
         }
-        for packet in packets {
-            let Ok(payload) = wire::encode(&packet) else { continue };
-            let stamp = cx.node.outbox.stamp(now);
-            let (slot, kind, version) = (self.slot, wire::COUNTERS, wire::VERSION);
-            cx.node.outbox.append(0, Record::same(slot, kind, version, payload, stamp));
+        packets
+    }
+
+    fn append(&self, cx: &Cx<'_>, kind: u32, payload: Bytes) {
+        let stamp = cx.node.outbox.stamp(cx.now);
+        let record = Record::same(self.slot, kind, wire::VERSION, payload, stamp);
+        cx.node.outbox.append(0, record);
+    }
+
+    /// Another cluster tells what it counts. The node that hears it tells the others of its own.
+    fn bridged(&self, cx: &mut Cx<'_>, change: &Incoming) {
+        let (cluster, pipes) = match wire::decode_bridged(&change.payload) {
+            Ok(told) => told,
+            Err(e) => {
+                let text = format!("counters over a bridge (node {}): {e}", change.source);
+                return cx.log(Level::Warning, text);
+            }
+        };
+        if change.kind == wire::BRIDGED_EDGE {
+            self.append(cx, wire::BRIDGED_CORE, change.payload.clone());
         }
+        if !self.is_bridged() || cluster == self.cluster {
+            return;
+        }
+        let until = cx.now.after_s(self.believe_bridge_s);
+        self.hear(cx.now, pipes, |pipe, counter| {
+            pipe.bridged.insert(cluster, (counter, until));
+        });
+    }
+
+    fn hear(&self, now: Now, pipes: Vec<wire::Pipe>, note: impl Fn(&mut Pipe, i32)) {
+        for told in pipes {
+            let name = String::from_utf8_lossy(&told.name).into_owned();
+            let algorithm = Algorithm::of_number(told.algorithm).unwrap_or(self.default);
+            let new = || Pipe::new(algorithm, told.limit, true, now);
+            self.with_pipe(&name, new, |pipe| note(pipe, told.counter));
+        }
+    }
+}
+
+fn told(name: &str, pipe: &Pipe, counter: i32) -> wire::Pipe {
+    wire::Pipe {
+        name: Bytes::copy_from_slice(name.as_bytes()),
+        flags: wire::REPLICATED,
+        algorithm: pipe.algorithm.number(),
+        limit: pipe.limit,
+        counter,
     }
 }
 
@@ -66,9 +130,10 @@ impl Replicated for RateLimit {
     }
 
     fn apply(&self, cx: &mut Cx<'_>, change: Incoming) {
-        // What a bridge tells between clusters is not looked at.
-        if change.kind != wire::COUNTERS {
-            return;
+        match change.kind {
+            wire::COUNTERS => {}
+            wire::BRIDGED_EDGE | wire::BRIDGED_CORE => return self.bridged(cx, &change),
+            _ => return,
         }
         let pipes = match wire::decode(&change.payload) {
             Ok(pipes) => pipes,
@@ -77,16 +142,10 @@ impl Replicated for RateLimit {
                 return cx.log(Level::Warning, text);
             }
         };
-        let now = cx.now;
-        let until = now.after_s(self.believe_s);
-        for told in pipes {
-            let name = String::from_utf8_lossy(&told.name).into_owned();
-            let algorithm = Algorithm::of_number(told.algorithm).unwrap_or(self.default);
-            let new = || Pipe::new(algorithm, told.limit, true, now);
-            self.with_pipe(&name, new, |pipe| {
-                pipe.remote.insert(change.source, (told.counter, until));
-            });
-        }
+        let until = cx.now.after_s(self.believe_s);
+        self.hear(cx.now, pipes, |pipe, counter| {
+            pipe.remote.insert(change.source, (counter, until));
+        });
     }
 
     /// Counters are told all the time: there is nothing to sync.

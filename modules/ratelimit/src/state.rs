@@ -18,6 +18,7 @@ const PIPES_MAX: usize = 100_000;
 /// Timers.
 const TURN: u32 = 0;
 const SEND: u32 = 1;
+const BRIDGE: u32 = 2;
 
 pub(crate) const DEPENDENCIES: &[Dependency] =
     &[Dependency { module: "clusterer", when_param: "pipe_replication_cluster" }];
@@ -42,6 +43,9 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int("repl_buffer_threshold", "32767", "Bytes of a packet of counters at most."),
     int("repl_timer_interval", "200", "Milliseconds between packets of counters."),
     int("repl_timer_expire", "10", "Seconds for which the count of another node is believed."),
+    int("bridge_replication", "0", "1: clusters tell each other over the bridges of clusterer."),
+    int("bridge_repl_timer_interval", "500", "Milliseconds between packets over a bridge."),
+    int("bridge_repl_timer_expire", "20", "Seconds for which another cluster's count is believed."),
     int("pipe_replication_cluster", "0", "Cluster that shares pipes; 0: none."),
     int("window_size", "10", "Seconds that SBT looks back."),
     int("slot_period", "200", "Milliseconds of a slot of SBT."),
@@ -96,6 +100,9 @@ pub(crate) struct RateLimit {
     pub(crate) packet_bytes: usize,
     send_ms: u64,
     pub(crate) believe_s: u64,
+    /// `bridge_replication`: milliseconds between packets; `None`: off.
+    bridge_ms: Option<u64>,
+    pub(crate) believe_bridge_s: u64,
     pub(crate) slot: u16,
 }
 
@@ -138,6 +145,9 @@ impl RateLimit {
             packet_bytes: number("repl_buffer_threshold", 100)? as usize,
             send_ms: u64::from(number("repl_timer_interval", 10)?),
             believe_s: u64::from(number("repl_timer_expire", 1)?),
+            bridge_ms: Some(u64::from(number("bridge_repl_timer_interval", 10)?))
+                .filter(|_| build.int("bridge_replication").is_some_and(|n| n != 0)),
+            believe_bridge_s: u64::from(number("bridge_repl_timer_expire", 1)?),
             slot: build.slot,
         }))
     }
@@ -145,6 +155,11 @@ impl RateLimit {
     pub(crate) fn rules(&self) -> Rules {
         let drop_rate = self.drop_rate.load(Ordering::Relaxed);
         Rules { drop_rate, waiting: self.waiting.load(Ordering::Relaxed), ..self.rules }
+    }
+
+    /// Whether the counts of other clusters are heard.
+    pub(crate) fn is_bridged(&self) -> bool {
+        self.bridge_ms.is_some()
     }
 
     pub(crate) fn drop_rate(&self) -> u32 {
@@ -199,11 +214,17 @@ impl Module for RateLimit {
         cx.set_timer(at, Timer { kind: TURN, id: 0 });
         if self.cluster != 0 {
             cx.set_timer(cx.now.mono_ns + self.send_ms * MS, Timer { kind: SEND, id: 0 });
+            if let Some(ms) = self.bridge_ms {
+                cx.set_timer(cx.now.mono_ns + ms * MS, Timer { kind: BRIDGE, id: 0 });
+            }
         }
     }
 
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
-        let at = if timer.kind == TURN {
+        let at = if timer.kind == BRIDGE {
+            self.send_bridged(cx);
+            cx.now.mono_ns + self.bridge_ms.unwrap_or(1_000) * MS
+        } else if timer.kind == TURN {
             let load = cx.node.statistic("load:load", cx.now).unwrap_or(0);
             let waiting = cx.node.statistic("net:waiting_udp", cx.now).unwrap_or(0);
             self.waiting.store(waiting, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
 use serde_json::{Value as Json, json};
+use tandem_cluster::BridgeConfig;
 use tandem_engine::catalogue::Modules;
 use tandem_engine::core::CORE;
 use tandem_engine::module::ModuleDef;
@@ -56,6 +57,9 @@ fn every_entry_has_a_check() {
             ("param default_algorithm", algorithms),
             ("param repl_buffer_threshold", replicated),
             ("param repl_timer_interval", replicated),
+            ("param bridge_replication", bridges),
+            ("param bridge_repl_timer_interval", bridges),
+            ("param bridge_repl_timer_expire", bridges),
             ("param repl_timer_expire", replicated),
             ("param pipe_replication_cluster", replicated),
             ("param window_size", window),
@@ -254,6 +258,52 @@ fn member(id: u32, more: &str) -> String {
          modparam(\"ratelimit\", \"pipe_replication_cluster\", 1)\n\
          {more}route {{ rl_check(\"p/b\", 9, \"SBT\"); rl_check(\"other/b\", 9, \"SBT\"); }}\n"
     )
+}
+
+/// What a node of cluster 2 counts of one request at the node of cluster 1, so many milliseconds
+/// after it; then the two lose each other for some seconds.
+fn bridged(params: [&str; 2], ms: u64, then_cut_s: u64) -> Json {
+    let on = set("bridge_replication", "1");
+    let node = |id: usize, more: &str| {
+        format!(
+            "socket = udp:127.0.1.{id}:5060\nsocket = bin:127.0.1.{id}:5566\n\
+             loadmodule \"proto_udp.so\"\nloadmodule \"proto_bin.so\"\n\
+             loadmodule \"clusterer.so\"\nloadmodule \"ratelimit.so\"\n\
+             modparam(\"clusterer\", \"my_node_id\", {id})\n\
+             modparam(\"clusterer\", \"db_mode\", 0)\n\
+             modparam(\"clusterer\", \"my_node_info\", \
+             \"cluster_id={id}, url=bin:127.0.1.{id}:5566\")\n\
+             modparam(\"clusterer\", \"sharing_tag\", \"edge/{id}=active\")\n\
+             modparam(\"ratelimit\", \"pipe_replication_cluster\", {id})\n\
+             modparam(\"ratelimit\", \"timer_interval\", 60)\n\
+             {more}route {{ rl_check(\"p/b\", 9); rl_check(\"q/b\", 9, \"RED\"); }}\n"
+        )
+    };
+    let scripts = [1, 2].map(|id| node(id, &format!("{on}{}", params[id - 1])));
+    let mut nodes = Nodes::new(MODULES, scripts.to_vec());
+    let address = "127.0.1.2:5566".parse().unwrap();
+    let bridge = BridgeConfig { from: 1, to: 2, tag: "edge".into(), addresses: vec![address] };
+    nodes.node(0).membership().with(|machine, out| machine.set_bridges(vec![bridge], out));
+    nodes.advance_ms(12_000);
+    nodes.udp(0, "127.0.0.9:5060", REQUEST);
+    nodes.advance_ms(ms);
+    if then_cut_s > 0 {
+        nodes.cut();
+        nodes.advance_ms(then_cut_s * 1_000);
+    }
+    let red = nodes.mi(1, "ratelimit:dump_pipe", json!(["q"]));
+    assert!(red["error"].is_object(), "only TAILDROP crosses a bridge: {red}");
+    nodes.mi(1, "ratelimit:dump_pipe", json!(["p"]))["result"]["Total"].clone()
+}
+
+fn bridges() {
+    assert_eq!(bridged(["", ""], 600, 0), 1);
+    let off = set("bridge_replication", "0");
+    assert_eq!(bridged(["", &off], 600, 0), Json::Null, "it is not heard");
+    assert_eq!(bridged([&off, ""], 600, 0), Json::Null, "it is not told");
+    assert_eq!(bridged([&set("bridge_repl_timer_interval", "9000"), ""], 600, 0), Json::Null);
+    assert_eq!(bridged(["", ""], 600, 5), 1);
+    assert_eq!(bridged(["", &set("bridge_repl_timer_expire", "2")], 600, 5), 0);
 }
 
 /// What node 2 knows of the count of node 1, so many milliseconds after it.

@@ -5,6 +5,7 @@
 mod common;
 
 use common::{Node, OPTIONS};
+use serde_json::{Value as Json, json};
 use tandem_engine::testing::cover;
 
 fn with(name: &str, value: &str) -> Node {
@@ -59,6 +60,18 @@ fn every_entry_has_a_check() {
             ("param tcp_async", || moot("tcp_async", "1")),
             ("param tcp_async_local_write_timeout", || {
                 moot("tcp_async_local_write_timeout", "10");
+            }),
+            ("mi proto_tcp:trace", || {
+                let mut node = Node::new("");
+                let mut ask = |params: Json| node.test.mi("tcp_trace", params)["result"].clone();
+                assert_eq!(ask(Json::Null), json!({"TCP tracing": "off"}));
+                assert_eq!(ask(json!(["on"])), "OK");
+                assert_eq!(ask(Json::Null), json!({"TCP tracing": "on"}));
+                let said = node.test.logs().pop().unwrap().1;
+                assert!(said.contains("nothing is traced"), "{said}");
+                assert_eq!(node.test.mi("proto_tcp:trace", json!(["off"]))["result"], "OK");
+                let wrong = node.test.mi("proto_tcp:trace", json!(["loud"]));
+                assert_eq!(wrong["error"]["code"], -32602);
             }),
             ("param trace_destination", || moot("trace_destination", "\"hep\"")),
             ("param trace_on", || moot("trace_on", "1")),

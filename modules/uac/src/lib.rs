@@ -3,9 +3,6 @@
 //! What was written instead travels in the Record-Route (`vsf`, `vst`), so that any node can
 //! restore requests of the dialog; replies get their names back from the transaction.
 //!
-//! # What is not here
-//! Making a dialog that keeps the names (`force_dialog`).
-//!
 //! # Files
 //! `replace.rs` changes names and restores them, `store.rs` is the text in the Record-Route,
 //! `auth.rs` answers challenges, `cseq.rs` counts CSeq up.

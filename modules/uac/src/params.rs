@@ -38,6 +38,12 @@ pub(crate) const PARAMS: &[ParamSig] = &[
             "auto: replies and requests of the dialog are restored; manual: replies; none: nothing.",
         )
     },
+    param(
+        "force_dialog",
+        ParamKind::Int,
+        Some("0"),
+        "1: a call whose From or To is changed gets a dialog, if the script has made none.",
+    ),
     param("restore_passwd", ParamKind::Str, Some(""), "Key that hides the text in Record-Route."),
 ];
 
@@ -56,6 +62,7 @@ pub(crate) struct Uac {
     pub(crate) to_param: Vec<u8>,
     pub(crate) mode: Mode,
     pub(crate) key: Vec<u8>,
+    pub(crate) force_dialog: bool,
     pub(crate) auth: Option<Arc<UacAuth>>,
 }
 
@@ -67,7 +74,13 @@ impl Uac {
             Some("manual") => Mode::Manual,
             _ => Mode::Auto,
         };
+        let force_dialog = build.int("force_dialog").is_some_and(|n| n != 0);
+        if force_dialog && !build.loads("dialog") {
+            let error = BuildError::new("force_dialog", "force_dialog needs the module dialog");
+            return Err(error.help("load module dialog: loadmodule \"dialog.so\""));
+        }
         Ok(Arc::new(Self {
+            force_dialog,
             from_param: text("rr_from_store_param"),
             to_param: text("rr_to_store_param"),
             mode,

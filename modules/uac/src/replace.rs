@@ -1,11 +1,13 @@
 //! Other names in From and To.
 
 use bytes::Bytes;
+use tandem_dialog::{Created, Dialogs, Flags};
 use tandem_engine::context::{Ctx, RecordRoute};
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
 use tandem_script::host::Called;
-use tandem_sip::{HeaderName, NameAddr, Params, Uri};
+use tandem_script::sig::Routes;
+use tandem_sip::{HeaderName, Method, NameAddr, Params, Uri};
 
 use crate::params::{Mode, Uac};
 use crate::store;
@@ -74,6 +76,11 @@ fn replace(call: &mut Call<'_, '_, '_>, which: Which) -> Called {
     let Some(old) = uri_of(call.ctx, which) else {
         return call.complain(Level::Error, "the header cannot be read");
     };
+    if uac.force_dialog
+        && let Some(end) = with_dialog(call)
+    {
+        return end;
+    }
     if !write(call.ctx, which, display.as_deref(), &uri) {
         return NO;
     }
@@ -90,6 +97,21 @@ fn replace(call: &mut Call<'_, '_, '_>, which: Which) -> Called {
     };
     keep(call.ctx, which.param(&uac), &text);
     YES
+}
+
+/// Makes the dialog of a call that has none yet; `Some`: the function ends with this.
+fn with_dialog(call: &mut Call<'_, '_, '_>) -> Option<Called> {
+    let begins = call.ctx.msg.method() == Method::Invite && call.ctx.msg.to_tag().is_none();
+    if !begins || call.ctx.block != Routes::REQUEST {
+        return None;
+    }
+    let (slot, dialogs) = call.cx.node.find::<Dialogs>()?;
+    let ctx = &mut *call.ctx;
+    match call.cx.for_slot(slot, |cx| dialogs.create(cx, ctx, Flags::NONE)) {
+        Ok(Created::New | Created::Known) => None,
+        Ok(Created::DealtWith) => Some(Called::Returned(0)),
+        Err(why) => Some(call.complain(Level::Error, format!("force_dialog: {why}"))),
+    }
 }
 
 /// Puts the text into the Record-Route, which may be asked for later; once.

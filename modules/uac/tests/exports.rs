@@ -12,6 +12,7 @@ static MODULES: Modules = &[
     &tandem_sl::MODULE,
     &tandem_tm::MODULE,
     &tandem_rr::MODULE,
+    &tandem_dialog::MODULE,
     &tandem_uac_auth::MODULE,
     &tandem_uac::MODULE,
 ];
@@ -112,6 +113,7 @@ fn every_entry_has_a_check() {
             ("param rr_to_store_param", store_params),
             ("param restore_mode", modes),
             ("param restore_passwd", password),
+            ("param force_dialog", force_dialog),
             ("function uac_replace_from", replace_from),
             ("function uac_restore_from", restore_by_hand),
             ("function uac_replace_to", replace_to),
@@ -182,6 +184,27 @@ fn modes() {
     assert_eq!(header(&answer, "From"), "\"Bob\" <sip:pbx@a-much-longer-name.test>;tag=f");
     let wrong = format!("{MODULE_LINES}{}\nroute {{ exit; }}", mode("sometimes"));
     assert!(TestNode::try_new(&wrong, MODULES).is_err());
+}
+
+fn force_dialog() {
+    let load = "loadmodule \"dialog.so\"\n";
+    let dialogs = |params: &str, route: &str| {
+        let mut node = node(params, &format!("route {{ {route} record_route(); t_relay(); }}"));
+        node.udp(CALLER, &invite(FROM));
+        assert!(
+            forwarded(&mut node).contains("pbx@a-much-longer"),
+            "the name is changed all the same"
+        );
+        node.node().statistic("dialog:processed_dialogs", node.now())
+    };
+    let change = format!("{FROM_CHANGE};");
+    let forced = format!("{load}modparam(\"uac\", \"force_dialog\", 1)");
+    assert_eq!(dialogs(load, &change), Some(0));
+    assert_eq!(dialogs(&forced, &change), Some(1));
+    assert_eq!(dialogs(&forced, &format!("create_dialog(); {change}")), Some(1));
+    let alone = format!("{MODULE_LINES}modparam(\"uac\", \"force_dialog\", 1)\nroute {{ exit; }}");
+    let error = TestNode::try_new(&alone, MODULES).err().unwrap();
+    assert!(error.contains("load module dialog"), "{error}");
 }
 
 fn restore_by_hand() {

@@ -26,6 +26,9 @@ pub enum HopError {
     /// Answered with 475.
     #[error("the URI of the next hop cannot be read")]
     BadUri,
+    /// Answered with 416 (RFC 3261 16.3).
+    #[error("the scheme of the next hop's URI leads nowhere from here")]
+    UnknownScheme,
     /// Answered with 476.
     #[error("the host of the next hop has no address")]
     Unresolvable,
@@ -149,7 +152,8 @@ pub fn uri_target(uri: &[u8]) -> Result<SocketAddr, HopError> {
 pub fn uri_hop(uri: &[u8]) -> Result<Hop, HopError> {
     let uri = Uri::parse(uri).map_err(|_| HopError::BadUri)?;
     if !uri.is_sip() || uri.is_sips() {
-        return Err(if uri.is_sips() { HopError::NoSocket } else { HopError::BadUri });
+        let secure = uri.is_sips();
+        return Err(if secure { HopError::NoSocket } else { HopError::UnknownScheme });
     }
     let proto = match uri.param(b"transport") {
         None => Proto::Udp,

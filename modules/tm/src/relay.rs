@@ -65,6 +65,9 @@ impl From<HopError> for Failure {
     fn from(error: HopError) -> Self {
         match error {
             HopError::BadUri => Self { result: -2, code: 475, reason: "Bad URI (475/TM)" },
+            HopError::UnknownScheme => {
+                Self { result: -2, code: 416, reason: "Unsupported URI Scheme" }
+            }
             HopError::Unresolvable => {
                 Self { result: -4, code: 476, reason: "Unresolvable destination (476/TM)" }
             }

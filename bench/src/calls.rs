@@ -33,6 +33,7 @@ pub(crate) fn measure(place: &Place, plan: &Plan, what: &str) -> Result<String, 
     let mut contestants = Vec::new();
     let starts = match what {
         "calls" => [Place::kamailio_calls, Place::tandem_calls],
+        "calls to four" => [Place::kamailio_forking, Place::tandem_forking],
         _ => [Place::kamailio_dialogs, Place::tandem_dialogs],
     };
     for start in starts {
@@ -247,7 +248,14 @@ impl Load {
         if text.starts_with("INVITE ") {
             let contact = format!("Contact: <sip:u@{own}>\r\n");
             self.outgoing.push((at, reply(text, "180 Ringing", &contact, "")));
-            self.outgoing.push((at, reply(text, "200 OK", &contact, SDP)));
+            // The other users of a call that forks ring until they are cancelled.
+            if text.starts_with("INVITE sip:u") {
+                self.outgoing.push((at, reply(text, "200 OK", &contact, SDP)));
+            }
+        } else if text.starts_with("CANCEL ") {
+            self.outgoing.push((at, reply(text, "200 OK", "", "")));
+            let ended = reply(text, "487 Request Terminated", "", "");
+            self.outgoing.push((at, ended.replace("1 CANCEL", "1 INVITE")));
         } else if text.starts_with("BYE ") {
             self.outgoing.push((at, reply(text, "200 OK", "", "")));
         }

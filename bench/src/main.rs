@@ -27,8 +27,8 @@ use network::Network;
 use rounds::{Contest, PHONES, SOCKETS};
 use server::Place;
 
-const USAGE: &str =
-    "usage: bench [--quick] [--rounds N] [--only single|calls|dialogs|routes|pings|pair|bulk]";
+const USAGE: &str = "usage: bench [--quick] [--rounds N] [\
+                     --only single|calls|forking|dialogs|routes|pings|pair|bulk]";
 
 /// How much is measured.
 #[derive(Debug, Clone)]
@@ -81,10 +81,9 @@ fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
                 plan.rounds = n.ok_or("--rounds wants a number from 1 to 50")?;
             }
             "--only" => {
-                let part = words.next().filter(|w| {
-                    let parts = ["single", "calls", "dialogs", "routes", "pings", "pair", "bulk"];
-                    parts.contains(&w.as_str())
-                });
+                let parts =
+                    ["single", "calls", "forking", "dialogs", "routes", "pings", "pair", "bulk"];
+                let part = words.next().filter(|w| parts.contains(&w.as_str()));
                 plan.only = Some(part.ok_or(USAGE)?);
             }
             _ => return Err(format!("unknown word {word}; {USAGE}")),
@@ -105,6 +104,9 @@ fn measure(plan: &Plan) -> Result<(), String> {
     }
     if plan.wants("calls") {
         println!("{}", calls::measure(&place, plan, "calls")?);
+    }
+    if plan.wants("forking") {
+        println!("{}", calls::measure(&place, plan, "calls to four")?);
     }
     if plan.wants("dialogs") {
         println!("{}", calls::measure(&place, plan, "calls with dialog and CDR")?);

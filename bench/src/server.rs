@@ -50,6 +50,12 @@ const SINGLE_LOAD: &str = "127.0.3.100";
 /// How long a server may take until it answers.
 const START: Duration = Duration::from_secs(60);
 
+/// Three more branches, to users of the same phone whose names begin with an f.
+fn forks(append: &str) -> String {
+    let one = |n: u32| format!("{append}(\"sip:f{n}-$rU@$rd:$rp\"); ");
+    format!("{}record_route();", (1..=3).map(one).collect::<String>())
+}
+
 /// A running server: one process or two nodes. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -87,40 +93,52 @@ impl Place {
     }
 
     pub(crate) fn kamailio_calls(&self) -> Result<Server, String> {
-        let address = "127.0.3.3";
-        let dir = self.folder("kamailio-calls")?;
-        let config = self.config(&dir, KAMAILIO_CALLS, address, &[])?;
-        let node = self.spawn_kamailio(&dir, &config, None)?;
-        self.serving("Kamailio", &[address], SINGLE_LOAD, vec![node])
+        self.kamailio_script("calls", "127.0.3.3", KAMAILIO_CALLS)
     }
 
     pub(crate) fn tandem_calls(&self) -> Result<Server, String> {
-        let address = "127.0.3.4";
-        let dir = self.folder("tandem-calls")?;
-        let config = self.config(&dir, TANDEM_CALLS, address, &[])?;
-        let node = self.spawn_tandem(&dir, &config, None)?;
-        self.serving("Tandem", &[address], SINGLE_LOAD, vec![node])
+        self.tandem_script("calls", "127.0.3.4", TANDEM_CALLS)
     }
 
     /// The same with a dialog and a CDR in the log for each call.
     pub(crate) fn kamailio_dialogs(&self) -> Result<Server, String> {
-        let address = "127.0.3.5";
-        let dir = self.folder("kamailio-dialogs")?;
         let script = KAMAILIO_CALLS
             .replace(LAST_KAMAILIO, &format!("{LAST_KAMAILIO}{KAMAILIO_DIALOGS}"))
             .replace("record_route();", "dlg_manage(); record_route();");
-        let config = self.config(&dir, &script, address, &[])?;
+        self.kamailio_script("dialogs", "127.0.3.5", &script)
+    }
+
+    pub(crate) fn tandem_dialogs(&self) -> Result<Server, String> {
+        let script = TANDEM_CALLS
+            .replace(LAST_TANDEM, &format!("{LAST_TANDEM}{TANDEM_DIALOGS}"))
+            .replace("record_route();", TANDEM_ACCOUNTS);
+        self.tandem_script("dialogs", "127.0.3.6", &script)
+    }
+
+    /// The same with three more branches for each call.
+    pub(crate) fn kamailio_forking(&self) -> Result<Server, String> {
+        let corex = format!("{LAST_KAMAILIO}loadmodule \"corex.so\"\n");
+        let script = KAMAILIO_CALLS
+            .replace(LAST_KAMAILIO, &corex)
+            .replace("record_route();", &forks("append_branch"));
+        self.kamailio_script("forking", "127.0.3.7", &script)
+    }
+
+    pub(crate) fn tandem_forking(&self) -> Result<Server, String> {
+        let script = TANDEM_CALLS.replace("record_route();", &forks("append_msg_branch"));
+        self.tandem_script("forking", "127.0.3.8", &script)
+    }
+
+    fn kamailio_script(&self, name: &str, address: &str, script: &str) -> Result<Server, String> {
+        let dir = self.folder(&format!("kamailio-{name}"))?;
+        let config = self.config(&dir, script, address, &[])?;
         let node = self.spawn_kamailio(&dir, &config, None)?;
         self.serving("Kamailio", &[address], SINGLE_LOAD, vec![node])
     }
 
-    pub(crate) fn tandem_dialogs(&self) -> Result<Server, String> {
-        let address = "127.0.3.6";
-        let dir = self.folder("tandem-dialogs")?;
-        let script = TANDEM_CALLS
-            .replace(LAST_TANDEM, &format!("{LAST_TANDEM}{TANDEM_DIALOGS}"))
-            .replace("record_route();", TANDEM_ACCOUNTS);
-        let config = self.config(&dir, &script, address, &[])?;
+    fn tandem_script(&self, name: &str, address: &str, script: &str) -> Result<Server, String> {
+        let dir = self.folder(&format!("tandem-{name}"))?;
+        let config = self.config(&dir, script, address, &[])?;
         let node = self.spawn_tandem(&dir, &config, None)?;
         self.serving("Tandem", &[address], SINGLE_LOAD, vec![node])
     }

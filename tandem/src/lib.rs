@@ -76,6 +76,7 @@ pub fn modules() -> Modules {
         &tandem_presence_dialoginfo::MODULE,
         &tandem_pua::MODULE,
         &tandem_pua_dialoginfo::MODULE,
+        &tandem_load_balancer::MODULE,
         &tandem_dialog::MODULE,
         &tandem_acc::MODULE,
         &tandem_presence::MODULE,

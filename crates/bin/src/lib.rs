@@ -14,6 +14,7 @@ pub mod dispatcher;
 pub mod drouting;
 mod error;
 mod framer;
+pub mod load_balancer;
 mod packet;
 pub mod presence;
 pub mod pua;

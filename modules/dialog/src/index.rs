@@ -25,6 +25,9 @@ impl Profile {
     }
 }
 
+/// How the names of profiles begin that modules keep for themselves. Nobody has to define them.
+pub const KEPT_PREFIX: &str = "dlgX_";
+
 /// Members of one value, by their sharing tag (empty: none).
 type Members = HashMap<Text, BTreeSet<u64>, RandomState>;
 
@@ -34,6 +37,8 @@ pub struct Profiles {
     defs: Vec<Profile>,
     /// In the order of `defs`: members by value.
     members: Vec<Mutex<HashMap<Text, Members, RandomState>>>,
+    /// Members of the profiles of modules by name and value.
+    kept: Mutex<HashMap<Text, HashMap<Text, BTreeSet<u64>, RandomState>, RandomState>>,
     hash: RandomState,
 }
 
@@ -41,7 +46,8 @@ impl Profiles {
     pub(crate) fn new(defs: Vec<Profile>, hash: RandomState) -> Self {
         let one = |_: &Profile| Mutex::new(HashMap::with_hasher(hash.clone()));
         let members = defs.iter().map(one).collect();
-        Self { defs, members, hash }
+        let kept = Mutex::new(HashMap::with_hasher(hash.clone()));
+        Self { defs, members, kept, hash }
     }
 
     pub fn defs(&self) -> &[Profile] {
@@ -96,9 +102,38 @@ impl Profiles {
         all.into_iter().collect()
     }
 
+    /// Members with a value of a profile that a module keeps; its name begins with
+    /// [`KEPT_PREFIX`].
+    pub fn kept_size(&self, name: &[u8], value: &[u8]) -> usize {
+        let kept = self.kept.lock();
+        kept.get(name).and_then(|values| values.get(value)).map_or(0, BTreeSet::len)
+    }
+
+    fn file_kept(&self, number: u64, membership: &Membership, is_in: bool) {
+        let mut kept = self.kept.lock();
+        let new = || HashMap::with_hasher(self.hash.clone());
+        let values = kept.entry(membership.name.clone()).or_insert_with(new);
+        let members = values.entry(membership.value.clone()).or_default();
+        if is_in {
+            members.insert(number);
+            return;
+        }
+        members.remove(&number);
+        if members.is_empty() {
+            values.remove(&membership.value);
+        }
+        if values.is_empty() {
+            kept.remove(&membership.name);
+        }
+    }
+
     /// Takes what a dialog is in into the index, or out of it.
     fn file(&self, number: u64, facts: &Facts, is_in: bool) {
         for membership in &facts.profiles {
+            if membership.name.starts_with(KEPT_PREFIX.as_bytes()) {
+                self.file_kept(number, membership, is_in);
+                continue;
+            }
             let at = self.defs.iter().position(|p| {
                 p.name.as_bytes() == &*membership.name && p.marker == membership.marker
             });

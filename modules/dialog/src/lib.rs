@@ -73,10 +73,10 @@ pub use current::{Current, Kind};
 pub use ending::HungUp;
 pub use flags::Flags;
 pub use id::DialogId;
-pub use index::{Profile, Profiles};
+pub use index::{KEPT_PREFIX, Profile, Profiles};
 pub use local::Local;
 pub use params::{MatchMode, Params};
-pub use record::{Dialog, EndReason, Leg, Side, State};
+pub use record::{Dialog, EndReason, Leg, Marker, Membership, Side, State};
 pub use state::Dialogs;
 
 /// The table of the module.

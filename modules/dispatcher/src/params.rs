@@ -7,7 +7,7 @@ use tandem_engine::module::{Build, BuildError, ParamValue};
 use tandem_engine::table::param;
 use tandem_script::program::VarId;
 use tandem_script::sig::{ParamKind, ParamSig};
-use tandem_targets::{self as targets, Mode, Probing, Sharing};
+use tandem_targets::{self as targets, Blacklist, Mode, Probing, Sharing};
 
 use crate::sets::{COLUMNS, Sets};
 
@@ -95,7 +95,7 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     ),
     many(checked(
         text("ds_define_blacklist", None, "A blacklist of sets: \"name= set,set\"."),
-        |text| Blacklist::parse(text).map(|_| ()),
+        Blacklist::check,
     )),
     int("persistent_state", "1", "1: states are read from the table and written to it."),
     targets::CLUSTER_ID,
@@ -112,24 +112,6 @@ pub(crate) struct Avps {
     pub(crate) socket: Bytes,
     pub(crate) attrs: Option<Bytes>,
     pub(crate) script_attrs: Option<Bytes>,
-}
-
-/// A blacklist of sets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Blacklist {
-    pub(crate) name: String,
-    pub(crate) sets: Vec<i64>,
-}
-
-impl Blacklist {
-    fn parse(text: &str) -> Result<Self, String> {
-        let (name, sets) = text.split_once('=').ok_or("it is written \"name= set,set\"")?;
-        let name = name.trim().to_owned();
-        if name.is_empty() {
-            return Err("the blacklist has no name".into());
-        }
-        Ok(Self { name, sets: numbers(sets)? })
-    }
 }
 
 /// A partition as a parameter gives it.

@@ -10,8 +10,7 @@ use parking_lot::RwLock;
 use tandem_bin::dispatcher as wire;
 use tandem_db::{Row, Rows, Value};
 use tandem_engine::sockets::{Proto, SocketId, Sockets};
-use tandem_sip::{Transport, Uri};
-use tandem_targets::Status;
+use tandem_targets::{Address, Status};
 
 /// Columns of the table, in the order in which they are selected.
 pub(crate) const COLUMNS: [&str; 9] = [
@@ -165,18 +164,7 @@ fn destination(row: &Row, sockets: &Sockets, with_state: bool) -> Result<Destina
     let set = set.as_int().ok_or("a destination has no set")?;
     let written = text(uri);
     let wrong = |why: &str| format!("set {set}, destination `{written}`: {why}");
-    let parsed = Uri::parse(written.as_bytes()).map_err(|e| wrong(&e.to_string()))?;
-    if !parsed.is_sip() || parsed.host.is_empty() {
-        return Err(wrong("it is no SIP URI"));
-    }
-    let proto = match parsed.param(b"transport") {
-        None => None,
-        Some(_) => Some(match parsed.transport() {
-            Some(Transport::Udp) => Proto::Udp,
-            Some(Transport::Tcp) => Proto::Tcp,
-            _ => return Err(wrong("Tandem does not speak its transport")),
-        }),
-    };
+    let address = Address::of(&written).map_err(|why| wrong(&why))?;
     let weight_text = text(weight);
     let weight = match weight_text.as_str() {
         "" => 1,
@@ -184,16 +172,16 @@ fn destination(row: &Row, sockets: &Sockets, with_state: bool) -> Result<Destina
             wrong("its weight is no number; weights of FreeSWITCH are not in Tandem yet")
         })?,
     };
-    let host = String::from_utf8_lossy(parsed.host).into_owned();
-    let port = parsed.port.map(|port| format!(":{port}")).unwrap_or_default();
+    let Address { host, host_bare, port, proto, ip } = address;
+    let port_text = if port == 0 { String::new() } else { format!(":{port}") };
     let socket_text = text(socket);
     let bits = if with_state { of_column(state.as_int().unwrap_or(0)) } else { 0 };
     Ok(Destination {
         set,
-        hostport: format!("{host}{port}"),
+        hostport: format!("{host}{port_text}"),
         transport: proto.map(|proto| proto.text().to_owned()),
-        host: String::from_utf8_lossy(parsed.host_bare()).into_owned(),
-        port: parsed.port.unwrap_or(0),
+        host: host_bare,
+        port,
         proto,
         socket: sockets.named(&socket_text),
         socket_text,
@@ -204,7 +192,7 @@ fn destination(row: &Row, sockets: &Sockets, with_state: bool) -> Result<Destina
         always_probed: probe.as_int().unwrap_or(0) != 0,
         status: Arc::new(Status::new(bits)),
         memory: Arc::default(),
-        ips: RwLock::new(parsed.host_ip().into_iter().collect()),
+        ips: RwLock::new(ip.into_iter().collect()),
         uri: Bytes::from(written.clone()),
     })
 }

@@ -1,22 +1,23 @@
 //! The state of the module, and what happens to it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tandem_db::{DbError, Rows};
-use tandem_engine::blacklist::{List, Net, Rule};
 use tandem_engine::cached::Cached;
-use tandem_engine::dns::Resolved;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
 use tandem_engine::replication::Replicated;
 use tandem_engine::transport::{Hop, HopError};
 use tandem_sip::Message;
-use tandem_targets::{Prober, Register, WRITE_EVERY_S, Writer};
+use tandem_targets::{
+    Blacklist, Place, Prober, Register, Searches, WRITE_EVERY_S, Writer, not_found,
+};
 
-use crate::params::{self, Avps, Blacklist, DEFAULT, Params};
+use crate::params::{self, Avps, DEFAULT, Params};
 use crate::sets::{Destination, Sets};
 use crate::targets::{Key, REPORTS};
 
@@ -25,8 +26,6 @@ const PROBE: u32 = 0;
 const WRITE: u32 = 1;
 /// Tokens of writes. Tables of [`Cached`] have the highest bit of 48, writes the next one.
 const WRITES: u64 = 1 << 46;
-/// Names that are looked up, at most.
-const SEARCHES_MAX: usize = 10_000;
 /// Faults of one loading that are told.
 const FAULTS_MAX: usize = 100;
 
@@ -61,8 +60,7 @@ pub struct Dispatcher {
     parts: Vec<Arc<Part>>,
     /// Whether the loading that is on its way keeps states.
     pub(crate) inherits: AtomicBool,
-    numbers: AtomicU32,
-    searches: Mutex<BTreeMap<u64, Searched>>,
+    searches: Searches<Searched>,
     pub(crate) states: Register<Self>,
     pub(crate) prober: Prober<Key>,
     writer: Writer<Key>,
@@ -83,8 +81,7 @@ impl Dispatcher {
             tables: tables.map_err(|why| BuildError::new("partition", why))?,
             parts,
             inherits: AtomicBool::new(true),
-            numbers: AtomicU32::new(1),
-            searches: Mutex::default(),
+            searches: Searches::default(),
             states: Register::new(params.sharing.clone()),
             prober: Prober::new(params.probing.clone(), PROBE),
             writer: Writer::new(WRITES),
@@ -106,10 +103,6 @@ impl Dispatcher {
     /// The sets of a partition.
     pub(crate) fn sets(&self, part: &Part) -> Arc<Sets> {
         self.tables.part(&part.name).map(|table| table.table()).unwrap_or_default()
-    }
-
-    fn number(&self) -> u64 {
-        u64::from(self.numbers.fetch_add(1, Ordering::Relaxed))
     }
 
     /// A table is there. One without any destination that can be used does not take the place of
@@ -139,58 +132,34 @@ impl Dispatcher {
     }
 
     fn search(&self, cx: &mut Cx<'_>, part: &Arc<Part>, of: &Arc<Destination>) {
-        let token = self.number();
-        {
-            let mut searches = self.searches.lock();
-            if searches.len() >= SEARCHES_MAX {
-                return;
-            }
-            searches.insert(token, (Arc::clone(part), Arc::clone(of)));
-        }
-        if let Resolved::Now(result) = cx.resolve(&of.uri, token) {
-            self.search_ended(cx, token, result);
+        let searched = (Arc::clone(part), Arc::clone(of));
+        if let Some((of, found)) = self.searches.begin(cx, &of.uri, searched) {
+            self.found_ips(cx, of, found);
         }
     }
 
-    fn search_ended(&self, cx: &mut Cx<'_>, token: u64, result: Result<Vec<Hop>, HopError>) {
-        let Some((part, of)) = self.searches.lock().remove(&token) else { return };
-        match result {
-            Ok(hops) => {
-                let mut ips: Vec<_> = hops.iter().map(|hop| hop.addr.ip()).collect();
-                ips.sort_unstable();
-                ips.dedup();
+    fn found_ips(
+        &self,
+        cx: &mut Cx<'_>,
+        (part, of): Searched,
+        found: Result<Vec<IpAddr>, HopError>,
+    ) {
+        match found {
+            Ok(ips) => {
                 *of.ips.write() = ips;
                 let sets = self.sets(&part);
                 self.refresh_blacklists(cx, &part, &sets);
             }
-            Err(why) => {
-                let uri = String::from_utf8_lossy(&of.uri).into_owned();
-                cx.log(Level::Error, format!("dispatcher: destination {uri}: {why}"));
-            }
+            Err(why) => not_found(cx, "dispatcher", &of.uri, &why),
         }
     }
 
     fn refresh_blacklists(&self, cx: &mut Cx<'_>, part: &Part, sets: &Sets) {
         for wanted in &part.blacklists {
-            let mut list = List {
-                name: wanted.name.clone(),
-                owner: "dispatcher",
-                read_only: true,
-                ..List::default()
-            };
-            for destination in sets.all().filter(|d| wanted.sets.contains(&d.set)) {
-                list.rules.extend(destination.ips.read().iter().map(|ip| Rule {
-                    negated: false,
-                    proto: destination.proto,
-                    net: Net { ip: *ip, bits: if ip.is_ipv4() { 32 } else { 128 } },
-                    port: destination.port,
-                    pattern: String::new(),
-                    until: None,
-                }));
-            }
-            if let Err(why) = cx.node.blacklists.set(list) {
-                cx.log(Level::Error, format!("dispatcher: blacklist {}: {why}", wanted.name));
-            }
+            let inside = sets.all().filter(|d| wanted.groups.contains(&d.set));
+            let places =
+                inside.map(|d| Place { ips: d.ips.read().clone(), proto: d.proto, port: d.port });
+            wanted.fill(cx, "dispatcher", places.collect::<Vec<_>>());
         }
     }
 }
@@ -225,7 +194,9 @@ impl Module for Dispatcher {
     }
 
     fn resolved(&self, cx: &mut Cx<'_>, token: u64, result: Result<Vec<Hop>, HopError>) {
-        self.search_ended(cx, token, result);
+        if let Some((of, found)) = self.searches.ended(token, result) {
+            self.found_ips(cx, of, found);
+        }
     }
 
     fn local_reply(&self, cx: &mut Cx<'_>, token: u64, code: u16, _reply: Option<&Message>) {

@@ -11,9 +11,12 @@
 //!
 //! # Files
 //! `status.rs` is a state, `register.rs` all of them, `owner.rs` what a module adds to it;
-//! `replication.rs` tells peers, `persist.rs` the database, `probing.rs` asks targets. `params.rs`
-//! has the parameters that the modules share, `testing.rs` the tests of two nodes.
+//! `replication.rs` tells peers, `persist.rs` the database, `probing.rs` asks targets, `names.rs`
+//! finds their addresses, `blacklist.rs` has lists of them. `params.rs` has the parameters that the
+//! modules share, `testing.rs` the tests of two nodes.
 
+mod blacklist;
+mod names;
 mod owner;
 mod params;
 mod persist;
@@ -23,6 +26,8 @@ mod replication;
 mod status;
 pub mod testing;
 
+pub use blacklist::{Blacklist, Place};
+pub use names::{Address, Searches, not_found};
 pub use owner::{Becomes, Change, Key, Origin, Owner, Said};
 pub use params::{
     CLUSTER_ID, Mode, PROBING_MODE, SHARING_TAG, Sharing, check_codes, codes, probing_socket,

@@ -60,8 +60,9 @@ impl Tm {
         let record = &mut cell.record;
         let view = decided.branch.and_then(|branch| record.machine.branch(branch));
         let received = view.map(|v| v.reply.clone()).filter(|bytes| !bytes.is_empty());
-        // RFC 3261 16.7 step 6: a 503 says that this node serves nobody, which is not so.
-        let hides = decided.code == 503 && !self.params.keeps_503;
+        // RFC 3261 16.7 step 6: a 503 says that this node serves nobody, which is not so. It goes
+        // upstream as 500; who has sent a request from here hears the code itself.
+        let hides = decided.code == 503 && !self.params.keeps_503 && record.owner.is_none();
         let code = if hides { 500 } else { decided.code };
         match received.and_then(|bytes| Message::parse(bytes).ok()) {
             Some(reply) if record.owner.is_some() => {

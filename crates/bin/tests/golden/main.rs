@@ -12,6 +12,7 @@ use tandem_bin::dispatcher;
 use tandem_bin::drouting;
 use tandem_bin::presence;
 use tandem_bin::pua;
+use tandem_bin::load_balancer;
 use tandem_bin::ratelimit;
 use tandem_bin::tm::TmPacket;
 use tandem_bin::usrloc::{Aor, BranchFlags, Contact, MatchMode, SyncRecord, Usrloc};
@@ -158,6 +159,11 @@ fn extra(o: &mut Out, packet: &Extra) {
                     o.put("is_gw", i32::from(record.is_gateway));
                     gateway_status(o, &record.status);
                 }
+                if sync.capability.as_ref() == load_balancer::CAPABILITY {
+                    let record = load_balancer::Status::decode(chunk).unwrap();
+                    assert_eq!(&record.encode().unwrap(), chunk);
+                    balanced(o, &record);
+                }
                 if sync.capability.as_ref() == tandem_bin::dialog::CAPABILITY {
                     let version = sync.data_version.try_into().unwrap();
                     let dialog = FullDialog::decode(version, chunk).unwrap();
@@ -276,6 +282,12 @@ fn destination(o: &mut Out, of: &dispatcher::Destination) {
     o.put("uri", text(&of.uri));
 }
 
+fn balanced(o: &mut Out, status: &load_balancer::Status) {
+    o.put("group", status.group);
+    o.put("uri", text(&status.uri));
+    o.put("flags", status.flags);
+}
+
 fn gateway_status(o: &mut Out, status: &drouting::Status) {
     o.put("partition", text(&status.partition));
     o.put("id", text(&status.id));
@@ -352,6 +364,11 @@ fn through_payload(o: &mut Out, packet: &Packet) -> Option<Bytes> {
             destination(o, &typed.of);
             o.put("op", i32::from(typed.sets));
             o.put("state", typed.bits);
+            typed.encode()
+        }
+        load_balancer::CAPABILITY => {
+            let typed = load_balancer::Status::decode(payload).unwrap();
+            balanced(o, &typed);
             typed.encode()
         }
         drouting::CAPABILITY => {

@@ -31,6 +31,9 @@ pub const KEPT_PREFIX: &str = "dlgX_";
 /// Members of one value, by their sharing tag (empty: none).
 type Members = HashMap<Text, BTreeSet<u64>, RandomState>;
 
+/// Members of a profile that a module keeps, by value.
+type Values = HashMap<Text, BTreeSet<u64>, RandomState>;
+
 /// Who is in which profile.
 #[derive(Debug)]
 pub struct Profiles {
@@ -38,7 +41,7 @@ pub struct Profiles {
     /// In the order of `defs`: members by value.
     members: Vec<Mutex<HashMap<Text, Members, RandomState>>>,
     /// Members of the profiles of modules by name and value.
-    kept: Mutex<HashMap<Text, HashMap<Text, BTreeSet<u64>, RandomState>, RandomState>>,
+    kept: Mutex<HashMap<Text, Values, RandomState>>,
     hash: RandomState,
 }
 

@@ -35,8 +35,10 @@ pub(crate) fn start() {
 }
 
 fn full() {
-    let route = "route { lb_start(2, \"conf\"); xlog(\"L_NOTICE\", \"# $rc\"); \
-         if ($rc == -2) { lb_start(2, \"conf\", \"n\"); xlog(\"L_NOTICE\", \"# $rc $du\"); } }";
+    let route = "route { lb_start(2, \"conf\"); $var(rc) = $rc; \
+         xlog(\"L_NOTICE\", \"# $var(rc)\"); \
+         if ($var(rc) == -2) { lb_start(2, \"conf\", \"n\"); \
+         xlog(\"L_NOTICE\", \"# $rc $du\"); } }";
     let mut node = node("", route).unwrap();
     call(&mut node, "a");
     call(&mut node, "b");

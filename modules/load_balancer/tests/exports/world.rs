@@ -26,7 +26,8 @@ pub(crate) const MODULES: Modules = {
 };
 const LINES: &str = "socket=udp:127.0.0.1:5060\n\
      loadmodule \"proto_udp.so\"\nloadmodule \"db_sqlite.so\"\nloadmodule \"sl.so\"\n\
-     loadmodule \"tm.so\"\nloadmodule \"rr.so\"\nloadmodule \"sipmsgops.so\"\nloadmodule \"dialog.so\"\n\
+     loadmodule \"tm.so\"\nloadmodule \"rr.so\"\n\
+     loadmodule \"sipmsgops.so\"\nloadmodule \"dialog.so\"\n\
      loadmodule \"load_balancer.so\"\n";
 pub(crate) const URL: &str = "modparam(\"load_balancer\", \"db_url\", \"sqlite:///tmp/x.db\")\n";
 pub(crate) const URIS: [&str; 4] =

@@ -69,8 +69,10 @@ fn request(
             "{method} sip:alice@a.test SIP/2.0\n\
              Via: SIP/2.0/UDP {from};branch=z9hG4bK{call}{}\n\
              From: <sip:x@a.test>;tag=x\nTo: <sip:alice@a.test>\nCall-ID: {call}\n\
-             CSeq: 1 {method}\nEvent: dialog\nContact: <sip:{from}>\n{headers}{kind}\
+             CSeq: {} {method}\nEvent: dialog\nContact: <sip:{from}>\n{headers}{kind}\
              Content-Length: {length}\n\n{body}",
+            headers.len(),
+            // A PUBLISH with a number that was seen is a retransmission.
             headers.len()
         ),
     );

@@ -18,6 +18,8 @@ use crate::server::{Place, Server};
 const DIGITS: usize = 7;
 /// Calls a second while rules are read again.
 const PER_SECOND: u32 = 500;
+/// How long the tables may take at the start.
+const LOADED: Duration = Duration::from_secs(120);
 const KAMAILIO_TABLES: &str = "/usr/share/kamailio/db_sqlite";
 
 /// A server with rules, and its phones.
@@ -145,7 +147,7 @@ fn kamailio(place: &Place, rules: usize) -> Result<Contestant, String> {
     let server = place.kamailio_routes(&dir, address)?;
     let mut reload = Command::new("kamcmd");
     reload.args(["-s", &format!("unix:{}/ctl", dir.display()), "drouting.reload"]);
-    Ok(contestant(server, load, reload))
+    contestant(server, load, reload)
 }
 
 fn tandem(place: &Place, rules: usize) -> Result<Contestant, String> {
@@ -173,12 +175,20 @@ fn tandem(place: &Place, rules: usize) -> Result<Contestant, String> {
     let mut reload = Command::new(&place.tandem);
     let url = format!("unix:{}/mi", dir.display());
     reload.args(["ctl", "--timeout", "120", "--url", &url, "drouting:reload"]);
-    Ok(contestant(server, load, reload))
+    contestant(server, load, reload)
 }
 
-fn contestant(server: Server, load: Load, reload: Command) -> Contestant {
-    let bytes = server.memory_bytes();
-    Contestant { server, load, reload, bytes }
+/// Waits until calls find their rule: a server may answer before its tables are there.
+fn contestant(server: Server, mut load: Load, reload: Command) -> Result<Contestant, String> {
+    let begun = now();
+    while begun.elapsed() < LOADED {
+        let sample = load.measure(&server, Some(PER_SECOND / 10), Duration::from_millis(200))?;
+        if sample.answered > 0 && sample.refused == 0 {
+            let bytes = server.memory_bytes();
+            return Ok(Contestant { server, load, reload, bytes });
+        }
+    }
+    Err(format!("{} has no rules after {LOADED:?}", server.name))
 }
 
 fn load(place: &Place, address: &str, rules: usize) -> Result<Load, String> {

@@ -1,10 +1,16 @@
 //! What a message costs the node alone: no sockets, no system calls, no other threads.
 //!
-//!     cargo run --release -p bench --bin steps -- options|register|call|ping|sipping [ROUNDS]
+//!     cargo run --release -p bench --bin steps -- \
+//!         options|register|digest|call|cdr|ping|sipping [ROUNDS]
 //!
-//! Prints nanoseconds a round: one request, the six messages of a call, one ping of 20,000 contacts.
+//! Prints nanoseconds a round: one request, the two of a refresh that is challenged, the six
+//! messages that a call brings (`cdr`: with a dialog and a record of the call), or one ping of
+//! 20,000 contacts.
 //! Under `valgrind --tool=callgrind --toggle-collect='*serve*'` it counts instructions, which
 //! other work on the machine does not change.
+
+#[path = "../digest.rs"]
+mod digest;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -34,6 +40,9 @@ const MODULES: Modules = &[
     &tandem_usrloc::MODULE,
     &tandem_registrar::MODULE,
     &tandem_nathelper::MODULE,
+    &tandem_auth::MODULE,
+    &tandem_dialog::MODULE,
+    &tandem_acc::MODULE,
 ];
 
 /// What a node that pings has besides: 3,333 a second.
@@ -58,6 +67,10 @@ loadmodule "maxfwd.so"
 loadmodule "sipmsgops.so"
 loadmodule "usrloc.so"
 loadmodule "registrar.so"
+loadmodule "auth.so"
+modparam("auth", "username_spec", "$avp(user)")
+modparam("auth", "password_spec", "$avp(password)")
+modparam("auth", "calculate_ha1", 1)
 modparam("usrloc", "working_mode_preset", "single-instance-no-db")
 modparam("usrloc", "use_domain", 0)
 modparam("registrar", "max_contacts", 5)
@@ -71,6 +84,14 @@ route {
 		exit;
 	}
 	if (is_method("REGISTER")) {
+		if (is_present_hf("X-Digest")) {
+			$avp(user) = $fU;
+			$avp(password) = "secret";
+			if (!pv_www_authorize("bench")) {
+				www_challenge("bench", "auth");
+				exit;
+			}
+		}
 		if (!save("location"))
 			sl_reply_error();
 		exit;
@@ -94,8 +115,34 @@ route {
 }
 "#;
 
+/// What a call with a dialog and a record has beside.
+const DIALOG_MODULES: &str = r#"
+loadmodule "dialog.so"
+loadmodule "acc.so"
+modparam("acc", "log_level", -1)
+route {
+"#;
+const DIALOG_CALLS: &str = r#"create_dialog(); do_accounting("log", "cdr"); record_route();"#;
+
+/// The script for a kind of work.
+fn script(work: &str) -> String {
+    match work {
+        "cdr" => {
+            SCRIPT.replace("\nroute {\n", DIALOG_MODULES).replace("record_route();", DIALOG_CALLS)
+        }
+        "ping" => SCRIPT.replacen("\nroute {", PINGS, 1),
+        "sipping" => {
+            let script = SCRIPT.replacen("\nroute {", PINGS, 1);
+            script.replace("if (!save", "setbflag(\"SIP_PING\");\n\t\tif (!save")
+        }
+        _ => SCRIPT.to_owned(),
+    }
+}
+
 /// Messages that are taken together.
 const BATCH: usize = 32;
+/// So that calls come to the end of their transactions, as they do in life.
+const CALL_PAUSE_NS: u64 = 16 * MS;
 /// Phones that take turns.
 const PHONES: usize = 1_000;
 
@@ -107,15 +154,8 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let work = words.first().map_or("options", String::as_str);
     let rounds = words.get(1).and_then(|n| n.parse().ok()).unwrap_or(200_000);
-    let script = match work {
-        "ping" => SCRIPT.replacen("\nroute {", PINGS, 1),
-        "sipping" => {
-            let script = SCRIPT.replacen("\nroute {", PINGS, 1);
-            script.replace("if (!save", "setbflag(\"SIP_PING\");\n\t\tif (!save")
-        }
-        _ => SCRIPT.to_owned(),
-    };
-    let mut bench = match Bench::new(script) {
+    let pause_ns = if matches!(work, "call" | "cdr") { CALL_PAUSE_NS } else { MS };
+    let mut bench = match Bench::new(&script(work), pause_ns) {
         Ok(bench) => bench,
         Err(error) => {
             eprintln!("{error}");
@@ -125,7 +165,8 @@ fn main() -> ExitCode {
     let play: fn(&mut Bench, usize) = match work {
         "options" => |bench, n| bench.request("OPTIONS", n),
         "register" => |bench, n| bench.request("REGISTER", n),
-        "call" => Bench::call,
+        "digest" => Bench::challenged,
+        "call" | "cdr" => Bench::call,
         "ping" | "sipping" => {
             bench.phones = PINGED;
             (0..PINGED).for_each(|n| bench.request("REGISTER", n));
@@ -136,14 +177,16 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         _ => {
-            eprintln!("steps: options, register, call, ping or sipping, not {work:?}");
+            let known = "options, register, digest, call, cdr, ping or sipping";
+            eprintln!("steps: {known}, not {work:?}");
             return ExitCode::from(2);
         }
     };
     // The first ones fill what is kept.
-    (0..rounds.min(2 * PHONES)).for_each(|n| play(&mut bench, n));
+    let before = rounds.min(2 * PHONES);
+    (0..before).for_each(|n| play(&mut bench, n));
     bench.spent_ns = 0;
-    (0..rounds).for_each(|n| play(&mut bench, n));
+    (before..before + rounds).for_each(|n| play(&mut bench, n));
     println!("{work}: {:.0} ns", bench.spent_ns as f64 / rounds as f64);
     ExitCode::SUCCESS
 }
@@ -151,6 +194,8 @@ fn main() -> ExitCode {
 struct Bench {
     worker: Worker,
     now: Now,
+    /// What passes from one batch to the next.
+    pause_ns: u64,
     waiting: Vec<(SocketAddr, Bytes)>,
     sent: Vec<(SocketAddr, Bytes)>,
     spent_ns: u64,
@@ -159,10 +204,10 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(script: String) -> Result<Self, String> {
+    fn new(script: &str, pause_ns: u64) -> Result<Self, String> {
         let now = Now { mono_ns: 1_000_000 * MS, unix_ms: 1_800_000_000_000 };
         let mut chance = Chance::from_number(1);
-        let mut files = Files([("bench.cfg".to_owned(), script)].into());
+        let mut files = Files([("bench.cfg".to_owned(), script.to_owned())].into());
         let (program, diags, map) =
             Tables::new(MODULES).with(|c| tandem_script::compile(&mut files, "bench.cfg", c));
         let rendered = |diags: &_| tandem_script::diag::render_all(diags, &map);
@@ -174,7 +219,7 @@ impl Bench {
         let mut worker = Worker::new(node, 1, chance, now);
         worker.start(now, &mut Out::default());
         let (waiting, sent) = (Vec::new(), Vec::new());
-        Ok(Self { worker, now, waiting, sent, spent_ns: 0, phones: PHONES })
+        Ok(Self { worker, now, pause_ns, waiting, sent, spent_ns: 0, phones: PHONES })
     }
 
     /// A message that is taken with its batch.
@@ -187,7 +232,7 @@ impl Bench {
 
     #[expect(clippy::disallowed_methods, reason = "a benchmark reads the time")]
     fn flush(&mut self) {
-        self.now = self.now.plus_ns(MS);
+        self.now = self.now.plus_ns(self.pause_ns);
         let batch = std::mem::take(&mut self.waiting);
         let mut out = Out::default();
         let begun = Instant::now();
@@ -202,21 +247,28 @@ impl Bench {
     }
 
     fn request(&mut self, method: &str, n: usize) {
-        let phone = n % self.phones;
-        let user = if method == "OPTIONS" { String::new() } else { format!("u{phone}@") };
-        let contact = format!(
-            "Contact: <sip:u{phone}@127.0.0.9:5062;transport=udp>\r\nExpires: 3600\r\n\
-             Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY\r\n"
-        );
-        let contact = if method == "REGISTER" { &contact } else { "" };
-        let text = format!(
-            "{method} sip:127.0.0.1 SIP/2.0\r\n\
-             Via: SIP/2.0/UDP 127.0.0.9:5062;rport;branch=z9hG4bK-{n:x}-1\r\n\
-             Max-Forwards: 70\r\nFrom: <sip:u{phone}@127.0.0.1>;tag=t{n:x}\r\n\
-             To: <sip:{user}127.0.0.1>\r\nCall-ID: {method}-{phone}@127.0.0.9\r\n\
-             CSeq: {n} {method}\r\n{contact}User-Agent: bench\r\nContent-Length: 0\r\n\r\n"
-        );
-        self.send(([127, 0, 0, 9], 5062).into(), text);
+        self.send(PHONE, request(method, (n, self.phones), ""));
+    }
+
+    /// A refresh that is challenged and comes again with an answer.
+    fn challenged(&mut self, n: usize) {
+        self.waiting.push((PHONE, Bytes::from(request("REGISTER", (n, PHONES), "X-Digest: yes\r\n"))));
+        if self.waiting.len() < BATCH {
+            return;
+        }
+        self.flush();
+        let asked = self.sent.drain(..).filter_map(|(_, reply)| {
+            let text = std::str::from_utf8(&reply).ok()?;
+            let n = text.split_once("CSeq: ")?.1.split(' ').next()?.parse().ok()?;
+            let user = format!("u{}", n % PHONES);
+            let line = digest::credentials(&reply, &user, "sip:127.0.0.1")?;
+            let lines = format!("X-Digest: yes\r\n{line}");
+            Some((PHONE, Bytes::from(request("REGISTER", (n, PHONES), &lines))))
+        });
+        self.waiting = asked.collect();
+        assert_eq!(self.waiting.len(), BATCH, "every request is challenged");
+        self.flush();
+        assert!(self.sent.iter().all(|(_, reply)| reply.starts_with(b"SIP/2.0 200")));
     }
 
     /// Lets time pass, slot by slot, until so many pings have left; how many that were.
@@ -266,12 +318,35 @@ impl Bench {
         let byes = self.take("BYE");
         self.waiting = byes.iter().map(|m| (callee, reply(m, "200 OK"))).collect();
         self.flush();
+        assert_eq!(self.take("SIP/2.0 200").len(), BATCH, "every call comes to its end");
     }
 
     fn take(&mut self, start: &str) -> Vec<String> {
         let all = self.sent.drain(..).map(|(_, m)| String::from_utf8_lossy(&m).into_owned());
         all.filter(|m| m.starts_with(start)).collect()
     }
+}
+
+/// Every phone is there.
+const PHONE: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 9)), 5062);
+
+/// The request of one of the phones; `lines` are further headers.
+fn request(method: &str, (n, phones): (usize, usize), lines: &str) -> String {
+    let phone = n % phones;
+    let user = if method == "OPTIONS" { String::new() } else { format!("u{phone}@") };
+    let contact = format!(
+        "Contact: <sip:u{phone}@127.0.0.9:5062;transport=udp>\r\nExpires: 3600\r\n\
+         Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY\r\n"
+    );
+    let contact = if method == "REGISTER" { &contact } else { "" };
+    format!(
+        "{method} sip:127.0.0.1 SIP/2.0\r\n\
+         Via: SIP/2.0/UDP 127.0.0.9:5062;rport;branch=z9hG4bK-{n:x}-1\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:u{phone}@127.0.0.1>;tag=t{n:x}\r\n\
+         To: <sip:{user}127.0.0.1>\r\nCall-ID: {method}-{phone}@127.0.0.9\r\n\
+         CSeq: {n} {method}\r\n{contact}{lines}User-Agent: bench\r\nContent-Length: 0\r\n\r\n"
+    )
 }
 
 /// All that is measured.

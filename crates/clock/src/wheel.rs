@@ -10,6 +10,8 @@ use crate::{MS, Mono};
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 const LEVELS: usize = 7;
+/// Entries of a slot whose memory is kept for the next ones.
+const KEPT_MAX: usize = 64;
 /// Deadlines further away than this (139 years) are treated as this far away.
 const SPAN_TICKS: u64 = (1 << (SLOT_BITS * LEVELS as u32)) - 1;
 
@@ -119,6 +121,12 @@ impl<T> Wheel<T> {
         let mut entries = self.take(0, slot);
         self.len -= entries.len();
         fired.extend(entries.drain(..).map(|(_, item)| item));
+        // The slot is used again within a turn of the level. Large ones are rare, and let go.
+        if entries.capacity() <= KEPT_MAX
+            && let Some(place) = self.levels.get_mut(0).and_then(|l| l.slots.get_mut(slot))
+        {
+            *place = entries;
+        }
     }
 
     fn take(&mut self, level: usize, slot: usize) -> Vec<(u64, T)> {

@@ -8,7 +8,8 @@
 use std::any::Any;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use tandem_sip::Message;
@@ -68,19 +69,56 @@ impl fmt::Debug for Attached {
     }
 }
 
+/// A message as it leaves. Whoever wants to look into it shares one reading.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    bytes: Bytes,
+    read: OnceLock<Option<Message>>,
+}
+
+impl Written {
+    /// With a message that is known to say the same but for its Vias: what is looked into.
+    pub fn like(bytes: Bytes, same: Message) -> Self {
+        Self { bytes, read: OnceLock::from(Some(same)) }
+    }
+
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// What it says; its Vias may be those that it came with. `None`: it cannot be read.
+    pub fn message(&self) -> Option<&Message> {
+        self.read.get_or_init(|| Message::parse(self.bytes.clone()).ok()).as_ref()
+    }
+}
+
+impl From<Bytes> for Written {
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, read: OnceLock::new() }
+    }
+}
+
+impl Deref for Written {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// What happened to a transaction. The module hears it in the same step, before anything of the
 /// step leaves the node and while no lock of the transaction is held.
 #[derive(Clone, Debug)]
 pub enum TxMoment {
     /// The request left on a branch, for the first time.
-    Sent { branch: u8, socket: SocketId, to: SocketAddr, request: Bytes },
+    Sent { branch: u8, socket: SocketId, to: SocketAddr, request: Written },
     /// A reply came in on a branch, before any route sees it. The retransmission of a 2xx to an
     /// INVITE is told like the first.
     Received { branch: u8, reply: Message },
     /// A reply goes to the caller.
     Replied {
         code: u16,
-        reply: Bytes,
+        reply: Written,
         /// It was made here.
         own: bool,
         /// No final reply went before it.
@@ -89,7 +127,7 @@ pub enum TxMoment {
     /// The caller's CANCEL came before a final reply.
     Cancelled,
     /// All branches have failed, before a failure route may send the request elsewhere.
-    Failed { code: u16, branch: Option<u8>, reply: Bytes },
+    Failed { code: u16, branch: Option<u8>, reply: Written },
     /// The transaction is gone.
     Ended,
 }

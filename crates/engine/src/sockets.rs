@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use tandem_script::program::ProxyUse;
 use tandem_sip::Transport;
 
@@ -67,6 +68,8 @@ pub struct Socket {
     text: String,
     /// `host:port` for Via and Record-Route.
     sent_by: String,
+    /// `proto:ip:port`, or `proto:tag` if it has a tag.
+    wire: Bytes,
 }
 
 impl Socket {
@@ -81,8 +84,12 @@ impl Socket {
             None => addr.to_string(),
         };
         let text = format!("{}:{addr}", proto.text());
+        let wire = match &tag {
+            Some(tag) => Bytes::from(format!("{}:{tag}", proto.text())),
+            None => Bytes::from(text.clone()),
+        };
         let (tos, held, proxy) = (None, AtomicBool::new(true), ProxyUse::default());
-        Self { proto, addr, advertised, tag, tos, anycast: false, proxy, held, text, sent_by }
+        Self { proto, addr, advertised, tag, tos, anycast: false, proxy, held, text, sent_by, wire }
     }
 
     pub fn text(&self) -> &str {
@@ -100,10 +107,12 @@ impl Socket {
 
     /// The text replicated in records: `proto:ip:port`, or `proto:tag` if it has a tag.
     pub fn wire_text(&self) -> String {
-        match &self.tag {
-            Some(tag) => format!("{}:{tag}", self.proto.text()),
-            None => self.text.clone(),
-        }
+        String::from_utf8_lossy(&self.wire).into_owned()
+    }
+
+    /// The same, counted.
+    pub fn wire(&self) -> &Bytes {
+        &self.wire
     }
 }
 
@@ -118,8 +127,8 @@ struct Alias {
 }
 
 impl Alias {
-    fn names(&self, host: &str) -> bool {
-        let (host, own) = (host.as_bytes(), self.host.as_bytes());
+    fn names(&self, host: &[u8]) -> bool {
+        let own = self.host.as_bytes();
         if host.eq_ignore_ascii_case(own) {
             return true;
         }
@@ -189,15 +198,13 @@ impl Sockets {
 
     /// Whether `host[:port]` names this node: a socket, its advertised form, or an alias.
     pub fn is_myself(&self, host: &[u8], port: Option<u16>) -> bool {
-        let Ok(host) = std::str::from_utf8(host) else { return false };
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let ip: Option<IpAddr> = bare.parse().ok();
+        let ip = tandem_sip::host_ip(host);
         let port_fits = |own: u16| port.is_none_or(|p| p == own);
         self.all.iter().filter(|s| s.proto.is_sip()).any(|s| {
             (ip == Some(s.addr.ip()) && port_fits(s.addr.port()))
                 || s.advertised
                     .as_ref()
-                    .is_some_and(|(h, p)| h.eq_ignore_ascii_case(host) && port_fits(*p))
+                    .is_some_and(|(h, p)| h.as_bytes().eq_ignore_ascii_case(host) && port_fits(*p))
         }) || self.aliases.iter().any(|a| a.names(host) && (a.port == 0 || port_fits(a.port)))
     }
 

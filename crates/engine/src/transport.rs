@@ -241,7 +241,8 @@ pub fn prepare_request_to(
     if only_open && proto.is_reliable() && !node.streams.leads_to(socket, to) {
         return Err(HopError::NoSocket);
     }
-    let mut edits = ctx.edits.clone();
+    // Beside the URI and the Route: Record-Route, Path, two notes on the source, our Via.
+    let mut edits = ctx.edits.with_room(7);
     let uri = branch.uri.as_ref().or(ctx.target.uri.as_ref());
     if let Some(uri) = uri {
         edits.set_request_uri(&ctx.msg, uri.clone());
@@ -364,7 +365,8 @@ pub fn written(msg: &Message, edits: &Edits) -> Bytes {
     if edits.is_empty() {
         return msg.bytes().clone();
     }
-    let mut out = Vec::with_capacity(msg.as_bytes().len() + 512);
+    // It reserves what it needs.
+    let mut out = Vec::new();
     write(msg, edits, &mut out);
     Bytes::from(out)
 }

@@ -22,9 +22,9 @@ use crate::{Message, Span};
 #[derive(Clone, Debug, Default)]
 pub struct Edits {
     /// By start, insertions before the replacement at the same place; never overlapping. Many
-    /// messages have one, the hop count.
-    list: SmallVec<[Edit; 1]>,
-    body: Option<NewBody>,
+    /// messages have one, the hop count or our Via.
+    list: SmallVec<[Edit; 2]>,
+    body: Option<Box<NewBody>>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +45,14 @@ impl Edits {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A copy with room for so many more, so that it grows once.
+    #[must_use]
+    pub fn with_room(&self, more: usize) -> Self {
+        let mut list = SmallVec::with_capacity(self.list.len() + more);
+        list.extend(self.list.iter().cloned());
+        Self { list, body: self.body.clone() }
     }
 
     /// `true` if the message leaves as it came.
@@ -131,7 +139,8 @@ impl Edits {
     /// Writes another body, over every edit inside the old one, before or after. Content-Type
     /// and Content-Length follow. An empty body takes Content-Type away.
     pub fn set_body(&mut self, content_type: impl Into<Bytes>, body: impl Into<Bytes>) {
-        self.body = Some(NewBody { content_type: content_type.into(), bytes: body.into() });
+        let body = NewBody { content_type: content_type.into(), bytes: body.into() };
+        self.body = Some(Box::new(body));
     }
 
     /// Leaves the body out, and Content-Type with it.
@@ -162,12 +171,12 @@ impl Edits {
         &self.list
     }
 
-    pub(crate) const fn new_body(&self) -> Option<&NewBody> {
-        self.body.as_ref()
+    pub(crate) fn new_body(&self) -> Option<&NewBody> {
+        self.body.as_deref()
     }
 
     pub(crate) fn take_body(&mut self) -> Option<NewBody> {
-        self.body.take()
+        self.body.take().map(|body| *body)
     }
 
     /// Drops every edit that starts at `offset` or later.

@@ -1,14 +1,41 @@
 //! Hosts and ports, as URIs and Via headers share them.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::scan::{find_near, parse_u32, slice, tail, trim, trim_start};
 
 /// The address, if a host is one; an IPv6 address may have its brackets or not.
 #[must_use]
 pub fn host_ip(host: &[u8]) -> Option<IpAddr> {
+    if let Some(ip) = ipv4(host) {
+        return Some(ip.into());
+    }
+    // Everything else that is an address has one of these.
+    if !host.contains(&b':') {
+        return None;
+    }
     let bare = host.strip_prefix(b"[").and_then(|h| h.strip_suffix(b"]")).unwrap_or(host);
     std::str::from_utf8(bare).ok()?.parse().ok()
+}
+
+/// Four numbers without leading zeros, as the standard library reads them.
+fn ipv4(host: &[u8]) -> Option<Ipv4Addr> {
+    let (mut octets, mut at, mut number, mut digits) = ([0u8; 4], 0, 0u32, 0);
+    for b in host.iter().take(16) {
+        match b {
+            b'0'..=b'9' if digits == 0 || (number > 0 && digits < 3) => {
+                number = number * 10 + u32::from(b - b'0');
+                digits += 1;
+            }
+            b'.' if digits > 0 && at < 3 => {
+                *octets.get_mut(at)? = u8::try_from(number).ok()?;
+                (at, number, digits) = (at + 1, 0, 0);
+            }
+            _ => return None,
+        }
+    }
+    *octets.get_mut(at)? = u8::try_from(number).ok()?;
+    (at == 3 && digits > 0 && host.len() < 16).then(|| octets.into())
 }
 
 /// What is wrong with `host[:port]`.
@@ -54,7 +81,7 @@ fn ipv6_end(text: &[u8]) -> Option<usize> {
 /// What a name or an IPv4 address consists of. `_` is taken, though no domain name has it: real
 /// networks do.
 #[expect(clippy::indexing_slicing, reason = "the table has a place for each byte")]
-const fn is_host_byte(b: u8) -> bool {
+pub(crate) const fn is_host_byte(b: u8) -> bool {
     HOST[b as usize]
 }
 
@@ -74,6 +101,7 @@ const HOST: [bool; 256] = {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn split(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
         host_port(text).ok()
@@ -96,5 +124,14 @@ mod tests {
         assert_eq!(host_ip(b"[::1]"), host_ip(b"::1"));
         assert!(host_ip(b"192.0.2.1").is_some_and(|ip| ip.is_ipv4()));
         assert_eq!(host_ip(b"example.com"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn addresses_are_those_of_the_standard_library(
+            text in prop_oneof!["[0-9]{1,4}(\\.[0-9]{0,4}){2,4}", "[0-9a-f:.]{0,18}", "[a-z.]{0,9}"],
+        ) {
+            prop_assert_eq!(host_ip(text.as_bytes()), text.parse().ok());
+        }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Kept as places, not as slices, so that the index owns nothing of the buffer.
 
+mod plain;
+
 use crate::header::Header;
 use crate::scan::{is_token, slice};
 use crate::{CSeq, Method, NameAddr, Params, Rport, Span, Transport, ValueError, Via};
@@ -28,13 +30,20 @@ impl Mandatory {
     pub(crate) fn read<'a>(buf: &'a [u8], first: [Option<Header<'a>>; 4]) -> Self {
         let [via, from, to, cseq] = first.map(|header| header.ok_or(ValueError::Missing));
         let addr = |header: Result<Header<'a>, ValueError>| {
-            NameAddr::parse(header?.value()).map(|addr| AddrAt::of(&addr, buf))
+            let header = header?;
+            match plain::addr(header.value(), header.value_span().start) {
+                Some(addr) => Ok(addr),
+                None => NameAddr::parse(header.value()).map(|addr| AddrAt::of(&addr, buf)),
+            }
         };
         Self {
             via: via.and_then(|h| ViaAt::read(h, buf)),
             from: addr(from),
             to: addr(to),
-            cseq: cseq.and_then(|h| CSeq::parse(h.value())).map(|c| CSeqAt::of(&c, buf)),
+            cseq: cseq.and_then(|h| match plain::cseq(h.value(), h.value_span().start) {
+                Some(cseq) => Ok(cseq),
+                None => CSeq::parse(h.value()).map(|c| CSeqAt::of(&c, buf)),
+            }),
         }
     }
 }
@@ -70,6 +79,9 @@ pub(crate) struct ViaAt {
 
 impl ViaAt {
     fn read(header: Header<'_>, buf: &[u8]) -> Result<Self, ValueError> {
+        if let Some(via) = plain::via(header.value(), header.value_span().start) {
+            return Ok(via);
+        }
         let mut values = header.values();
         let first = values.next().ok_or(ValueError::Empty)?;
         let via = Via::parse(first.bytes)?;

@@ -165,8 +165,10 @@ struct Ends {
 impl Ends {
     fn of(rest: &[u8]) -> Result<Self, UriError> {
         let mut ends = Self::default();
-        for (at, &b) in rest.iter().enumerate() {
-            match mark_of(b) {
+        let mut at = 0;
+        while let Some(plain) = tail(rest, at).iter().position(|b| mark_of(*b) != Mark::Plain) {
+            at += plain;
+            match rest.get(at).map_or(Mark::Plain, |b| mark_of(*b)) {
                 Mark::Plain => {}
                 Mark::Forbidden => return Err(UriError::Character),
                 Mark::At if ends.userinfo.is_none() => {
@@ -178,6 +180,7 @@ impl Ends {
                 Mark::Question if ends.headers.is_none() => ends.headers = Some(at),
                 Mark::At | Mark::Semicolon | Mark::Question => {}
             }
+            at += 1;
         }
         Ok(ends)
     }

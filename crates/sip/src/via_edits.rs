@@ -27,10 +27,15 @@ impl ViaLine<'_> {
     /// The whole header with its line end.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let parts = self.host.len() + self.branch.len() + self.params.len();
-        let mut line = Vec::with_capacity(parts + 40);
+        // Without a port it is exactly as long: what is not shortened afterwards becomes `Bytes`
+        // where it stands.
+        const FIXED: usize = b"Via: SIP/2.0/ ;branch=\r\n".len();
+        let transport = self.transport.as_via().as_bytes();
+        let parts = transport.len() + self.host.len() + self.branch.len() + self.params.len();
+        let port = if self.port.is_some() { ":65535".len() } else { 0 };
+        let mut line = Vec::with_capacity(FIXED + parts + port);
         line.extend_from_slice(b"Via: SIP/2.0/");
-        line.extend_from_slice(self.transport.as_via().as_bytes());
+        line.extend_from_slice(transport);
         line.push(b' ');
         line.extend_from_slice(self.host);
         if let Some(port) = self.port {
@@ -54,6 +59,10 @@ pub fn add_via(msg: &Message, edits: &mut Edits, line: impl Into<Bytes>) {
 /// others share its line. `false` if there is none.
 pub fn remove_top_via(msg: &Message, edits: &mut Edits) -> bool {
     let Some(header) = msg.header(HeaderName::Via) else { return false };
+    if msg.mandatory().via.is_ok_and(|via| !via.has_more) {
+        edits.remove(header.span());
+        return true;
+    }
     let mut values = header.values();
     let (first, second) = (values.next(), values.next());
     match (first, second) {
@@ -76,12 +85,23 @@ pub fn mark_received(
     source: &Received,
 ) -> Result<bool, ValueError> {
     let notes = source_notes(msg, source)?;
-    for note in &notes {
-        let mut text = Vec::with_capacity(NOTE_BYTES_MAX);
-        note.write(source, &mut text);
-        edits.replace(note.span, text);
+    if notes.is_empty() {
+        return Ok(false);
     }
-    Ok(!notes.is_empty())
+    // Both share one piece of memory.
+    let mut text = Vec::with_capacity(2 * NOTE_BYTES_MAX);
+    let mut ends: SmallVec<[usize; 2]> = SmallVec::new();
+    for note in &notes {
+        note.write(source, &mut text);
+        ends.push(text.len());
+    }
+    let mut text = Bytes::from(text);
+    let mut before = 0;
+    for (note, end) in notes.iter().zip(ends) {
+        edits.replace(note.span, text.split_to(end - before));
+        before = end;
+    }
+    Ok(true)
 }
 
 /// One parameter of the topmost Via that is to say where the request came from.
@@ -122,11 +142,18 @@ impl SourceNote {
 fn push_ip(ip: IpAddr, out: &mut Vec<u8>) {
     match ip {
         IpAddr::V4(ip) => {
-            let [a, b, c, d] = ip.octets();
-            push_number(out, u32::from(a));
-            for octet in [b, c, d] {
-                out.push(b'.');
-                push_number(out, u32::from(octet));
+            for (n, octet) in ip.octets().into_iter().enumerate() {
+                if n > 0 {
+                    out.push(b'.');
+                }
+                let [hundreds, tens] = [octet / 100, octet / 10];
+                if hundreds > 0 {
+                    out.push(b'0' + hundreds);
+                }
+                if tens > 0 {
+                    out.push(b'0' + tens % 10);
+                }
+                out.push(b'0' + octet % 10);
             }
         }
         // Writing into a Vec cannot fail.

@@ -175,7 +175,7 @@ impl Acc {
             && dialogs.is_replicated()
             && dialogs.table.len() < OWED_MAX;
         // Where no peer could pay, the spool alone remembers.
-        if !waits {
+        if !waits && dialogs.read(id, Dialog::owes) == Some(true) {
             dialogs.paid(cx, id, plan.cdr.id().short());
         }
     }

@@ -57,7 +57,10 @@ impl Line {
 
     fn number(&mut self, name: &str, value: u64) {
         self.name(name);
-        self.0.extend_from_slice(value.to_string().as_bytes());
+        match u32::try_from(value) {
+            Ok(value) => tandem_sip::push_number(&mut self.0, value),
+            Err(_) => self.0.extend_from_slice(value.to_string().as_bytes()),
+        }
     }
 
     fn value(&mut self, name: &str, value: &[u8]) {
@@ -92,7 +95,12 @@ impl Line {
 
     /// A value must not begin a line of its own in the log.
     fn text_of(self) -> String {
-        let text = String::from_utf8_lossy(&self.0).into_owned();
+        let is_plain = self.0.iter().all(|b| (b' '..0x7f).contains(b));
+        let text = match String::from_utf8(self.0) {
+            Ok(text) if is_plain => return text,
+            Ok(text) => text,
+            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        };
         if text.contains(char::is_control) {
             return text.replace(char::is_control, " ");
         }

@@ -26,10 +26,11 @@ impl Backend {
     /// # Errors
     /// What is wrong with the name.
     pub(crate) fn named(name: &str) -> Result<Self, String> {
-        let name = name.trim().to_ascii_lowercase();
-        if let Some(found) = Self::ALL.into_iter().find(|b| b.name() == name) {
+        let name = name.trim();
+        if let Some(found) = Self::ALL.into_iter().find(|b| b.name().eq_ignore_ascii_case(name)) {
             return Ok(found);
         }
+        let name = name.to_ascii_lowercase();
         if name == "aaa" {
             return Err("`aaa` has no module behind it in Tandem: use log, db or evi".into());
         }
@@ -111,10 +112,10 @@ pub(crate) fn backends(text: &str) -> Result<Vec<Backend>, String> {
 pub(crate) fn flags(text: &str) -> Result<u8, String> {
     let mut found = 0;
     for name in text.split('|').map(str::trim).filter(|n| !n.is_empty()) {
-        let name = name.to_ascii_lowercase();
-        match FLAGS.into_iter().find(|(n, _)| *n == name) {
+        match FLAGS.into_iter().find(|(n, _)| n.eq_ignore_ascii_case(name)) {
             Some((_, flag)) => found |= flag,
             None => {
+                let name = name.to_ascii_lowercase();
                 let near = nearest(&name, FLAGS.into_iter().map(|(n, _)| n));
                 let near = near.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
                 return Err(format!("`{name}` is none of cdr, missed and failed{near}"));

@@ -141,8 +141,10 @@ fn read_flags(bytes: &[u8]) -> Marks {
 
 /// Reads the plan of a dialog; `None`: it has none, or one that cannot be read.
 pub(crate) fn read(dialog: &Dialog, extra: &Fields, legs: &Fields) -> Option<Plan> {
-    let mut core = Reader(text_of(dialog, CORE)?);
-    let texts = core.texts::<6>()?.map(Bytes::copy_from_slice);
+    // The texts share one copy.
+    let packed = Bytes::copy_from_slice(text_of(dialog, CORE)?);
+    let mut core = Reader(&packed);
+    let texts = core.texts::<6>()?.map(|text| packed.slice_ref(text));
     let mut time = Reader(core.text()?);
     let answered_ms = time.u64()?.checked_mul(1000)?.checked_add(time.u64()? / 1000)?;
     let created_ms = created_s(dialog).checked_mul(1000)?;

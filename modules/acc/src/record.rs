@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use tandem_clock::Now;
+use tandem_engine::attached::Written;
 use tandem_sip::Message;
 
 use crate::account::{Account, part};
@@ -43,8 +44,8 @@ pub(crate) struct Answer {
 
 impl Answer {
     /// A reply as it left or came; an empty one is of no message.
-    pub(crate) fn of(code: u16, reply: &Bytes) -> Self {
-        Self { code, reply: Message::parse(reply.clone()).ok() }
+    pub(crate) fn of(code: u16, reply: &Written) -> Self {
+        Self { code, reply: reply.message().cloned() }
     }
 
     fn reason(&self) -> Bytes {
@@ -59,7 +60,8 @@ impl Record {
     /// The record of a transaction that was answered.
     pub(crate) fn answered(now: Now, account: &Account, answer: &Answer) -> Self {
         let mut record = Self::of(now, account);
-        record.code = Bytes::from(format!("{:03}", answer.code));
+        let digit = |by: u16| b'0' + (answer.code / by % 10) as u8;
+        record.code = Bytes::copy_from_slice(&[digit(100), digit(10), digit(1)]);
         record.reason = answer.reason();
         let tag = answer.reply.as_ref().and_then(|r| Some(part(r, Some(r.to_tag()?))));
         record.to_tag = tag.unwrap_or_else(|| part(&account.request, account.request.to_tag()));

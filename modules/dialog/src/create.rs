@@ -76,19 +76,23 @@ impl Dialogs {
         let id = dialog.id;
         let mut local = self.new_local();
         local.invite = tm.transaction_of(tm_slot, ctx);
-        let record = dialog.clone();
+        // Who keeps something in it hears of it.
+        let record = (!dialog.sections.is_empty()).then(|| dialog.clone());
         cx.for_slot(self.slot, |cx| {
             self.insert(cx, dialog, local, Origin::Local).map_err(|e| e.to_string())?;
             self.count(cx, stats::PROCESSED);
-            self.tell(cx, DialogMoment::Created, &record, Some(&ctx.msg));
+            if let Some(record) = &record {
+                self.tell(cx, DialogMoment::Created, record, Some(&ctx.msg));
+            }
             Ok::<(), String>(())
         })?;
         let current = Current::new(id, Side::Caller, 0, Kind::Initial);
         ctx.attached.put(self.slot, Arc::new(current));
         if self.params.match_mode.uses_did() {
             let route = ctx.record_route.get_or_insert_default();
-            let param = format!(";{}={id}", self.params.rr_param);
-            route.params = Bytes::from([&route.params, param.as_bytes()].concat());
+            let parts =
+                [&route.params[..], b";", self.params.rr_param.as_bytes(), b"=", &id.text()];
+            route.params = Bytes::from(parts.concat());
         }
         Ok(Created::New)
     }
@@ -108,7 +112,7 @@ impl Dialogs {
             tag: tag.into(),
             contact: contact_of(&msg).unwrap_or_default(),
             route_set: routes_of(&msg),
-            socket: socket.map(|s| s.wire_text()).unwrap_or_default().into_bytes().into(),
+            socket: socket.map(|s| Text::from(&s.wire()[..])).unwrap_or_default(),
             sdp_in: sdp_of(&msg).into(),
             ..Leg::default()
         };
@@ -147,9 +151,14 @@ impl Dialogs {
 }
 
 /// URI of the first Contact.
-pub(crate) fn contact_of(msg: &Message) -> Option<Text> {
+pub(crate) fn contact_in(msg: &Message) -> Option<&[u8]> {
     let value = msg.values(HeaderName::Contact).next()?;
-    NameAddr::parse(value.bytes).ok().map(|addr| addr.uri.into())
+    NameAddr::parse(value.bytes).ok().map(|addr| addr.uri)
+}
+
+/// The same, to be kept.
+pub(crate) fn contact_of(msg: &Message) -> Option<Text> {
+    contact_in(msg).map(Text::from)
 }
 
 /// The Record-Route values in their order, separated by commas: the routes towards the sender of

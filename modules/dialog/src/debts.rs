@@ -42,6 +42,10 @@ impl Dialog {
 impl Dialogs {
     /// The end of a call, with what is owed from then on.
     pub(crate) fn with_debt(&self, cx: &Cx<'_>, id: DialogId, end: Change) -> Change {
+        // Where no peer could pay, nobody has to know.
+        if !self.is_replicated() {
+            return end;
+        }
         let record = self.read(id, |d| d.state.is_answered().then(|| d.clone())).flatten();
         let Some(record) = record else { return end };
         let (mut ids, mut place) = (Vec::new(), u64::MAX);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
 /// The name of a dialog. `entry` is the hash of the Call-ID modulo the table's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DialogId {
@@ -27,21 +29,33 @@ impl DialogId {
     }
 }
 
-impl fmt::Display for DialogId {
-    /// Both numbers in hex with the digits reversed.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        digits(f, self.entry)?;
-        f.write_str(".")?;
-        digits(f, self.id)
+/// The digits of both numbers, and the dot between them.
+pub(crate) type IdText = SmallVec<[u8; 17]>;
+
+impl DialogId {
+    /// As it is written: both numbers in hex with the digits reversed.
+    pub(crate) fn text(self) -> IdText {
+        let mut text = IdText::new();
+        digits(&mut text, self.entry);
+        text.push(b'.');
+        digits(&mut text, self.id);
+        text
     }
 }
 
-fn digits(f: &mut fmt::Formatter<'_>, mut number: u32) -> fmt::Result {
+impl fmt::Display for DialogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.text()).unwrap_or_default())
+    }
+}
+
+fn digits(text: &mut IdText, mut number: u32) {
     loop {
-        write!(f, "{:x}", number & 15)?;
+        let digit = (number & 15) as u8;
+        text.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
         number >>= 4;
         if number == 0 {
-            return Ok(());
+            return;
         }
     }
 }
@@ -51,8 +65,13 @@ fn reversed_hex(text: &[u8]) -> Option<u32> {
         return None;
     }
     text.iter().rev().try_fold(0u32, |number, digit| {
-        let digit = char::from(*digit).to_digit(16)?;
-        Some(number << 4 | digit)
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            b'A'..=b'F' => digit - b'A' + 10,
+            _ => return None,
+        };
+        Some(number << 4 | u32::from(digit))
     })
 }
 

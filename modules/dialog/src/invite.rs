@@ -1,12 +1,13 @@
 //! What the transaction of a request tells of its dialog.
 
-use tandem_engine::attached::TxMoment;
+use smallvec::SmallVec;
+use tandem_engine::attached::{TxMoment, Written};
 use tandem_engine::module::Cx;
 use tandem_engine::sockets::SocketId;
-use tandem_sip::{HeaderName, Message, Method, NameAddr, Params, Uri};
+use tandem_sip::{HeaderName, Message, Method, NameAddr, Uri};
 
 use crate::change::{Change, Origin};
-use crate::create::contact_of;
+use crate::create::{contact_in, contact_of};
 use crate::current::{Current, Kind, SentOn};
 use crate::flags::Flags;
 use crate::id::DialogId;
@@ -36,12 +37,16 @@ impl Dialogs {
                 }
             }
             TxMoment::Replied { code: 101..=199, reply, own, .. } => {
-                if !own {
+                if let Some(reply) = reply.message().filter(|_| !own) {
                     self.sent_to_caller(cx, current, reply);
                 }
                 self.try_change(cx, id, Change::Ringing);
             }
-            TxMoment::Replied { code: 200..=299, reply, .. } => self.answer(cx, current, reply),
+            TxMoment::Replied { code: 200..=299, reply, .. } => {
+                if let Some(reply) = reply.message() {
+                    self.answer(cx, current, reply);
+                }
+            }
             TxMoment::Replied { code: 300.., first: true, .. } => self.failed(cx, id),
             TxMoment::Cancelled => {
                 // One that is over was cancelled by this node.
@@ -80,18 +85,19 @@ impl Dialogs {
         current: &Current,
         branch: u8,
         socket: SocketId,
-        request: &bytes::Bytes,
+        request: &Written,
     ) {
-        let Ok(sent) = Message::parse(request.clone()) else { return };
-        let uri = |addr: Result<NameAddr<'_>, _>| addr.map(|a| Text::from(a.uri)).ok();
-        let (from, to) = (uri(sent.from()), uri(sent.to()));
+        let Some(sent) = request.message() else { return };
+        let (from, to) = (sent.from().map(|a| a.uri).ok(), sent.to().map(|a| a.uri).ok());
         let number = sent.cseq().map_or(0, |cseq| cseq.number);
-        let contact = shown_contact(cx, &sent);
+        let (shown, advertised) = contacts(cx, sent);
         let seen = self.read(current.id, |d| {
-            let contact = contact.filter(|c| *c != d.caller.contact);
+            let contact = shown.filter(|c| **c != *d.caller.contact).map(Text::from);
             let cseq = if number > d.invite_cseq { number } else { 0 };
-            let other = |uri: Option<Text>, own: &Text| uri.filter(|uri| uri != own);
-            let sdp = sdp_of(&sent);
+            let other = |uri: Option<&[u8]>, own: &Text| {
+                uri.filter(|uri| **uri != **own).map(Text::from).unwrap_or_default()
+            };
+            let sdp = sdp_of(sent);
             let sdp = if *sdp == *d.caller.sdp_in { Text::default() } else { sdp.into() };
             (other(from, &d.from_uri), other(to, &d.to_uri), sdp, contact, cseq)
         });
@@ -104,13 +110,12 @@ impl Dialogs {
                 Change::Refreshed { side, callee: 0, contact, sdp: None },
             );
         }
-        let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
         let mut work = current.work.lock();
         work.branches.retain(|b| b.branch != branch);
         let routes = sent.values(HeaderName::RecordRoute).count();
-        let advertised = own_contact(cx, &sent).unwrap_or_default();
-        let socket = cx.node.sockets.get(socket).map(|s| s.wire_text()).unwrap_or_default();
-        let socket = socket.into_bytes().into();
+        let advertised = advertised.map(Text::from).unwrap_or_default();
+        let socket = cx.node.sockets.get(socket).map(|s| Text::from(&s.wire()[..]));
+        let socket = socket.unwrap_or_default();
         work.branches.push(SentOn { branch, socket, sdp, from, to, routes, advertised, cseq });
     }
 
@@ -119,24 +124,45 @@ impl Dialogs {
         let Some(tag) = reply.to_tag().filter(|_| (101..300).contains(&reply.status())) else {
             return;
         };
-        let (socket, sdp_out, mangled, generated_cseq, routes, advertised) = {
-            let mut work = current.work.lock();
-            work.answer = Some(sdp_of(reply).into());
-            let sent = work.branches.iter().find(|b| b.branch == branch);
-            let Some(sent) = sent else { return };
+        let (contact, sdp) = (contact_in(reply).unwrap_or_default(), sdp_of(reply));
+        current.work.lock().answer = Some(sdp.into());
+        let routes = |sent: usize| {
+            let own = (self.params.rr_param.as_bytes(), &current.id.text()[..]);
+            routes_beyond(cx, reply, own, sent)
+        };
+        let known = {
+            let work = current.work.lock();
+            let Some(sent) = work.branches.iter().find(|b| b.branch == branch) else { return };
+            sent.routes
+        };
+        let route_set = routes(known);
+        // What says nothing new of a callee that is known costs no more.
+        let is_same = |own: &Text, said: &[u8]| said.is_empty() || **own == *said;
+        let is_known = self.read(current.id, |d| {
+            let leg = d.callees.iter().find(|leg| *leg.tag == *tag);
+            leg.is_some_and(|leg| {
+                is_same(&leg.contact, contact)
+                    && is_same(&leg.route_set, &route_set)
+                    && is_same(&leg.sdp_in, sdp)
+            })
+        });
+        if is_known == Some(true) {
+            return;
+        }
+        let (socket, sdp_out, mangled, generated_cseq, advertised) = {
+            let work = current.work.lock();
+            let Some(sent) = work.branches.iter().find(|b| b.branch == branch) else { return };
             let mangled = (sent.from.clone(), sent.to.clone());
             let advertised = sent.advertised.clone();
-            (sent.socket.clone(), sent.sdp.clone(), mangled, sent.cseq, sent.routes, advertised)
+            (sent.socket.clone(), sent.sdp.clone(), mangled, sent.cseq, advertised)
         };
-        let did = format!("{}", current.id);
-        let route_set = routes_beyond(cx, reply, (&self.params.rr_param, did.as_bytes()), routes);
         let Some(cseq) = self.read(current.id, |d| d.invite_cseq) else { return };
         let leg = Leg {
             tag: tag.into(),
-            contact: contact_of(reply).unwrap_or_default(),
+            contact: contact.into(),
             route_set,
             socket,
-            sdp_in: sdp_of(reply).into(),
+            sdp_in: sdp.into(),
             sdp_out,
             advertised,
             cseq,
@@ -150,10 +176,9 @@ impl Dialogs {
     }
 
     /// Notes what Contact and body went to the caller, if they are others than came.
-    fn sent_to_caller(&self, cx: &mut Cx<'_>, current: &Current, reply: &bytes::Bytes) {
-        let Ok(reply) = Message::parse(reply.clone()) else { return };
-        self.callee_shown(cx, current.id, &reply);
-        let sdp = sdp_of(&reply);
+    fn sent_to_caller(&self, cx: &mut Cx<'_>, current: &Current, reply: &Message) {
+        self.callee_shown(cx, current.id, reply);
+        let sdp = sdp_of(reply);
         let differs = current.work.lock().answer.as_deref().is_some_and(|came| *came != *sdp);
         if differs && !sdp.is_empty() {
             let change = Change::Sent { side: Side::Caller, callee: 0, sdp: sdp.into() };
@@ -163,20 +188,24 @@ impl Dialogs {
 
     /// A Contact that the script has put right counts, since it is what the caller uses.
     fn callee_shown(&self, cx: &mut Cx<'_>, id: DialogId, reply: &Message) {
-        if let Some(contact) = own_contact(cx, reply) {
-            let (side, callee) = (Side::Caller, 0);
+        let (shown, own) = contacts(cx, reply);
+        if let Some(contact) = own {
+            let (side, callee, contact) = (Side::Caller, 0, contact.into());
             return self.try_change(cx, id, Change::Advertised { side, callee, contact });
         }
-        let Some(contact) = shown_contact(cx, reply) else { return };
-        let Some(tag) = reply.to_tag() else { return };
-        let Some(callee) = self.read(id, |d| d.callee_at(tag)).flatten() else { return };
-        let (side, contact) = (Side::Callee, Some(contact));
+        let (Some(contact), Some(tag)) = (shown, reply.to_tag()) else { return };
+        let other = |d: &Dialog| {
+            let callee = d.callee_at(tag)?;
+            let leg = d.callees.get(usize::from(callee))?;
+            (*leg.contact != *contact).then_some(callee)
+        };
+        let Some(callee) = self.read(id, other).flatten() else { return };
+        let (side, contact) = (Side::Callee, Some(contact.into()));
         self.try_change(cx, id, Change::Refreshed { side, callee, contact, sdp: None });
     }
 
     /// A 2xx went to the caller.
-    fn answer(&self, cx: &mut Cx<'_>, current: &Current, bytes: &bytes::Bytes) {
-        let Ok(reply) = Message::parse(bytes.clone()) else { return };
+    fn answer(&self, cx: &mut Cx<'_>, current: &Current, reply: &Message) {
         let Some(tag) = reply.to_tag() else { return };
         let id = current.id;
         let known = self.read(id, |d| (d.callee_at(tag).is_some(), d.invite_cseq));
@@ -186,7 +215,7 @@ impl Dialogs {
             let leg = Leg { tag: tag.into(), cseq, ..Leg::default() };
             self.try_change(cx, id, Change::Leg(Box::new(leg)));
         }
-        self.sent_to_caller(cx, current, bytes);
+        self.sent_to_caller(cx, current, reply);
         // This node ended the call while it rang, and the answer crossed its CANCEL.
         let crossed = self.read(id, |d| match d.state {
             State::Deleted if !d.flags.has(Flags::CANCELLED) => d.end_reason,
@@ -194,7 +223,7 @@ impl Dialogs {
         });
         let crossed = crossed.flatten().filter(|reason| *reason != EndReason::Failed);
         let change = Change::Answered { tag: tag.into() };
-        let done = self.change_by(cx, id, Origin::Local, change, Some(&reply));
+        let done = self.change_by(cx, id, Origin::Local, change, Some(reply));
         if !done.is_ok_and(|done| done.before != done.after) {
             return;
         }
@@ -210,17 +239,16 @@ impl Dialogs {
     fn on_within(&self, cx: &mut Cx<'_>, current: &Current, moment: &TxMoment) {
         match moment {
             TxMoment::Sent { request, .. } => {
-                let sent = Message::parse(request.clone()).ok();
-                if let Some(contact) = sent.and_then(|sent| shown_contact(cx, &sent)) {
-                    current.work.lock().contact = Some(contact);
+                if let Some(contact) = request.message().and_then(|sent| contacts(cx, sent).0) {
+                    current.work.lock().contact = Some(contact.into());
                 }
             }
             TxMoment::Received { reply, .. } if (200..300).contains(&reply.status()) => {
                 self.refreshed(cx, current, reply);
             }
             TxMoment::Replied { code: 200..=299, own: false, reply, .. } => {
-                let reply = Message::parse(reply.clone()).ok();
-                let contact = reply.and_then(|reply| shown_contact(cx, &reply));
+                let contact = reply.message().and_then(|reply| contacts(cx, reply).0);
+                let contact = contact.map(Text::from);
                 if contact.is_some() {
                     let (side, callee) = (current.sender.other(), current.callee);
                     let change = Change::Refreshed { side, callee, contact, sdp: None };
@@ -247,14 +275,13 @@ impl Dialogs {
     }
 }
 
-/// The Contact of a message as the other side gets it; `None`: it is an address of this node.
-fn shown_contact(cx: &Cx<'_>, sent: &Message) -> Option<Text> {
-    contact_of(sent).filter(|contact| !is_own(cx, contact))
-}
-
-/// The Contact of a message, if it is an address of this node.
-fn own_contact(cx: &Cx<'_>, sent: &Message) -> Option<Text> {
-    contact_of(sent).filter(|contact| is_own(cx, contact))
+/// The Contact of a message as the other side gets it: one of its sender, or one that is an
+/// address of this node.
+fn contacts<'a>(cx: &Cx<'_>, sent: &'a Message) -> (Option<&'a [u8]>, Option<&'a [u8]>) {
+    match contact_in(sent) {
+        Some(contact) if is_own(cx, contact) => (None, Some(contact)),
+        contact => (contact, None),
+    }
 }
 
 fn is_own(cx: &Cx<'_>, contact: &[u8]) -> bool {
@@ -265,29 +292,22 @@ fn is_own(cx: &Cx<'_>, contact: &[u8]) -> bool {
 /// The routes from this node to the sender of a reply, the nearest first: what was recorded
 /// behind our own Record-Route (RFC 3261 12.1.2).
 /// `sent`: how many there were when the request left here.
-fn routes_beyond(cx: &Cx<'_>, reply: &Message, (param, did): (&str, &[u8]), sent: usize) -> Text {
-    let values: Vec<&[u8]> = reply.values(HeaderName::RecordRoute).map(|v| v.bytes).collect();
+fn routes_beyond(cx: &Cx<'_>, reply: &Message, (param, did): (&[u8], &[u8]), sent: usize) -> Text {
+    let values = reply.values(HeaderName::RecordRoute).map(|v| v.bytes);
+    let values: SmallVec<[&[u8]; 4]> = values.collect();
     if values.is_empty() {
         return Text::default();
     }
-    let uri = |value: &[u8]| NameAddr::parse(value).ok().map(|a| a.uri.to_vec());
-    let names_us = |value: &&[u8]| {
-        uri(value).is_some_and(|uri| {
-            let params = uri.iter().position(|b| *b == b';').and_then(|at| uri.get(at..));
-            Params::new(params.unwrap_or_default()).value(param.as_bytes()) == Some(did)
-        })
+    let parts = values.iter().map(|value| Uri::parse(NameAddr::parse(value).ok()?.uri).ok());
+    let uris: SmallVec<[Option<Uri<'_>>; 4]> = parts.collect();
+    let names_us =
+        |uri: &Option<Uri<'_>>| uri.is_some_and(|uri| uri.params.value(param) == Some(did));
+    let is_ours = |uri: &Option<Uri<'_>>| {
+        uri.is_some_and(|uri| cx.node.sockets.is_myself(uri.host, Some(uri.port.unwrap_or(5060))))
     };
-    let is_ours = |value: &&[u8]| {
-        uri(value).is_some_and(|uri| {
-            Uri::parse(&uri).is_ok_and(|uri| {
-                let port = uri.port.unwrap_or(5060);
-                cx.node.sockets.is_myself(uri.host, Some(port))
-            })
-        })
-    };
-    let own = values.iter().position(names_us).or_else(|| values.iter().position(is_ours));
+    let own = uris.iter().position(names_us).or_else(|| uris.iter().position(is_ours));
     let ours = own.unwrap_or_else(|| values.len().saturating_sub(sent));
-    let mut beyond: Vec<&[u8]> = values.into_iter().take(ours).collect();
+    let mut beyond: SmallVec<[&[u8]; 4]> = values.into_iter().take(ours).collect();
     beyond.reverse();
     beyond.join(&b","[..]).into()
 }

@@ -301,8 +301,11 @@ impl Dialogs {
 
 /// Whether somebody looks at the record when its state has changed.
 fn follows(d: &Dialog) -> bool {
-    let answered = d.state == State::Unacked && !d.routes.on_answer.is_empty();
-    d.state == State::Deleted || answered || !d.sections.is_empty()
+    match d.state {
+        State::Unacked => !d.routes.on_answer.is_empty() || !d.sections.is_empty(),
+        State::Deleted => true,
+        State::Unconfirmed | State::Early | State::Confirmed => false,
+    }
 }
 
 /// Where the changes of this node's dialogs go.

@@ -27,8 +27,13 @@ impl Dialogs {
         let rings = |d: &Dialog| {
             d.state < State::Unacked && d.has_call_id(call_id) && *d.caller.tag == *from
         };
-        let known = did.into_iter().chain(self.table.of_call(call_id));
-        if !known.into_iter().any(|id| self.read(id, rings) == Some(true)) {
+        let rings = |id: DialogId| self.read(id, rings) == Some(true);
+        // Mostly the dialog is named, and answered.
+        let is_answered = |d: &Dialog| d.state >= State::Unacked && d.has_call_id(call_id);
+        if did.and_then(|id| self.read(id, is_answered)) == Some(true) {
+            return;
+        }
+        if !did.into_iter().chain(self.table.of_call(call_id)).any(rings) {
             return;
         }
         let Some((slot, tm)) = cx.node.find::<Tm>() else { return };
@@ -41,7 +46,12 @@ impl Dialogs {
         cx.log(Level::Notice, "the answer to a call has passed over another node");
         let moments = [
             TxMoment::Received { branch: 0, reply: reply.clone() },
-            TxMoment::Replied { code: 200, reply: reply.bytes().clone(), own: false, first: true },
+            TxMoment::Replied {
+                code: 200,
+                reply: reply.bytes().clone().into(),
+                own: false,
+                first: true,
+            },
         ];
         for moment in moments {
             cx.tell_transaction_now(&attached, &moment);

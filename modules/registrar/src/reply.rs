@@ -36,7 +36,8 @@ pub(crate) fn accept(
     }
     let now_s = call.cx.now.unix_s();
     let mut headers = Vec::with_capacity(128 * answer.contacts.len() + 64);
-    let to = call.ctx.msg.to().ok().and_then(|to| Uri::parse(to.uri).ok());
+    let to = registrar.params.gruu.as_ref().and_then(|_| call.ctx.msg.to().ok());
+    let to = to.and_then(|to| Uri::parse(to.uri).ok());
     for (n, contact) in answer.contacts.iter().enumerate() {
         headers.extend_from_slice(if n == 0 { b"Contact: " } else { b", " });
         write_contact(&mut headers, contact, &registrar.params.received_param, now_s);

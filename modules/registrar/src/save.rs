@@ -160,7 +160,7 @@ fn common(
     };
     let own_socket = || {
         let socket = call.cx.node.sockets.get(source.socket);
-        Bytes::from(socket.map(|s| s.wire_text()).unwrap_or_default())
+        socket.map(|s| s.wire().clone()).unwrap_or_default()
     };
     let header = params.sock_hdr_name.as_bytes();
     let named = flags.socket_header.then(|| msg.header_by_text(header)).flatten();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tandem_engine::context::Ctx;
 use tandem_engine::module::{Call, FunctionDef};
 use tandem_engine::sockets::Sockets;
@@ -100,7 +101,7 @@ fn check_direction(text: &str) -> Result<(), String> {
 /// then. Gives the parameters of our Route.
 fn loose_route(sockets: &Sockets, ctx: &mut Ctx) -> Option<Option<Bytes>> {
     let msg = ctx.msg.clone();
-    let all: Vec<NameAddr<'_>> = msg.routes().collect::<Result<_, _>>().ok()?;
+    let all: SmallVec<[NameAddr<'_>; 4]> = msg.routes().collect::<Result<_, _>>().ok()?;
     let mut routes = &all[..];
     let (mut uri, mut params) = (None, None);
     let mut last_taken = false;
@@ -108,18 +109,18 @@ fn loose_route(sockets: &Sockets, ctx: &mut Ctx) -> Option<Option<Bytes>> {
     // Request-URI behind all Routes.
     if is_own_route(sockets, ctx.request_uri()) {
         let (last, before) = routes.split_last()?;
-        params = params_of(&msg, msg.request_uri());
+        params = Uri::parse(msg.request_uri()).ok().map(|uri| params_of(&msg, &uri));
         (uri, routes, last_taken) = (Some(last.uri), before, true);
     }
-    let mut first = 0;
+    let (mut first, mut crosses) = (0, false);
     // Two of ours when the dialog crosses two of our sockets (RFC 5658).
     while first < 2
         && let Some(route) = routes.get(first)
-        && is_ours(sockets, route.uri)
-        && (first == 0 || (has_r2(route.uri) && routes.first().is_some_and(|r| has_r2(r.uri))))
+        && let Some(own) = ours(sockets, route.uri)
+        && (first == 0 || (crosses && has_r2(&own)))
     {
-        params = params.or_else(|| params_of(&msg, route.uri));
-        first += 1;
+        params = params.or_else(|| Some(params_of(&msg, &own)));
+        (first, crosses) = (first + 1, routes.len() > 1 && has_r2(&own));
     }
     if all.is_empty() {
         return None;
@@ -155,13 +156,14 @@ fn loose_route(sockets: &Sockets, ctx: &mut Ctx) -> Option<Option<Bytes>> {
 fn keep_routes(ctx: &mut Ctx, msg: &Message, from: usize, to: usize) {
     let mut number = 0;
     for header in msg.headers(HeaderName::Route) {
-        let values: Vec<&[u8]> = header.values().map(|value| value.bytes).collect();
-        let kept = values.iter().enumerate().filter(|(i, _)| (from..to).contains(&(number + i)));
-        let kept: Vec<&[u8]> = kept.map(|(_, value)| *value).collect();
-        number += values.len();
-        if kept.is_empty() {
+        let before = number;
+        number += header.values().count();
+        let (from, to) = (from.max(before), to.min(number));
+        if from >= to {
             ctx.edits.remove(header.span());
-        } else if kept.len() < values.len() {
+        } else if to - from < number - before {
+            let kept = header.values().skip(from - before).take(to - from);
+            let kept: Vec<&[u8]> = kept.map(|value| value.bytes).collect();
             ctx.edits.replace(header.value_span(), kept.join(&b", "[..]));
         }
     }
@@ -169,23 +171,24 @@ fn keep_routes(ctx: &mut Ctx, msg: &Message, from: usize, to: usize) {
 
 /// Whether a Request-URI is one that we put into Record-Route.
 fn is_own_route(sockets: &Sockets, uri: &[u8]) -> bool {
-    is_ours(sockets, uri) && Uri::parse(uri).is_ok_and(|uri| uri.is_loose_router())
+    ours(sockets, uri).is_some_and(|uri| uri.is_loose_router())
 }
 
-fn is_ours(sockets: &Sockets, uri: &[u8]) -> bool {
-    let Ok(uri) = Uri::parse(uri) else { return false };
+/// A URI in its parts, if it is one of this node.
+fn ours<'a>(sockets: &Sockets, uri: &'a [u8]) -> Option<Uri<'a>> {
+    let uri = Uri::parse(uri).ok()?;
     let port = uri.port.unwrap_or(if uri.is_sips() { 5061 } else { 5060 });
-    uri.is_sip() && sockets.is_myself(uri.host, Some(port))
+    (uri.is_sip() && sockets.is_myself(uri.host, Some(port))).then_some(uri)
 }
 
-fn has_r2(uri: &[u8]) -> bool {
-    Uri::parse(uri).is_ok_and(|uri| uri.param(b"r2") == Some(Some(b"on")))
+fn has_r2(uri: &Uri<'_>) -> bool {
+    uri.param(b"r2") == Some(Some(b"on"))
 }
 
-fn params_of(msg: &Message, uri: &[u8]) -> Option<Bytes> {
-    let params = Uri::parse(uri).ok()?.params.raw();
+fn params_of(msg: &Message, uri: &Uri<'_>) -> Bytes {
+    let params = uri.params.raw();
     let span = msg.span_of(params);
-    Some(span.map_or_else(|| Bytes::copy_from_slice(params), |s| msg.bytes().slice(s.range())))
+    span.map_or_else(|| Bytes::copy_from_slice(params), |s| msg.bytes().slice(s.range()))
 }
 
 #[cfg(test)]

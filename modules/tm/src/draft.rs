@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
 use tandem_engine::context::{Branch, Ctx};
 use tandem_engine::log::Level;
 use tandem_engine::module::{Call, Cx};
@@ -28,7 +29,7 @@ pub(crate) struct Draft {
 /// Where a branch goes.
 pub(crate) enum Way {
     /// To these, one after the other.
-    Known(Vec<Hop>),
+    Known(SmallVec<[Hop; 1]>),
     /// To whom this URI names; it has to be looked up.
     Named(Bytes),
     Lost(HopError),
@@ -41,7 +42,7 @@ impl Way {
             Err(error) => return Self::Lost(error),
         };
         match uri_hop(uri) {
-            Ok(hop) => Self::Known(vec![hop]),
+            Ok(hop) => Self::Known(smallvec![hop]),
             Err(HopError::Unresolvable) => Self::Named(Bytes::copy_from_slice(uri)),
             Err(error) => Self::Lost(error),
         }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tandem_engine::attached::TxMoment;
+use tandem_clock::Mono;
+use tandem_engine::attached::{TxMoment, Written};
 use tandem_engine::context::Ctx;
 use tandem_engine::effect::Send;
 use tandem_engine::module::{Cx, Timer as WheelTimer};
@@ -22,7 +23,7 @@ use crate::via_branch::TxId;
 pub(crate) struct ReplyIn<'a> {
     pub(crate) msg: &'a Message,
     /// As it goes upstream.
-    pub(crate) bytes: Bytes,
+    pub(crate) bytes: Written,
     /// Its ACK has been sent.
     pub(crate) acked: bool,
     /// The script vetoed it.
@@ -70,6 +71,12 @@ impl Tm {
             self.fire_due(cx, tx, &mut cell);
         }
         let ended = cell.record.machine.is_ended();
+        if !ended
+            && cell.record.wheel_at.is_none()
+            && let Some(at) = cell.record.timers.iter().map(|(_, at)| *at).min()
+        {
+            come_back(cx, tx.id, &mut cell.record, at);
+        }
         let attached = ended.then(|| std::mem::take(&mut cell.record.saved.attached));
         drop(cell);
         if let Some(attached) = attached {
@@ -80,7 +87,10 @@ impl Tm {
 
     /// A timer of the transaction came back from the wheel.
     pub(crate) fn on_wheel(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>) {
-        let cell = tx.cell.lock();
+        let mut cell = tx.cell.lock();
+        if cell.record.wheel_at.is_some_and(|at| at <= cx.now.mono_ns) {
+            cell.record.wheel_at = None;
+        }
         if cell.busy.is_none() {
             self.settle(cx, tx, cell);
         }
@@ -188,7 +198,7 @@ impl Tm {
                 Effect::SendCancel { branch, reason } => send_cancel(cx, record, branch, reason),
                 Effect::SetTimer { timer, at } => {
                     record.timers.push((timer, at));
-                    cx.set_timer(at, WheelTimer { kind: 0, id: id.token(0) });
+                    come_back(cx, id, record, at);
                 }
                 Effect::Relay { branch, code } => {
                     self.acknowledge(cx, record, branch, code, reply);
@@ -213,9 +223,9 @@ impl Tm {
         id: TxId,
         record: &mut Record,
         code: u16,
-        bytes: Bytes,
+        reply: Written,
     ) {
-        if self.answer(cx, id, record, (code, false), bytes) {
+        if self.answer(cx, id, record, (code, false), reply) {
             record.last_local = false;
             self.count(cx, stats::RELAYED_REPLIES);
         }
@@ -230,7 +240,7 @@ impl Tm {
         code: u16,
         bytes: Bytes,
     ) -> bool {
-        let sent = self.answer(cx, id, record, (code, true), bytes);
+        let sent = self.answer(cx, id, record, (code, true), bytes.into());
         if sent {
             record.last_local = true;
             self.count(cx, stats::LOCAL_REPLIES);
@@ -244,23 +254,21 @@ impl Tm {
         id: TxId,
         record: &mut Record,
         (code, own): (u16, bool),
-        bytes: Bytes,
+        reply: Written,
     ) -> bool {
         let before = record.machine.last_code();
         let mut fx = Effects::new();
+        let bytes = reply.bytes().clone();
         let told = record.owner.is_some().then(|| bytes.clone());
-        let heard = (!record.saved.attached.is_empty()).then(|| bytes.clone());
         if record.machine.reply(cx.now, code, bytes, &mut fx).is_err() {
             return false;
         }
         if let Some(bytes) = told {
             tell_owner(cx, record, code, &bytes, own);
         }
-        if let Some(reply) = heard {
-            let first = before < 200;
-            let moment = || TxMoment::Replied { code, reply, own, first };
-            cx.tell_transaction(&record.saved.attached, moment);
-        }
+        let first = before < 200;
+        let moment = || TxMoment::Replied { code, reply, own, first };
+        cx.tell_transaction(&record.saved.attached, moment);
         // A reply never makes a winner: there is nothing to decide.
         self.perform(cx, id, record, &mut fx, None);
         if before < 200 && code >= 200 {
@@ -300,12 +308,11 @@ impl Tm {
         leg.sends = again.saturating_add(1);
         if again == 0 {
             let socket = SocketId(dest.socket as u16);
-            let request = bytes.clone();
             cx.tell_transaction(&record.saved.attached, || TxMoment::Sent {
                 branch: branch.0,
                 socket,
                 to: dest.addr,
-                request,
+                request: bytes.clone().into(),
             });
         } else {
             self.count(cx, stats::RETRANSMITTED_REQUESTS + (again as usize - 1).min(3));
@@ -335,6 +342,14 @@ impl Tm {
         if self.params.stats {
             cx.count(index, 1);
         }
+    }
+}
+
+/// Has a wheel come back to a transaction, unless one does so before.
+fn come_back(cx: &mut Cx<'_>, id: TxId, record: &mut Record, at: Mono) {
+    if record.wheel_at.is_none_or(|earlier| at < earlier) {
+        record.wheel_at = Some(at);
+        cx.set_timer(at, WheelTimer { kind: 0, id: id.token(0) });
     }
 }
 

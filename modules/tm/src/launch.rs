@@ -96,7 +96,7 @@ impl Errand {
             | Self::Local(_, drafts, _) => {
                 if let Some(draft) = drafts.get_mut(usize::from(branch)) {
                     draft.way = match result {
-                        Ok(hops) => Way::Known(hops),
+                        Ok(hops) => Way::Known(hops.into()),
                         Err(error) => Way::Lost(error),
                     };
                 }
@@ -194,7 +194,7 @@ impl Tm {
                 self.send_drafts(cx, &tx, drafts, failover);
                 1
             }
-            Errand::Stateless(ctx, via_branch) => send_stateless(cx, &ctx, &via_branch),
+            Errand::Stateless(ctx, via_branch) => send_stateless(cx, &ctx, &via_branch, None),
         }
     }
 
@@ -273,7 +273,7 @@ impl Tm {
         let number = u8::try_from(cell.record.legs.len()).map_err(|_| INTERNAL)?;
         let via_branch = self.via_branch(tx.id, number);
         let first = first_allowed(cx, &ctx, &hops).ok_or(HopError::Blacklisted)?;
-        let spare = hops.split_off(first + 1);
+        let spare: Vec<Hop> = hops.drain(first + 1..).collect();
         let hop = *hops.last().ok_or(HopError::Unresolvable)?;
         let prepared = prepare_request_to(cx.node, &ctx, &ctx.target, &via_branch, hop)?;
         let leg = Leg::of(&ctx, prepared.socket, on_reply, bavps);
@@ -323,8 +323,18 @@ pub(crate) fn dest_of(cx: &Cx<'_>, prepared: &Prepared) -> Dest {
     Dest { socket: u32::from(prepared.socket.0), addr: prepared.to, reliable }
 }
 
-fn send_stateless(cx: &mut Cx<'_>, ctx: &Ctx, via_branch: &[u8]) -> i32 {
-    match prepare_request(cx.node, ctx, &ctx.target, via_branch) {
+/// Sends a request without state, to a hop that is known or to the one of its target.
+pub(crate) fn send_stateless(
+    cx: &mut Cx<'_>,
+    ctx: &Ctx,
+    via_branch: &[u8],
+    hop: Option<Hop>,
+) -> i32 {
+    let prepared = match hop {
+        Some(hop) => prepare_request_to(cx.node, ctx, &ctx.target, via_branch, hop),
+        None => prepare_request(cx.node, ctx, &ctx.target, via_branch),
+    };
+    match prepared {
         Ok(Prepared { bytes, to, socket }) => {
             cx.out.send(Send { socket, to, payload: bytes, ticket: 0 });
             1

@@ -140,8 +140,11 @@ pub(crate) struct Record {
     pub(crate) armed: Armed,
     /// In the order of the machine's branches.
     pub(crate) legs: SmallVec<[Leg; 1]>,
-    /// Timers whose entries are in a wheel.
+    /// Timers that run.
     pub(crate) timers: SmallVec<[(Timer, Mono); 6]>,
+    /// When a wheel comes back for the first of them. The others get no entries of their own:
+    /// most have lost their meaning before they are due.
+    pub(crate) wheel_at: Option<Mono>,
     /// Pass the Reason headers of the caller's CANCEL on.
     pub(crate) pass_reason: bool,
     /// Reason headers of the caller's CANCEL, whole lines.
@@ -177,6 +180,7 @@ impl Record {
             armed: Armed::default(),
             legs: SmallVec::new(),
             timers: SmallVec::new(),
+            wheel_at: None,
             pass_reason: false,
             reason: Bytes::new(),
             cancel_reason: Bytes::new(),

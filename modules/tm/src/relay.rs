@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tandem_engine::attached::TxMoment;
+use tandem_engine::attached::{TxMoment, Written};
 use tandem_engine::context::{BRANCHES_MAX, Branch, Ctx};
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
 use tandem_engine::own_reply::{Leave, reply_stateless};
-use tandem_engine::transport::HopError;
+use tandem_engine::transport::{HopError, next_hop};
 use tandem_script::flags::{FlagSet, parse};
 use tandem_script::host::Called;
 use tandem_script::program::Ready;
@@ -19,7 +19,7 @@ use tandem_transaction::{ServerState, Settings};
 use crate::draft::drafts;
 use crate::drive::reason_lines;
 use crate::later::sends_nothing;
-use crate::launch::{Errand, Relaying};
+use crate::launch::{Errand, Relaying, send_stateless};
 use crate::record::{Busy, Event, Role, Section};
 use crate::stats;
 use crate::table::Tx;
@@ -100,7 +100,7 @@ pub(crate) fn t_relay(call: &mut Call<'_, '_, '_>) -> Called {
         Begun::Retransmission | Begun::Refused => return Called::Returned(0),
         Begun::Failed => return Called::Returned(-1),
     };
-    if !hold(call, &tx, &options) {
+    if !hold(call, &tx, &options, created) {
         return call.complain(Level::Error, "t_relay: a route of the transaction runs elsewhere");
     }
     let section = call.ctx.section::<Section>(call.cx.slot);
@@ -172,6 +172,14 @@ fn relay_ack(tm: &Tm, call: &mut Call<'_, '_, '_>) -> Called {
         return Called::Returned(0);
     }
     let via_branch = stateless_branch(tm, call.ctx);
+    relay_stateless(tm, call, via_branch)
+}
+
+/// Sends at once what goes to an address; a name is looked up first.
+fn relay_stateless(tm: &Tm, call: &mut Call<'_, '_, '_>, via_branch: Vec<u8>) -> Called {
+    if let Ok(hop) = next_hop(call.ctx, &call.ctx.target) {
+        return Called::Returned(send_stateless(call.cx, call.ctx, &via_branch, Some(hop)));
+    }
     let ctx = call.ctx.for_target(call.ctx.target.clone(), Routes::REQUEST);
     tm.launch(call, Errand::Stateless(Box::new(ctx), via_branch))
 }
@@ -180,8 +188,7 @@ fn relay_ack(tm: &Tm, call: &mut Call<'_, '_, '_>) -> Called {
 /// if it went without, too (RFC 3261 16.10).
 fn relay_cancel(tm: &Tm, call: &mut Call<'_, '_, '_>) -> Called {
     let via_branch = tandem_engine::transport::stateless_branch(call.cx.node, &call.ctx.msg);
-    let ctx = call.ctx.for_target(call.ctx.target.clone(), Routes::REQUEST);
-    tm.launch(call, Errand::Stateless(Box::new(ctx), via_branch.into_bytes()))
+    relay_stateless(tm, call, via_branch.into_bytes())
 }
 
 /// Gives an ACK to the INVITE transaction with its branch, if that waits for one.
@@ -209,7 +216,7 @@ fn cancel(tm: &Tm, call: &mut Call<'_, '_, '_>, tx: &Arc<Tx>) -> Called {
     // The CANCEL is a transaction of its own (RFC 3261 9.2), which ends with this.
     call.cx.tell_transaction(&call.ctx.attached, || TxMoment::Replied {
         code: 200,
-        reply: Bytes::new(),
+        reply: Written::default(),
         own: true,
         first: true,
     });
@@ -220,7 +227,7 @@ fn cancel(tm: &Tm, call: &mut Call<'_, '_, '_>, tx: &Arc<Tx>) -> Called {
 
 /// Keeps other events of the transaction waiting while branch routes run, and saves what the
 /// script has changed so far. `false` if one of its routes runs already.
-fn hold(call: &mut Call<'_, '_, '_>, tx: &Tx, options: &Options) -> bool {
+fn hold(call: &mut Call<'_, '_, '_>, tx: &Tx, options: &Options, created: bool) -> bool {
     let section = call.ctx.section_mut::<Section>(call.cx.slot);
     let (role, armed) = (section.role, std::mem::take(&mut section.armed));
     let mut cell = tx.cell.lock();
@@ -229,7 +236,10 @@ fn hold(call: &mut Call<'_, '_, '_>, tx: &Tx, options: &Options) -> bool {
             return false;
         }
         cell.busy = Some(Busy::Relay);
-        cell.record.save(&call.cx.node.sockets, call.ctx);
+        // What was made just now knows all that yet.
+        if !created {
+            cell.record.save(&call.cx.node.sockets, call.ctx);
+        }
     }
     cell.record.saved.attached.update(&call.ctx.attached);
     cell.record.armed.update(armed);

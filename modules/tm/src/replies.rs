@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tandem_engine::attached::TxMoment;
+use tandem_engine::attached::{TxMoment, Written};
 use tandem_engine::context::Ctx;
 use tandem_engine::module::{Cx, RouteEnd};
 use tandem_engine::node::Node;
@@ -173,6 +173,12 @@ impl Tm {
         let bytes = if code > 100 { upstream_bytes(cx, &cell.record, ctx) } else { Bytes::new() };
         let mut fx = std::mem::take(&mut cell.record.effects);
         cell.record.machine.on_reply(cx.now, branch, code, bytes.clone(), &mut fx);
+        let record = &cell.record;
+        let bytes = if !record.saved.attached.is_empty() && passes_unchanged(record, ctx) {
+            Written::like(bytes, ctx.msg.clone())
+        } else {
+            Written::from(bytes)
+        };
         let Heard { acked, vetoed } = heard;
         let reply = ReplyIn { msg: &ctx.msg, bytes, acked, vetoed };
         self.finish_step(cx, tx, cell, fx, Some(&reply));
@@ -208,6 +214,11 @@ fn upstream_bytes(cx: &mut Cx<'_>, record: &Record, ctx: &Ctx) -> Bytes {
         cx.hide_reply(hides, &saved.source, &saved.msg, &ctx.msg, &mut edits);
     }
     written(&ctx.msg, &edits)
+}
+
+/// Whether a reply goes on as it came, but for our Via.
+fn passes_unchanged(record: &Record, ctx: &Ctx) -> bool {
+    ctx.edits.is_empty() && !record.rewritten.is_any() && record.hides.is_none()
 }
 
 /// RFC 3261 8.2.6.2: From and CSeq of a reply are those of the request, To as well but for its

@@ -200,7 +200,8 @@ impl Record {
             reply_to,
             armed,
             legs,
-            timers: _, // those of the machine
+            timers: _,   // those of the machine
+            wheel_at: _, // of this node
             pass_reason,
             reason,
             cancel_reason,
@@ -271,6 +272,7 @@ impl RecordSnapshot {
             armed: armed.restore(cx),
             legs,
             timers: smallvec::SmallVec::new(),
+            wheel_at: None,
             pass_reason,
             reason,
             cancel_reason,

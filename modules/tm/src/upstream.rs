@@ -28,7 +28,7 @@ impl Tm {
         cx.tell_transaction(&record.saved.attached, || {
             let view = branch.and_then(|branch| record.machine.branch(branch));
             let reply = view.map(|v| v.reply.clone()).unwrap_or_default();
-            TxMoment::Failed { code, branch: branch.map(|b| b.0), reply }
+            TxMoment::Failed { code, branch: branch.map(|b| b.0), reply: reply.into() }
         });
         let Some(route) = cell.record.armed.failure.take() else {
             return self.send_winner(cx, tx, cell, decided);
@@ -66,11 +66,11 @@ impl Tm {
         let code = if hides { 500 } else { decided.code };
         match received.and_then(|bytes| Message::parse(bytes).ok()) {
             Some(reply) if record.owner.is_some() => {
-                self.relay(cx, tx.id, record, code, reply.bytes().clone());
+                self.relay(cx, tx.id, record, code, reply.bytes().clone().into());
             }
             Some(reply) => {
                 let bytes = best_reply(record, &reply, decided, hides);
-                self.relay(cx, tx.id, record, code, bytes);
+                self.relay(cx, tx.id, record, code, bytes.into());
             }
             None => {
                 let ctx = record.saved.context(Routes::REQUEST);

@@ -91,7 +91,12 @@ fn parse_hex(text: &[u8]) -> Option<u64> {
         return None;
     }
     text.iter().rev().try_fold(0u64, |number, digit| {
-        let digit = char::from(*digit).to_digit(16)?;
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            b'A'..=b'F' => digit - b'A' + 10,
+            _ => return None,
+        };
         Some((number << 4) | u64::from(digit))
     })
 }

@@ -89,8 +89,11 @@ fn stderr_line(now: Now, level: Level, text: &str) {
     let mut err = std::io::stderr().lock();
     let time = iso(now.unix_s());
     let plain = format!("{time} {:7} {text}", level.name());
+    let mut line = Format::of_stderr().line(&time, level, text, plain);
+    // With its end, so that it is one system call.
+    line.push('\n');
     // Nobody can be told that standard error is gone.
-    let _ = writeln!(err, "{}", Format::of_stderr().line(&time, level, text, plain));
+    let _ = err.write_all(line.as_bytes());
 }
 
 /// A client of the host's syslog (RFC 3164 as the C library writes it, without the time, which

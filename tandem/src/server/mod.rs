@@ -15,6 +15,7 @@ mod limits;
 mod log;
 mod log_format;
 mod management;
+mod parcel;
 mod programs;
 mod reader;
 mod spool;

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use super::Shared;
 use super::gather::Gather;
 use super::helpers::Helpers;
+use super::parcel::Parcel;
 use super::tcp;
 use super::udp::{finish, hand_over, step};
 
@@ -70,6 +71,7 @@ impl RunningReader {
                     full_in_a_row: 0,
                     helped_ns: None,
                     out: Out::default(),
+                    parcel: Parcel::default(),
                     sends: Vec::new(),
                     stream_effects: Vec::new(),
                 };
@@ -98,6 +100,8 @@ struct Reader<'a> {
     /// When helpers last got a share, while they help.
     helped_ns: Option<u64>,
     out: Out,
+    /// For the control thread.
+    parcel: Parcel,
     sends: Vec<Send>,
     /// For the connections that carry SIP.
     stream_effects: Vec<Effect>,
@@ -132,11 +136,13 @@ impl Reader<'_> {
             self.gather.took(now_ns, taken);
         }
         self.settle();
+        hand_over(self.shared, &self.control, self.parcel.take());
     }
 
     fn next_deadline(&self) -> Option<u64> {
         let rest = self.helped_ns.map(|ns| ns + REST_NS);
-        self.worker.next_deadline().into_iter().chain(self.bin.next_deadline()).chain(rest).min()
+        let own = self.worker.next_deadline().into_iter().chain(self.bin.next_deadline());
+        own.chain(rest).chain(self.parcel.due_ns()).min()
     }
 
     /// Helpers have got a share; it is told when they begin.
@@ -240,15 +246,15 @@ impl Reader<'_> {
             let now = self.shared.clock.now();
             finish(&mut self.worker, now, &mut self.out);
             self.bin.expire(now.mono_ns, &mut self.bin_events);
-            let mut others = Vec::new();
             let mut effects = std::mem::take(&mut self.out.effects);
             for effect in effects.drain(..) {
                 match self.carry_out(now.mono_ns, effect) {
                     Some(Effect::Wake) | None => {}
-                    Some(other) => others.push(other),
+                    Some(other) => self.parcel.add(now.mono_ns, other),
                 }
             }
             self.out.effects = effects;
+            let others = self.parcel.take_due(now.mono_ns);
             if !others.is_empty() || self.shared.node.membership().has_questions() {
                 hand_over(self.shared, &self.control, others);
             }

@@ -71,10 +71,8 @@ impl Tm {
             self.fire_due(cx, tx, &mut cell);
         }
         let ended = cell.record.machine.is_ended();
-        if !ended
-            && cell.record.wheel_at.is_none()
-            && let Some(at) = cell.record.timers.iter().map(|(_, at)| *at).min()
-        {
+        let first = cell.record.timers.iter().map(|(_, at)| *at).min();
+        if let Some(at) = first.filter(|_| !ended) {
             come_back(cx, tx.id, &mut cell.record, at);
         }
         let attached = ended.then(|| std::mem::take(&mut cell.record.saved.attached));

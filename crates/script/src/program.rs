@@ -8,11 +8,12 @@ use regex::bytes::Regex;
 use smallvec::SmallVec;
 
 use crate::flags::FlagSet;
-use crate::host::{Assign, Context};
+use crate::host::{ArgValue, Assign, Context};
 use crate::sig::Routes;
 use crate::source::Span;
 use crate::transform::TransformCall;
 pub use crate::transform::subst::Subst;
+use crate::value::Value;
 
 /// Index of a variable reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +73,16 @@ pub struct Call {
     pub name: &'static str,
     pub place: Place,
     pub(crate) args: SmallVec<[Arg; 4]>,
+    /// The arguments as the function gets them, where all of them are known at load.
+    pub(crate) fixed: Option<Box<[ArgValue]>>,
+}
+
+impl Call {
+    /// Prepares what is known of the arguments.
+    pub(crate) fn fix(&mut self) {
+        let all = self.args.iter().map(Arg::fixed).collect::<Option<Vec<_>>>();
+        self.fixed = all.map(Vec::into_boxed_slice);
+    }
 }
 
 /// Where a value of an argument comes from.
@@ -90,6 +101,20 @@ pub(crate) enum Arg {
     /// The variable itself.
     Ref(VarId),
     Ready(Ready),
+}
+
+impl Arg {
+    /// The argument, if no run changes it.
+    fn fixed(&self) -> Option<ArgValue> {
+        Some(match self {
+            Self::None => ArgValue::None,
+            Self::Int(i) => ArgValue::Value(Value::Int(*i)),
+            Self::Str(s) => ArgValue::Value(Value::Str(s.clone())),
+            Self::Ref(var) => ArgValue::Var(*var),
+            Self::Ready(ready) => ArgValue::Ready(ready.clone()),
+            Self::Format(_) | Self::Var(_) | Self::IntVar(_) | Self::StrVar(_) => return None,
+        })
+    }
 }
 
 /// A compiled block.

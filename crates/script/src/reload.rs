@@ -103,6 +103,7 @@ impl Program {
                 renumber(id);
             }
         }
+        self.calls.iter_mut().for_each(|call| call.fix());
         for call in &mut self.route_calls {
             if let RouteTarget::Fixed(id) = &mut call.target {
                 renumber(id);

@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 
 use crate::header::{Header, HeaderEntry};
+use crate::header_name::usual;
 use crate::mandatory::Mandatory;
 use crate::message::{FirstLine, Index, NO_HEADER};
 use crate::scan::{find_near, find_soon, is_lws, is_token, parse_u32, slice, tail, trim_end};
@@ -185,13 +186,10 @@ impl LineEnds<'_> {
 
 fn header(buf: &[u8], start: usize, end: usize, folded: bool) -> Result<HeaderEntry, ParseError> {
     let line = slice(buf, start, end);
-    let colon = find_soon(line, b':').ok_or(fail(ParseErrorKind::NoColon, start))?;
-    let name_text = trim_blanks_end(slice(line, 0, colon));
-    let name = HeaderName::of(name_text);
-    if name == HeaderName::Other && !is_token(name_text) {
-        // Without a colon on its first line, a folded header would get here.
-        return Err(fail(ParseErrorKind::HeaderName, start));
-    }
+    let (name, name_len, colon) = match usual(line) {
+        Some((name, len)) => (name, len, len),
+        None => header_name(line, start)?,
+    };
     let (value_start, value_end) = match tail(line, colon + 1) {
         // As nearly everybody writes it: one space, and nothing behind the value.
         [b' ', first, .., last, b'\r', b'\n'] if !is_lws(*first) && !is_lws(*last) => {
@@ -204,10 +202,22 @@ fn header(buf: &[u8], start: usize, end: usize, folded: bool) -> Result<HeaderEn
         value_start: value_start as u32,
         value_end: value_end as u32,
         end: end as u32,
-        name_len: name_text.len() as u16,
+        name_len: name_len as u16,
         name,
         folded,
     })
+}
+
+/// A name, its length, and the place of the colon.
+fn header_name(line: &[u8], start: usize) -> Result<(HeaderName, usize, usize), ParseError> {
+    let colon = find_soon(line, b':').ok_or(fail(ParseErrorKind::NoColon, start))?;
+    let text = trim_blanks_end(slice(line, 0, colon));
+    let name = HeaderName::of(text);
+    if name == HeaderName::Other && !is_token(text) {
+        // Without a colon on its first line, a folded header would get here.
+        return Err(fail(ParseErrorKind::HeaderName, start));
+    }
+    Ok((name, text.len(), colon))
 }
 
 /// Without spaces and tabs at the end: between name and colon no fold is allowed.

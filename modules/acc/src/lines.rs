@@ -95,7 +95,8 @@ impl Line {
 
     /// A value must not begin a line of its own in the log.
     fn text_of(self) -> String {
-        let is_plain = self.0.iter().all(|b| (b' '..0x7f).contains(b));
+        // Without an end before the last byte, so that many are looked at together.
+        let is_plain = self.0.iter().fold(true, |plain, b| plain & (b' '..0x7f).contains(b));
         let text = match String::from_utf8(self.0) {
             Ok(text) if is_plain => return text,
             Ok(text) => text,

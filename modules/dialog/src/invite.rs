@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 use tandem_engine::attached::{TxMoment, Written};
 use tandem_engine::module::Cx;
 use tandem_engine::sockets::SocketId;
-use tandem_sip::{HeaderName, Message, Method, NameAddr, Uri};
+use tandem_sip::{HeaderName, Message, Method, NameAddr, Params, Uri};
 
 use crate::change::{Change, Origin};
 use crate::create::{contact_in, contact_of};
@@ -298,13 +298,13 @@ fn routes_beyond(cx: &Cx<'_>, reply: &Message, (param, did): (&[u8], &[u8]), sen
     if values.is_empty() {
         return Text::default();
     }
-    let parts = values.iter().map(|value| Uri::parse(NameAddr::parse(value).ok()?.uri).ok());
-    let uris: SmallVec<[Option<Uri<'_>>; 4]> = parts.collect();
-    let names_us =
-        |uri: &Option<Uri<'_>>| uri.is_some_and(|uri| uri.params.value(param) == Some(did));
-    let is_ours = |uri: &Option<Uri<'_>>| {
-        uri.is_some_and(|uri| cx.node.sockets.is_myself(uri.host, Some(uri.port.unwrap_or(5060))))
+    let uris = values.iter().map(|value| NameAddr::parse(value).ok().map(|addr| addr.uri));
+    let uris: SmallVec<[Option<&[u8]>; 4]> = uris.collect();
+    let names_us = |uri: &Option<&[u8]>| {
+        let params = uri.and_then(|uri| uri.get(uri.iter().position(|b| *b == b';')?..));
+        params.is_some_and(|params| Params::new(params).value(param) == Some(did))
     };
+    let is_ours = |uri: &Option<&[u8]>| uri.is_some_and(|uri| is_own(cx, uri));
     let own = uris.iter().position(names_us).or_else(|| uris.iter().position(is_ours));
     let ours = own.unwrap_or_else(|| values.len().saturating_sub(sent));
     let mut beyond: SmallVec<[&[u8]; 4]> = values.into_iter().take(ours).collect();

@@ -226,10 +226,12 @@ impl Table {
         let moved = before.state != after.state;
         let record = wants(&entry.dialog, moved).then(|| Box::new(entry.dialog.clone()));
         Facts::refile(&before, &after, number, &self.profiles);
+        let due_s = entry.local.next_due_s(&entry.dialog);
+        let was_due_s = std::mem::replace(&mut entry.due_s, due_s);
         shard.states[before.state as usize] -= 1;
         shard.states[after.state as usize] += 1;
         shard.weigh(weighed, weighs);
-        shard.file_due(number);
+        shard.refile_due(number, was_due_s, due_s);
         let shared = Facts::shared_moves(&before, &after);
         Ok(Done { before: before.state, after: after.state, changed, record, shared })
     }
@@ -355,9 +357,13 @@ impl Shard {
     fn file_due(&mut self, number: u64) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
         let due_s = entry.local.next_due_s(&entry.dialog);
-        if due_s != entry.due_s {
-            self.due.remove(&(entry.due_s, number));
-            entry.due_s = due_s;
+        let before_s = std::mem::replace(&mut entry.due_s, due_s);
+        self.refile_due(number, before_s, due_s);
+    }
+
+    fn refile_due(&mut self, number: u64, before_s: u64, due_s: u64) {
+        if before_s != due_s {
+            self.due.remove(&(before_s, number));
             if due_s != 0 {
                 self.due.insert((due_s, number));
             }

@@ -53,7 +53,7 @@ impl NatTraversal {
         let is_invite = asked.request.method() == Method::Invite;
         match moment {
             TxMoment::Replied { code: 200..=299, reply, .. } if !is_invite => {
-                self.granted(cx, &asked, reply);
+                self.granted(cx, &asked, reply.bytes());
             }
             TxMoment::Sent { branch, socket, to, .. } if is_invite => {
                 let Some(proto) = cx.node.sockets.get(*socket).map(|s| s.proto) else { return };
@@ -80,7 +80,7 @@ impl NatTraversal {
     pub(crate) fn replied(&self, cx: &mut Cx<'_>, section: &Section, reply: &Bytes) {
         let Ok(asked) = Arc::clone(section).downcast::<Asked>() else { return };
         if reply.starts_with(b"SIP/2.0 2") && asked.request.method() != Method::Invite {
-            self.granted(cx, &asked, reply);
+            self.granted(cx, &asked, reply.bytes());
         }
     }
 

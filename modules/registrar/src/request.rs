@@ -222,8 +222,14 @@ fn allowed_methods(msg: &Message) -> u32 {
 /// The bits of `"INVITE,BYE"`.
 fn tokens_mask(list: &[u8]) -> u32 {
     let list = list.strip_prefix(b"\"").and_then(|l| l.strip_suffix(b"\"")).unwrap_or(list);
-    let names = list.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|n| !n.is_empty());
-    names.fold(0, |mask, name| mask | method_bit(name))
+    let (mut mask, mut rest) = (0, list);
+    while !rest.is_empty() {
+        let end = rest.iter().position(|b| *b == b',').unwrap_or(rest.len());
+        let name = rest.get(..end).unwrap_or_default().trim_ascii();
+        mask |= if name.is_empty() { 0 } else { method_bit(name) };
+        rest = rest.get(end + 1..).unwrap_or_default();
+    }
+    mask
 }
 
 /// The bit that the wire and SQL have for a method.

@@ -102,7 +102,8 @@ impl Lower<'_> {
         }
         let id = CallId(self.program.calls.len() as u32);
         let place = self.place(call.name.span);
-        self.program.calls.push(Call { id, module, function, name: sig.name, place, args });
+        let name = sig.name;
+        self.program.calls.push(Call { id, module, function, name, place, args, fixed: None });
         Some((id, sig.async_use))
     }
 

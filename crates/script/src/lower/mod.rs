@@ -74,6 +74,7 @@ pub(crate) fn lower(
     program.scope = scope;
     program.may_trace = program.calls(0, "script_trace");
     program.var_names = lower.var_names.into();
+    program.calls.iter_mut().for_each(|call| call.fix());
     program
 }
 

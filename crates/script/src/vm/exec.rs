@@ -306,12 +306,12 @@ fn unary<H: Host + ?Sized>(
 
 fn call<H: Host + ?Sized>(program: &Program, run: &mut RunState, id: CallId, host: &mut H) -> Flow {
     let Some(site) = program.calls.get(id.0 as usize) else { return Flow::Next };
-    let mut args = Args::new();
-    if !arguments(program, run, site, host, &mut args) {
+    let mut made = Args::new();
+    let Some(args) = arguments(program, run, site, host, &mut made) else {
         return called(run, -1);
-    }
+    };
     let mut running = Running { program, run };
-    match host.call(site.module, site.function, site, &args, &mut running) {
+    match host.call(site.module, site.function, site, args, &mut running) {
         Called::Returned(rc) => called(run, rc),
         Called::Suspended => {
             run.pending = Pending::Call;
@@ -330,14 +330,17 @@ fn called(run: &mut RunState, rc: i32) -> Flow {
 /// The arguments of a call; few functions have more than four.
 type Args = SmallVec<[ArgValue; 4]>;
 
-/// `false`: an argument has the wrong type; it was logged.
-fn arguments<H: Host + ?Sized>(
+/// The arguments, in `args` if they are made now. `None`: one has the wrong type; it was logged.
+fn arguments<'a, H: Host + ?Sized>(
     program: &Program,
     run: &mut RunState,
-    site: &Call,
+    site: &'a Call,
     host: &mut H,
-    args: &mut Args,
-) -> bool {
+    args: &'a mut Args,
+) -> Option<&'a [ArgValue]> {
+    if let Some(fixed) = &site.fixed {
+        return Some(fixed);
+    }
     for (i, arg) in site.args.iter().enumerate() {
         args.push(match arg {
             Arg::None => ArgValue::None,
@@ -349,7 +352,7 @@ fn arguments<H: Host + ?Sized>(
                     let name = program.var_text(*var);
                     let text = format!("argument {} is an integer, but {name} is a text", i + 1);
                     complain(program, run, host, L_ERR, &text);
-                    return false;
+                    return None;
                 }
                 ArgValue::Value(value)
             }
@@ -360,7 +363,7 @@ fn arguments<H: Host + ?Sized>(
             other => ArgValue::Value(arg_value(program, run, other, host)),
         });
     }
-    true
+    Some(args)
 }
 
 fn start_async<H: Host + ?Sized>(
@@ -386,10 +389,10 @@ fn start_async<H: Host + ?Sized>(
             return Flow::Next;
         }
     }
-    let mut args = Args::new();
-    let rc = if arguments(program, run, site, host, &mut args) {
+    let mut made = Args::new();
+    let rc = if let Some(args) = arguments(program, run, site, host, &mut made) {
         let mut running = Running { program, run };
-        match host.call(site.module, site.function, site, &args, &mut running) {
+        match host.call(site.module, site.function, site, args, &mut running) {
             Called::Returned(rc) => rc,
             Called::Suspended => {
                 run.pending = Pending::Async(route);
@@ -415,12 +418,12 @@ fn continue_in(program: &Program, run: &mut RunState, route: RouteId, rc: i32) {
 fn launch<H: Host + ?Sized>(program: &Program, run: &mut RunState, i: u32, host: &mut H) -> Flow {
     let Some(detached) = program.detached.get(i as usize) else { return Flow::Next };
     let Some(site) = program.calls.get(detached.call.0 as usize) else { return Flow::Next };
-    let mut args = Args::new();
-    if !arguments(program, run, site, host, &mut args) {
+    let mut made = Args::new();
+    let Some(args) = arguments(program, run, site, host, &mut made) else {
         return called(run, -1);
-    }
+    };
     let text: Option<Bytes> = arg_value(program, run, &detached.text, host).into_bytes();
-    run.rc = host.launch(site, &args, detached.route, text);
+    run.rc = host.launch(site, args, detached.route, text);
     run.called = true;
     Flow::Next
 }

@@ -80,7 +80,7 @@ impl NatTraversal {
     pub(crate) fn replied(&self, cx: &mut Cx<'_>, section: &Section, reply: &Bytes) {
         let Ok(asked) = Arc::clone(section).downcast::<Asked>() else { return };
         if reply.starts_with(b"SIP/2.0 2") && asked.request.method() != Method::Invite {
-            self.granted(cx, &asked, reply.bytes());
+            self.granted(cx, &asked, reply);
         }
     }
 

@@ -129,7 +129,9 @@ mod tests {
     proptest! {
         #[test]
         fn addresses_are_those_of_the_standard_library(
-            text in prop_oneof!["[0-9]{1,4}(\\.[0-9]{0,4}){2,4}", "[0-9a-f:.]{0,18}", "[a-z.]{0,9}"],
+            text in prop_oneof![
+                "[0-9]{1,4}(\\.[0-9]{0,4}){2,4}", "[0-9a-f:.]{0,18}", "[a-z.]{0,9}"
+            ],
         ) {
             prop_assert_eq!(host_ip(text.as_bytes()), text.parse().ok());
         }

@@ -252,7 +252,8 @@ impl Bench {
 
     /// A refresh that is challenged and comes again with an answer.
     fn challenged(&mut self, n: usize) {
-        self.waiting.push((PHONE, Bytes::from(request("REGISTER", (n, PHONES), "X-Digest: yes\r\n"))));
+        self.waiting
+            .push((PHONE, Bytes::from(request("REGISTER", (n, PHONES), "X-Digest: yes\r\n"))));
         if self.waiting.len() < BATCH {
             return;
         }

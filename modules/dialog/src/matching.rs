@@ -65,7 +65,11 @@ impl Dialogs {
             let found = self.table.find(call_id, from, to);
             found.map(|(id, sender, callee)| Found { id, sender, callee })
         };
-        let found = named.or_else(|| if mode.uses_tags() { by_tags() } else { None });
+        // A call whose INVITE came again to a node that had just started, or to another one, may
+        // have the name of the dialog that is gone: in a cluster its tags tell.
+        let is_gone = || did.is_some_and(|id| self.read(id, |_| ()).is_none());
+        let uses_tags = || mode.uses_tags() || (self.is_replicated() && is_gone());
+        let found = named.or_else(|| if uses_tags() { by_tags() } else { None });
         match found {
             Some(found) => {
                 cx.for_slot(self.slot, |cx| self.enter(cx, ctx, found));

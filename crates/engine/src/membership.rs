@@ -18,7 +18,6 @@ use tandem_cluster::{
     Effects, Level as ClusterLevel, Reason, Status, TagTable,
 };
 
-use crate::catching_up::Step;
 use crate::effect::{BinInput, Effect};
 use crate::gate::GateMode;
 use crate::log::Level;
@@ -409,12 +408,8 @@ impl Membership {
             news => {
                 if let ClusterEffect::CapState { cluster, cap, state, .. } = &news {
                     let (now, started) = (cx.now.mono_ns, cx.node.started.mono_ns);
-                    let step = match state {
-                        CapState::Pending => Step::Wanted,
-                        CapState::InProgress => Step::UnderWay,
-                        CapState::Synced | CapState::NotSynced => Step::Over,
-                    };
-                    cx.node.catching_up.note(now, started, (*cluster, *cap), step);
+                    let under_way = *state == CapState::InProgress;
+                    cx.node.catching_up.note(now, started, (*cluster, *cap), under_way);
                 }
                 self.tell(cx, &news);
             }

@@ -26,9 +26,8 @@ pub(crate) const FIRST_LOOK_S: u64 = 15;
 const OWED_MAX: usize = 500_000;
 /// A debt of this life that is younger may be on its way to the database.
 const IN_FLIGHT_S: u64 = 60;
-/// An end that is told of so much later has the second that the dialog keeps; its middle, so that
-/// the record is right within half of it.
-const LATE_MS: u64 = 1_000;
+/// An end that was told of so much later has the time that was told.
+const LATE_MS: u64 = 2_000;
 
 impl Acc {
     fn dialogs(&self, cx: &Cx<'_>) -> Option<Arc<Dialogs>> {
@@ -97,10 +96,10 @@ impl Acc {
                 format!("the plan of the call {} cannot be read: it has no record", dialog.id);
             return cx.log(Level::Error, text);
         };
-        // Some ends are heard of later than they came: a peer that should know first is away.
+        // Some ends are heard of later than they came.
         let told_ms = u64::from(dialog.ended_s) * 1000;
         let is_late = told_ms != 0 && told_ms + LATE_MS <= cx.now.unix_ms;
-        plan.cdr.ended_ms = if is_late { told_ms + LATE_MS / 2 } else { cx.now.unix_ms };
+        plan.cdr.ended_ms = if is_late { told_ms } else { cx.now.unix_ms };
         self.write_plan(cx, &plan, dialog.id, plan.marks);
     }
 

@@ -33,6 +33,8 @@ const TABLES: &[&str] = &[
     "dr_carriers",
     "dr_rules",
     "dr_groups",
+    "dispatcher",
+    "load_balancer",
 ];
 
 /// Where one test happens. The folder is removed at the end, unless the test fails.

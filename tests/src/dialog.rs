@@ -46,19 +46,9 @@ impl Phone {
         let codes: Vec<_> =
             self.replies(&call_id, "1 INVITE").iter().filter_map(Message::code).collect();
         assert!(codes.contains(&180), "no 180 among {codes:?}");
-        let mut routes = answer.all("Record-Route");
-        routes.reverse();
-        assert!(routes.iter().any(|r| r.contains(&host)), "no route via {node}");
-        let dialog = Dialog {
-            call_id,
-            phone: self,
-            local,
-            remote: answer.want("To").to_owned(),
-            target: uri_of(answer.want("Contact")).to_owned(),
-            routes,
-            cseq: AtomicU32::new(1),
-        };
-        dialog.send_ack();
+        let dialog = Dialog::of_caller(self, local, &answer, 1);
+        assert!(dialog.routes.iter().any(|r| r.contains(&host)), "no route via {node}");
+        dialog.send_ack(1);
         dialog
     }
 
@@ -87,7 +77,32 @@ impl Phone {
     }
 }
 
-impl Dialog<'_> {
+impl<'p> Dialog<'p> {
+    /// The caller's end after this answer to its INVITE with the number `cseq`.
+    pub(crate) fn of_caller(phone: &'p Phone, local: String, answer: &Message, cseq: u32) -> Self {
+        let mut routes = answer.all("Record-Route");
+        routes.reverse();
+        Self {
+            call_id: answer.want("Call-ID").to_owned(),
+            phone,
+            local,
+            remote: answer.want("To").to_owned(),
+            target: uri_of(answer.want("Contact")).to_owned(),
+            routes,
+            cseq: AtomicU32::new(cseq),
+        }
+    }
+
+    /// The same call, after the address that it was set up through has moved to another node.
+    #[must_use]
+    pub fn moved(mut self, from: SocketAddr, to: SocketAddr) -> Self {
+        let (from, to) = (uri_host(from), uri_host(to));
+        for route in &mut self.routes {
+            *route = route.replace(&from, &to);
+        }
+        self
+    }
+
     /// Sends a request within the dialog and gives back its final reply.
     pub fn request(&self, method: &str) -> Message {
         let cseq = self.cseq.fetch_add(1, Ordering::Relaxed) + 1;
@@ -112,8 +127,8 @@ impl Dialog<'_> {
         assert!(tag_of(reply.want("To")).is_some());
     }
 
-    fn send_ack(&self) {
-        self.phone.send(self.next_hop(), self.text("ACK", 1).as_bytes());
+    pub(crate) fn send_ack(&self, cseq: u32) {
+        self.phone.send(self.next_hop(), self.text("ACK", cseq).as_bytes());
     }
 
     fn text(&self, method: &str, cseq: u32) -> String {

@@ -30,6 +30,8 @@ mod site;
 mod standby;
 mod stream;
 mod tools;
+mod user;
+mod world;
 
 pub use calls::{Exchange, Plan, uptime_ms};
 pub use certificates::certificates;
@@ -53,6 +55,8 @@ pub use site::{NODE_1, NODE_2, Site};
 pub use standby::{Blow, Deed, PHONES, Phones, Standby, Store, Tally};
 pub use stream::stream;
 pub use tools::{sipp, sipsak, start_sipp};
+pub use user::{Subscription, User};
+pub use world::in_own_world;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -38,6 +38,8 @@ pub struct Ping {
 struct Line {
     user: String,
     shown: SocketAddr,
+    /// What it answers to every request, if it does not serve.
+    refuses: Option<&'static str>,
     socket: UdpSocket,
     hung_up: AtomicBool,
     heard: Mutex<Heard>,
@@ -73,13 +75,33 @@ impl Phone {
         Self::open(user, at.into(), SocketAddr::from(([192, 168, 7, 5], 5080)))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the tests own their sockets and threads")]
     fn open(user: &str, at: SocketAddr, shown: SocketAddr) -> Self {
+        Self::answering(user, at, shown, None)
+    }
+
+    /// Puts a gateway on the network that answers everything with 503.
+    ///
+    /// # Panics
+    /// If the address is taken.
+    #[must_use]
+    pub fn out_of_service(user: &str, at: impl Into<SocketAddr>) -> Self {
+        let at = at.into();
+        Self::answering(user, at, at, Some("503 Service Unavailable"))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the tests own their sockets and threads")]
+    fn answering(
+        user: &str,
+        at: SocketAddr,
+        shown: SocketAddr,
+        refuses: Option<&'static str>,
+    ) -> Self {
         let socket = UdpSocket::bind(at).unwrap_or_else(|e| panic!("phone {user}: {e}"));
         let _ = socket.set_read_timeout(Some(Duration::from_millis(50)));
         let line = Arc::new(Line {
             user: user.to_owned(),
             shown,
+            refuses,
             socket,
             hung_up: AtomicBool::new(false),
             heard: Mutex::default(),
@@ -240,13 +262,14 @@ impl Line {
     }
 
     fn replies_to(&self, request: &Message) -> Vec<String> {
-        match request.method() {
-            Some("INVITE") => vec![
+        match (request.method(), self.refuses) {
+            (None | Some("ACK"), _) => Vec::new(),
+            (_, Some(status)) => vec![self.reply(request, status, "")],
+            (Some("INVITE"), _) => vec![
                 self.reply(request, "180 Ringing", ""),
                 self.reply(request, "200 OK", &session(self.shown)),
             ],
-            None | Some("ACK") => Vec::new(),
-            Some(_) => vec![self.reply(request, "200 OK", "")],
+            _ => vec![self.reply(request, "200 OK", "")],
         }
     }
 

@@ -8,7 +8,7 @@ use tandem_db::{DbUrl, Query, Rows};
 use tandem_drivers::sql_server::{self, ServerOptions};
 
 use crate::ctl::{Answer, run};
-use crate::{Lan, PATIENCE, Process, Site, certificates, is_root, wait_until};
+use crate::{Lan, PATIENCE, Process, Site, is_root, wait_until};
 
 /// Which one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +25,7 @@ pub struct DbServer {
     dir: PathBuf,
     /// Words that start it on a host of its own.
     host: Vec<String>,
-    /// Whether it has a certificate.
-    tls: bool,
+    password: &'static str,
     /// `None`: it is down.
     pub process: Option<Process>,
 }
@@ -42,7 +41,7 @@ impl DbServer {
     /// If it does not start.
     #[must_use]
     pub fn start(site: &Site, kind: Kind) -> Option<Self> {
-        Self::start_at(site, site.net.ip(200), Vec::new(), kind, false)
+        Self::make(site, kind, site.net.ip(200), Vec::new(), PASSWORD)
     }
 
     /// The same on a host of a network of its own.
@@ -51,35 +50,38 @@ impl DbServer {
     /// As [`DbServer::start`].
     #[must_use]
     pub fn start_on(site: &Site, lan: &Lan, host: u8, kind: Kind) -> Option<Self> {
-        Self::start_at(site, Ipv4Addr::new(10, 77, 0, host), lan.words(host), kind, false)
+        let ip = Ipv4Addr::new(10, 77, 0, host);
+        Self::make(site, kind, ip, lan.words(host), PASSWORD)
     }
 
-    /// The same, with a certificate that [`DbServer::ca`] has signed.
+    /// The same at this address, with this password of the user.
     ///
     /// # Panics
-    /// If it does not start.
+    /// As [`DbServer::start`].
     #[must_use]
-    pub fn start_tls(site: &Site, kind: Kind) -> Option<Self> {
-        Self::start_at(site, site.net.ip(200), Vec::new(), kind, true)
+    pub fn start_at(
+        site: &Site,
+        kind: Kind,
+        ip: Ipv4Addr,
+        password: &'static str,
+    ) -> Option<Self> {
+        Self::make(site, kind, ip, Vec::new(), password)
     }
 
-    fn start_at(
+    fn make(
         site: &Site,
+        kind: Kind,
         ip: Ipv4Addr,
         host: Vec<String>,
-        kind: Kind,
-        tls: bool,
+        password: &'static str,
     ) -> Option<Self> {
         let dir = site.dir().join("server");
         std::fs::create_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-        let mut server = Self { kind, ip, dir, host, tls, process: None };
+        let mut server = Self { kind, ip, dir, host, password, process: None };
         let Some(program) = server.program() else {
             eprintln!("SKIPPED: there is no server of {kind:?} here");
             return None;
         };
-        if tls {
-            certificates(&server.dir, ip.into());
-        }
         server.install(&program);
         server.up();
         Some(server)
@@ -88,10 +90,10 @@ impl DbServer {
     /// The url of a database of this server.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        let ip = self.ip;
+        let (ip, password) = (self.ip, self.password);
         match self.kind {
-            Kind::MariaDb => format!("mysql://{USER}:{PASSWORD}@{ip}:3306/{database}"),
-            Kind::Postgres => format!("postgres://{USER}:{PASSWORD}@{ip}:5432/{database}"),
+            Kind::MariaDb => format!("mysql://{USER}:{password}@{ip}:3306/{database}"),
+            Kind::Postgres => format!("postgres://{USER}:{password}@{ip}:5432/{database}"),
         }
     }
 
@@ -115,12 +117,6 @@ impl DbServer {
             }
             self.ask(database, Query::Raw { sql: "SELECT 1".into() }).is_ok()
         });
-    }
-
-    /// Who has signed its certificate.
-    #[must_use]
-    pub fn ca(&self) -> PathBuf {
-        self.dir.join("ca.pem")
     }
 
     /// Ends it as a crash does.
@@ -183,7 +179,7 @@ impl DbServer {
                 let user = format!(
                     "CREATE USER IF NOT EXISTS '{USER}'@'%' IDENTIFIED BY '{}';\n\
                      GRANT ALL ON *.* TO '{USER}'@'%';\n",
-                    PASSWORD.replace('\'', "''")
+                    self.password.replace('\'', "''")
                 );
                 std::fs::write(self.dir.join("init.sql"), user).expect("a file");
                 let mut command = Command::new("mariadb-install-db");
@@ -192,7 +188,7 @@ impl DbServer {
             }
             Kind::Postgres => {
                 let password = self.dir.join("password");
-                std::fs::write(&password, PASSWORD).expect("a file");
+                std::fs::write(&password, self.password).expect("a file");
                 if is_root() {
                     let owner =
                         ["-R", "postgres:", &self.dir.display().to_string()].map(str::to_owned);
@@ -219,26 +215,6 @@ impl DbServer {
     }
 
     fn words(&self, program: &Path) -> Vec<String> {
-        let mut words = self.plain_words(program);
-        let file = |name: &str| self.dir.join(name).display().to_string();
-        let (cert, key, ca) = (file("cert.pem"), file("key.pem"), file("ca.pem"));
-        match self.kind {
-            _ if !self.tls => {}
-            Kind::MariaDb => {
-                let options = [("cert", cert), ("key", key), ("ca", ca)];
-                words.extend(options.map(|(name, file)| format!("--ssl-{name}={file}")));
-            }
-            Kind::Postgres => {
-                let options =
-                    [("ssl", "on".into()), ("ssl_cert_file", cert), ("ssl_key_file", key)];
-                let set = |(name, value): (&str, String)| ["-c".into(), format!("{name}={value}")];
-                words.extend(options.into_iter().flat_map(set));
-            }
-        }
-        words
-    }
-
-    fn plain_words(&self, program: &Path) -> Vec<String> {
         let (program, ip, data) = (program.display().to_string(), self.ip, self.data());
         match self.kind {
             Kind::MariaDb => vec![

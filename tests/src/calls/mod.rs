@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::message::Message;
 use crate::now;
 use call::Call;
+pub(crate) use text::ack_failure;
 
 /// What calls are placed.
 #[derive(Debug, Clone)]

@@ -57,19 +57,20 @@ pub(super) fn invite(plan: &Plan, n: u32) -> String {
 }
 
 /// The ACK to a refusal: of the INVITE's transaction (RFC 3261 17.1.1.3).
-pub(super) fn ack_failure(invite: &str, reply: &Message) -> String {
+pub(crate) fn ack_failure(invite: &str, reply: &Message) -> String {
     let part = |name: &str| {
         let line = invite.lines().find(|line| line.starts_with(name));
         line.map(|line| format!("{line}\r\n")).unwrap_or_default()
     };
     let uri = invite.split(' ').nth(1).unwrap_or_default();
     format!(
-        "ACK {uri} SIP/2.0\r\n{}Max-Forwards: 70\r\n{}To: {}\r\n{}CSeq: 1 ACK\r\n\
+        "ACK {uri} SIP/2.0\r\n{}Max-Forwards: 70\r\n{}To: {}\r\n{}{}\
          Content-Length: 0\r\n\r\n",
         part("Via:"),
         part("From:"),
         reply.header("To").unwrap_or_default(),
         part("Call-ID:"),
+        part("CSeq:").replace("INVITE", "ACK"),
     )
 }
 

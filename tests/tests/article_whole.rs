@@ -52,8 +52,8 @@ impl Store {
 
     /// The tables, and the rows that `seed-config.md` lists.
     fn fill(&self) {
-        let made = Command::new(program()).args(["ctl", "--db", &self.url(), "db", "create"]);
-        let made = made_by(made);
+        let words = ["ctl", "--db", &self.url(), "db", "create"];
+        let made = made_by(Command::new(program()).args(words));
         assert!(made.0, "{}", made.1);
         for sql in ROWS {
             self.ask(sql);

@@ -84,3 +84,20 @@ pub fn modules() -> Modules {
     ];
     ALL
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_database_has_the_tables_of_every_module() {
+        let all = tandem_db::schema::tables();
+        let missing: Vec<&str> = modules()
+            .iter()
+            .map(|module| module.name)
+            .filter(|name| all.iter().any(|table| table.group == *name))
+            .filter(|name| !tandemctl::database::GROUPS.contains(name))
+            .collect();
+        assert!(missing.is_empty(), "`tandemctl db create` leaves out {missing:?}");
+    }
+}

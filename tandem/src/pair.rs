@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
-use tandem_db::{Query, Value, schema};
+use tandem_db::{Query, Value};
 use tandem_drivers::sqlite::{self, SqliteOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -153,10 +153,7 @@ async fn make_database(dir: &Path) -> Result<(), String> {
     let path = dir.join("tandem.sqlite");
     let cannot = |e| format!("cannot make {}: {e}", path.display());
     let options = SqliteOptions { create: true, ..SqliteOptions::new(&path) };
-    let tables: Vec<_> = ["clusterer", "location", "acc", "missed_calls"]
-        .iter()
-        .filter_map(|t| schema::table(t))
-        .collect();
+    let tables = tandemctl::database::usual_tables();
     sqlite::create_schema(&options, &tables).await.map_err(cannot)?;
     let (completions, mut done) = mpsc::channel(1);
     let db = sqlite::Sqlite::spawn(&tokio::runtime::Handle::current(), options, completions);

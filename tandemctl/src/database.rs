@@ -14,7 +14,30 @@ use crate::args::Call;
 use crate::status;
 
 /// Groups of tables whose modules are here.
-const GROUPS: &[&str] = &["standard", "clusterer", "usrloc", "auth_db", "domain", "acc", "dialog"];
+pub const GROUPS: &[&str] = &[
+    "standard",
+    "acc",
+    "alias_db",
+    "auth_db",
+    "clusterer",
+    "dialog",
+    "dialplan",
+    "dispatcher",
+    "domain",
+    "drouting",
+    "group",
+    "load_balancer",
+    "permissions",
+    "presence",
+    "qrouting",
+    "sqlops",
+    "usrloc",
+];
+
+/// The tables that a new database gets.
+pub fn usual_tables() -> Vec<&'static Table> {
+    schema::tables().iter().filter(|t| GROUPS.contains(&t.group.as_str())).collect()
+}
 
 /// `db create [GROUP|TABLE..]`, `db upgrade`.
 pub(crate) fn tables(call: &Call) -> Result<ExitCode, String> {
@@ -24,9 +47,7 @@ pub(crate) fn tables(call: &Call) -> Result<ExitCode, String> {
             let named: Result<Vec<_>, _> = words.map(|name| named(name.as_str())).collect();
             named?.concat()
         }
-        Some("create" | "upgrade") => {
-            schema::tables().iter().filter(|t| GROUPS.contains(&t.group.as_str())).collect()
-        }
+        Some("create" | "upgrade") => usual_tables(),
         _ => return Err("write db create [GROUP|TABLE..] or db upgrade".into()),
     };
     let place = place(call, true)?;

@@ -9,7 +9,7 @@ mod ask;
 mod cdr;
 mod completion;
 mod config;
-mod database;
+pub mod database;
 mod fifo;
 mod routes;
 mod status;

@@ -8,7 +8,7 @@ use tandem_db::{DbUrl, Query, Rows};
 use tandem_drivers::sql_server::{self, ServerOptions};
 
 use crate::ctl::{Answer, run};
-use crate::{Lan, PATIENCE, Process, Site, is_root, wait_until};
+use crate::{Lan, PATIENCE, Process, Site, certificates, is_root, wait_until};
 
 /// Which one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct DbServer {
     dir: PathBuf,
     /// Words that start it on a host of its own.
     host: Vec<String>,
+    /// Whether it has a certificate.
+    tls: bool,
     password: &'static str,
     /// `None`: it is down.
     pub process: Option<Process>,
@@ -41,7 +43,7 @@ impl DbServer {
     /// If it does not start.
     #[must_use]
     pub fn start(site: &Site, kind: Kind) -> Option<Self> {
-        Self::make(site, kind, site.net.ip(200), Vec::new(), PASSWORD)
+        Self::new(site, kind).begin()
     }
 
     /// The same on a host of a network of its own.
@@ -51,7 +53,16 @@ impl DbServer {
     #[must_use]
     pub fn start_on(site: &Site, lan: &Lan, host: u8, kind: Kind) -> Option<Self> {
         let ip = Ipv4Addr::new(10, 77, 0, host);
-        Self::make(site, kind, ip, lan.words(host), PASSWORD)
+        Self { ip, host: lan.words(host), ..Self::new(site, kind) }.begin()
+    }
+
+    /// The same, with a certificate that [`DbServer::ca`] has signed.
+    ///
+    /// # Panics
+    /// As [`DbServer::start`].
+    #[must_use]
+    pub fn start_tls(site: &Site, kind: Kind) -> Option<Self> {
+        Self { tls: true, ..Self::new(site, kind) }.begin()
     }
 
     /// The same at this address, with this password of the user.
@@ -65,26 +76,26 @@ impl DbServer {
         ip: Ipv4Addr,
         password: &'static str,
     ) -> Option<Self> {
-        Self::make(site, kind, ip, Vec::new(), password)
+        Self { ip, password, ..Self::new(site, kind) }.begin()
     }
 
-    fn make(
-        site: &Site,
-        kind: Kind,
-        ip: Ipv4Addr,
-        host: Vec<String>,
-        password: &'static str,
-    ) -> Option<Self> {
-        let dir = site.dir().join("server");
-        std::fs::create_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
-        let mut server = Self { kind, ip, dir, host, password, process: None };
-        let Some(program) = server.program() else {
-            eprintln!("SKIPPED: there is no server of {kind:?} here");
+    fn new(site: &Site, kind: Kind) -> Self {
+        let (ip, dir) = (site.net.ip(200), site.dir().join("server"));
+        Self { kind, ip, dir, host: Vec::new(), tls: false, password: PASSWORD, process: None }
+    }
+
+    fn begin(mut self) -> Option<Self> {
+        std::fs::create_dir(&self.dir).unwrap_or_else(|e| panic!("{}: {e}", self.dir.display()));
+        let Some(program) = self.program() else {
+            eprintln!("SKIPPED: there is no server of {:?} here", self.kind);
             return None;
         };
-        server.install(&program);
-        server.up();
-        Some(server)
+        if self.tls {
+            certificates(&self.dir, self.ip.into());
+        }
+        self.install(&program);
+        self.up();
+        Some(self)
     }
 
     /// The url of a database of this server.
@@ -117,6 +128,12 @@ impl DbServer {
             }
             self.ask(database, Query::Raw { sql: "SELECT 1".into() }).is_ok()
         });
+    }
+
+    /// Who has signed its certificate.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.dir.join("ca.pem")
     }
 
     /// Ends it as a crash does.
@@ -215,6 +232,26 @@ impl DbServer {
     }
 
     fn words(&self, program: &Path) -> Vec<String> {
+        let mut words = self.plain_words(program);
+        let file = |name: &str| self.dir.join(name).display().to_string();
+        let (cert, key, ca) = (file("cert.pem"), file("key.pem"), file("ca.pem"));
+        match self.kind {
+            _ if !self.tls => {}
+            Kind::MariaDb => {
+                let options = [("cert", cert), ("key", key), ("ca", ca)];
+                words.extend(options.map(|(name, file)| format!("--ssl-{name}={file}")));
+            }
+            Kind::Postgres => {
+                let options =
+                    [("ssl", "on".into()), ("ssl_cert_file", cert), ("ssl_key_file", key)];
+                let set = |(name, value): (&str, String)| ["-c".into(), format!("{name}={value}")];
+                words.extend(options.into_iter().flat_map(set));
+            }
+        }
+        words
+    }
+
+    fn plain_words(&self, program: &Path) -> Vec<String> {
         let (program, ip, data) = (program.display().to_string(), self.ip, self.data());
         match self.kind {
             Kind::MariaDb => vec![

@@ -35,6 +35,11 @@ const TABLES: &[&str] = &[
     "dr_groups",
     "dispatcher",
     "load_balancer",
+    "presentity",
+    "active_watchers",
+    "watchers",
+    "xcap",
+    "pua",
 ];
 
 /// Where one test happens. The folder is removed at the end, unless the test fails.

@@ -70,12 +70,7 @@ impl DbServer {
     /// # Panics
     /// As [`DbServer::start`].
     #[must_use]
-    pub fn start_at(
-        site: &Site,
-        kind: Kind,
-        ip: Ipv4Addr,
-        password: &'static str,
-    ) -> Option<Self> {
+    pub fn start_at(site: &Site, kind: Kind, ip: Ipv4Addr, password: &'static str) -> Option<Self> {
         Self { ip, password, ..Self::new(site, kind) }.begin()
     }
 

@@ -103,12 +103,14 @@ struct Node {
 impl Node {
     /// Starts the file as it is.
     fn start(site: &Site, file: &str, id: u8) -> Self {
-        let script = repository().join("tests/scripts/seed").join(file.replace('#', &id.to_string()));
+        let script =
+            repository().join("tests/scripts/seed").join(file.replace('#', &id.to_string()));
         let script = script.display().to_string();
         let log = site.dir().join(format!("node{id}.log"));
         let before = std::fs::read(&log).unwrap_or_default().len();
         let args = ["-f", &script];
-        let mut process = Process::start(&format!("node {id}"), &program(), &args, site.dir(), &log);
+        let mut process =
+            Process::start(&format!("node {id}"), &program(), &args, site.dir(), &log);
         process.wait_for_output_after(before, "ready", PATIENCE);
         Self { id, process }
     }
@@ -141,7 +143,8 @@ impl Node {
     }
 
     fn dialogs(&self) -> usize {
-        let counted = self.ask("get_statistics", json!({ "statistics": ["dialog:active_dialogs"] }));
+        let counted =
+            self.ask("get_statistics", json!({ "statistics": ["dialog:active_dialogs"] }));
         let text = counted["dialog:active_dialogs"].to_string();
         text.trim_matches('"').parse().unwrap_or_else(|_| panic!("{counted}"))
     }

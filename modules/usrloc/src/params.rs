@@ -326,13 +326,13 @@ fn check_pinging(text: &str) -> Result<(), String> {
 }
 
 impl Params {
-    /// Whether E_UL_LATENCY_UPDATE is raised for a latency; `before_us` is that of the reply
-    /// before, 0 if there was none. Either limit is enough; without limits all are told.
+    /// Whether E_UL_LATENCY_UPDATE tells a latency; `before_us` is the one before, 0 if there was
+    /// none. A limit of 0 is not set; without any, all are told, else what reaches one of them.
     pub(crate) fn tells_latency(&self, before_us: u32, latency_us: u32) -> bool {
-        let (floor_us, delta_us) = (self.latency_min_us, self.latency_min_delta_us);
-        let is_high = floor_us > 0 && latency_us >= floor_us;
-        let differs = before_us > 0 && latency_us.abs_diff(before_us) >= delta_us;
-        is_high || (delta_us > 0 && differs) || (floor_us == 0 && delta_us == 0)
+        let change_us = if before_us == 0 { 0 } else { before_us.abs_diff(latency_us) };
+        let limits = [(self.latency_min_us, latency_us), (self.latency_min_delta_us, change_us)];
+        let mut set = limits.iter().filter(|(limit_us, _)| *limit_us > 0).peekable();
+        set.peek().is_none() || set.any(|(limit_us, value_us)| value_us >= limit_us)
     }
 
     pub(crate) fn read(build: &mut Build<'_>) -> Result<Self, BuildError> {

@@ -7,6 +7,8 @@
 
 mod common;
 
+use std::sync::{Mutex, PoisonError};
+
 use bytes::Bytes;
 use common::{CALLEE, CALLER, MODULES};
 use serde_json::json;
@@ -25,6 +27,9 @@ const BYTES_MAX: usize = 6_000;
 const SCRIPT: &str = "socket=udp:127.0.0.1:5060\nlog_level=1\nloadmodule \"proto_udp.so\"\n\
     loadmodule \"tm.so\"\nloadmodule \"signaling.so\"\nloadmodule \"sipmsgops.so\"\n\
     route { if (is_method(\"ACK\")) { t_relay(); exit; } t_relay(); }";
+
+/// Memory is the process's: one test at a time measures it.
+static MEASURES: Mutex<()> = Mutex::new(());
 
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -75,6 +80,7 @@ fn in_use(node: &mut TestNode) -> u64 {
 
 #[test]
 fn a_waiting_call_costs_little_more_than_its_message() {
+    let _alone = MEASURES.lock().unwrap_or_else(PoisonError::into_inner);
     let mut node = TestNode::new(SCRIPT, MODULES);
     // What is needed once is there before.
     hold(&mut node, 0..1_000);
@@ -100,6 +106,7 @@ fn hold(node: &mut TestNode, calls: std::ops::Range<usize>) {
 
 #[test]
 fn after_a_soak_memory_is_where_it_was() {
+    let _alone = MEASURES.lock().unwrap_or_else(PoisonError::into_inner);
     let wanted = std::env::var("TANDEM_SOAK").ok().and_then(|n| n.parse().ok()).unwrap_or(SOAK);
     let mut node = TestNode::new(SCRIPT, MODULES);
     let mut next = 0;

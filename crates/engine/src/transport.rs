@@ -409,7 +409,7 @@ mod tests {
         assert_eq!((hop.proto, hop.addr.port()), (Proto::Tcp, 5060));
         assert_eq!(uri_hop(b"sip:a@10.0.0.1;transport=sctp"), Err(HopError::NoSocket));
         assert_eq!(to("sips:a@10.0.0.1"), Err(HopError::NoSocket));
-        assert_eq!(to("tel:+123"), Err(HopError::BadUri));
+        assert_eq!(to("tel:+123"), Err(HopError::UnknownScheme));
         assert_eq!(to("nonsense"), Err(HopError::BadUri));
     }
 

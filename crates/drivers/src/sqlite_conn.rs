@@ -104,9 +104,11 @@ impl SqliteLink {
     async fn single(&mut self, query: &Query) -> Result<Rows, DbError> {
         let statement = Dialect::SQLITE.statement(query)?;
         let inserts = matches!(query, Query::Insert { .. });
-        let rows_max = self.options.rows_max;
+        let (rows_max, reader) = (self.options.rows_max, self.reader);
         let connection = self.connection().await?;
-        let (mut rows, last_insert_id) = run(connection, statement, rows_max).await?;
+        let done = run(connection, statement, rows_max).await;
+        let (mut rows, last_insert_id) =
+            done.map_err(|error| writes_while_reading(error, reader))?;
         rows.last_insert_id = last_insert_id.filter(|_| inserts);
         if query.is_read() {
             // SQLite still reports the change before.
@@ -279,6 +281,13 @@ fn db_error(error: &sqlx::Error) -> DbError {
         _ => DbErrorKind::Other,
     };
     DbError::new(kind, message)
+}
+
+/// A connection that only reads refuses to write for good: that is the query's mistake, and no
+/// state of the disk that may pass.
+fn writes_while_reading(error: DbError, reader: bool) -> DbError {
+    let refused = reader && error.message.contains("readonly");
+    if refused { DbError::new(DbErrorKind::Malformed, error.message) } else { error }
 }
 
 /// The file was renamed or removed under an open connection.

@@ -155,9 +155,10 @@ loadmodule \"presence_mwi.so\"
 modparam(\"presence\", \"cluster_id\", 1)
 ";
 
-/// The script of an example with calls as records.
+/// The script of an example with calls as records. Lamps are left out: a call that one node was
+/// asked for makes that node publish, and the checkers judge what a node does of itself.
 fn script(id: u32) -> String {
-    let text = example(id);
+    let text = example(id).replace("\t\t\tdialoginfo_set();\n", "\t\t\t$var(lamp) = 0;\n");
     let (requests, record) = ("####### requests\n", "\tif (is_method(\"INVITE|SUBSCRIBE\"))");
     assert!(text.contains(requests) && text.contains(record), "the example has changed");
     text.replace(requests, &format!("{CALLS_SETUP}{STATES_SETUP}{requests}"))

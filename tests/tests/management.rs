@@ -91,7 +91,14 @@ fn cluster_commands_have_the_known_shapes_and_errors() {
     assert_eq!(one.mi("clusterer_list", Json::Null)["Clusters"][0]["cluster_id"], 1);
     let caps = one.mi("clusterer:list_cap", Json::Null);
     let cap = |name| json!({"name": name, "state": "Ok", "enabled": "yes"});
-    let known = [cap("usrloc-contact-repl"), cap("dialog-dlg-repl")];
+    let known = [
+        "usrloc-contact-repl",
+        "drouting-status-repl",
+        "pua",
+        "dialog-dlg-repl",
+        "dialog-prof-repl",
+    ];
+    let known = known.map(cap);
     assert_eq!(caps, json!({"Clusters": [{"cluster_id": 1, "Capabilities": known}]}));
     let topology = one.mi("clusterer:list_topology", Json::Null);
     assert_eq!(

@@ -35,7 +35,7 @@ fn what_sipp_and_sipsak_register_at_the_active_shows_alike_on_both_nodes() {
     assert_eq!(all.len(), USERS + 1);
     let dora = all.iter().find(|c| c["AOR"] == "dora").expect("dora");
     assert_eq!(dora["Contact"], contact.as_str());
-    assert_eq!(dora["Cflags"], "NAT");
+    assert_eq!(dora["Cflags"], "SIP_PING NAT");
     status_names_the_holder(&one, &two);
     for node in [one, two] {
         assert!(node.stop().success());
@@ -135,7 +135,7 @@ fn a_phone_behind_nat_is_reached_where_it_registered_from() {
         let dump = contacts(&node.mi("ul_dump", Json::Null));
         let flags =
             |user: &str| dump.iter().find(|c| c["AOR"] == user).map(|c| c["Cflags"].clone());
-        assert_eq!((flags("alice"), flags("bob")), (Some("".into()), Some("NAT".into())));
+        assert_eq!((flags("alice"), flags("bob")), (Some("".into()), Some("SIP_PING NAT".into())));
     }
     alice.call(one.sip, "bob").hang_up();
     bob.call(one.sip, "alice").hang_up();

@@ -12,8 +12,10 @@ mod clusterer;
 mod commands;
 mod complaints;
 mod config;
+mod digest;
 mod donor;
 mod effects;
+pub mod fields;
 mod link;
 mod links;
 mod listing;
@@ -34,6 +36,7 @@ pub use bridge::BridgeConfig;
 pub use caps::RECORD_BYTES_MAX;
 pub use clusterer::{ClusterError, Clusterer};
 pub use config::{ClusterConfig, Config, GateMode, NodeConfig, TagConfig};
+pub use digest::Digester;
 pub use donor::Missed;
 pub use effects::{
     ActivationId, BUCKETS, CapId, CapState, ConnId, Digests, Effect, Effects, Form, Level, Reason,

@@ -19,7 +19,6 @@
 
 mod bla;
 mod change;
-mod digest;
 mod duty;
 mod events;
 mod functions;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_cluster::Digester;
 use tandem_engine::module::{Call, Cx};
 use tandem_script::host::Called;
 use tandem_sip::{HeaderName, Message, Uri};
 
 use crate::change::{Change, Done, Origin, Refused};
-use crate::digest::Digester;
 use crate::events;
 use crate::package::{Package, Refusal};
 use crate::record::{BODY_BYTES_MAX, Key, Publication, ROUTES_BYTES_MAX, Text};
@@ -252,7 +252,7 @@ fn number_of(msg: &Message) -> u64 {
     all.text(msg.call_id().unwrap_or_default());
     all.text(msg.from_tag().unwrap_or_default());
     all.number(msg.cseq().map_or(0, |cseq| cseq.number.into()));
-    all.end()
+    all.end_nonzero()
 }
 
 /// What the request says.

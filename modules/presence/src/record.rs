@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_cluster::Digester;
 pub use tandem_cluster::Stamp;
 
-use crate::digest::Digester;
 use crate::package::{Body, Status};
 
 /// Bytes that are kept for long: no more than they are.
@@ -59,7 +59,7 @@ impl Key {
         let mut digester = Digester::default();
         digester.text(&self.uri);
         digester.text(&self.event);
-        (digester.end() >> 32) as usize & 0xff
+        (digester.end_nonzero() >> 32) as usize & 0xff
     }
 }
 
@@ -117,7 +117,7 @@ impl Publication {
         digester.text(&self.id);
         digester.text(&self.content_type);
         digester.text(&self.body);
-        digester.end()
+        digester.end_nonzero()
     }
 
     pub(crate) fn digest(&self) -> u64 {
@@ -129,7 +129,7 @@ impl Publication {
         }
         all.text(&self.body);
         all.number(u64::from(self.received_s) << 32 | u64::from(self.expires_s));
-        all.end()
+        all.end_nonzero()
     }
 
     /// As packages see it.
@@ -238,7 +238,7 @@ impl Subscription {
         digester.text(&self.id.call_id);
         digester.text(&self.id.from_tag);
         digester.number(self.status as u64);
-        digester.end()
+        digester.end_nonzero()
     }
 
     pub(crate) fn digest(&self) -> u64 {
@@ -269,7 +269,7 @@ impl Subscription {
         all.number(u64::from(sent.node) << 32 | u64::from(sent.answers));
         all.number(u64::from(self.creator) << 32 | u64::from(sent.told_cseq));
         all.number(sent.told);
-        all.end()
+        all.end_nonzero()
     }
 
     /// Takes from the same subscription of another node what is newer there; whether it was

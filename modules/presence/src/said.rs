@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_cluster::Digester;
 use tandem_engine::module::Cx;
 
-use crate::digest::Digester;
 use crate::package::{Body, Package, Status, Viewer};
 use crate::record::{Key, SubId, Subscription, Text};
 use crate::state::Presence;
@@ -121,7 +121,7 @@ fn marked(sum: u64, salt: u64) -> u64 {
     let mut digester = Digester::default();
     digester.number(sum);
     digester.number(salt);
-    digester.end()
+    digester.end_nonzero()
 }
 
 impl Presence {

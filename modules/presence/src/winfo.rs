@@ -1,8 +1,8 @@
 //! Documents about who watches somebody (RFC 3858).
 
 use bytes::Bytes;
+use tandem_cluster::Digester;
 
-use crate::digest::Digester;
 use crate::package::{Package, Status};
 use crate::record::{Key, Subscription};
 
@@ -25,7 +25,7 @@ impl Watcher {
             id.text(text);
         }
         let (uri, reason) = (s.watcher_uri(), s.reason.to_vec());
-        Self { id: id.end(), uri, status: s.status, reason }
+        Self { id: id.end_nonzero(), uri, status: s.status, reason }
     }
 
     /// What has led to this state (RFC 3857 4.7.1).

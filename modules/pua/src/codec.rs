@@ -11,6 +11,8 @@
 //! 28 version.
 
 use bytes::Bytes;
+use tandem_cluster::Digester;
+use tandem_cluster::fields::Fields;
 
 use crate::record::{BODY_BYTES_MAX, FOREVER_S, Record, Stamp, Stand, TEXT_BYTES_MAX, Text, Watch};
 
@@ -20,7 +22,7 @@ pub(crate) const VERSION: u16 = 1;
 pub(crate) const RECORD: u32 = 0x7401;
 
 pub(crate) fn encode(record: &Record) -> Bytes {
-    let mut w = Fields(Vec::with_capacity(256 + record.body.len()));
+    let mut w = Fields::with_capacity(256 + record.body.len());
     let key = &record.key;
     for (n, text) in [
         (1, &key.uri),
@@ -63,7 +65,7 @@ pub(crate) fn encode(record: &Record) -> Bytes {
         w.number(24, u64::from(watch.cseq) | 1 << 32);
         w.number(28, watch.version.into());
     }
-    w.0.into()
+    w.into_bytes().into()
 }
 
 /// Reads a record. `None`: it is none.
@@ -137,24 +139,6 @@ fn take(rest: &mut Bytes) -> Option<(u8, Bytes)> {
     Some((n, value))
 }
 
-/// What is not empty and not 0 is written.
-struct Fields(Vec<u8>);
-
-impl Fields {
-    fn text(&mut self, n: u8, text: &[u8]) {
-        let Some(len) = u16::try_from(text.len()).ok().filter(|len| *len > 0) else { return };
-        self.0.push(n);
-        self.0.extend_from_slice(&len.to_le_bytes());
-        self.0.extend_from_slice(text);
-    }
-
-    fn number(&mut self, n: u8, number: u64) {
-        if number != 0 {
-            self.text(n, &number.to_le_bytes());
-        }
-    }
-}
-
 /// What a record says, as a number that all nodes compute alike; 0: it is in no digest. When it
 /// was said does not matter.
 pub(crate) fn digest(record: &Record) -> u64 {
@@ -172,16 +156,10 @@ pub(crate) fn bucket(record: &Record) -> usize {
     (fold(&name) >> 32) as usize & 0xff
 }
 
-/// Folds bytes into 64 bits; what strangers could gain by a collision is a late repair.
 fn fold(bytes: &[u8]) -> u64 {
-    let mut sum = 0x9e37_79b9_7f4a_7c15u64 ^ bytes.len() as u64;
-    for chunk in bytes.chunks(8) {
-        let mut word = [0; 8];
-        word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
-        let product = u128::from(sum ^ u64::from_le_bytes(word)) * 0xd6e8_feb8_6659_fd93u128;
-        sum = (product as u64 ^ (product >> 64) as u64).rotate_left(23).wrapping_add(1);
-    }
-    sum
+    let mut all = Digester::default();
+    all.text(bytes);
+    all.end()
 }
 
 #[cfg(test)]

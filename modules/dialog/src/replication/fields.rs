@@ -23,6 +23,7 @@
 //! section: 1 module, 2 content.
 
 use bytes::Bytes;
+use tandem_cluster::fields::{Fields, fields, int32, integer};
 
 use crate::flags::Flags;
 use crate::id::DialogId;
@@ -53,7 +54,7 @@ pub(crate) fn encode(d: &Dialog, names: FlagNames<'_>) -> Bytes {
     let mut w = Fields::with_capacity(1024);
     heading(&mut w, d, None);
     body(&mut w, d, names);
-    w.0.into()
+    w.into_bytes().into()
 }
 
 /// What a patch is about.
@@ -71,43 +72,43 @@ pub(crate) enum Part<'a> {
 pub(crate) fn encode_patch(d: &Dialog, base: Stamp, part: Part<'_>) -> Bytes {
     let mut w = Fields::with_capacity(192);
     heading(&mut w, d, Some(base));
-    w.number(19, told_flags(d));
+    w.put_number(19, told_flags(d));
     match part {
         Part::State => {
-            w.number(8, d.answered_s.into());
-            w.number(9, d.ended_s.into());
-            w.number(10, d.state.number().into());
-            w.number(11, d.end_reason.map_or(0, |reason| reason as u64));
-            w.number(15, d.answered.map_or(0, |at| u64::from(at) + 1));
-            w.number(21, d.expires_s.into());
+            w.put_number(8, d.answered_s.into());
+            w.put_number(9, d.ended_s.into());
+            w.put_number(10, d.state.number().into());
+            w.put_number(11, d.end_reason.map_or(0, |reason| reason as u64));
+            w.put_number(15, d.answered.map_or(0, |at| u64::from(at) + 1));
+            w.put_number(21, d.expires_s.into());
             debt(&mut w, d.debt.as_ref());
         }
         Part::Value(name) => match d.values.iter().find(|(n, _)| **n == *name) {
-            Some(found) => w.text(36, &value(found)),
-            None => w.text(37, name),
+            Some(found) => w.put(36, &value(found)),
+            None => w.put(37, name),
         },
-        Part::Generated { callee: None } => w.number(38, d.caller.generated_cseq.into()),
+        Part::Generated { callee: None } => w.put_number(38, d.caller.generated_cseq.into()),
         Part::Generated { callee: Some(at) } => {
             let leg = d.callees.get(usize::from(at));
-            w.number(39, at.into());
-            w.number(40, leg.map_or(0, |leg| leg.generated_cseq.into()));
+            w.put_number(39, at.into());
+            w.put_number(40, leg.map_or(0, |leg| leg.generated_cseq.into()));
         }
     }
-    w.0.into()
+    w.into_bytes().into()
 }
 
 /// The record of a dialog that is gone.
 pub(crate) fn encode_gone(id: DialogId, stamp: Stamp, until_s: u32) -> Bytes {
     let mut w = Fields::with_capacity(64);
-    w.number(2, id.number());
+    w.put_number(2, id.number());
     stamps(&mut w, 31, stamp);
-    w.number(35, until_s.into());
-    w.0.into()
+    w.put_number(35, until_s.into());
+    w.into_bytes().into()
 }
 
 fn heading(w: &mut Fields, d: &Dialog, base: Option<Stamp>) {
-    w.text(1, &d.call_id);
-    w.number(2, d.id.number());
+    w.put(1, &d.call_id);
+    w.put_number(2, d.id.number());
     stamps(w, 31, d.stamp);
     if let Some(base) = base {
         stamps(w, 33, base);
@@ -115,8 +116,8 @@ fn heading(w: &mut Fields, d: &Dialog, base: Option<Stamp>) {
 }
 
 fn stamps(w: &mut Fields, n: u8, stamp: Stamp) {
-    w.number(n, stamp.time_us);
-    w.number(n + 1, stamp.node.into());
+    w.put_number(n, stamp.time_us);
+    w.put_number(n + 1, stamp.node.into());
 }
 
 fn told_flags(d: &Dialog) -> u64 {
@@ -137,7 +138,7 @@ fn body(w: &mut Fields, d: &Dialog, names: FlagNames<'_>) {
         (25, &routes.on_hangup),
     ] {
         if !text.is_empty() {
-            w.text(n, text);
+            w.put(n, text);
         }
     }
     for (n, number) in [
@@ -155,14 +156,14 @@ fn body(w: &mut Fields, d: &Dialog, names: FlagNames<'_>) {
         (30, d.creator.into()),
     ] {
         if number != 0 {
-            w.number(n, number);
+            w.put_number(n, number);
         }
     }
-    w.text(13, &leg(&d.caller));
-    d.callees.iter().for_each(|one| w.text(14, &leg(one)));
-    d.values.iter().for_each(|one| w.text(16, &value(one)));
-    d.profiles.iter().for_each(|one| w.text(17, &membership(one)));
-    d.sections.iter().for_each(|one| w.text(26, &section(one)));
+    w.put(13, &leg(&d.caller));
+    d.callees.iter().for_each(|one| w.put(14, &leg(one)));
+    d.values.iter().for_each(|one| w.put(16, &value(one)));
+    d.profiles.iter().for_each(|one| w.put(17, &membership(one)));
+    d.sections.iter().for_each(|one| w.put(26, &section(one)));
     if d.debt.is_some() {
         debt(w, d.debt.as_ref());
     }
@@ -171,10 +172,10 @@ fn body(w: &mut Fields, d: &Dialog, names: FlagNames<'_>) {
 fn debt(w: &mut Fields, debt: Option<&Debt>) {
     let ids = debt.map(|debt| &debt.ids[..]).unwrap_or_default();
     let ids: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-    w.text(27, &ids);
-    w.number(28, debt.map_or(0, |debt| debt.node.into()));
-    w.number(29, debt.map_or(0, |debt| debt.paid.into()));
-    w.number(41, debt.map_or(0, |debt| debt.place));
+    w.put(27, &ids);
+    w.put_number(28, debt.map_or(0, |debt| debt.node.into()));
+    w.put_number(29, debt.map_or(0, |debt| debt.paid.into()));
+    w.put_number(41, debt.map_or(0, |debt| debt.place));
 }
 
 fn leg(leg: &Leg) -> Vec<u8> {
@@ -191,37 +192,37 @@ fn leg(leg: &Leg) -> Vec<u8> {
     let mut w = Fields::with_capacity(bytes + 22);
     for (n, text) in (1..).zip(texts) {
         if !text.is_empty() {
-            w.text(n, text);
+            w.put(n, text);
         }
     }
-    w.number(8, leg.cseq.into());
-    w.number(9, leg.generated_cseq.into());
-    w.0
+    w.put_number(8, leg.cseq.into());
+    w.put_number(9, leg.generated_cseq.into());
+    w.into_bytes()
 }
 
 fn value((name, value): &(Text, Val)) -> Vec<u8> {
     let mut w = Fields::with_capacity(32);
-    w.text(1, name);
+    w.put(1, name);
     match value {
-        Val::Str(text) => w.text(2, text),
-        Val::Int(n) => w.number(3, (i64::from(*n) - i64::from(i32::MIN)) as u64),
+        Val::Str(text) => w.put(2, text),
+        Val::Int(n) => w.put_number(3, (i64::from(*n) - i64::from(i32::MIN)) as u64),
     }
-    w.0
+    w.into_bytes()
 }
 
 fn membership(m: &Membership) -> Vec<u8> {
     let mut w = Fields::with_capacity(32);
-    w.text(1, &m.name);
-    w.text(2, &m.value);
-    w.number(3, m.marker as u64);
-    w.0
+    w.put(1, &m.name);
+    w.put(2, &m.value);
+    w.put_number(3, m.marker as u64);
+    w.into_bytes()
 }
 
 fn section((module, content): &(Text, Bytes)) -> Vec<u8> {
     let mut w = Fields::with_capacity(16 + module.len() + content.len());
-    w.text(1, module);
-    w.text(2, content);
-    w.0
+    w.put(1, module);
+    w.put(2, content);
+    w.into_bytes()
 }
 
 /// Names of the set flags, separated by spaces.
@@ -429,57 +430,6 @@ fn read_ids(ids: &[u8]) -> Option<Vec<u64>> {
     let (ids, rest) = ids.as_chunks::<8>();
     let fits = rest.is_empty() && ids.len() <= DEBTS_MAX;
     fits.then(|| ids.iter().map(|id| u64::from_le_bytes(*id)).collect())
-}
-
-/// A list of fields that is being written.
-struct Fields(Vec<u8>);
-
-impl Fields {
-    fn with_capacity(bytes: usize) -> Self {
-        Self(Vec::with_capacity(bytes))
-    }
-
-    /// A longer value than fits would spoil the record; the bounds of a dialog keep it shorter.
-    fn text(&mut self, n: u8, value: &[u8]) {
-        let Ok(len) = u16::try_from(value.len()) else { return };
-        self.0.push(n);
-        self.0.extend_from_slice(&len.to_le_bytes());
-        self.0.extend_from_slice(value);
-    }
-
-    fn number(&mut self, n: u8, value: u64) {
-        self.text(n, &value.to_le_bytes());
-    }
-}
-
-/// The fields of a record; a `None` where it is cut off.
-fn fields(mut rest: &[u8]) -> impl Iterator<Item = Option<(u8, &[u8])>> {
-    std::iter::from_fn(move || {
-        let (head, behind) = match rest.split_first_chunk::<3>() {
-            Some(found) => found,
-            None if rest.is_empty() => return None,
-            None => {
-                rest = &[];
-                return Some(None);
-            }
-        };
-        let [n, low, high] = *head;
-        let Some((value, left)) = behind.split_at_checked(u16::from_le_bytes([low, high]).into())
-        else {
-            rest = &[];
-            return Some(None);
-        };
-        rest = left;
-        Some(Some((n, value)))
-    })
-}
-
-fn integer(value: &[u8]) -> Option<u64> {
-    value.try_into().ok().map(u64::from_le_bytes)
-}
-
-fn int32(value: &[u8]) -> Option<u32> {
-    u32::try_from(integer(value)?).ok()
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_cluster::fields::{Fields, fields, int32, integer};
 
 use crate::change::{Change, Name};
 use crate::package::{Status, VIEW_BYTES_MAX};
@@ -40,7 +41,7 @@ pub(crate) struct Told {
 }
 
 fn head(kind: u64, key: &Key, stamp: Stamp) -> Fields {
-    let mut w = Fields(Vec::with_capacity(512));
+    let mut w = Fields::with_capacity(512);
     w.number(1, kind);
     w.text(2, &key.uri);
     w.text(3, &key.event);
@@ -67,7 +68,7 @@ pub(crate) fn publication(key: &Key, p: &Publication) -> Bytes {
     w.number(18, p.expires_s.into());
     w.number(19, p.foreign.into());
     w.number(20, p.request);
-    w.0.into()
+    w.into_bytes().into()
 }
 
 fn sub_id(w: &mut Fields, id: &SubId) {
@@ -111,7 +112,7 @@ pub(crate) fn subscription(key: &Key, s: &Subscription) -> Bytes {
     w.number(48, s.asks.into());
     w.number(49, s.creator.into());
     sent_fields(&mut w, &s.sent);
-    w.0.into()
+    w.into_bytes().into()
 }
 
 /// What was sent to a watcher.
@@ -119,7 +120,7 @@ pub(crate) fn sent(key: &Key, s: &Subscription) -> Bytes {
     let mut w = head(3, key, s.stamp);
     sub_id(&mut w, &s.id);
     sent_fields(&mut w, &s.sent);
-    w.0.into()
+    w.into_bytes().into()
 }
 
 /// A record of something that is gone, with what is said at its end.
@@ -138,7 +139,7 @@ pub(crate) fn gone(key: &Key, name: &Name, stamp: Stamp, until_s: u32, body: &[u
         }
     };
     w.number(6, until_s.into());
-    w.0.into()
+    w.into_bytes().into()
 }
 
 /// Everything that a record may say.
@@ -268,58 +269,6 @@ impl Read {
         };
         Some(Told { key, stamp, change })
     }
-}
-
-/// A list of fields that is being written.
-struct Fields(Vec<u8>);
-
-impl Fields {
-    /// A longer value than fits would spoil the record; the bounds of records keep them shorter.
-    fn text(&mut self, n: u8, value: &[u8]) {
-        let Ok(len) = u16::try_from(value.len()) else { return };
-        if len == 0 {
-            return;
-        }
-        self.0.push(n);
-        self.0.extend_from_slice(&len.to_le_bytes());
-        self.0.extend_from_slice(value);
-    }
-
-    fn number(&mut self, n: u8, value: u64) {
-        if value != 0 {
-            self.text(n, &value.to_le_bytes());
-        }
-    }
-}
-
-/// The fields of a record; a `None` where it is cut off.
-fn fields(mut rest: &[u8]) -> impl Iterator<Item = Option<(u8, &[u8])>> {
-    std::iter::from_fn(move || {
-        let (head, behind) = match rest.split_first_chunk::<3>() {
-            Some(found) => found,
-            None if rest.is_empty() => return None,
-            None => {
-                rest = &[];
-                return Some(None);
-            }
-        };
-        let [n, low, high] = *head;
-        let Some((value, left)) = behind.split_at_checked(u16::from_le_bytes([low, high]).into())
-        else {
-            rest = &[];
-            return Some(None);
-        };
-        rest = left;
-        Some(Some((n, value)))
-    })
-}
-
-fn integer(value: &[u8]) -> Option<u64> {
-    value.try_into().ok().map(u64::from_le_bytes)
-}
-
-fn int32(value: &[u8]) -> Option<u32> {
-    u32::try_from(integer(value)?).ok()
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_cluster::Digester;
 
-use super::digest::Digester;
 use super::shared::{Pool, Shared};
 use super::{NotStored, Stamp, stamp_at};
 
@@ -185,6 +185,11 @@ fn seal_fitting(len: usize, head: Head, parts: &[&[u8]; OWN]) -> Result<Arc<Cont
         8192 12288 16384 24576 32768 49152 65535)
 }
 
+/// The names in a list of branch flags, which each node may have in another order.
+fn names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|b| *b == b' ').filter(|name| !name.is_empty())
+}
+
 impl Contact {
     /// A contact of an AoR with id 0; `old` is the one it replaces, if any.
     pub(super) fn new(
@@ -230,7 +235,9 @@ impl Contact {
     fn digest_in(&self, mut scope: Digester) -> u64 {
         for text in Text::ALL {
             match text {
-                Text::BranchFlags => scope.names(self.text(text)),
+                Text::BranchFlags => {
+                    scope.unordered(names(self.text(text)), |one, name| one.text(name))
+                }
                 _ => scope.text(self.text(text)),
             }
         }

@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tandem_clock::{Chance, Now};
+use tandem_cluster::Digester;
 use tandem_sip::sip_hash;
 
 use super::aor::{Contacts, Graveyard};
 use super::change::{Done, Origin, Sink, Tombstone};
 use super::contact::Contact;
-use super::digest::Digester;
 use super::edit::{At, Edit};
 use super::local::Local;
 use super::shared::Pool;

@@ -5,13 +5,13 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
+use tandem_cluster::Digester;
 
 use super::aor::{CONTACTS_MAX, compare};
 use super::change::{
     Change, Done, Event, NotStored, Origin, Outcome, Replica, Sink, Stamp, Tombstone, Why, stamp_at,
 };
 use super::contact::{Contact, NewContact};
-use super::digest::Digester;
 use super::domain::Shard;
 use super::ids::Labels;
 use super::keys;

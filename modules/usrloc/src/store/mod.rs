@@ -13,7 +13,6 @@
 mod aor;
 mod change;
 mod contact;
-mod digest;
 mod domain;
 mod edit;
 mod ids;
@@ -50,6 +49,6 @@ pub(crate) fn test_contact(
     stamp: Stamp,
 ) -> std::sync::Arc<Contact> {
     let pool = shared::Pool::new(ahash::RandomState::with_seed(1));
-    let scope = digest::Digester::default();
+    let scope = tandem_cluster::Digester::default();
     Contact::new(aor, new, by_call_id, stamp, scope, &pool, None).unwrap()
 }

@@ -35,6 +35,8 @@ const ACCEPTED_OF_NODE_MAX: usize = 256;
 const DRIP_NS: u64 = 10 * SEC;
 /// The only capability whose packets cross bridges between clusters.
 const BRIDGED: &[u8] = b"ratelimit-pipe-repl";
+/// The only packet type that comes over a bridge; the others are for the nodes of one cluster.
+const BRIDGED_EDGE: u32 = 10;
 
 impl Clusterer {
     /// A peer opened a stream; `conn` is the caller's number for it.
@@ -264,7 +266,8 @@ impl Clusterer {
             let source = trailer.source;
             if trailer.bridge.is_some() {
                 // It is not asked where it comes from, so it may carry nothing else.
-                if c.enabled && packet.capability == BRIDGED {
+                let is_bridged = packet.capability == BRIDGED && packet.packet_type == BRIDGED_EDGE;
+                if c.enabled && is_bridged {
                     c.on_module_packet(ctx, source, packet);
                 }
                 return;

@@ -68,6 +68,7 @@ fn allowed(priority: Option<&str>) -> Result<Allowed, String> {
             }
             "NONE" => {
                 suites.clear();
+                versions.clear();
                 continue;
             }
             "SECURE256" | "SECURE192" => &is_256,
@@ -137,7 +138,7 @@ mod tests {
         assert_eq!(shown(field), Ok((1, 0)));
         assert!(shown("NORMAL").unwrap().1 > 0);
         assert_eq!(shown("NORMAL:-AES-128-GCM"), Ok((2, 0)));
-        assert_eq!(shown("NONE:+AES-256-GCM:+VERS-TLS1.3:+COMP-NULL"), Ok((2, 0)));
+        assert_eq!(shown("NONE:+AES-256-GCM:+VERS-TLS1.3:+COMP-NULL"), Ok((1, 0)));
         let nothing = shown("NORMAL:-VERS-ALL:+VERS-TLS1.0").unwrap_err();
         assert!(nothing.contains("TLS 1.2 and 1.3"), "{nothing}");
         assert!(shown("NONE").is_err());

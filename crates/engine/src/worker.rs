@@ -223,20 +223,17 @@ impl Worker {
     }
 
     fn datagram(&mut self, now: Now, source: Source, payload: Bytes, out: &mut Out) {
-        // Keepalives of phones: blank lines, zero bytes, a few stray bytes.
-        if payload.len() < 20 {
-            self.node.keepalives.fetch_add(1, Ordering::Relaxed);
+        // What an earlier datagram said of its sender is not true of this one.
+        self.state.proxied = None;
+        if self.is_keepalive(&payload) {
             return;
         }
-        let payload = match self.without_proxy(source, payload) {
-            Ok(payload) => payload,
-            Err(error) => {
-                let mut cx = self.cx(now, out);
-                cx.count(stat::BAD_MSG_HDR, 1);
-                cx.log(Level::Info, format!("unreadable message from {}: {error}", source.addr));
-                return;
-            }
+        let Ok(payload) = self.without_proxy(source, payload) else {
+            return self.cx(now, out).count_core(stat::BAD_MSG_HDR, 1);
         };
+        if self.is_keepalive(&payload) {
+            return;
+        }
         if !begins_like_sip(&payload) {
             return self.cx(now, out).count_core(stat::BAD_MSG_HDR, 1);
         }
@@ -244,6 +241,15 @@ impl Worker {
             Ok(msg) => self.message(now, msg, source, out),
             Err(error) => unreadable(&mut self.cx(now, out), &payload, source, error),
         }
+    }
+
+    /// Counts the keepalives of phones: blank lines, zero bytes, a few stray bytes.
+    fn is_keepalive(&self, payload: &Bytes) -> bool {
+        let is_one = payload.len() < 20;
+        if is_one {
+            self.node.keepalives.fetch_add(1, Ordering::Relaxed);
+        }
+        is_one
     }
 
     /// A datagram without the header of the PROXY protocol, which is remembered for the message.
@@ -286,6 +292,7 @@ impl Worker {
         let state = &mut self.state;
         (state.nested, state.suspending, state.async_timeout_s) = (0, None, None);
         state.from_peer = false;
+        state.proxied = None;
         std::mem::take(&mut state.at_hand)
     }
 

@@ -115,6 +115,10 @@ impl Acc {
         let Some(mut plan) = plan::read(dialog, &self.params.extra, &self.params.legs) else {
             return;
         };
+        if self.ledger.is_none() && plan.marks.of(Backend::Db) & CDR != 0 {
+            // Without a database here somebody else has to write it.
+            return;
+        }
         // With a database of its own, the node that is gone pays from its spool when it returns.
         let (own, theirs) = (self.place(), dialog.debt.as_ref().map_or(0, |debt| debt.place));
         if own == 0 {

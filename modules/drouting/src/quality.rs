@@ -75,18 +75,20 @@ impl Drouting {
         self.parts().iter().map(|part| part.name.clone()).collect()
     }
 
-    /// The rules of a partition that are sorted by quality, at most `limit`; `None`: there is no
+    /// The rules of a partition that are sorted by quality, or have a carrier that is, at most
+    /// `limit`; `None`: there is no
     /// such partition.
     pub fn quality_rules(&self, partition: &str, limit: usize) -> Option<Vec<QualityRule>> {
         let table = self.part(partition)?.table();
-        let rules = table.rules.by_quality().take(limit);
+        let rules = table.rules.all().filter(|rule| is_by_quality(&table, rule)).take(limit);
         Some(rules.map(|rule| quality_rule(&table, &rule)).collect())
     }
 
     /// One of them.
     pub fn quality_rule(&self, partition: &str, id: i64) -> Option<QualityRule> {
         let table = self.part(partition)?.table();
-        let rule = table.rules.by_quality().find(|rule| rule.id == id)?;
+        let found = table.rules.all().find(|rule| rule.id == id);
+        let rule = found.filter(|rule| is_by_quality(&table, rule))?;
         Some(quality_rule(&table, &rule))
     }
 

@@ -274,10 +274,9 @@ impl Rules {
         })
     }
 
-    /// The rules that are sorted by quality.
-    pub(crate) fn by_quality(&self) -> impl Iterator<Item = Rule<'_>> {
-        let all = (0u32..).zip(&self.rules).filter(|(_, rule)| rule.sort == Sort::Quality);
-        all.filter_map(|(at, _)| self.rule(at))
+    /// All rules.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Rule<'_>> {
+        (0u32..).zip(&self.rules).filter_map(|(at, _)| self.rule(at))
     }
 
     /// The next rule for a number: by the longest prefix, then by priority, if its times hold.

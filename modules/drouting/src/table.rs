@@ -128,7 +128,8 @@ impl Table {
     /// Whether a list is to be sorted by quality.
     pub(crate) fn wants_quality(&self) -> bool {
         let by_quality = |carrier: &Carrier| carrier.sort == Sort::Quality;
-        self.of.carriers.iter().any(by_quality) || self.rules.by_quality().next().is_some()
+        self.of.carriers.iter().any(by_quality)
+            || self.rules.all().any(|rule| rule.sort == Sort::Quality)
     }
 
     /// The destinations of a list that can be used now, in the order in which they are tried;

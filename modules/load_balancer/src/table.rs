@@ -137,10 +137,13 @@ impl Table {
         self.group(group).find(|destination| destination.uri == uri)
     }
 
-    /// The one that a peer means. A stock node takes a URI that only begins as its own does for
-    /// the same.
+    /// The one that a peer means: also a URI with more parameters. (A stock node takes any URI
+    /// that begins as its own does; then 10.0.0.10 would mean 10.0.0.1.)
     pub(crate) fn meant(&self, group: i64, uri: &[u8]) -> Option<&Arc<Destination>> {
-        let begins = || self.group(group).find(|destination| uri.starts_with(&destination.uri));
+        let is_more = |own: &[u8]| {
+            uri.strip_prefix(own).is_some_and(|rest| matches!(rest.first(), Some(b';' | b'?')))
+        };
+        let begins = || self.group(group).find(|destination| is_more(&destination.uri));
         self.find(group, uri).or_else(begins)
     }
 
@@ -256,7 +259,7 @@ mod tests {
         assert!(faults.is_empty(), "{faults:?}");
         let meant = |group, uri: &str| table.meant(group, uri.as_bytes()).map(|of| of.id);
         assert_eq!((meant(1, "sip:a"), meant(1, "sip:ab")), (Some(2), Some(1)));
-        assert_eq!((meant(1, "sip:a;transport=udp"), meant(2, "sip:ab")), (Some(2), Some(3)));
+        assert_eq!((meant(1, "sip:a;transport=udp"), meant(2, "sip:ab")), (Some(2), None));
         assert_eq!((meant(1, "sip:"), meant(3, "sip:a")), (None, None));
     }
 

@@ -168,12 +168,17 @@ impl NatTraversal {
         let mut known = dialogs.read(id, endpoints_of).unwrap_or_default();
         let wire = cx.node.sockets.get(socket).map(|s| s.wire_text()).unwrap_or_default();
         let entry = (endpoint, wire);
-        if !known.contains(&entry) && known.len() < ENDPOINTS_MAX {
-            known.push(entry);
-            let module = SECTION.as_bytes().into();
-            let _ = dialogs.change(cx, id, Change::Section { module, bytes: written(&known) });
+        let is_new = !known.contains(&entry);
+        if is_new && known.len() >= ENDPOINTS_MAX {
+            return;
         }
         self.note(cx, socket, Some(endpoint), Reason::Dialog { id: id.number() });
+        known.push(entry);
+        let (module, bytes) = (SECTION.as_bytes().into(), written(&known));
+        // What does not stand in the dialog would not end with it.
+        if is_new && dialogs.change(cx, id, Change::Section { module, bytes }).is_err() {
+            self.endpoints.lock().end_dialog(endpoint, id.number(), cx.now.unix_s());
+        }
     }
 
     /// A dialog in which this module keeps endpoints tells something.

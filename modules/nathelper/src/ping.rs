@@ -175,9 +175,10 @@ impl Nathelper {
         }
         // The connection of a phone is the way to it, whatever its addresses say.
         if self.params.pings_streams
-            && let Some((_, addr)) = step.usrloc.flow_of(cx.node, table, contact)
+            && let Some((socket, addr)) = step.usrloc.flow_of(cx.node, table, contact)
         {
-            self.ping_at(cx, step, (table, contact), Hop { addr, proto: Proto::Tcp });
+            let hop = Hop { addr, proto: Proto::Tcp };
+            self.ping_at(cx, step, (table, contact), hop, Some(socket));
             return true;
         }
         let uri = next_hop(contact, step.kind(self, contact).sends_sip);
@@ -197,7 +198,7 @@ impl Nathelper {
             found => found.ok(),
         };
         if let Some(hop) = hop {
-            self.ping_at(cx, step, (table, contact), hop);
+            self.ping_at(cx, step, (table, contact), hop, None);
         }
         true
     }
@@ -211,7 +212,7 @@ impl Nathelper {
         let tags = node.membership().tags().map(|t| &**t);
         if self.may_ping(tags) {
             let mut step = Step::new(&node, usrloc, tags, cx.now.unix_s());
-            self.ping_at(cx, &mut step, (&table, &contact), *hop);
+            self.ping_at(cx, &mut step, (&table, &contact), *hop, None);
         }
     }
 
@@ -221,6 +222,7 @@ impl Nathelper {
         step: &mut Step<'_>,
         (table, contact): (&Arc<Table>, &Contact),
         hop: Hop,
+        flow: Option<SocketId>,
     ) {
         if step.node.sockets.is_own(hop.proto, hop.addr) {
             return add(&self.pings.counts.to_self, 1);
@@ -228,7 +230,7 @@ impl Nathelper {
         let kind = step.kind(self, contact);
         let plain = self.params.plain_socket.filter(|_| hop.proto == Proto::Udp);
         let preferred = plain.filter(|_| !kind.sends_sip).or(kind.socket);
-        let Some(socket) = self.way(cx, hop, preferred) else { return };
+        let Some(socket) = flow.or_else(|| self.way(cx, hop, preferred)) else { return };
         // The address is still on its way to this host, or has left it.
         if !step.node.sockets.get(socket).is_some_and(|s| s.is_held()) {
             return self.ping_when_held(cx, table, contact.id);

@@ -87,6 +87,8 @@ pub struct Verdict {
     /// What this watcher may see, in the words of the package (at most [`VIEW_BYTES_MAX`]); empty:
     /// everything. It goes to other nodes and to [`Package::shown`].
     pub view: Bytes,
+    /// The rules could not be asked: whoever was judged before stays as he is.
+    pub is_unknown: bool,
 }
 
 /// Bytes of a view, at most.
@@ -98,7 +100,12 @@ impl Verdict {
     }
 
     pub fn of(status: Status, reason: &'static str) -> Self {
-        Self { status, reason: Bytes::from_static(reason.as_bytes()), view: Bytes::new() }
+        Self { status, reason: Bytes::from_static(reason.as_bytes()), ..Self::default() }
+    }
+
+    /// Nobody could be asked: a new watcher is pending.
+    pub fn unknown() -> Self {
+        Self { status: Status::Pending, is_unknown: true, ..Self::default() }
     }
 }
 

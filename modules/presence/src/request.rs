@@ -104,7 +104,8 @@ pub(crate) fn is_one_line(text: &[u8]) -> bool {
 
 /// Header lines, each with its end, as they may stand in a message.
 pub(crate) fn are_lines(text: &[u8]) -> bool {
-    text.is_empty() || (text.ends_with(b"\r\n") && !text.windows(4).any(|w| w == b"\r\n\r\n"))
+    let is_whole = text.ends_with(b"\r\n") && !text.starts_with(b"\r\n");
+    text.is_empty() || (is_whole && !text.windows(4).any(|w| w == b"\r\n\r\n"))
 }
 
 #[cfg(test)]

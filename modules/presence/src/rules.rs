@@ -38,6 +38,9 @@ pub(crate) struct Asked {
     all: BTreeMap<u64, Waiting>,
 }
 
+/// The view of a watcher whose rules are to be asked again: no package knows it, and shows nothing.
+pub(crate) const UNJUDGED: &[u8] = b"unjudged";
+
 impl Presence {
     /// Asks whether somebody may watch somebody.
     ///
@@ -53,7 +56,7 @@ impl Presence {
         let token = {
             let mut asked = self.rules.lock();
             if asked.all.len() >= ASKED_MAX {
-                return Ok(Verdict::of(Status::Pending, ""));
+                return Ok(Verdict::unknown());
             }
             asked.next += 1;
             let token = asked.next;
@@ -131,9 +134,11 @@ impl Presence {
             status => status,
         };
         let same = s.status == status && *s.view == *verdict.view;
-        if same || s.status == Status::Terminated {
+        if same || verdict.is_unknown || s.status == Status::Terminated {
             return;
         }
+        // What a restart has made of it is no news for the watcher.
+        let is_as_before = s.status == status && *s.view == *UNJUDGED;
         self.keep_verdict(cx, key, &s, &verdict);
         (s.status, s.view) = (status, verdict.view[..].into());
         s.reason = match (status, verdict.reason.is_empty()) {
@@ -141,7 +146,9 @@ impl Presence {
             (Status::Terminated, false) => verdict.reason[..].into(),
             _ => Box::default(),
         };
-        s.asks = s.asks.saturating_add(1);
+        if !is_as_before {
+            s.asks = s.asks.saturating_add(1);
+        }
         if let Ok(done) = self.apply(cx, key, Origin::Local, Change::subscribe(s)) {
             self.follow(cx, key, Origin::Local, &done);
         }

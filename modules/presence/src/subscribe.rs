@@ -14,7 +14,7 @@ use crate::package::{Package, Refusal, Status, Verdict};
 use crate::record::{Key, SubId, Subscription, Text, uri_of};
 use crate::reply::{Leave, refuse, refuse_event, reply};
 use crate::request::{Event, expires, is_keepable, presentity_of, route_set};
-use crate::rules::Progress;
+use crate::rules::{Progress, UNJUDGED};
 use crate::state::Presence;
 
 /// What a SUBSCRIBE says.
@@ -253,6 +253,11 @@ fn within(
     let done = done.map_err(|_| Refusal::new(481, "Subscription Does Not Exist"))?;
     accept(call, presence, &s);
     presence.follow_reply(call.cx, &key, &done);
+    let is_open = s.status == Status::Pending || *s.view == *UNJUDGED;
+    if is_open && package.has_rules() {
+        // The rules may be others by now, or could not be asked before.
+        presence.judge(call.cx, &key, &s.id);
+    }
     Ok(Called::Returned(1))
 }
 

@@ -345,7 +345,10 @@ impl Subscribed {
         let s = &self.subscription;
         let (sent, sent_asks) = self.sent;
         let asked = s.sent.answers != s.asks && sent_asks != s.asks;
-        asked || (s.status == Status::Active && s.sent.told != mark && sent != mark)
+        // What is out counts, also while the watcher has not confirmed it: the state may be again
+        // what he was told before.
+        let last = if sent != 0 { sent } else { s.sent.told };
+        asked || (s.status == Status::Active && last != mark)
     }
 
     pub(crate) fn digest(&self) -> u64 {

@@ -124,8 +124,11 @@ impl Work<'_> {
         let (old, digests) = match presentity.subscriptions.get_mut(&id) {
             Some(entry) => {
                 let old = entry.subscription.mark();
-                let mut changed = true;
+                let (mut changed, before) = (true, entry.subscription.sent.node);
                 let digests = entry.change(|s| changed = s.merge(&new));
+                if entry.subscription.sent.node != before {
+                    entry.sent = (0, 0);
+                }
                 if !changed {
                     return Err(Refused::Stale);
                 }
@@ -206,7 +209,12 @@ impl Work<'_> {
 
     pub(crate) fn told(&mut self, id: &SubId, sent: &Sent) -> Outcome {
         let now = self.change_sent(id, |entry| {
+            let before = entry.subscription.sent.node;
             entry.subscription.sent.merge(sent);
+            if entry.subscription.sent.node != before {
+                // Another node goes on; what this one had out is past.
+                entry.sent = (0, 0);
+            }
             Ok(false)
         })?;
         Ok(Done { touched: Some(now.id), ..Done::default() })

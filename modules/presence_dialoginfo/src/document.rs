@@ -76,6 +76,10 @@ pub fn compose(entity: &str, bodies: &[&[u8]], single: bool) -> Option<String> {
     }
     let mut out = begin(entity, &scope);
     for dialog in dialogs {
+        // Names that are declared on the root go with each: together they may be many.
+        if out.len() >= tandem_xml::BYTES_MAX {
+            break;
+        }
         out.push('\n');
         copy(dialog, &scope, &mut out);
     }

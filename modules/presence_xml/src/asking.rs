@@ -94,7 +94,7 @@ impl Shared {
         let id = {
             let mut inner = self.asking.inner.lock();
             if inner.open.len() >= OPEN_MAX {
-                return Some(Verdict::of(Status::Pending, ""));
+                return Some(Verdict::unknown());
             }
             inner.last += 1;
             let id = inner.last;
@@ -167,9 +167,8 @@ impl Shared {
             Part::NotWanted => return Verdict::active(),
             Part::Known(Some(document)) => document,
             // Nobody has decided: the user can be asked, who sees it among the watchers.
-            Part::Known(None) | Part::Waits(_) | Part::Failed => {
-                return Verdict::of(Status::Pending, "");
-            }
+            Part::Known(None) => return Verdict::of(Status::Pending, ""),
+            Part::Waits(_) | Part::Failed => return Verdict::unknown(),
         };
         let watcher = String::from_utf8_lossy(&ask.watcher);
         let sphere = std::str::from_utf8(&ask.sphere).ok().filter(|s| !s.is_empty());

@@ -46,7 +46,7 @@ pub fn compose(entity: &str, bodies: &[&[u8]]) -> Option<String> {
         for document in &documents {
             let elements = document.root_element().children().filter(Node::is_element);
             for element in elements.filter(|e| Part::of(*e) == part) {
-                if seen.insert(identity(element)) {
+                if out.len() < tandem_xml::BYTES_MAX && seen.insert(identity(element)) {
                     out.push('\n');
                     copy(element, &scope, &mut out);
                 }
@@ -110,7 +110,7 @@ pub fn offline(entity: &str, last: Option<&[u8]>) -> String {
     let mut ids = BTreeSet::new();
     for tuple in elements.filter(|e| Part::of(*e) == Part::Tuple) {
         let id = tuple.attribute("id").unwrap_or("offline").to_owned();
-        if ids.insert(id.clone()) {
+        if out.len() < tandem_xml::BYTES_MAX && ids.insert(id.clone()) {
             closed(&id, Some((tuple, &scope)), &mut out);
         }
     }

@@ -118,6 +118,8 @@ impl Pua {
         let what = match record.stand {
             Stand::Gone => return,
             Stand::Wanted => What::Body,
+            // What the server has forgotten cannot be prolonged.
+            Stand::Told if record.watch.is_none() && !record.has_etag(now_s) => What::Body,
             Stand::Told => What::Refresh,
             Stand::Ending if record.watch.is_some() || record.has_etag(now_s) => What::End,
             Stand::Ending if record.body.is_empty() => return self.gone(cx, record),

@@ -94,17 +94,17 @@ impl DialogInfo {
                 self.publish(cx, dialog, plan, (side, plan.answered), Phase::Confirmed);
             }
         }
-        // Whoever else was called is not on the phone.
-        let winner = plan.called_on(plan.answered).1;
-        let others = plan.branches.iter().filter(|b| b.callee.is_some() && b.number != winner);
-        for branch in others {
-            self.over(cx, dialog, plan, (CALLEE, Some(branch.number)));
-        }
+        self.others_over(cx, dialog, plan);
     }
 
     fn ended(&self, cx: &mut Cx<'_>, dialog: &Dialog, plan: &Plan) {
         self.over(cx, dialog, plan, (CALLER, plan.answered));
         self.over(cx, dialog, plan, (CALLEE, plan.answered));
+        self.others_over(cx, dialog, plan);
+    }
+
+    /// Whoever else was called is not on the phone.
+    fn others_over(&self, cx: &mut Cx<'_>, dialog: &Dialog, plan: &Plan) {
         let winner = plan.called_on(plan.answered).1;
         let others = plan.branches.iter().filter(|b| b.callee.is_some() && b.number != winner);
         for branch in others {

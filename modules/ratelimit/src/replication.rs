@@ -77,6 +77,9 @@ impl RateLimit {
 
     /// Another cluster tells what it counts. The node that hears it tells the others of its own.
     fn bridged(&self, cx: &mut Cx<'_>, change: &Incoming) {
+        if !self.is_bridged() {
+            return;
+        }
         let (cluster, pipes) = match wire::decode_bridged(&change.payload) {
             Ok(told) => told,
             Err(e) => {
@@ -84,11 +87,11 @@ impl RateLimit {
                 return cx.log(Level::Warning, text);
             }
         };
+        if cluster == self.cluster {
+            return;
+        }
         if change.kind == wire::BRIDGED_EDGE {
             self.append(cx, wire::BRIDGED_CORE, change.payload.clone());
-        }
-        if !self.is_bridged() || cluster == self.cluster {
-            return;
         }
         let until = cx.now.after_s(self.believe_bridge_s);
         self.hear(cx.now, pipes, |pipe, counter| {
@@ -96,9 +99,16 @@ impl RateLimit {
         });
     }
 
+    /// Nothing counted makes no pipe: two clusters would keep each other's alive for ever.
     fn hear(&self, now: Now, pipes: Vec<wire::Pipe>, note: impl Fn(&mut Pipe, i32)) {
         for told in pipes {
             let name = String::from_utf8_lossy(&told.name).into_owned();
+            if told.counter == 0 {
+                if let Some(pipe) = self.pipes.lock().get_mut(&name) {
+                    note(pipe, 0);
+                }
+                continue;
+            }
             let algorithm = Algorithm::of_number(told.algorithm).unwrap_or(self.default);
             let new = || Pipe::new(algorithm, told.limit, true, now);
             self.with_pipe(&name, new, |pipe| note(pipe, told.counter));

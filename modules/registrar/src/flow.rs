@@ -53,6 +53,10 @@ fn is_of_connections(contact: &Contact) -> bool {
 impl Registrar {
     /// A connection that leads to no contact has brought a request: whose is it?
     pub(crate) fn find_phone(&self, cx: &Cx<'_>, source: &Source, request: &Message) {
+        // A connection of a proxy is nobody's.
+        if request.values(HeaderName::Via).count() != 1 {
+            return;
+        }
         let Some(aor) = request.from().ok().and_then(|f| key_of(f.uri, &self.params).ok()) else {
             return;
         };

@@ -103,7 +103,12 @@ impl<O: Owner> Register<O> {
             let bits = state_after::<O>(before, becomes);
             let stamp = match origin {
                 Origin::Here(_) if before == bits => return Outcome::Same,
-                Origin::Here(_) => cx.node.outbox.stamp(cx.now),
+                // What a peer said under a clock far ahead must not outlast what happens here.
+                Origin::Here(_) => {
+                    let mut stamp = cx.node.outbox.stamp(cx.now);
+                    stamp.time_us = stamp.time_us.max(status.stamp().time_us.saturating_add(1));
+                    stamp
+                }
                 Origin::Peer { stamp, .. } => stamp,
             };
             if !status.set(bits, stamp) {

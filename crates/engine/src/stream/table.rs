@@ -260,9 +260,13 @@ impl Table {
         if before == Some(id) {
             return true;
         }
-        let Some(conn) = self.conns.get_mut(&id).filter(|c| c.flows.len() < FLOWS_MAX) else {
-            return false;
-        };
+        let Some(conn) = self.conns.get_mut(&id) else { return false };
+        // The oldest are of contacts that have long gone, or find their way by their addresses.
+        if conn.flows.len() >= FLOWS_MAX {
+            for old in conn.flows.drain(..FLOWS_MAX / 2) {
+                self.by_flow.remove(&old);
+            }
+        }
         conn.flows.push(flow);
         self.by_flow.insert(flow, id);
         if let Some(old) = before.and_then(|before| self.conns.get_mut(&before)) {

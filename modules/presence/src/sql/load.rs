@@ -10,6 +10,7 @@ use super::{Asked, Sql, rows};
 use crate::change::{Change, Origin};
 use crate::package::Status;
 use crate::record::{Key, Publication, Subscription};
+use crate::rules::UNJUDGED;
 use crate::state::Presence;
 
 impl Presence {
@@ -79,7 +80,7 @@ impl Presence {
         for row in &found.rows {
             match sql.tables.publication(row) {
                 Some((key, publication)) if of.is_none_or(|of| *of == key) => {
-                    self.take_publication(cx, sql, key, publication);
+                    self.take_publication(cx, sql, key, publication, of.is_none());
                 }
                 // A database may compare letters of any case as equal.
                 Some(_) => {}
@@ -92,9 +93,19 @@ impl Presence {
         }
     }
 
-    fn take_publication(&self, cx: &mut Cx<'_>, sql: &Sql, key: Key, mut publication: Publication) {
+    /// `is_loading`: the whole table is read, at start.
+    fn take_publication(
+        &self,
+        cx: &mut Cx<'_>,
+        sql: &Sql,
+        key: Key,
+        mut publication: Publication,
+        is_loading: bool,
+    ) {
         if !publication.is_live(cx.now.unix_s()) {
-            sql.state.lock().stale.insert(key);
+            if is_loading {
+                sql.state.lock().stale.insert(key);
+            }
             return;
         }
         let key = Arc::new(key);
@@ -157,9 +168,18 @@ impl Presence {
         {
             (s.sent.told, s.sent.told_cseq) = (said.mark, s.sent.cseq);
         }
+        // No column says what of the state the watcher may see: until the rules have been asked
+        // again, nothing.
+        let is_ruled = self.package(&key.event).is_some_and(|package| package.has_rules());
+        if is_ruled && s.status == Status::Active {
+            s.view = UNJUDGED.into();
+        }
         let change = Change::subscribe(s);
         if let Ok(done) = self.apply(cx, &key, Origin::Database, change) {
             self.follow(cx, &key, Origin::Database, &done);
+            if is_ruled {
+                self.ask_rules_again(cx, &key);
+            }
         }
     }
 }

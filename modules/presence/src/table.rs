@@ -442,3 +442,18 @@ impl Work<'_> {
         (stamp, until_s)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_returns_while_another_is_out_is_owed_again() {
+        let (a, b) = (11, 12);
+        let mut entry = Subscribed::new(Subscription::default());
+        entry.subscription.sent.told = a;
+        assert!(!entry.is_owed(a) && entry.is_owed(b));
+        entry.sent = (b, 0);
+        assert!(!entry.is_owed(b) && entry.is_owed(a), "he has been told b, or will be");
+    }
+}

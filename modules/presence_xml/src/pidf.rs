@@ -237,6 +237,17 @@ mod tests {
     }
 
     #[test]
+    fn many_names_times_many_elements_make_no_mountain() {
+        let names: String = (0..1500).map(|n| format!(" xmlns:a{n}=\"b\"")).collect();
+        let elements: String = (0..2000).map(|n| format!("<x{n}/>")).collect();
+        let bomb = format!("<presence xmlns=\"{PIDF}\"{names} entity=\"e\">{elements}</presence>");
+        assert!(check(bomb.as_bytes()).is_ok());
+        let one = compose("e", &[bomb.as_bytes()]).unwrap();
+        assert!(one.len() < 2 * tandem_xml::BYTES_MAX, "{}", one.len());
+        assert!(check(one.as_bytes()).is_ok() || one.len() > tandem_xml::BYTES_MAX);
+    }
+
+    #[test]
     fn a_body_that_is_none_is_refused_with_the_reason() {
         assert!(check(document(&[], "").as_bytes()).is_ok());
         assert!(check(b"<presence/>").unwrap_err().contains("its root"));

@@ -84,6 +84,10 @@ pub(super) const CHECKS: &[Check] = &[
         let mut node = balanced("udp", "allow_proxy");
         node.raw_udp(PHONE, Bytes::from(format!("{header}{text}")));
         assert_eq!(lines(&mut node), [spoken]);
+        // What was said before something unreadable is true of nobody else.
+        node.raw_udp(PHONE, Bytes::from(format!("{header}MESSAGE, or what looks like it\r\n\r\n")));
+        node.raw_udp(PHONE, Bytes::from(text.clone()));
+        assert_eq!(lines(&mut node), ["# <null>:<null> <null>:<null> <null>"]);
         // What the node opens itself begins with its own ends.
         let mut node = balanced("tcp", "send_proxy_protocol");
         let (to, local) = ("127.0.0.8:5060", "127.0.0.1:41000".parse().unwrap());

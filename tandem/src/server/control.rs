@@ -32,6 +32,8 @@ const BATCHES_MAX: usize = 65_536;
 const COMPLETIONS_MAX: usize = 4_096;
 /// Inputs taken in one turn before effects are carried out.
 const INPUTS_A_TURN: usize = 256;
+/// Turns that a node takes at its end for what its workers still have.
+const REST_TURNS_MAX: usize = 10_000;
 
 /// Runs the node until a signal ends it.
 pub(super) fn run(
@@ -62,6 +64,8 @@ pub(super) fn run(
         let result = control.serve(begun).await;
         tcp.into_iter().for_each(TcpWorker::join);
         reader.join();
+        // The last words of the workers: records of calls among them.
+        control.take_rest();
         control.close().await;
         result
     })
@@ -191,6 +195,8 @@ impl<'a> Control<'a> {
                 ends = self.stop.is_some();
             }
             if ends {
+                self.settle(std::mem::take(&mut out));
+                self.take_rest();
                 self.step(Input::Shutdown, &mut out);
                 self.settle(out);
                 let failed = self.stop == Some(true);
@@ -299,6 +305,18 @@ impl<'a> Control<'a> {
             } else {
                 return;
             }
+        }
+    }
+
+    /// Takes over and carries out what workers have handed over so far.
+    fn take_rest(&mut self) {
+        for _ in 0..REST_TURNS_MAX {
+            let mut out = Out::default();
+            self.drain(&mut out);
+            if out.effects.is_empty() {
+                return;
+            }
+            self.settle(out);
         }
     }
 

@@ -7,7 +7,6 @@ use tandem_script::sig::Routes;
 use tandem_sip::{HeaderName, NameAddr};
 
 use crate::state::Pua;
-use crate::table::Origin;
 
 /// The function table.
 pub(crate) const FUNCTIONS: &[FunctionDef] = &[function(
@@ -23,20 +22,19 @@ fn pua_update_contact(call: &mut Call<'_, '_, '_>) -> Called {
     let msg = call.ctx.msg.clone();
     let contact = msg.values(HeaderName::Contact).next();
     let contact = contact.and_then(|value| NameAddr::parse(value.bytes).ok());
-    let known = msg.call_id().and_then(|call_id| pua.table.of_call(call_id));
-    let (Some(contact), Some(mut record)) = (contact, known) else {
-        return Called::Returned(-1);
-    };
-    let Some(watch) = record.watch.as_mut() else { return Called::Returned(-1) };
-    // The other side sends it: its tag is the To tag of our requests.
-    let is_ours = msg.to_tag() == Some(&watch.from_tag[..])
-        && (watch.to_tag.is_empty() || msg.from_tag() == Some(&watch.to_tag[..]));
-    if !is_ours {
-        return Called::Returned(-1);
-    }
-    if *watch.remote_contact != *contact.uri {
+    let key = msg.call_id().and_then(|call_id| pua.table.of_call(call_id));
+    let (Some(contact), Some(key)) = (contact, key) else { return Called::Returned(-1) };
+    let done = pua.update(call.cx, &key, |known, _| {
+        let Some(mut record) = known else { return (None, false) };
+        let Some(watch) = record.watch.as_mut() else { return (None, false) };
+        // The other side sends it: its tag is the To tag of our requests.
+        let is_ours = msg.to_tag() == Some(&watch.from_tag[..])
+            && (watch.to_tag.is_empty() || msg.from_tag() == Some(&watch.to_tag[..]));
+        if !is_ours || *watch.remote_contact == *contact.uri {
+            return (None, is_ours);
+        }
         watch.remote_contact = contact.uri.into();
-        pua.put(call.cx, record, Origin::Local);
-    }
-    Called::Returned(1)
+        (Some(record), true)
+    });
+    Called::Returned(if done == Ok(true) { 1 } else { -1 })
 }

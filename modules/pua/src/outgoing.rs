@@ -12,8 +12,9 @@ use crate::record::{
     BODY_BYTES_MAX, Event, FOREVER_S, Key, Publication, Record, Source, Stand, TEXT_BYTES_MAX,
     Text, Watch,
 };
+use crate::replies::tried;
 use crate::state::Pua;
-use crate::table::{Origin, What};
+use crate::table::{Full, Sent, What};
 
 impl Pua {
     /// Publishes, or ends what was published under this name.
@@ -27,33 +28,40 @@ impl Pua {
         {
             return Err("what is to be published is too long".into());
         }
-        let known = self.table.read(key, |r, _| r.clone()).filter(|r| r.stand != Stand::Gone);
         let now_s = cx.now.unix_s();
         let ends = wanted.expires_s == Some(0);
         let bytes = |text: &Bytes| Text::from(&text[..]);
-        let mut record = known.unwrap_or_else(|| self.new_record(cx, key));
-        record.stand = if ends { Stand::Ending } else { Stand::Wanted };
-        record.desired_s = match wanted.expires_s {
-            Some(seconds) => now_s + u64::from(seconds),
-            None => FOREVER_S,
-        };
-        record.body = wanted.body.clone();
-        (record.content_type, record.extra) = (bytes(&wanted.content_type), bytes(&wanted.extra));
-        record.next_hop = bytes(&wanted.next_hop);
-        if !self.put(cx, record, Origin::Local) {
-            return Err("there are too many records".into());
-        }
-        self.wished(cx, key);
-        Ok(())
+        let new = self.new_record(cx, key);
+        self.wish(cx, key, |known| {
+            let mut record = known.unwrap_or(new);
+            record.stand = if ends { Stand::Ending } else { Stand::Wanted };
+            record.desired_s = match wanted.expires_s {
+                Some(seconds) => now_s + u64::from(seconds),
+                None => FOREVER_S,
+            };
+            record.body = wanted.body.clone();
+            record.content_type = bytes(&wanted.content_type);
+            record.extra = bytes(&wanted.extra);
+            record.next_hop = bytes(&wanted.next_hop);
+            record
+        })
     }
 
     /// Somebody wants something else of a record than before.
-    fn wished(&self, cx: &mut Cx<'_>, key: &Key) {
-        self.table.local(key, |local| {
+    fn wish(
+        &self,
+        cx: &mut Cx<'_>,
+        key: &Key,
+        change: impl FnOnce(Option<Record>) -> Record,
+    ) -> Result<(), String> {
+        let wished = self.update(cx, key, |known, local| {
             local.tries = 0;
             local.wish = local.wish.wrapping_add(1);
+            (Some(change(known)), ())
         });
+        wished.map_err(|Full| "there are too many records".to_owned())?;
         self.pump(cx, key, &Leave::Asked);
+        Ok(())
     }
 
     /// Whether something is published under this name, as far as this node knows.
@@ -75,20 +83,17 @@ impl Pua {
         if [&key.uri[..], &key.watcher, contact].iter().any(|t| t.len() > TEXT_BYTES_MAX) {
             return Err("what is to be subscribed to is too long".into());
         }
-        let known = self.table.read(key, |r, _| r.clone()).filter(|r| r.stand != Stand::Gone);
-        let mut record = known.unwrap_or_else(|| self.new_record(cx, key));
-        record.stand = if expires_s == 0 { Stand::Ending } else { Stand::Wanted };
-        record.desired_s = cx.now.unix_s() + u64::from(expires_s);
-        if record.watch.is_none() {
-            let mut watch = self.new_watch(cx, &key.uri);
-            watch.contact = contact.into();
-            record.watch = Some(Box::new(watch));
-        }
-        if !self.put(cx, record, Origin::Local) {
-            return Err("there are too many records".into());
-        }
-        self.wished(cx, key);
-        Ok(())
+        let now_s = cx.now.unix_s();
+        let mut watch = self.new_watch(cx, &key.uri);
+        watch.contact = contact.into();
+        let new = self.new_record(cx, key);
+        self.wish(cx, key, |known| {
+            let mut record = known.unwrap_or(new);
+            record.stand = if expires_s == 0 { Stand::Ending } else { Stand::Wanted };
+            record.desired_s = now_s + u64::from(expires_s);
+            record.watch.get_or_insert_with(|| Box::new(watch));
+            record
+        })
     }
 
     /// A dialog that nobody has answered yet.
@@ -114,23 +119,24 @@ impl Pua {
     /// Sends what a record owes, if nothing of it is on its way.
     pub(crate) fn pump(&self, cx: &mut Cx<'_>, key: &Key, leave: &Leave<'_>) {
         let now_s = cx.now.unix_s();
-        let Some(record) = self.table.read(key, |r, _| r.clone()) else { return };
-        let what = match record.stand {
-            Stand::Gone => return,
-            Stand::Wanted => What::Body,
-            // What the server has forgotten cannot be prolonged.
-            Stand::Told if record.watch.is_none() && !record.has_etag(now_s) => What::Body,
-            Stand::Told => What::Refresh,
-            Stand::Ending if record.watch.is_some() || record.has_etag(now_s) => What::End,
-            Stand::Ending if record.body.is_empty() => return self.gone(cx, record),
-            Stand::Ending => What::Farewell,
-        };
-        if what == What::Body && record.body.is_empty() && record.watch.is_none() {
-            // Its body was in another node's memory.
-            return self.gone(cx, record);
-        }
-        let Some(token) = self.table.begin(key, what) else { return };
-        if let Err(why) = self.send(cx, record, what, token, leave) {
+        let token = self.table.token();
+        let begun = self.update(cx, key, |known, local| {
+            let Some(mut record) = known.filter(|_| local.sent.is_none()) else {
+                return (None, None);
+            };
+            let Some(what) = owed(&record, now_s) else { return (Some(ended(record)), None) };
+            local.sent = Some(Sent { wish: local.wish, token, what });
+            let least_s = local.min_expires_s;
+            let Some(watch) = record.watch.as_mut() else {
+                return (None, Some((record, what, least_s)));
+            };
+            // The number is used up, whoever goes on.
+            watch.cseq = watch.cseq.saturating_add(1);
+            (Some(record.clone()), Some((record, what, least_s)))
+        });
+        let Ok(Some((record, what, least_s))) = begun else { return };
+        let seconds = self.seconds(cx, &record, what, least_s);
+        if let Err(why) = self.send(cx, record, what, seconds, token, leave) {
             self.failed(cx, token, &why);
         }
     }
@@ -139,31 +145,21 @@ impl Pua {
     fn send(
         &self,
         cx: &mut Cx<'_>,
-        record: Record,
+        mut record: Record,
         what: What,
+        seconds: u64,
         token: u64,
         _leave: &Leave<'_>,
     ) -> Result<(), String> {
         let (tm_slot, tm) = cx.node.find::<Tm>().ok_or("the module tm is not loaded")?;
-        let seconds = self.seconds(cx, &record, what);
         // Another node may have made it, with a server that died together with it.
-        let mut record = record;
         let own = self.next_hops.lock().get(&Source(record.key.source)).cloned();
         if let Some(own) = own.filter(|own| !own.is_empty()) {
             record.next_hop = own[..].into();
         }
         let request = match &record.watch {
             None => publish_request(&record, what, seconds, cx.now.unix_s()),
-            Some(_) => {
-                let mut next = record.clone();
-                let mut watch = next.watch.take().ok_or("it is no subscription")?;
-                watch.cseq = watch.cseq.saturating_add(1);
-                next.watch = Some(watch);
-                let request = subscribe_request(&next, seconds)?;
-                // The number is used up, whoever goes on.
-                self.put(cx, next, Origin::Local);
-                request
-            }
+            Some(_) => subscribe_request(&record, seconds)?,
         };
         let owner = Owner::Module { slot: self.slot, token };
         let tm: Arc<Tm> = tm;
@@ -171,9 +167,8 @@ impl Pua {
     }
 
     /// Seconds to ask for.
-    fn seconds(&self, cx: &Cx<'_>, record: &Record, what: What) -> u64 {
-        let least = self.table.read(&record.key, |_, local| local.min_expires_s).unwrap_or(0);
-        let least = u64::from(self.params.min_expires_s.max(least));
+    fn seconds(&self, cx: &Cx<'_>, record: &Record, what: What, least_s: u32) -> u64 {
+        let least = u64::from(self.params.min_expires_s.max(least_s));
         match what {
             What::End => 0,
             What::Farewell => least.max(1),
@@ -186,29 +181,51 @@ impl Pua {
         }
     }
 
-    /// A record has come to its end.
-    pub(crate) fn gone(&self, cx: &mut Cx<'_>, record: Record) {
-        let gone = Record {
-            stand: Stand::Gone,
-            etag: Text::default(),
-            body: Bytes::new(),
-            watch: None,
-            ..record
-        };
-        self.put(cx, gone, Origin::Local);
+    /// A record has come to its end, unless it is not as it was any more when that was found.
+    pub(crate) fn gone(&self, cx: &Cx<'_>, key: &Key, is_over: impl FnOnce(&Record) -> bool) {
+        // There is room for the end of what is there.
+        let _ = self.update(cx, key, |known, _| (known.filter(is_over).map(ended), ()));
     }
 
     /// A request could not be sent.
     fn failed(&self, cx: &mut Cx<'_>, token: u64, why: &str) {
-        let Some((key, _)) = self.table.end(token) else { return };
+        let Some(key) = self.table.of_token(token) else { return };
         let uri = String::from_utf8_lossy(&key.uri).into_owned();
         cx.log(Level::Error, format!("pua: nothing can be sent for {uri}: {why}"));
-        self.try_later(cx, &key);
+        self.came_to(cx, &key, token, |_, record, _, local| tried(record, local));
     }
 
     /// The usual next hop of a source, for records that come from a database.
     pub fn set_next_hop(&self, source: Source, next_hop: Bytes) {
         self.next_hops.lock().insert(source, next_hop);
+    }
+}
+
+/// What is to be sent of a record; `None`: nothing, it is over.
+fn owed(record: &Record, now_s: u64) -> Option<What> {
+    let has_server = record.watch.is_some() || record.has_etag(now_s);
+    let what = match record.stand {
+        Stand::Wanted => What::Body,
+        // What the server has forgotten cannot be prolonged.
+        Stand::Told if has_server => What::Refresh,
+        Stand::Told => What::Body,
+        Stand::Ending if has_server => What::End,
+        Stand::Ending => What::Farewell,
+        Stand::Gone => return None,
+    };
+    // The body may have been in another node's memory.
+    let needs_body = record.watch.is_none() && matches!(what, What::Body | What::Farewell);
+    (!needs_body || !record.body.is_empty()).then_some(what)
+}
+
+/// A record at its end: only its name and when it ended are remembered.
+pub(crate) fn ended(record: Record) -> Record {
+    Record {
+        key: record.key,
+        stand: Stand::Gone,
+        creator: record.creator,
+        expires_s: record.expires_s,
+        ..Record::default()
     }
 }
 

@@ -204,7 +204,8 @@ impl Record {
     }
 }
 
-/// How long the end of a record is remembered, so that late news do not bring it back.
+/// How long the end of a record is remembered, so that late news do not bring it back; shorter
+/// where there are more ends than are remembered.
 const GONE_S: u64 = 600;
 /// After this time a request that nobody has finished is sent again, by whoever has the duty.
 const RETRY_S: u64 = 10;

@@ -13,7 +13,7 @@ use tandem_engine::replication::{Incoming, Replicated};
 use crate::codec::{self, RECORD, bucket, digest};
 use crate::record::{Key, Record};
 use crate::state::Pua;
-use crate::table::{Origin, Sink};
+use crate::table::Sink;
 
 pub(crate) const CAPABILITY: &str = "pua";
 
@@ -57,7 +57,7 @@ impl Pua {
             Some(record) => {
                 // Later changes of this node must be later than what it has taken in.
                 cx.node.outbox.hear(cx.now, record.stamp);
-                self.put(cx, record, Origin::Elsewhere);
+                self.table.apply(record);
             }
             None => {
                 let text = format!("pua: a record of node {source} cannot be read");

@@ -6,14 +6,29 @@ use tandem_engine::module::Cx;
 use tandem_sip::{HeaderName, Message, NameAddr};
 
 use crate::duty::Leave;
-use crate::record::{Key, Record, Stand, Text};
+use crate::outgoing::ended;
+use crate::record::{Key, Record, Stand, Text, Watch};
 use crate::state::Pua;
-use crate::table::{Origin, Sent, What};
+use crate::table::{Full, Local, Sent, What};
 
 /// Requests without success, in a row, after which a record is given up.
 const TRIES_MAX: u8 = 6;
 /// Seconds that a server may want at least.
 const MIN_EXPIRES_MAX: u32 = 86_400;
+
+/// What is to be done after a request, with the table unlocked.
+pub(crate) enum Next {
+    Nothing,
+    /// More is owed.
+    Send,
+    /// It is tried again after these seconds.
+    Later(u64),
+    /// It was given up; why.
+    GivenUp(String),
+}
+
+/// The record as it is to be (`None`: as it is), and what is to be done.
+type Came = (Option<Record>, Next);
 
 impl Pua {
     /// A request was answered, or nobody has answered it.
@@ -21,36 +36,76 @@ impl Pua {
         if code < 200 {
             return;
         }
-        let Some((key, sent)) = self.table.end(token) else { return };
-        let found = self.table.read(&key, |r, local| (r.clone(), local.wish != sent.wish));
-        let Some((record, newer)) = found.filter(|(r, _)| r.stand != Stand::Gone) else { return };
+        let Some(key) = self.table.of_token(token) else { return };
+        let now_s = cx.now.unix_s();
         match code {
-            200..300 => {
-                self.table.local(&key, |local| local.tries = 0);
-                self.accepted(cx, record, sent, newer, reply);
-            }
+            200..300 => self.came_to(cx, &key, token, |pua, record, sent, local| {
+                local.tries = 0;
+                pua.accepted(now_s, record, sent, local, reply)
+            }),
             // The server does not know the ETag, or the dialog, any more.
-            412 | 481 => self.lost(cx, record, sent),
-            423 => self.too_brief(cx, &key, reply),
-            408 | 480 | 500..600 => self.try_later(cx, &key),
-            _ => self.refused(cx, record, code),
+            412 | 481 => {
+                let fresh = self.new_watch(cx, &key.uri);
+                self.came_to(cx, &key, token, |_, record, sent, local| {
+                    lost(record, sent, local, fresh)
+                });
+            }
+            423 => self.came_to(cx, &key, token, |_, record, _, local| {
+                too_brief(record, local, reply)
+            }),
+            408 | 480 | 500..600 => {
+                self.came_to(cx, &key, token, |_, record, _, local| tried(record, local));
+            }
+            _ => self.came_to(cx, &key, token, |_, record, _, _| {
+                (Some(ended(record)), Next::GivenUp(format!("the answer was {code}")))
+            }),
+        }
+    }
+
+    /// The request with this token has ended. `change` is asked, with the record locked, what
+    /// comes of it.
+    pub(crate) fn came_to(
+        &self,
+        cx: &mut Cx<'_>,
+        key: &Key,
+        token: u64,
+        change: impl FnOnce(&Self, Record, Sent, &mut Local) -> Came,
+    ) {
+        let next = self.update(cx, key, |known, local| {
+            let sent = local.sent.take_if(|sent| sent.token == token);
+            match (known, sent) {
+                (Some(record), Some(sent)) => change(self, record, sent, local),
+                _ => (None, Next::Nothing),
+            }
+        });
+        match next {
+            Ok(Next::Send) => self.pump(cx, key, &Leave::Asked),
+            Ok(Next::Later(seconds)) => self.table.later(key, cx.now.unix_s() + seconds),
+            Ok(Next::GivenUp(why)) => {
+                let uri = String::from_utf8_lossy(&key.uri).into_owned();
+                let event = key.event().map_or("?", |event| event.name());
+                let text = format!("pua: what is said of {uri} ({event}) is given up: {why}");
+                cx.log(Level::Warning, text);
+            }
+            Ok(Next::Nothing) | Err(Full) => {}
         }
     }
 
     fn accepted(
         &self,
-        cx: &mut Cx<'_>,
+        now_s: u64,
         mut record: Record,
         sent: Sent,
-        newer: bool,
+        local: &Local,
         reply: Option<&Message>,
-    ) {
-        let key = record.key.clone();
+    ) -> Came {
+        let newer = local.wish != sent.wish;
         let ends = matches!(sent.what, What::End | What::Farewell);
-        if ends && !newer {
-            return self.gone(cx, record);
+        // A peer may have wanted something else meanwhile; it sends that itself.
+        let others = ends != (record.stand == Stand::Ending);
+        if ends && !newer && !others {
+            return (Some(ended(record)), Next::Nothing);
         }
-        let now_s = cx.now.unix_s();
         let expires = reply.and_then(|r| r.expires().ok().flatten()).map(u64::from);
         let left = record.desired_s.saturating_sub(now_s);
         let lasts = expires.unwrap_or(left.min(self.params.default_expires_s.into()));
@@ -64,79 +119,56 @@ impl Pua {
         } else if let Some(reply) = reply {
             take_dialog(&mut record, reply);
         }
-        if !newer {
+        if !newer && !others {
             record.stand = Stand::Told;
         }
-        self.put(cx, record, Origin::Local);
-        if newer {
-            self.pump(cx, &key, &Leave::Asked);
-        }
+        (Some(record), if newer { Next::Send } else { Next::Nothing })
     }
+}
 
-    /// What the server has lost is published anew, with its whole body (RFC 3903 4.1), or
-    /// subscribed to in another dialog.
-    fn lost(&self, cx: &mut Cx<'_>, mut record: Record, sent: Sent) {
-        let key = record.key.clone();
-        if record.watch.is_some() && sent.what == What::End {
-            return self.gone(cx, record);
+/// What the server has lost is published anew, with its whole body (RFC 3903 4.1), or subscribed
+/// to in another dialog.
+fn lost(mut record: Record, sent: Sent, local: &mut Local, fresh: Watch) -> Came {
+    if let Some(watch) = record.watch.as_mut() {
+        if sent.what == What::End && record.stand == Stand::Ending {
+            return (Some(ended(record)), Next::Nothing);
         }
-        if let Some(watch) = &record.watch {
-            let contact = watch.contact.clone();
-            let mut next = self.new_watch(cx, &watch.to_uri);
-            next.contact = contact;
-            record.watch = Some(Box::new(next));
-        }
-        (record.etag, record.expires_s) = (Text::default(), 0);
-        if record.stand == Stand::Told {
-            record.stand = Stand::Wanted;
-        }
-        self.put(cx, record, Origin::Local);
-        if self.count_try(&key) {
-            self.pump(cx, &key, &Leave::Asked);
-        }
+        let (contact, to_uri) = (watch.contact.clone(), watch.to_uri.clone());
+        **watch = Watch { contact, to_uri, ..fresh };
     }
-
-    /// The server wants to keep it longer (RFC 3903 6, step 6).
-    fn too_brief(&self, cx: &mut Cx<'_>, key: &Key, reply: Option<&Message>) {
-        let least = reply.and_then(|r| r.header(HeaderName::MinExpires)).and_then(|header| {
-            std::str::from_utf8(header.value()).ok()?.trim().parse::<u32>().ok()
-        });
-        let Some(least) = least.filter(|least| *least <= MIN_EXPIRES_MAX) else {
-            return self.try_later(cx, key);
-        };
-        self.table.local(key, |local| local.min_expires_s = least);
-        match self.count_try(key) {
-            true => self.pump(cx, key, &Leave::Asked),
-            false => self.try_later(cx, key),
-        }
+    (record.etag, record.expires_s) = (Text::default(), 0);
+    if record.stand == Stand::Told {
+        record.stand = Stand::Wanted;
     }
+    let next = if count_try(local) { Next::Send } else { Next::Nothing };
+    (Some(record), next)
+}
 
-    fn refused(&self, cx: &mut Cx<'_>, record: Record, code: u16) {
-        let uri = String::from_utf8_lossy(&record.key.uri).into_owned();
-        let event = record.key.event().map_or("?", |event| event.name());
-        let text = format!("pua: {code} to what was sent for {uri} ({event}): it is given up");
-        cx.log(Level::Warning, text);
-        self.gone(cx, record);
+/// The server wants to keep it longer (RFC 3903 6, step 6).
+fn too_brief(record: Record, local: &mut Local, reply: Option<&Message>) -> Came {
+    let least = reply.and_then(|r| r.header(HeaderName::MinExpires)).and_then(|header| {
+        std::str::from_utf8(header.value()).ok()?.trim().parse::<u32>().ok()
+    });
+    let Some(least) = least.filter(|least| *least <= MIN_EXPIRES_MAX) else {
+        return tried(record, local);
+    };
+    local.min_expires_s = least;
+    match count_try(local) {
+        true => (None, Next::Send),
+        false => tried(record, local),
     }
+}
 
-    fn count_try(&self, key: &Key) -> bool {
-        let tries = self.table.local(key, |local| {
-            local.tries = local.tries.saturating_add(1);
-            local.tries
-        });
-        tries.is_some_and(|tries| tries <= TRIES_MAX)
-    }
+fn count_try(local: &mut Local) -> bool {
+    local.tries = local.tries.saturating_add(1);
+    local.tries <= TRIES_MAX
+}
 
-    /// Nobody has answered, or the server cannot now: again, later and later.
-    pub(crate) fn try_later(&self, cx: &mut Cx<'_>, key: &Key) {
-        if self.count_try(key) {
-            let tries = self.table.read(key, |_, local| local.tries).unwrap_or(1);
-            return self.table.later(key, cx.now.unix_s() + (1 << tries.min(6)));
-        }
-        let Some(record) = self.table.read(key, |r, _| r.clone()) else { return };
-        let uri = String::from_utf8_lossy(&record.key.uri).into_owned();
-        cx.log(Level::Error, format!("pua: no server answers for {uri}: it is given up"));
-        self.gone(cx, record);
+/// Nobody has answered, or the server cannot now: again, later and later.
+pub(crate) fn tried(record: Record, local: &mut Local) -> Came {
+    match count_try(local) {
+        true => (None, Next::Later(1 << local.tries.min(6))),
+        false => (Some(ended(record)), Next::GivenUp("no server answers".to_owned())),
     }
 }
 

@@ -89,7 +89,9 @@ impl Module for Pua {
             Some(_) => self.table.dirty_count(),
             None => 0,
         };
-        Some(json!({ "records": self.table.len(), "unsaved": unsaved }))
+        Some(json!({
+            "records": self.table.len(), "remembered_ends": self.table.ends(), "unsaved": unsaved
+        }))
     }
 
     fn shutdown(&self, cx: &mut Cx<'_>) {

@@ -12,7 +12,6 @@ use tandem_engine::module::Cx;
 
 use crate::record::{FOREVER_S, Key, Record, Source, Stamp, Stand, TEXT_BYTES_MAX, Text, Watch};
 use crate::state::Pua;
-use crate::table::Origin;
 
 /// Records that one query writes.
 const WRITE_MAX: usize = 200;
@@ -198,7 +197,7 @@ impl Pua {
             if let Some((body, content_type)) = known {
                 (record.body, record.content_type) = (body, content_type);
             }
-            self.put(cx, record, Origin::Elsewhere);
+            self.table.apply(record);
         }
     }
 }

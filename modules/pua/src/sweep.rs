@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tandem_engine::module::{Cx, Timer};
 
-use crate::record::{Record, Stand};
+use crate::record::{Key, Record, Stand};
 use crate::state::{Pua, TICK};
-use crate::table::Origin;
+use crate::table::{ENDS_MAX, Full, Local};
 
 /// Records that one turn looks at.
 const TURN_MAX: usize = 1000;
@@ -14,6 +14,8 @@ const TURN_MAX: usize = 1000;
 const OTHERS_S: u64 = 3;
 /// After this time without any news another node's record is forgotten here.
 const STALE_S: u64 = 3600;
+/// Changes that wait for the database beyond which they do not wait for its timer.
+const DIRTY_MAX: usize = ENDS_MAX / 4;
 
 impl Pua {
     /// Looks at the records that are due.
@@ -41,12 +43,18 @@ impl Pua {
                     self.table.later(&key, now_s + OTHERS_S);
                     self.pump(cx, &key, &leave);
                 }
-                Some(_) if is_over(&record, now_s) => self.gone(cx, record),
+                Some(_) if is_over(&record, now_s) => {
+                    self.gone(cx, &key, |record| is_over(record, now_s));
+                }
                 None if record.expires_s.max(record.changed_s) + STALE_S < now_s => {
                     self.table.forget(&key);
                 }
                 _ => self.table.later(&key, now_s + OTHERS_S),
             }
+        }
+        // An end whose row is still to be deleted must not be pushed out by later ones.
+        if self.table.dirty_count() > DIRTY_MAX {
+            self.flush(cx);
         }
     }
 
@@ -54,10 +62,16 @@ impl Pua {
         record.stand.is_owed() || self.params.update_period_s > 0
     }
 
-    /// Writes a record, here or as a peer has it.
-    pub(crate) fn put(&self, cx: &Cx<'_>, record: Record, origin: Origin) -> bool {
-        let sink = crate::replication::Log { pua: self, cx };
-        self.table.apply(cx.now, record, origin, &sink)
+    /// Changes a record here, as [`Table::update`] does.
+    ///
+    /// [`Table::update`]: crate::table::Table::update
+    pub(crate) fn update<R>(
+        &self,
+        cx: &Cx<'_>,
+        key: &Key,
+        change: impl FnOnce(Option<Record>, &mut Local) -> (Option<Record>, R),
+    ) -> Result<R, Full> {
+        self.table.update(cx.now, key, &crate::replication::Log { pua: self, cx }, change)
     }
 }
 

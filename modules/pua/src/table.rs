@@ -1,5 +1,6 @@
 //! The records of a node, and when each is due. Everything that changes one goes through
-//! [`Table::apply`], with the digests and what peers are told.
+//! [`Table::update`] or, for what others tell, [`Table::apply`]; with the lock held from what is
+//! read to what is written, and with the digests and what peers are told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,17 +11,10 @@ use tandem_cluster::{BUCKETS, Digests};
 use crate::codec::{bucket, digest};
 use crate::record::{Key, Record, Stamp, Stand};
 
-/// Records of a node, at most.
+/// Records of a node that have not ended, at most.
 pub(crate) const RECORDS_MAX: usize = 200_000;
-
-/// Who asks for a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// This node: the peers are told.
-    Local,
-    /// Another node, or the database; the record has its stamp.
-    Elsewhere,
-}
+/// Ends that are remembered, at most; the oldest is forgotten first.
+pub(crate) const ENDS_MAX: usize = 100_000;
 
 /// What this node alone keeps of a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,6 +71,10 @@ pub(crate) trait Sink {
     fn changed(&self, record: &Record);
 }
 
+/// There are as many records as may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
 /// The records.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
@@ -86,7 +84,10 @@ pub(crate) struct Table {
 #[derive(Debug, Default)]
 struct Inner {
     all: BTreeMap<Key, Entry>,
+    /// Records that live.
     due: BTreeSet<(u64, Key)>,
+    /// Records that have ended.
+    ends: BTreeSet<(u64, Key)>,
     /// Records whose replies are to come, by the token of the request.
     open: BTreeMap<u64, Key>,
     dirty: BTreeSet<Key>,
@@ -103,8 +104,14 @@ impl Table {
         Self { inner: Mutex::new(Inner { early_s, ..Inner::default() }) }
     }
 
+    /// Records that live.
     pub(crate) fn len(&self) -> usize {
-        self.inner.lock().all.len()
+        self.inner.lock().due.len()
+    }
+
+    /// Ends that are remembered.
+    pub(crate) fn ends(&self) -> usize {
+        self.inner.lock().ends.len()
     }
 
     /// Looks at a record.
@@ -112,47 +119,73 @@ impl Table {
         self.inner.lock().all.get(key).map(|entry| look(&entry.record, &entry.local))
     }
 
-    /// Writes a record; `false`: what is here is newer, or there is no room.
-    pub(crate) fn apply(&self, now: Now, mut new: Record, origin: Origin, sink: &dyn Sink) -> bool {
+    /// Changes a record here, or makes one. `change` is given the record as it is, if it is known
+    /// and has not ended, and what is this node's alone; it gives the record as it is to be, or
+    /// `None` to leave it, and what to answer.
+    ///
+    /// # Errors
+    /// It would be a new one, and there is no room.
+    pub(crate) fn update<R>(
+        &self,
+        now: Now,
+        key: &Key,
+        sink: &dyn Sink,
+        change: impl FnOnce(Option<Record>, &mut Local) -> (Option<Record>, R),
+    ) -> Result<R, Full> {
         let mut inner = self.inner.lock();
-        let known = inner.all.get(&new.key).map(|entry| entry.record.stamp);
-        match known {
-            Some(stamp) if origin == Origin::Elsewhere && stamp >= new.stamp => return false,
-            None if inner.all.len() >= RECORDS_MAX => return false,
-            _ => {}
+        let known = inner.all.get(key);
+        let record = known.map(|e| &e.record).filter(|r| r.stand != Stand::Gone).cloned();
+        let lives = record.is_some();
+        let before = known.map(|entry| entry.local.clone()).unwrap_or_default();
+        let mut local = before.clone();
+        let (new, answer) = change(record, &mut local);
+        let Some(mut new) = new else {
+            if let Some(entry) = inner.all.get_mut(key) {
+                entry.local = local.clone();
+                inner.reopen(key, before.sent, local.sent);
+            }
+            return Ok(answer);
+        };
+        if !lives && inner.due.len() >= RECORDS_MAX {
+            return Err(Full);
         }
-        if origin == Origin::Local {
-            new.stamp = sink.stamp();
-            new.changed_s = now.unix_s();
-            sink.changed(&new);
+        new.stamp = sink.stamp();
+        new.changed_s = now.unix_s();
+        sink.changed(&new);
+        local.is_dirty = true;
+        inner.put(new, local);
+        Ok(answer)
+    }
+
+    /// Takes a record of another node or the database, with its stamp; `false`: what is here is
+    /// newer, or there is no room.
+    pub(crate) fn apply(&self, new: Record) -> bool {
+        let mut inner = self.inner.lock();
+        let known = inner.all.get(&new.key);
+        if known.is_some_and(|entry| entry.record.stamp >= new.stamp) {
+            return false;
         }
-        inner.put(new, origin);
+        let lived = known.is_some_and(|entry| entry.record.stand != Stand::Gone);
+        let mut local = known.map(|entry| entry.local.clone()).unwrap_or_default();
+        if !lived && new.stand != Stand::Gone && inner.due.len() >= RECORDS_MAX {
+            return false;
+        }
+        // What another node has changed, that node writes.
+        local.is_stored = true;
+        inner.put(new, local);
         true
     }
 
-    /// Changes what is this node's alone.
-    pub(crate) fn local<R>(&self, key: &Key, change: impl FnOnce(&mut Local) -> R) -> Option<R> {
-        self.inner.lock().all.get_mut(key).map(|entry| change(&mut entry.local))
+    /// The record whose request has this token.
+    pub(crate) fn of_token(&self, token: u64) -> Option<Key> {
+        self.inner.lock().open.get(&token).cloned()
     }
 
-    /// A token for a request of a record that has none on its way.
-    pub(crate) fn begin(&self, key: &Key, what: What) -> Option<u64> {
+    /// A token for a request.
+    pub(crate) fn token(&self) -> u64 {
         let mut inner = self.inner.lock();
-        let token = inner.token + 1;
-        let entry = inner.all.get_mut(key).filter(|entry| entry.local.sent.is_none())?;
-        entry.local.sent = Some(Sent { wish: entry.local.wish, token, what });
-        inner.token = token;
-        inner.open.insert(token, key.clone());
-        Some(token)
-    }
-
-    /// The request with this token has ended.
-    pub(crate) fn end(&self, token: u64) -> Option<(Key, Sent)> {
-        let mut inner = self.inner.lock();
-        let key = inner.open.remove(&token)?;
-        let entry = inner.all.get_mut(&key)?;
-        let sent = entry.local.sent.take_if(|sent| sent.token == token)?;
-        Some((key, sent))
+        inner.token += 1;
+        inner.token
     }
 
     /// Looks at a record again after so many seconds.
@@ -160,15 +193,22 @@ impl Table {
         let mut inner = self.inner.lock();
         let Some(entry) = inner.all.get_mut(key) else { return };
         let before = std::mem::replace(&mut entry.due_s, due_s);
-        inner.due.remove(&(before, key.clone()));
-        inner.due.insert((due_s, key.clone()));
+        let stand = entry.record.stand;
+        let due = inner.due_of(stand);
+        due.remove(&(before, key.clone()));
+        due.insert((due_s, key.clone()));
     }
 
     /// Records that are due, at most so many.
     pub(crate) fn due(&self, now_s: u64, most: usize) -> Vec<Key> {
         let inner = self.inner.lock();
-        let due = inner.due.iter().take_while(|(due_s, _)| *due_s <= now_s);
-        due.take(most).map(|(_, key)| key.clone()).collect()
+        let due = |all: &BTreeSet<(u64, Key)>| {
+            let due = all.iter().take_while(|(due_s, _)| *due_s <= now_s);
+            due.take(most).map(|(_, key)| key.clone()).collect::<Vec<_>>()
+        };
+        let mut keys = due(&inner.due);
+        keys.extend(due(&inner.ends));
+        keys
     }
 
     /// Forgets a record.
@@ -196,7 +236,8 @@ impl Table {
     pub(crate) fn set_dirty(&self, key: &Key) {
         let mut inner = self.inner.lock();
         if let Some(entry) = inner.all.get_mut(key) {
-            entry.local.is_dirty = true;
+            // Whether its row was deleted is not known.
+            (entry.local.is_dirty, entry.local.is_stored) = (true, true);
             inner.dirty.insert(key.clone());
         }
     }
@@ -206,10 +247,8 @@ impl Table {
     }
 
     /// The subscription with this Call-ID.
-    pub(crate) fn of_call(&self, call_id: &[u8]) -> Option<Record> {
-        let inner = self.inner.lock();
-        let key = inner.calls.get(call_id)?;
-        inner.all.get(key).map(|entry| entry.record.clone())
+    pub(crate) fn of_call(&self, call_id: &[u8]) -> Option<Key> {
+        self.inner.lock().calls.get(call_id).cloned()
     }
 
     pub(crate) fn digests(&self) -> Digests {
@@ -225,11 +264,24 @@ impl Table {
 }
 
 impl Inner {
+    fn due_of(&mut self, stand: Stand) -> &mut BTreeSet<(u64, Key)> {
+        if stand == Stand::Gone { &mut self.ends } else { &mut self.due }
+    }
+
+    /// The request of a record is another one than before.
+    fn reopen(&mut self, key: &Key, before: Option<Sent>, now: Option<Sent>) {
+        if before != now {
+            before.map(|sent| self.open.remove(&sent.token));
+            now.map(|sent| self.open.insert(sent.token, key.clone()));
+        }
+    }
+
     /// Takes a record out, with its place in every index.
     fn take(&mut self, key: &Key) -> Option<Entry> {
         let entry = self.all.remove(key)?;
-        self.due.remove(&(entry.due_s, key.clone()));
+        self.due_of(entry.record.stand).remove(&(entry.due_s, key.clone()));
         self.dirty.remove(key);
+        self.reopen(key, entry.local.sent, None);
         if let Some(watch) = &entry.record.watch {
             self.calls.remove(&watch.call_id[..]);
         }
@@ -237,22 +289,22 @@ impl Inner {
         Some(entry)
     }
 
-    fn put(&mut self, record: Record, origin: Origin) {
-        let old = self.take(&record.key);
-        let was_dirty = old.as_ref().is_some_and(|entry| entry.local.is_dirty);
-        let mut local = old.map(|entry| entry.local).unwrap_or_default();
-        // What another node has changed, that node writes.
-        local.is_dirty = origin == Origin::Local || was_dirty;
-        local.is_stored |= origin == Origin::Elsewhere;
+    fn put(&mut self, record: Record, local: Local) {
+        self.take(&record.key);
+        if record.stand == Stand::Gone && self.ends.len() >= ENDS_MAX {
+            let oldest = self.ends.first().map(|(_, key)| key.clone());
+            oldest.map(|key| self.take(&key));
+        }
         if local.is_dirty {
             self.dirty.insert(record.key.clone());
         }
         let (due_s, digest) = (record.due_s(self.early_s), digest(&record));
         self.weigh(&record, 0, digest);
+        self.reopen(&record.key, None, local.sent);
         if let Some(watch) = &record.watch {
             self.calls.insert(watch.call_id.to_vec(), record.key.clone());
         }
-        self.due.insert((due_s, record.key.clone()));
+        self.due_of(record.stand).insert((due_s, record.key.clone()));
         self.all.insert(record.key.clone(), Entry { record, local, due_s, digest });
     }
 
@@ -294,36 +346,54 @@ mod tests {
         }
     }
 
+    fn gone(id: &str, time_us: u64) -> Record {
+        Record { stand: Stand::Gone, ..record(id, time_us) }
+    }
+
+    /// Begins a request; its token.
+    fn begin(table: &Table, key: &Key, what: What) -> Option<u64> {
+        let token = table.token();
+        let begun = table.update(NOW, key, &Nobody, |known, local| {
+            if known.is_none() || local.sent.is_some() {
+                return (None, None);
+            }
+            local.sent = Some(Sent { wish: local.wish, token, what });
+            (None, Some(token))
+        });
+        begun.unwrap()
+    }
+
     #[test]
     fn the_later_change_counts_and_digests_are_those_of_what_is_there() {
         let (one, two) = (Table::new(100), Table::new(100));
         for (table, order) in [(&one, [1, 2]), (&two, [2, 1])] {
             for time_us in order {
                 let etag = format!("e{time_us}").into_bytes().into();
-                let new = Record { etag, ..record("1", time_us) };
-                table.apply(NOW, new, Origin::Elsewhere, &Nobody);
+                table.apply(Record { etag, ..record("1", time_us) });
             }
         }
         assert_eq!(one.read(&record("1", 0).key, |r, _| r.etag.clone()).unwrap(), b"e2"[..].into());
         assert_eq!((one.digests().count, one.digests().buckets), (1, two.digests().buckets));
-        one.apply(NOW, Record { stand: Stand::Gone, ..record("1", 9) }, Origin::Elsewhere, &Nobody);
-        assert!(!one.apply(NOW, record("1", 3), Origin::Elsewhere, &Nobody), "it is gone");
+        one.apply(gone("1", 9));
+        assert!(!one.apply(record("1", 3)), "it is gone");
         assert_eq!((one.digests().count, one.digests().buckets.iter().sum::<u64>()), (0, 0));
     }
 
     #[test]
     fn a_record_is_due_in_time_and_has_one_request_at_once() {
         let table = Table::new(100);
-        table.apply(NOW, record("1", 1), Origin::Elsewhere, &Nobody);
+        table.apply(record("1", 1));
         let key = record("1", 0).key;
         assert!(table.due(1899, 10).is_empty());
         assert_eq!(table.due(1900, 10), std::slice::from_ref(&key));
-        let token = table.begin(&key, What::Refresh).unwrap();
-        assert!(table.begin(&key, What::Body).is_none());
+        let token = begin(&table, &key, What::Refresh).unwrap();
+        assert!(begin(&table, &key, What::Body).is_none());
         table.later(&key, 1950);
         assert!(table.due(1949, 10).is_empty() && table.due(1950, 10).len() == 1);
-        assert_eq!(table.end(token).unwrap().1.what, What::Refresh);
-        assert!(table.end(token).is_none());
+        assert_eq!(table.of_token(token), Some(key.clone()));
+        let ended = table.update(NOW, &key, &Nobody, |_, local| (None, local.sent.take()));
+        assert_eq!(ended.unwrap().unwrap().what, What::Refresh);
+        assert_eq!(table.of_token(token), None);
         table.forget(&key);
         assert!(table.due(9999, 10).is_empty() && table.len() == 0);
     }
@@ -331,15 +401,51 @@ mod tests {
     #[test]
     fn what_this_node_changes_the_database_is_told() {
         let table = Table::new(100);
-        table.apply(NOW, record("1", 1), Origin::Elsewhere, &Nobody);
+        table.apply(record("1", 1));
         assert!(table.take_dirty(9).is_empty());
-        table.apply(NOW, record("2", 1), Origin::Local, &Nobody);
+        let new = record("2", 1);
+        table.update(NOW, &new.key, &Nobody, |_, _| (Some(new.clone()), ())).unwrap();
         let taken = table.take_dirty(9);
         assert_eq!(
             taken.iter().map(|(r, stored)| (&*r.key.id, *stored)).collect::<Vec<_>>(),
             [(&b"2"[..], false)]
         );
-        table.set_dirty(&record("2", 0).key);
+        table.set_dirty(&new.key);
         assert!(table.take_dirty(9)[0].1, "it has a row by now");
+    }
+
+    #[test]
+    fn a_change_sees_what_another_worker_has_done_just_before() {
+        let table = Table::new(100);
+        table.apply(record("1", 1));
+        let key = record("1", 0).key;
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let count = |known: Option<Record>, _: &mut Local| {
+                            let mut record = known.unwrap();
+                            record.expires_s += 1;
+                            (Some(record), ())
+                        };
+                        table.update(NOW, &key, &Nobody, count).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(table.read(&key, |r, _| r.expires_s), Some(4000));
+    }
+
+    #[test]
+    fn ends_take_no_room_from_what_lives() {
+        let table = Table::new(100);
+        for n in 0..ENDS_MAX + 10 {
+            let changed_s = 1000 + n as u64;
+            table.apply(Record { changed_s, ..gone(&n.to_string(), 2) });
+        }
+        assert_eq!((table.len(), table.ends()), (0, ENDS_MAX));
+        assert!(table.read(&record("9", 0).key, |_, _| ()).is_none(), "the oldest goes first");
+        assert!(table.read(&record("10", 0).key, |_, _| ()).is_some());
+        assert!(table.apply(record("lives", 1)) && table.len() == 1);
     }
 }

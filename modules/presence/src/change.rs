@@ -29,6 +29,8 @@ pub(crate) enum Change {
     Subscribe(Box<Subscription>),
     /// A NOTIFY leaves from here, if it is owed.
     Tell(Tell),
+    /// It did not leave, and is owed still.
+    Unsent { id: Arc<SubId>, cseq: u32, is_final: bool },
     /// It was answered.
     Confirm { id: Arc<SubId>, cseq: u32, mark: u64, asks: u32 },
     /// Another node has sent one.

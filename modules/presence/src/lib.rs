@@ -17,9 +17,11 @@
 //! `rules.rs` asks them who may watch whom. `sweep.rs` follows the time, `replication/` the peers,
 //! `sql/` the database.
 
+mod again;
 mod bla;
 mod change;
 mod duty;
+mod ends;
 mod events;
 mod functions;
 mod graves;

@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tandem_engine::log::Level;
 use tandem_engine::module::{Cx, Timer};
 use tandem_sip::Message;
 use tandem_tm::{LocalRequest, Owner, Tm};
@@ -239,13 +238,11 @@ impl Presence {
         let done = self.change(cx, key, Change::Tell(tell));
         let Some(s) = done.ok().and_then(|done| done.told).filter(|_| !is_silent) else { return };
         let sent = self.send_notify(cx, key, &s, package, said);
-        if let Err(why) = sent {
-            let uri = String::from_utf8_lossy(&key.uri);
-            let to = String::from_utf8_lossy(&s.contact).into_owned();
-            cx.log(Level::Error, format!("no NOTIFY about {uri} to {to}: {why}"));
-        }
         if s.status == Status::Terminated {
             self.forget(cx, key, id);
+        }
+        if let Err(why) = sent {
+            self.not_sent(cx, key, id, s.sent.cseq, &why);
         }
     }
 
@@ -305,6 +302,10 @@ impl Presence {
         let Some(out) = self.open.lock().all.remove(&token) else { return };
         let Out { key, id, cseq, mark, asks } = out;
         let timed_out = code == 408 && reply.is_none();
+        if code >= 300 && reply.is_none() && !timed_out {
+            return self.not_sent(cx, &key, &id, cseq, &format!("this node has no way ({code})"));
+        }
+        self.has_left(&key, &id);
         let is_over = code == 481 || (code == 408 && self.params.ends_on_timeout);
         if is_over {
             let ours = self.table.read(&key, |p| {

@@ -13,6 +13,7 @@ use tandem_engine::node::Node;
 use tandem_engine::replication::Replicated;
 use tandem_sip::Message;
 
+use crate::again::{AGAIN, Again};
 use crate::change::{Change, Done, Origin, Refused};
 use crate::notify::{After, Held, Open, WALK, Walks};
 use crate::package::Package;
@@ -38,6 +39,7 @@ pub struct Presence {
     packages: RwLock<Vec<Arc<dyn Package>>>,
     pub(crate) walks: Mutex<Walks>,
     pub(crate) open: Mutex<Open>,
+    pub(crate) again: Mutex<Again>,
     pub(crate) held: Mutex<Held>,
     pub(crate) rules: Mutex<Asked>,
     /// Lists of watchers that are told in a moment.
@@ -60,6 +62,7 @@ impl Presence {
             packages: RwLock::default(),
             walks: Mutex::default(),
             open: Mutex::default(),
+            again: Mutex::default(),
             held: Mutex::default(),
             rules: Mutex::default(),
             late: Mutex::default(),
@@ -232,6 +235,7 @@ impl Module for Presence {
         match timer.kind {
             WALK => self.walk_on(cx),
             LATE => self.tell_late(cx),
+            AGAIN => self.try_again(cx),
             SWEEP => self.sweep(cx, timer.id as usize),
             CLEAN => self.clean_timer(cx),
             LOOK => self.look_through(cx, timer.id as usize),

@@ -9,7 +9,7 @@ use crate::change::{Change, Origin};
 use crate::package::Status;
 use crate::record::{Key, SubId, Subscription};
 use crate::state::Presence;
-use crate::table::SHARDS;
+use crate::table::{Presentity, SHARDS};
 
 /// The timer that walks; the id is the shard.
 pub(crate) const SWEEP: u32 = 2;
@@ -91,20 +91,20 @@ impl Presence {
             self.follow(cx, key, origin, &done);
         }
         let now_s = cx.now.unix_s();
-        let over = self.table.read(key, |p| {
-            let all = p.subscriptions.values().map(|s| &s.subscription);
-            let over = all.filter(|s| u64::from(s.expires_s) <= now_s);
-            over.take(SUBSCRIPTIONS_A_STEP + 1).cloned().collect::<Vec<_>>()
-        });
-        let over = over.unwrap_or_default();
-        let mut left = 0;
-        for s in over.iter().take(SUBSCRIPTIONS_A_STEP) {
-            left += usize::from(!self.end(cx, key, s));
+        let take = |p: &mut Presentity| p.ends.take_over(now_s, SUBSCRIPTIONS_A_STEP);
+        let (over, has_more) = self.table.local(key, take).unwrap_or_default();
+        let mut are_left = false;
+        for id in &over {
+            let s = self.table.subscription(key, id);
+            are_left |= s.is_some_and(|s| !self.end(cx, key, &s));
         }
-        let has_more = over.len() > SUBSCRIPTIONS_A_STEP && left == 0;
+        if are_left {
+            self.table.local(key, |p| p.ends.leave());
+        }
         if !has_more {
+            let are_left = self.table.local(key, |p| p.ends.end_round()).unwrap_or(false);
             let put_off = (now_s as u32).saturating_add(PUT_OFF_S);
-            self.table.come_due_again(key, (left > 0).then_some(put_off));
+            self.table.come_due_again(key, are_left.then_some(put_off));
         }
         has_more
     }

@@ -13,6 +13,7 @@ use tandem_clock::Now;
 use tandem_cluster::Digests;
 
 use crate::change::{Change, Done, Name, Origin, Refused};
+use crate::ends::Ends;
 use crate::graves::{Grave, Graves};
 use crate::package::{Body, Status};
 use crate::record::{Key, Publication, Stamp, SubId, Subscription};
@@ -75,6 +76,8 @@ pub(crate) struct Presentity {
     /// The newest first.
     pub(crate) publications: Vec<Published>,
     pub(crate) subscriptions: BTreeMap<Arc<SubId>, Subscribed>,
+    /// The subscriptions by their ends, and how far those that are over have been looked through.
+    pub(crate) ends: Ends,
     /// Sums over what is published, and over who watches.
     pub(crate) mark: u64,
     pub(crate) watchers: u64,
@@ -262,6 +265,7 @@ impl Table {
             Change::Unpublish { id, body } => work.unpublish(&id, &body),
             Change::Subscribe(subscription) => work.subscribe(*subscription),
             Change::Tell(tell) => work.tell_watcher(&tell),
+            Change::Unsent { id, cseq, is_final } => work.unsent(&id, cseq, is_final),
             Change::Confirm { id, cseq, mark, asks } => work.confirm(&id, cseq, mark, asks),
             Change::Told { id, sent } => work.told(&id, &sent),
             Change::Forget { id } => work.forget(&id),
@@ -299,8 +303,7 @@ impl Presentity {
     /// When the first thing of it is over; `None`: never.
     pub(crate) fn next_due_s(&self) -> Option<u32> {
         let publications = self.publications.iter().map(|p| p.publication.expires_s);
-        let subscriptions = self.subscriptions.values().map(|s| s.subscription.expires_s);
-        publications.chain(subscriptions).min().map(|at| at.max(1))
+        publications.chain(self.ends.first_s()).min().map(|at| at.max(1))
     }
 
     /// What is published now, the newest first.

@@ -6,8 +6,12 @@ use tandem_cluster::Digester;
 use crate::package::{Package, Status};
 use crate::record::{Key, Subscription};
 
-/// Watchers that a document names, at most: it has to fit into a datagram.
-pub(crate) const WATCHERS_MAX: usize = 300;
+/// Bytes of a document, at most: with its request it has to fit into a datagram. Whoever has no
+/// room in it is left out.
+pub(crate) const DOCUMENT_BYTES_MAX: usize = 56 << 10;
+/// Watchers that are looked at for a document: more cannot have room.
+pub(crate) const WATCHERS_MAX: usize = 600;
+const END: &[u8] = b"</watcher-list>\r\n</watcherinfo>\r\n";
 
 /// A watcher in such a document.
 #[derive(Clone, Debug)]
@@ -37,14 +41,30 @@ impl Watcher {
             (Status::Active | Status::Pending, _) => "subscribe",
         }
     }
+
+    fn element(&self) -> Vec<u8> {
+        let id = format!("{:016x}", self.id);
+        let (event, status) = (self.event().as_bytes(), self.status.text().as_bytes());
+        let words: [&[u8]; 9] = [
+            b"<watcher id=\"",
+            id.as_bytes(),
+            b"\" event=\"",
+            event,
+            b"\" status=\"",
+            status,
+            b"\">",
+            &escaped(&self.uri),
+            b"</watcher>\r\n",
+        ];
+        words.concat()
+    }
 }
 
-/// The document. It is always whole.
+/// The document: all watchers that have room.
 pub(crate) fn document(of: &Key, watchers: &[Watcher], version: u32) -> Bytes {
     let mut out = Vec::with_capacity(256 + 128 * watchers.len());
-    let mut add = |parts: &[&[u8]]| parts.iter().for_each(|part| out.extend_from_slice(part));
     let version = version.to_string();
-    add(&[
+    let head: [&[u8]; 7] = [
         b"<?xml version=\"1.0\"?>\r\n<watcherinfo xmlns=\"urn:ietf:params:xml:ns:watcherinfo\" \
           version=\"",
         version.as_bytes(),
@@ -53,22 +73,16 @@ pub(crate) fn document(of: &Key, watchers: &[Watcher], version: u32) -> Bytes {
         b"\" package=\"",
         &escaped(&of.event),
         b"\">\r\n",
-    ]);
+    ];
+    out.extend_from_slice(&head.concat());
     for watcher in watchers {
-        let id = format!("{:016x}", watcher.id);
-        add(&[
-            b"<watcher id=\"",
-            id.as_bytes(),
-            b"\" event=\"",
-            watcher.event().as_bytes(),
-            b"\" status=\"",
-            watcher.status.text().as_bytes(),
-            b"\">",
-            &escaped(&watcher.uri),
-            b"</watcher>\r\n",
-        ]);
+        let element = watcher.element();
+        if out.len() + element.len() + END.len() > DOCUMENT_BYTES_MAX {
+            break;
+        }
+        out.extend_from_slice(&element);
     }
-    add(&[b"</watcher-list>\r\n</watcherinfo>\r\n"]);
+    out.extend_from_slice(END);
     Bytes::from(out)
 }
 
@@ -122,6 +136,18 @@ mod tests {
     use super::*;
     use crate::record::SubId;
     use std::sync::Arc;
+
+    #[test]
+    fn a_document_fits_into_a_datagram_whatever_watchers_are_called() {
+        let s = Subscription {
+            from_user: vec![b'"'; 1000].into(),
+            from_domain: b"x".as_slice().into(),
+            ..Subscription::default()
+        };
+        let watchers = vec![Watcher::of(&s); WATCHERS_MAX];
+        let text = document(&Key::new(b"sip:b@x", b"presence"), &watchers, 1);
+        assert!(text.len() <= DOCUMENT_BYTES_MAX && text.ends_with(END), "{}", text.len());
+    }
 
     #[test]
     fn watchers_are_listed_and_escaped() {

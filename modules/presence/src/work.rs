@@ -121,6 +121,7 @@ impl Work<'_> {
         let is_room = self.table.subscription_count() < SUBSCRIPTIONS_MAX;
         let presentity = self.presentity();
         let expires_s = new.expires_s;
+        let old_end_s = presentity.subscriptions.get(&id).map(|s| s.subscription.expires_s);
         let (old, digests) = match presentity.subscriptions.get_mut(&id) {
             Some(entry) => {
                 let old = entry.subscription.mark();
@@ -147,6 +148,7 @@ impl Work<'_> {
         let now = presentity.subscriptions.get(&id).map(|s| s.subscription.clone());
         let Some(now) = now else { return Err(Refused::Stale) };
         presentity.watchers = presentity.watchers.wrapping_sub(old).wrapping_add(now.mark());
+        presentity.ends.change(&id, old_end_s, Some(now.expires_s));
         self.shard.weigh(digests.0, digests.1);
         self.shard.is_over_at(&key, expires_s);
         self.tell(Told::Subscription(&now));
@@ -197,6 +199,23 @@ impl Work<'_> {
         Ok(Done { touched, told: Some(Box::new(now)), ..Done::default() })
     }
 
+    pub(crate) fn unsent(&mut self, id: &SubId, cseq: u32, is_final: bool) -> Outcome {
+        self.change_sent(id, |entry| {
+            if entry.subscription.sent.cseq != cseq {
+                // Another one has left since.
+                return Err(Refused::Stale);
+            }
+            entry.sent = (0, 0);
+            if is_final {
+                let asks = entry.subscription.asks;
+                let sent = &mut entry.subscription.sent;
+                (sent.told, sent.told_cseq, sent.answers) = (0, 0, asks.wrapping_sub(1));
+            }
+            Ok(false)
+        })?;
+        Ok(Done::default())
+    }
+
     pub(crate) fn confirm(&mut self, id: &SubId, cseq: u32, mark: u64, asks: u32) -> Outcome {
         let now = self.change_sent(id, |entry| {
             let sent = &mut entry.subscription.sent;
@@ -227,6 +246,7 @@ impl Work<'_> {
         let digest = entry.digest();
         let gone = entry.subscription;
         presentity.watchers = presentity.watchers.wrapping_sub(gone.mark());
+        presentity.ends.change(id, Some(gone.expires_s), None);
         self.shard.weigh(digest, 0);
         self.table.remove_dialog(&key, id);
         if self.is_local() {

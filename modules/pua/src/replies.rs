@@ -50,9 +50,9 @@ impl Pua {
                     lost(record, sent, local, fresh)
                 });
             }
-            423 => self.came_to(cx, &key, token, |_, record, _, local| {
-                too_brief(record, local, reply)
-            }),
+            423 => {
+                self.came_to(cx, &key, token, |_, record, _, local| too_brief(record, local, reply))
+            }
             408 | 480 | 500..600 => {
                 self.came_to(cx, &key, token, |_, record, _, local| tried(record, local));
             }
@@ -146,9 +146,9 @@ fn lost(mut record: Record, sent: Sent, local: &mut Local, fresh: Watch) -> Came
 
 /// The server wants to keep it longer (RFC 3903 6, step 6).
 fn too_brief(record: Record, local: &mut Local, reply: Option<&Message>) -> Came {
-    let least = reply.and_then(|r| r.header(HeaderName::MinExpires)).and_then(|header| {
-        std::str::from_utf8(header.value()).ok()?.trim().parse::<u32>().ok()
-    });
+    let least = reply
+        .and_then(|r| r.header(HeaderName::MinExpires))
+        .and_then(|header| std::str::from_utf8(header.value()).ok()?.trim().parse::<u32>().ok());
     let Some(least) = least.filter(|least| *least <= MIN_EXPIRES_MAX) else {
         return tried(record, local);
     };

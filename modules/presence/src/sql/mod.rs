@@ -76,6 +76,8 @@ struct State {
     /// Subscriptions that are written by the timer.
     dirty: BTreeSet<(Arc<Key>, Arc<SubId>)>,
     is_writing: bool,
+    /// So many of the next writes go each alone: one of them is not taken, and holds no others up.
+    alone: usize,
     is_down: bool,
     /// That was said, and nothing has succeeded since.
     is_told: bool,
@@ -123,8 +125,17 @@ impl Sql {
             return None;
         }
         state.is_writing = true;
-        let count = state.queue.len().min(WRITES_A_QUERY);
+        let most = if state.alone > 0 { 1 } else { WRITES_A_QUERY };
+        state.alone = state.alone.saturating_sub(1);
+        let count = state.queue.len().min(most);
         Some(state.queue.drain(..count).collect())
+    }
+
+    /// Puts writes back to where they were: before everything that came later.
+    fn put_back(state: &mut State, writes: Vec<Write>, go_alone: bool) {
+        state.is_writing = false;
+        state.alone += if go_alone { writes.len() } else { 0 };
+        writes.into_iter().rev().for_each(|write| state.queue.push_front(write));
     }
 }
 
@@ -293,15 +304,14 @@ impl Presence {
             return;
         }
         if !passes {
-            // Which of them is wrong shows when each goes alone.
-            writes.into_iter().for_each(|write| self.ask_batch(cx, sql, vec![write]));
-            return;
+            // Which of them is wrong shows when each goes alone, one after the other.
+            return Sql::put_back(&mut sql.state.lock(), writes, true);
         }
         let (was_told, waiting) = {
             let mut state = sql.state.lock();
-            state.is_writing = false;
+            let was_alone = writes.len() == 1 && state.alone > 0;
+            Sql::put_back(&mut state, writes, was_alone);
             state.is_down = true;
-            writes.into_iter().rev().for_each(|write| state.queue.push_front(write));
             (std::mem::replace(&mut state.is_told, true), state.queue.len())
         };
         if !was_told {

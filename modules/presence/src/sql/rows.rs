@@ -161,9 +161,8 @@ impl Tables {
     pub(super) fn write_publication(&self, key: &Key, p: &Publication) -> Query {
         let (user, domain) = key.parts();
         let body = if p.body.is_empty() { Value::Null } else { Value::Blob(p.body.clone()) };
-        let extra = &p.extra;
-        let extra =
-            if extra.is_empty() { Value::Null } else { Value::Blob(Bytes::copy_from_slice(extra)) };
+        let extra = extra_of(p);
+        let extra = if extra.is_empty() { Value::Null } else { Value::Blob(extra.into()) };
         Query::InsertOrUpdate {
             table: self.presentity(),
             keys: vec![
@@ -289,11 +288,13 @@ impl Tables {
             return None;
         }
         let received_s = row.number(6);
+        let (content_type, extra) = type_of(extra);
         let publication = Publication {
             id: id_of(&etag).into(),
             etag,
+            content_type,
             body,
-            extra: Text::from(row.bytes(8)),
+            extra,
             sender: row.text(9).unwrap_or_default(),
             received_s,
             expires_s: self.read_end(row.int(5)),
@@ -350,6 +351,30 @@ impl Tables {
     }
 }
 
+/// What stands before the type of a body among its header lines: the table has no column for it,
+/// and only a type that is not that of the package has to be kept.
+const TYPE: &[u8] = b"Content-Type: ";
+
+/// The column `extra_hdrs` of a publication.
+fn extra_of(p: &Publication) -> Vec<u8> {
+    if p.content_type.is_empty() || p.body.is_empty() {
+        return p.extra.to_vec();
+    }
+    [TYPE, &p.content_type[..], b"\r\n", &p.extra].concat()
+}
+
+/// The type of the body, and the header lines, of such a column.
+fn type_of(extra: &[u8]) -> (Text, Text) {
+    let found = extra.strip_prefix(TYPE).and_then(|rest| {
+        let end = rest.windows(2).position(|two| two == b"\r\n")?;
+        Some((rest.get(..end)?, rest.get(end + 2..)?))
+    });
+    match found {
+        Some((kind, rest)) if is_keepable(kind) => (kind.into(), rest.into()),
+        _ => (Text::default(), extra.into()),
+    }
+}
+
 /// The id of the last row of a page, if there may be more.
 pub(super) fn next_page(rows: &Rows) -> Option<i64> {
     let last = rows.rows.last()?.first()?.as_int()?;
@@ -394,6 +419,17 @@ impl Cells<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_type_of_a_body_is_found_again_among_its_header_lines() {
+        let text = |t: &str| Text::from(t.as_bytes());
+        for (kind, extra) in [("", ""), ("a/b;c=d", ""), ("a/b", "X: 1\r\n"), ("", "X: 1\r\n")] {
+            let body = Bytes::from_static(b"x");
+            let (content_type, extra) = (text(kind), text(extra));
+            let p = Publication { content_type, extra, body, ..Publication::default() };
+            assert_eq!(type_of(&extra_of(&p)), (p.content_type, p.extra));
+        }
+    }
 
     #[test]
     fn an_etag_has_a_lasting_part() {

@@ -123,3 +123,38 @@ fn a_database_that_is_away_loses_nothing() {
     assert_eq!(rows(&mut node, "presentity", &["etag"]).len(), 1);
     assert_eq!(rows(&mut node, "active_watchers", &["callid"]).len(), 1);
 }
+
+#[test]
+fn a_body_of_another_type_is_of_that_type_after_a_restart() {
+    let mut node = node(&stored());
+    let other = publish("bob", "presence", 1, "", "open").replace("text/plain", "text/other;x=1");
+    etag(&published(&mut node, &other));
+    let (_, first) = Watcher::watch(&mut node, "w", "bob", "presence");
+    assert_eq!(header(&first, "Content-Type"), "text/other;x=1");
+    let mut node = node.after_restart(1_000);
+    let (_, first) = Watcher::watch(&mut node, "v", "bob", "presence");
+    assert_eq!(header(&first, "Content-Type"), "text/other;x=1");
+    assert_eq!(body(&first), "open");
+}
+
+#[test]
+fn a_write_that_is_tried_again_is_not_overtaken() {
+    use tandem_engine::testing::DbState;
+    let mut node = node(&stored());
+    node.db_state = DbState::Slow;
+    let mut change = String::new();
+    // The first batch is on its way when the database goes; what comes then waits behind it.
+    for (n, text) in (1..).zip(["one", "two", "three", "four"]) {
+        let tag = etag(&published(&mut node, &publish("bob", "presence", n, &change, text)));
+        change = format!("SIP-If-Match: {tag}\n");
+        if n == 2 {
+            node.db_state = DbState::Down;
+            node.answer_queries();
+        }
+    }
+    node.db_state = DbState::Up;
+    node.advance_ms(3_000);
+    let rows = rows(&mut node, "presentity", &["body"]);
+    let bodies: Vec<_> = rows.iter().map(|row| row[0].as_bytes().unwrap().to_vec()).collect();
+    assert_eq!(bodies, [b"four".to_vec()]);
+}

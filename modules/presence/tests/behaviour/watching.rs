@@ -212,3 +212,24 @@ fn where_many_watch_their_list_is_told_once_a_second() {
     assert_eq!(late.len(), 1, "{}", late.len());
     assert!(late[0].len() < 65_000);
 }
+
+#[test]
+fn a_notify_that_cannot_leave_is_owed_until_its_watcher_is_given_up() {
+    let subscribe = |params: &str| {
+        let mut node = node(params);
+        let subscribe = Watcher::new("w", "bob", "presence").subscribe("Expires: 600\n");
+        node.udp(WATCHER, &subscribe.replace("@127.0.0.9:5060>", "@unknown.invalid>"));
+        assert_eq!(list(&mut node, "presence:subs_phtable_list").len(), 1);
+        node.advance_ms(20_000);
+        assert_eq!(list(&mut node, "presence:subs_phtable_list").len(), 1);
+        node
+    };
+    let mut node = subscribe("");
+    let tries = node.logs().iter().filter(|(_, text)| text.contains("cannot leave")).count();
+    assert_eq!(tries, 1, "said once");
+    node.advance_ms(60_000);
+    assert!(list(&mut node, "presence:subs_phtable_list").is_empty(), "nothing can reach him");
+    let mut node = subscribe(&set("end_sub_on_timeout", "0"));
+    node.advance_ms(60_000);
+    assert_eq!(list(&mut node, "presence:subs_phtable_list").len(), 1);
+}

@@ -330,7 +330,7 @@ fn headers<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
     head.split("\r\n").filter_map(move |line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
-fn header<'a>(text: &'a str, name: &'a str) -> Option<&'a str> {
+pub(crate) fn header<'a>(text: &'a str, name: &'a str) -> Option<&'a str> {
     headers(text, name).next()
 }
 

@@ -13,6 +13,7 @@ mod load;
 mod message;
 mod network;
 mod pings;
+mod presence;
 mod probe;
 mod report;
 mod rounds;
@@ -28,7 +29,10 @@ use rounds::{Contest, PHONES, SOCKETS};
 use server::Place;
 
 const USAGE: &str = "usage: bench [--quick] [--rounds N] [\
-                     --only single|calls|forking|dialogs|routes|pings|pair|bulk]";
+                     --only single|calls|forking|dialogs|routes|pings|presence|pair|bulk]";
+
+const PARTS: [&str; 9] =
+    ["single", "calls", "forking", "dialogs", "routes", "pings", "presence", "pair", "bulk"];
 
 /// How much is measured.
 #[derive(Debug, Clone)]
@@ -43,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) rules: usize,
     /// Contacts that are pinged.
     pub(crate) pinged: usize,
+    /// Subscriptions whose memory is measured.
+    pub(crate) watched: usize,
     only: Option<String>,
 }
 
@@ -65,8 +71,8 @@ fn main() -> ExitCode {
 fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
     let (saturated, paced) = (Duration::from_secs(3), Duration::from_secs(4));
     let (million, synced, rules, pinged) = (1_000_000, 500_000, 1_000_000, 100_000);
-    let (rounds, only) = (5, None);
-    let mut plan = Plan { rounds, saturated, paced, million, synced, rules, pinged, only };
+    let (watched, rounds, only) = (50_000, 5, None);
+    let mut plan = Plan { rounds, saturated, paced, million, synced, rules, pinged, watched, only };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => {
@@ -75,15 +81,14 @@ fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
                 (plan.million, plan.synced) = (million / 10, synced / 10);
                 plan.rules = rules / 10;
                 plan.pinged = pinged / 4;
+                plan.watched = watched / 10;
             }
             "--rounds" => {
                 let n = words.next().and_then(|n| n.parse().ok()).filter(|n| (1..=50).contains(n));
                 plan.rounds = n.ok_or("--rounds wants a number from 1 to 50")?;
             }
             "--only" => {
-                let parts =
-                    ["single", "calls", "forking", "dialogs", "routes", "pings", "pair", "bulk"];
-                let part = words.next().filter(|w| parts.contains(&w.as_str()));
+                let part = words.next().filter(|w| PARTS.contains(&w.as_str()));
                 plan.only = Some(part.ok_or(USAGE)?);
             }
             _ => return Err(format!("unknown word {word}; {USAGE}")),
@@ -116,6 +121,9 @@ fn measure(plan: &Plan) -> Result<(), String> {
     }
     if plan.wants("pings") {
         println!("{}", pings::measure(&place, plan)?);
+    }
+    if plan.wants("presence") {
+        println!("{}", presence::measure(&place, plan)?);
     }
     let network = Network::new(4);
     let network = network

@@ -20,7 +20,7 @@ const DIGITS: usize = 7;
 const PER_SECOND: u32 = 500;
 /// How long the tables may take at the start.
 const LOADED: Duration = Duration::from_secs(120);
-const KAMAILIO_TABLES: &str = "/usr/share/kamailio/db_sqlite";
+pub(crate) const KAMAILIO_TABLES: &str = "/usr/share/kamailio/db_sqlite";
 
 /// A server with rules, and its phones.
 struct Contestant {
@@ -215,7 +215,7 @@ fn rules_sql(rules: usize, route: &str) -> String {
 }
 
 /// Has `sqlite3` carry statements out.
-fn sql(file: &Path, text: &str) -> Result<(), String> {
+pub(crate) fn sql(file: &Path, text: &str) -> Result<(), String> {
     let failed = |e: std::io::Error| format!("sqlite3: {e}");
     if text.starts_with(".read") {
         let _ = std::fs::remove_file(file);

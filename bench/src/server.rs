@@ -12,6 +12,7 @@ use crate::load::{Load, Pace};
 use crate::message::Work;
 use crate::network::{self, Network};
 use crate::pings;
+use crate::routes::{KAMAILIO_TABLES, sql};
 
 const KAMAILIO: &str = include_str!("../configs/kamailio.cfg");
 const KAMAILIO_PAIR: &str = include_str!("../configs/kamailio-pair.cfg");
@@ -29,6 +30,8 @@ const TANDEM_ACCOUNTS: &str = "create_dialog(); do_accounting(\"log\", \"cdr\");
 /// The last module of the scripts for a single server.
 const LAST_SINGLE: &str = "loadmodule \"auth.so\"\n";
 const TANDEM: &str = include_str!("../configs/tandem.cfg");
+const KAMAILIO_PRESENCE: &str = include_str!("../configs/kamailio-presence.cfg");
+const TANDEM_PRESENCE: &str = include_str!("../configs/tandem-presence.cfg");
 const TANDEM_PAIR: &str = include_str!("../configs/tandem-pair.cfg");
 
 /// The same for rules.
@@ -127,6 +130,21 @@ impl Place {
     pub(crate) fn tandem_forking(&self) -> Result<Server, String> {
         let script = TANDEM_CALLS.replace("record_route();", &forks("append_msg_branch"));
         self.tandem_script("forking", "127.0.3.8", &script)
+    }
+
+    /// It wants its tables also where it keeps everything in memory.
+    pub(crate) fn kamailio_presence(&self) -> Result<Server, String> {
+        let file = self.folder("kamailio-presence")?.join("presence.sqlite");
+        let read = |part: &str| format!(".read {KAMAILIO_TABLES}/{part}-create.sql\n");
+        sql(&file, &(read("standard") + &read("presence")))?;
+        self.kamailio_script("presence", "127.0.3.13", KAMAILIO_PRESENCE)
+    }
+
+    pub(crate) fn tandem_presence(&self) -> Result<Server, String> {
+        // The module with the rules wants a database, of which nothing is read here.
+        let file = self.folder("tandem-presence")?.join("xcap.sqlite");
+        sql(&file, "CREATE TABLE xcap (id INTEGER PRIMARY KEY)")?;
+        self.tandem_script("presence", "127.0.3.14", TANDEM_PRESENCE)
     }
 
     fn kamailio_script(&self, name: &str, address: &str, script: &str) -> Result<Server, String> {

@@ -1,11 +1,11 @@
-//! Presence: one phone publishes, others watch it. Each state is published when all watchers have
+//! Presence: phones publish, others watch them. Each state is published when all watchers have
 //! the one before; and what a subscription takes in memory.
 
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tandem_net::{RecvBatch, UdpOptions, UdpSocket};
@@ -20,9 +20,10 @@ const SOCKETS: usize = 8;
 /// SUBSCRIBEs that wait for their answer.
 const WINDOW: usize = 32;
 /// After this a state that not all watchers have counts as lost for the others.
-const LOST: Duration = Duration::from_secs(2);
+const LOST: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
-const WATCHERS: [usize; 2] = [10, 1000];
+/// Phones that publish at the same time, and the watchers of each.
+const WORKS: [(usize, usize); 2] = [(32, 10), (1, 1000)];
 
 /// Measures each server in turn, with few and with many watchers; then its memory.
 pub(crate) fn measure(place: &Place, plan: &Plan) -> Result<String, String> {
@@ -30,18 +31,18 @@ pub(crate) fn measure(place: &Place, plan: &Plan) -> Result<String, String> {
     let mut all: Vec<Phones> = Vec::new();
     for server in &servers {
         let failed = |e: io::Error| format!("{}: {e}", server.name);
-        for watchers in WATCHERS {
-            let whom = format!("p{watchers}");
-            let mut phones = Phones::new(server, &whom).map_err(failed)?;
-            let missing = phones.watch(0..watchers, |_| whom.clone()).map_err(failed)?;
+        for (count, watchers) in WORKS {
+            let mut phones = Phones::new(server, count, watchers).map_err(failed)?;
+            let whom = |n: usize| format!("p{}-{watchers}", n / watchers);
+            let missing = phones.watch(0..count * watchers, whom).map_err(failed)?;
             if missing > 0 {
-                return Err(format!("{}: {missing} of {watchers} cannot watch", server.name));
+                return Err(format!("{}: {missing} watchers are not let in", server.name));
             }
             all.push(phones);
         }
     }
     let mut rows = Vec::new();
-    for (n, watchers) in WATCHERS.iter().enumerate() {
+    for (n, (_, watchers)) in WORKS.iter().enumerate() {
         for what in ["PUBLISH", "NOTIFY"] {
             for (at, server) in servers.iter().enumerate() {
                 let work = format!("{what}, {watchers} watchers");
@@ -51,8 +52,8 @@ pub(crate) fn measure(place: &Place, plan: &Plan) -> Result<String, String> {
         }
         for round in 1..=plan.rounds {
             for (at, server) in servers.iter().enumerate() {
-                let phones = &mut all[at * WATCHERS.len() + n];
-                let [publish, notify] = phones.measure(server, *watchers, plan.saturated)?;
+                let phones = &mut all[at * WORKS.len() + n];
+                let [publish, notify] = phones.measure(server, plan.saturated)?;
                 let (us, name) = (notify.cpu_us(), &server.name);
                 eprintln!(
                     "round {round}: {watchers} watchers, {name}: {:.1} µs a PUBLISH, {us:.2} µs a \
@@ -78,7 +79,7 @@ pub(crate) fn measure(place: &Place, plan: &Plan) -> Result<String, String> {
 /// is there already.
 fn memory(server: &Server, count: usize) -> Result<f64, String> {
     let failed = |e: io::Error| format!("{}: {e}", server.name);
-    let mut phones = Phones::new(server, "nobody").map_err(failed)?;
+    let mut phones = Phones::new(server, 0, 0).map_err(failed)?;
     let mut grown = 0;
     for half in 0..2 {
         let before = server.memory_bytes();
@@ -92,27 +93,30 @@ fn memory(server: &Server, count: usize) -> Result<f64, String> {
     Ok(grown as f64 / count.max(1) as f64)
 }
 
-/// The watchers, and the phone that publishes.
-struct Phones {
-    server: SocketAddr,
-    sockets: Vec<UdpSocket>,
-    whom: String,
+/// A phone that publishes.
+#[derive(Default)]
+struct Publisher {
     etag: String,
     /// States published so far.
     turn: u64,
+    begun: Option<Instant>,
+    is_accepted: bool,
+    told: HashSet<usize>,
+}
+
+/// The watchers, and the phones that publish.
+struct Phones {
+    server: SocketAddr,
+    sockets: Vec<UdpSocket>,
+    publishers: Vec<Publisher>,
+    /// Of each of them.
+    watchers: usize,
     outgoing: Vec<(usize, String)>,
     latencies: Vec<u32>,
 }
 
-/// What is waited for of a state.
-#[derive(Default)]
-struct Told {
-    is_accepted: bool,
-    watchers: HashSet<usize>,
-}
-
 impl Phones {
-    fn new(server: &Server, whom: &str) -> io::Result<Self> {
+    fn new(server: &Server, publishers: usize, watchers: usize) -> io::Result<Self> {
         let open = |_| {
             let options = UdpOptions { freebind: false, ..UdpOptions::default() };
             UdpSocket::open(server.from, options)
@@ -120,9 +124,8 @@ impl Phones {
         Ok(Self {
             server: server.active(),
             sockets: (0..SOCKETS).map(open).collect::<io::Result<_>>()?,
-            whom: whom.to_owned(),
-            etag: String::new(),
-            turn: 0,
+            publishers: (0..publishers).map(|_| Publisher::default()).collect(),
+            watchers,
             outgoing: Vec::new(),
             latencies: Vec::new(),
         })
@@ -146,7 +149,7 @@ impl Phones {
             self.wait()?;
             self.receive(&mut batch, |text, _| {
                 let is_reply = text.starts_with("SIP/2.0 20") && text.contains(" SUBSCRIBE\r\n");
-                if let Some(n) = watcher_of(text).filter(|_| is_reply) {
+                if let Some(n) = number_of(text, "w-").filter(|_| is_reply) {
                     open.remove(&n);
                     last = now();
                 }
@@ -177,67 +180,89 @@ impl Phones {
     }
 
     /// Publishes one state after the other: a sample of PUBLISH, and one of NOTIFY.
-    fn measure(
-        &mut self,
-        server: &Server,
-        watchers: usize,
-        duration: Duration,
-    ) -> Result<[Sample; 2], String> {
+    fn measure(&mut self, server: &Server, duration: Duration) -> Result<[Sample; 2], String> {
         let before = server.cpu_ns();
         self.latencies.clear();
         let begun = now();
-        let (mut publish, mut notify) = (Sample::default(), Sample::default());
-        while begun.elapsed() < duration {
-            let told = self.state(watchers).map_err(|e| format!("{}: {e}", server.name))?;
-            publish.answered += u64::from(told.is_accepted);
-            publish.lost += u64::from(!told.is_accepted);
-            notify.answered += told.watchers.len() as u64;
-            notify.lost += (watchers - told.watchers.len()) as u64;
+        let mut samples = [Sample::default(); 2];
+        self.run(begun, duration, &mut samples).map_err(|e| format!("{}: {e}", server.name))?;
+        let elapsed_ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let cpu_ns = [server.cpu_ns()[0].saturating_sub(before[0]), 0];
+        for sample in &mut samples {
+            (sample.elapsed_ns, sample.cpu_ns) = (elapsed_ns, cpu_ns);
+            sample.latencies(&mut self.latencies);
         }
-        publish.elapsed_ns = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        publish.cpu_ns = [server.cpu_ns()[0].saturating_sub(before[0]), 0];
-        publish.latencies(&mut self.latencies);
-        (notify.elapsed_ns, notify.cpu_ns) = (publish.elapsed_ns, publish.cpu_ns);
-        (notify.p50_us, notify.p99_us) = (publish.p50_us, publish.p99_us);
-        Ok([publish, notify])
+        Ok(samples)
     }
 
-    /// One state, until all have it.
-    fn state(&mut self, watchers: usize) -> io::Result<Told> {
-        self.turn += 1;
-        let (begun, mut told, mut batch) = (now(), Told::default(), RecvBatch::new());
-        let note = format!("state {} of {}<", self.turn, self.whom);
-        self.publish();
-        let mut etag = None;
-        while (!told.is_accepted || told.watchers.len() < watchers) && begun.elapsed() < LOST {
-            self.flush();
-            self.wait()?;
-            self.receive(&mut batch, |text, is_request| {
-                if is_request && text.contains(&note) {
-                    told.watchers.extend(watcher_of(text));
-                } else if text.starts_with("SIP/2.0 200") && text.contains(" PUBLISH\r\n") {
-                    told.is_accepted = true;
-                    etag = header(text, "SIP-ETag").map(str::to_owned);
+    fn run(
+        &mut self,
+        begun: Instant,
+        duration: Duration,
+        [publish, notify]: &mut [Sample; 2],
+    ) -> io::Result<()> {
+        let mut batch = RecvBatch::new();
+        loop {
+            let is_over = begun.elapsed() >= duration;
+            for n in 0..self.publishers.len() {
+                let phone = &mut self.publishers[n];
+                if let Some(at) = phone.begun {
+                    let is_done = phone.is_accepted && phone.told.len() == self.watchers;
+                    if !is_done && at.elapsed() < LOST {
+                        continue;
+                    }
+                    phone.begun = None;
+                    self.latencies.push(at.elapsed().as_micros() as u32);
+                    publish.answered += u64::from(phone.is_accepted);
+                    publish.lost += u64::from(!phone.is_accepted);
+                    notify.answered += phone.told.len() as u64;
+                    notify.lost += (self.watchers - phone.told.len()) as u64;
                 }
-            })?;
+                if !is_over {
+                    self.publish(n);
+                }
+            }
+            self.flush();
+            if is_over && self.publishers.iter().all(|phone| phone.begun.is_none()) {
+                return Ok(());
+            }
+            self.wait()?;
+            let mut seen = Vec::new();
+            self.receive(&mut batch, |text, is_request| seen.extend(Seen::of(text, is_request)))?;
+            for one in seen {
+                self.take(one);
+            }
         }
-        self.flush();
-        self.etag = etag.unwrap_or_default();
-        self.latencies.push(begun.elapsed().as_micros() as u32);
-        Ok(told)
     }
 
-    fn publish(&mut self) {
-        let (own, host, turn) = (self.sockets[0].local_addr(), self.server.ip(), self.turn);
-        let whom = &self.whom;
+    fn take(&mut self, seen: Seen) {
+        match seen {
+            Seen::Told { publisher, turn, watcher } => {
+                let phone = self.publishers.get_mut(publisher).filter(|p| p.turn == turn);
+                phone.map(|phone| phone.told.insert(watcher));
+            }
+            Seen::Accepted { publisher, etag } => {
+                let Some(phone) = self.publishers.get_mut(publisher) else { return };
+                (phone.is_accepted, phone.etag) = (true, etag);
+            }
+        }
+    }
+
+    fn publish(&mut self, n: usize) {
+        let (at, host) = (n % SOCKETS, self.server.ip());
+        let (own, whom) = (self.sockets[at].local_addr(), format!("p{n}-{}", self.watchers));
+        let phone = &mut self.publishers[n];
+        let etag = std::mem::take(&mut phone.etag);
+        let turn = phone.turn + 1;
+        *phone = Publisher { turn, begun: Some(now()), ..Publisher::default() };
         let body = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n\
              <presence xmlns=\"urn:ietf:params:xml:ns:pidf\" entity=\"sip:{whom}@{host}\">\r\n\
              <tuple id=\"t1\">\r\n<status><basic>open</basic></status>\r\n\
-             <contact>sip:{whom}@{own}</contact>\r\n<note>state {turn} of {whom}</note>\r\n\
+             <contact>sip:{whom}@{own}</contact>\r\n<note>state {turn} of {n}</note>\r\n\
              </tuple>\r\n</presence>\r\n"
         );
-        let etag = match self.etag.as_str() {
+        let etag = match etag.as_str() {
             "" => String::new(),
             etag => format!("SIP-If-Match: {etag}\r\n"),
         };
@@ -246,11 +271,11 @@ impl Phones {
             "PUBLISH sip:{whom}@{host}:5060 SIP/2.0\r\n\
              Via: SIP/2.0/UDP {own};branch=z9hG4bKp{turn}-{whom}\r\nMax-Forwards: 70\r\n\
              From: <sip:{whom}@{host}>;tag=p\r\nTo: <sip:{whom}@{host}>\r\n\
-             Call-ID: p-{whom}-{turn}@{own}\r\nCSeq: 1 PUBLISH\r\nEvent: presence\r\n{etag}\
+             Call-ID: p-{n}-{turn}-{whom}@{own}\r\nCSeq: 1 PUBLISH\r\nEvent: presence\r\n{etag}\
              Expires: 3600\r\nContent-Type: application/pidf+xml\r\n\
              Content-Length: {length}\r\n\r\n{body}"
         );
-        self.outgoing.push((0, text));
+        self.outgoing.push((at, text));
     }
 
     fn flush(&mut self) {
@@ -295,9 +320,29 @@ impl Phones {
     }
 }
 
-/// The watcher that a message belongs to.
-fn watcher_of(text: &str) -> Option<usize> {
-    header(text, "Call-ID")?.strip_prefix("w-")?.split('-').next()?.parse().ok()
+/// What a message tells about a state.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Told { publisher: usize, turn: u64, watcher: usize },
+    Accepted { publisher: usize, etag: String },
+}
+
+impl Seen {
+    fn of(text: &str, is_request: bool) -> Option<Self> {
+        if is_request {
+            let (_, note) = text.split_once("<note>state ")?;
+            let (turn, publisher) = note.split_once('<')?.0.split_once(" of ")?;
+            let (publisher, turn) = (publisher.parse().ok()?, turn.parse().ok()?);
+            return Some(Self::Told { publisher, turn, watcher: number_of(text, "w-")? });
+        }
+        let publisher = number_of(text, "p-").filter(|_| text.starts_with("SIP/2.0 200"))?;
+        Some(Self::Accepted { publisher, etag: header(text, "SIP-ETag")?.to_owned() })
+    }
+}
+
+/// Whose message it is, by its Call-ID.
+fn number_of(text: &str, whose: &str) -> Option<usize> {
+    header(text, "Call-ID")?.strip_prefix(whose)?.split('-').next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -305,8 +350,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_one_of_its_watcher() {
-        assert_eq!(watcher_of("NOTIFY x SIP/2.0\r\nCall-ID: w-17-p10@h\r\n\r\n"), Some(17));
-        assert_eq!(watcher_of("NOTIFY x SIP/2.0\r\nCall-ID: p-p10-1@h\r\n\r\n"), None);
+    fn a_message_tells_of_a_state() {
+        let notify = "NOTIFY x SIP/2.0\r\nCall-ID: w-17-p3-10@h\r\n\r\n<note>state 5 of 3</note>";
+        let told = Seen::Told { publisher: 3, turn: 5, watcher: 17 };
+        assert_eq!(Seen::of(notify, true), Some(told));
+        let reply = "SIP/2.0 200 OK\r\nCall-ID: p-3-5-p3-10@h\r\nSIP-ETag: e\r\n\r\n";
+        let accepted = Seen::Accepted { publisher: 3, etag: "e".into() };
+        assert_eq!(Seen::of(reply, false), Some(accepted));
+        assert_eq!(Seen::of("SIP/2.0 412 x\r\nCall-ID: p-3-5-p3@h\r\n\r\n", false), None);
     }
 }

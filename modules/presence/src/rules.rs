@@ -137,8 +137,10 @@ impl Presence {
         if same || verdict.is_unknown || s.status == Status::Terminated {
             return;
         }
-        // What a restart has made of it is no news for the watcher.
-        let is_as_before = s.status == status && *s.view == *UNJUDGED;
+        // What a restart has made of it is no news for the watcher, unless he was told so.
+        let told = self.table.read(key, |p| p.subscriptions.get(id).is_some_and(|s| s.has_sent()));
+        let is_new = *s.view != *UNJUDGED || told == Some(true);
+        let is_as_before = s.status == status && !is_new;
         self.keep_verdict(cx, key, &s, &verdict);
         (s.status, s.view) = (status, verdict.view[..].into());
         s.reason = match (status, verdict.reason.is_empty()) {

@@ -17,6 +17,7 @@ use crate::ends::Ends;
 use crate::graves::{Grave, Graves};
 use crate::package::{Body, Status};
 use crate::record::{Key, Publication, Stamp, SubId, Subscription};
+use crate::rules::UNJUDGED;
 
 /// Shards, and buckets of digests.
 pub const SHARDS: usize = 256;
@@ -343,6 +344,11 @@ impl Subscribed {
         Self { subscription, sent: (0, 0), known_cseq, digest }
     }
 
+    /// Whether this node has sent him anything that counts still.
+    pub(crate) fn has_sent(&self) -> bool {
+        self.sent != (0, 0)
+    }
+
     /// Whether a NOTIFY is due: for a new state, or because somebody asked.
     pub(crate) fn is_owed(&self, mark: u64) -> bool {
         let s = &self.subscription;
@@ -351,7 +357,9 @@ impl Subscribed {
         // What is out counts, also while the watcher has not confirmed it: the state may be again
         // what he was told before.
         let last = if sent != 0 { sent } else { s.sent.told };
-        asked || (s.status == Status::Active && last != mark)
+        // What he may see of it is not known before the rules have been asked.
+        let sees = s.status == Status::Active && *s.view != *UNJUDGED;
+        asked || (sees && last != mark)
     }
 
     pub(crate) fn digest(&self) -> u64 {

@@ -29,9 +29,11 @@ impl Presence {
             None => None,
         };
         match next {
-            Some(id) => sql.ask(cx, sql.tables.publications_behind(id), Asked::LoadPublications),
+            Some(id) => {
+                sql.ask(cx, sql.tables.publications_behind(Some(id)), Asked::LoadPublications)
+            }
             None => {
-                let first = sql.tables.subscriptions_behind(i64::MIN);
+                let first = sql.tables.subscriptions_behind(None);
                 sql.ask(cx, first, Asked::LoadSubscriptions);
             }
         }
@@ -46,7 +48,7 @@ impl Presence {
         if let Some(found) = self.page(cx, result, "active_watchers") {
             self.take_subscription_rows(cx, sql, &found);
             if let Some(id) = rows::next_page(&found) {
-                let next = sql.tables.subscriptions_behind(id);
+                let next = sql.tables.subscriptions_behind(Some(id));
                 return sql.ask(cx, next, Asked::LoadSubscriptions);
             }
         }

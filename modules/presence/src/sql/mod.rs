@@ -150,7 +150,7 @@ impl Presence {
     pub(crate) fn start_sql(&self, cx: &mut Cx<'_>) {
         let Some(sql) = &self.sql else { return };
         cx.begin_startup();
-        sql.ask(cx, sql.tables.publications_behind(i64::MIN), Asked::LoadPublications);
+        sql.ask(cx, sql.tables.publications_behind(None), Asked::LoadPublications);
         self.arm_flush(cx);
     }
 

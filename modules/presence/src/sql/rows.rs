@@ -83,6 +83,11 @@ fn name(column: &'static str) -> Cow<'static, str> {
     Cow::Borrowed(column)
 }
 
+/// The columns have numbers of different sizes: there is none that is before all of them.
+fn behind(id: Option<i64>) -> Vec<Cond> {
+    id.map(|id| Cond::new("id", Op::Gt, id)).into_iter().collect()
+}
+
 impl Tables {
     pub(super) fn new(params: &Params) -> Self {
         Self {
@@ -119,15 +124,13 @@ impl Tables {
         })
     }
 
-    /// Publications with a higher id.
-    pub(super) fn publications_behind(&self, id: i64) -> Query {
-        let conds = vec![Cond::new("id", Op::Gt, id)];
-        Self::page(self.presentity(), &PUBLICATION, conds)
+    /// Publications with a higher id, or from the first one on.
+    pub(super) fn publications_behind(&self, id: Option<i64>) -> Query {
+        Self::page(self.presentity(), &PUBLICATION, behind(id))
     }
 
-    pub(super) fn subscriptions_behind(&self, id: i64) -> Query {
-        let conds = vec![Cond::new("id", Op::Gt, id)];
-        Self::page(self.active_watchers(), &SUBSCRIPTION, conds)
+    pub(super) fn subscriptions_behind(&self, id: Option<i64>) -> Query {
+        Self::page(self.active_watchers(), &SUBSCRIPTION, behind(id))
     }
 
     /// Publications of a presentity.

@@ -158,3 +158,24 @@ fn a_write_that_is_tried_again_is_not_overtaken() {
     let bodies: Vec<_> = rows.iter().map(|row| row[0].as_bytes().unwrap().to_vec()).collect();
     assert_eq!(bodies, [b"four".to_vec()]);
 }
+
+#[test]
+fn after_a_restart_nobody_is_told_a_state_before_the_rules_have_been_asked() {
+    let mut node = node(&stored());
+    let tag = etag(&published(&mut node, &publish("bob", "presence", 1, "", "open")));
+    let mut watcher = Watcher::new("slow", "bob", "presence");
+    let (reply, _) = watcher.go(&mut node, "Expires: 600\n");
+    assert_eq!(reply, "");
+    node.mi("test_packages:let_in", serde_json::Value::Null);
+    assert_eq!(got(&mut node).iter().filter(|text| text.ends_with("open")).count(), 1);
+    let mut node = node.after_restart(1_000);
+    assert!(told(&mut node).is_empty());
+    let change = format!("SIP-If-Match: {tag}\n");
+    etag(&published(&mut node, &publish("bob", "presence", 2, &change, "away")));
+    node.advance_ms(100);
+    assert!(told(&mut node).is_empty(), "what he may see is not known");
+    node.mi("test_packages:let_in", serde_json::Value::Null);
+    node.advance_ms(100);
+    let notifies = told(&mut node);
+    assert_eq!(notifies.iter().map(|text| body(text)).collect::<Vec<_>>(), ["away"]);
+}

@@ -94,10 +94,9 @@ impl Crowd {
         let mut last = now();
         while self.let_in.iter().any(|is_in| !is_in) {
             let waiting = self.let_in[..next].iter().filter(|is_in| !**is_in).count();
-            for n in next..(next + WINDOW.saturating_sub(waiting)).min(WATCHERS) {
-                self.subscribe(n);
-                next = n + 1;
-            }
+            let upto = (next + WINDOW.saturating_sub(waiting)).min(WATCHERS);
+            (next..upto).for_each(|n| self.subscribe(n));
+            next = upto;
             self.hear();
             if last.elapsed() > REPEAT {
                 last = now();

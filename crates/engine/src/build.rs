@@ -113,7 +113,7 @@ impl Node {
             membership,
             catching_up: Default::default(),
             gates: Mutex::default(),
-            startup: Startup::default(),
+            startup: Startup::new(options.now.mono_ns),
             suspended: Mutex::new(std::collections::HashMap::with_hasher(
                 options.chance.hash_key().state(),
             )),

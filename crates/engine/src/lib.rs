@@ -32,6 +32,7 @@ pub mod endpoint;
 pub mod events;
 pub mod gate;
 pub mod glob;
+mod held;
 pub mod keys;
 pub mod load;
 pub mod log;

@@ -164,6 +164,9 @@ impl Membership {
         }
         machine.set_node_key(cx.now, cx.node.keys.own(), &mut inner.effects);
         machine.start(cx.now, &mut inner.effects);
+        if machine.awaits_records() {
+            cx.node.catching_up.meet(cx.now.mono_ns);
+        }
         inner.touched = true;
         inner.machine = Some(machine);
     }
@@ -347,6 +350,11 @@ impl Membership {
             }
         }
         self.abandon_gates(cx);
+        let catching_up = &cx.node.catching_up;
+        let awaits = || self.inner.lock().machine.as_ref().is_some_and(Clusterer::awaits_records);
+        if catching_up.meets() && !awaits() {
+            catching_up.met();
+        }
     }
 
     /// Where nobody is left who could acknowledge, what waits leaves now.

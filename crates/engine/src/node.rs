@@ -26,6 +26,7 @@ use crate::core::Profiling;
 use crate::dns::Dns;
 use crate::events::Events;
 use crate::gate::{GateMode, GateTable};
+use crate::held::Held;
 use crate::load::{Load, Memory};
 use crate::log::Level;
 use crate::log::LogOutputs;
@@ -400,6 +401,10 @@ pub struct WorkerState {
     pub(crate) profiled: Option<&'static str>,
     /// Who speaks through a load balancer in the message at hand.
     pub(crate) proxied: Option<Proxied>,
+    /// Requests that wait until the node can answer them.
+    pub(crate) held: Held,
+    /// The message at hand is one that has waited.
+    pub(crate) releases: bool,
     /// Messages received so far.
     pub(crate) messages: u32,
     /// `$log_level` and `$xlog_level` of this worker, when a script has set them.
@@ -431,6 +436,8 @@ impl WorkerState {
             from_peer: false,
             profiled: None,
             proxied: None,
+            held: Held::default(),
+            releases: false,
             messages: 0,
             log_level: None,
             xlog_level: None,

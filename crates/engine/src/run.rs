@@ -41,6 +41,8 @@ pub(crate) struct Suspended {
 #[derive(Clone, Copy, Debug)]
 enum After {
     Nothing,
+    /// It was a task of the start.
+    Startup,
     /// A reply goes on to the transactions.
     Reply,
     /// The module that started the route takes the context back.
@@ -218,17 +220,22 @@ pub(crate) fn core_onreply(cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
 /// Runs startup_route, before anything is served.
 pub(crate) fn startup_route(cx: &mut Cx<'_>) {
     if let Some(route) = cx.worker.script.startup {
-        event(cx, route, Vec::new());
+        cx.begin_startup();
+        without_message(cx, route, Vec::new(), After::Startup);
     }
 }
 
-/// Runs a block that has no message of its own: event, timer, startup.
+/// Runs a block that has no message of its own: event, timer.
 pub(crate) fn event(cx: &mut Cx<'_>, route: RouteId, params: Vec<(Bytes, Value)>) {
+    without_message(cx, route, params, After::Nothing);
+}
+
+fn without_message(cx: &mut Cx<'_>, route: RouteId, params: Vec<(Bytes, Value)>, after: After) {
     let kind = cx.worker.script.program.route(route).map_or(Routes::EVENT, |r| r.kind);
     let ctx = Box::new(dummy_context(cx.node, kind));
     let values: Vec<Value> = params.iter().map(|(_, value)| value.clone()).collect();
     let run = RunState::start(&cx.worker.script.program, route, &values).with_named(params);
-    drive(cx, Box::new(run), ctx, After::Nothing);
+    drive(cx, Box::new(run), ctx, after);
 }
 
 /// Runs a block for a module, which gets the context back.
@@ -423,6 +430,7 @@ fn finish(cx: &mut Cx<'_>, mut ctx: Box<Ctx>, after: After, end: RouteEnd) {
             }
             request_ended(cx, &mut ctx);
         }
+        After::Startup => cx.end_startup(),
         After::Reply => {
             // `drop` vetoes provisional replies only (script-language: "Control flow").
             if end.dropped && ctx.msg.status() < 200 {

@@ -12,6 +12,7 @@ use crate::context::{Ctx, Source};
 use crate::core::stat;
 use crate::effect::{Effect, Input, Out};
 use crate::gate::{GATE_NS, GateMode, GateTable};
+use crate::held;
 use crate::log::Level;
 use crate::mi;
 use crate::module::{Cx, OWN_FILE, RouteEnd, Timer, split_slot};
@@ -49,7 +50,7 @@ const SETTLES_MAX: usize = 8;
 /// steps them in the order its seed says.
 pub struct Worker {
     node: Arc<Node>,
-    state: WorkerState,
+    pub(crate) state: WorkerState,
     fired: Vec<(u16, Timer)>,
 }
 
@@ -106,6 +107,7 @@ impl Worker {
                 });
             }
             Input::Db { query, result } => {
+                self.node.startup.hear(now.mono_ns);
                 self.tell_module(now, query, out, |module, cx, id| module.db(cx, id, result));
             }
             Input::DbNews { database, news } => {
@@ -173,6 +175,7 @@ impl Worker {
     /// Ends a batch: fires what is due, hands changes to the cluster, opens or sets gates.
     pub fn finish(&mut self, now: Now, out: &mut Out) {
         let from = out.effects.len();
+        self.release_held(now, out);
         self.fire(now, out);
         self.tell_logs(now, from, out);
         self.settle(now, out);
@@ -199,7 +202,8 @@ impl Worker {
         let membership = &self.node.membership;
         let driver = membership.is_driver(self.state.id);
         let cluster = driver.then(|| membership.next_deadline()).flatten();
-        self.state.wheel.next_deadline().into_iter().chain(cluster).min()
+        let held = self.state.held.next_deadline();
+        self.state.wheel.next_deadline().into_iter().chain(cluster).chain(held).min()
     }
 
     pub(crate) fn cx<'a>(&'a mut self, now: Now, out: &'a mut Out) -> Cx<'a> {
@@ -292,7 +296,7 @@ impl Worker {
         let state = &mut self.state;
         (state.nested, state.suspending, state.async_timeout_s) = (0, None, None);
         state.from_peer = false;
-        state.proxied = None;
+        (state.proxied, state.releases) = (None, false);
         std::mem::take(&mut state.at_hand)
     }
 
@@ -462,19 +466,12 @@ fn begins_like_sip(payload: &[u8]) -> bool {
 }
 
 fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
+    let Some(msg) = held::hold(cx, msg, source) else { return };
     cx.count(stat::RCV_REQUESTS, 1);
     if msg.method() == Method::Ack && absorbed(cx, &msg) {
         return;
     }
     if msg.method() == Method::Cancel && takes_cancel(cx, &msg, &source) {
-        return;
-    }
-    // Nobody repeats an ACK by itself, nor what came over a connection.
-    if cx.node.catching_up.holds(cx.now.mono_ns)
-        && msg.method() != Method::Ack
-        && !cx.node.sockets.is_reliable(source.socket)
-    {
-        cx.count(stat::DROP_REQUESTS, 1);
         return;
     }
     let problem = msg.validate().err();

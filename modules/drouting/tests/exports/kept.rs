@@ -21,7 +21,7 @@ pub(crate) fn restart() {
         routed(&mut node)
     };
     assert_eq!(away(&keeps), "1 sip:9912345@127.0.1.21:5060");
-    assert_eq!(away(URL), "-1 sip:4012345@here.test");
+    assert_eq!(away(URL), "", "a request waits for the tables");
 
     // What the database says counts as soon as it can be read; if it cannot, the file stays.
     let mut first = node(&keeps, ROUTE).unwrap();

@@ -9,7 +9,9 @@ use std::process::Command;
 use serde_json::Value as Json;
 use tandem_db::{DbUrl, Query, Rows, Select, Value};
 use tandem_drivers::sqlite::{self, SqliteOptions};
-use tandem_tests::{DbServer, Kind, PATIENCE, Process, Site, is_root, mi, program, wait_until};
+use tandem_tests::{
+    DbServer, Kind, PATIENCE, Process, Site, is_root, mi, program, uptime_ms, wait_until,
+};
 
 const DATABASE: &str = "opensips";
 
@@ -220,6 +222,50 @@ fn each_call_has_one_row_in_sqlite_whatever_is_missing_at_first() {
         shown["were_written_before"].as_u64() > Some(0) && shown["waiting"] == 0
     });
     assert_eq!(written(&ask(&path, &all_calls())), answered);
+}
+
+/// What became of the calls of a process of phones.
+fn records(path: &Path) -> Vec<Json> {
+    let text = std::fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A node is told to end amid calls that end.
+fn end_amid_calls(round: u32) {
+    let site = Site::bare(&format!("cdr-end-{round}"));
+    let path = site.dir().join("calls.sqlite");
+    let url = DbUrl::parse(&format!("sqlite://{}", path.display())).unwrap().to_string();
+    make_tables(&url);
+    site.write("cdr.cfg", &script(&site, "db_sqlite", &url));
+    let mut node = start(&site, 1);
+    let phones = Phones::start(&site, 5070, 200, 200, 100 + 30 * round);
+    wait_until("calls end", PATIENCE, || !written(&ask(&path, &all_calls())).is_empty());
+    node.signal(rustix::process::Signal::TERM);
+    assert!(node.wait(PATIENCE).success(), "{}", node.output());
+    let ended_ms = uptime_ms();
+    let _node = start(&site, 2);
+    let Phones { mut process, records: file } = phones;
+    assert!(process.wait(8 * PATIENCE).success(), "{}", process.output());
+    // The node keeps no dialogs: what ends later has no row.
+    let in_time = |r: &Json| {
+        r["ended"] == 200 && r["bye_ms"].is_u64() && r["ended_ms"].as_u64() <= Some(ended_ms)
+    };
+    let ended = records(&file).into_iter().filter(in_time);
+    let ended: Vec<String> = ended.map(|r| r["call"].as_str().unwrap().to_owned()).collect();
+    assert!(!ended.is_empty());
+    let rows = || written(&ask(&path, &all_calls()));
+    let missing = || {
+        let rows = rows();
+        ended.iter().filter(|call| !rows.contains(*call)).count()
+    };
+    wait_until("each call has its row", PATIENCE, || missing() == 0);
+    wait_until("nothing waits", PATIENCE, || spool(&site)["waiting"] == 0);
+    assert!(rows().windows(2).all(|two| two[0] != two[1]), "a call has two rows");
+}
+
+#[test]
+fn a_call_that_ends_while_the_node_ends_has_its_row() {
+    (1..=4).for_each(end_amid_calls);
 }
 
 /// A small disk where the spool is, for as long as this lives.

@@ -5,9 +5,10 @@ use std::path::Path;
 use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 use tandem_drivers::sqlite::{self, SqliteOptions};
-use tandem_tests::{PATIENCE, Phone, Process, Site, contacts, mi, program, wait_until};
+use tandem_tests::{Crowd, PATIENCE, Phone, Process, Site, contacts, mi, program, wait_until};
 
 const PHONES: u16 = 40;
+const CROWD: u32 = 1_500;
 
 fn make_database(site: &Site) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -78,10 +79,11 @@ fn what_waits_to_be_written_back_is_written_at_an_orderly_end() {
     make_database(&site);
     let mut node = start(&site, "write-back");
     let registrar = (site.net.ip(1), 5060).into();
-    phones(&site).iter().for_each(|phone| phone.register_ok(registrar));
+    // More than a few batches of writes.
+    Crowd::new((site.net.ip(2), 6000), registrar).register(0..CROWD);
     node.signal(Signal::TERM);
     assert!(node.wait(PATIENCE).success());
     let _node = start(&site, "write-back");
     let fifo = site.dir().join("fifo");
-    wait_until("all contacts are back", PATIENCE, || users(&fifo).len() == usize::from(PHONES));
+    wait_until("all contacts are back", PATIENCE, || users(&fifo).len() == CROWD as usize);
 }

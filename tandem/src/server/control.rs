@@ -34,6 +34,8 @@ const COMPLETIONS_MAX: usize = 4_096;
 const INPUTS_A_TURN: usize = 256;
 /// Turns that a node takes at its end for what its workers still have.
 const REST_TURNS_MAX: usize = 10_000;
+/// How long the node waits at its end for a database to take what is still to be written.
+const WRITE_OUT: Duration = Duration::from_secs(30);
 
 /// Runs the node until a signal ends it.
 pub(super) fn run(
@@ -64,8 +66,7 @@ pub(super) fn run(
         let result = control.serve(begun).await;
         tcp.into_iter().for_each(TcpWorker::join);
         reader.join();
-        // The last words of the workers: records of calls among them.
-        control.take_rest();
+        control.last_words().await;
         control.close().await;
         result
     })
@@ -76,6 +77,8 @@ struct Control<'a> {
     worker: Worker,
     state: &'a StateDir,
     databases: Vec<Database>,
+    /// Queries without an answer.
+    asked: usize,
     management: Management,
     inputs: Inputs,
     /// Where commands of the shell and slow writes say that they have ended.
@@ -93,6 +96,8 @@ struct Control<'a> {
     /// Said once.
     events_lost: bool,
     serving: bool,
+    /// The modules were told that the node ends.
+    ends: bool,
     fatal: Option<String>,
 }
 
@@ -145,6 +150,7 @@ impl<'a> Control<'a> {
             worker,
             state,
             databases,
+            asked: 0,
             management,
             inputs,
             program_done,
@@ -157,6 +163,7 @@ impl<'a> Control<'a> {
             spool: Spool::new(state.spool()),
             events_lost: false,
             serving: false,
+            ends: false,
             fatal: None,
         })
     }
@@ -197,8 +204,7 @@ impl<'a> Control<'a> {
             if ends {
                 self.settle(std::mem::take(&mut out));
                 self.take_rest();
-                self.step(Input::Shutdown, &mut out);
-                self.settle(out);
+                self.end(out);
                 let failed = self.stop == Some(true);
                 return if failed {
                     Err("tandem: the script called abort()".into())
@@ -269,9 +275,7 @@ impl<'a> Control<'a> {
     fn take(&mut self, woken: Woken, out: &mut Out) -> bool {
         match woken {
             Woken::Worker(effects) => out.effects.extend(effects),
-            Woken::Db(done) => {
-                self.step(Input::Db { query: done.id, result: done.result }, out);
-            }
+            Woken::Db(done) => self.answered(done, out),
             Woken::DbNews((database, news)) => self.step(Input::DbNews { database, news }, out),
             Woken::Name(dns::Completion { query, answer }) => {
                 self.step(Input::Dns { query, answer }, out);
@@ -301,10 +305,50 @@ impl<'a> Control<'a> {
             if let Ok(effects) = self.inputs.workers.try_recv() {
                 out.effects.extend(effects);
             } else if let Ok(done) = self.inputs.db.try_recv() {
-                self.step(Input::Db { query: done.id, result: done.result }, out);
+                self.answered(done, out);
             } else {
                 return;
             }
+        }
+    }
+
+    fn answered(&mut self, done: Completion, out: &mut Out) {
+        self.asked = self.asked.saturating_sub(1);
+        self.step(Input::Db { query: done.id, result: done.result }, out);
+    }
+
+    /// Tells the modules that the node ends: what they still have to write they ask for.
+    fn end(&mut self, mut out: Out) {
+        self.ends = true;
+        self.step(Input::Shutdown, &mut out);
+        self.settle(out);
+    }
+
+    /// The other workers have ended. What they did since the modules heard of the end counts as
+    /// well: a call that was over in that moment has its record, a phone its contact.
+    async fn last_words(&mut self) {
+        self.take_rest();
+        if !self.ends {
+            return;
+        }
+        self.end(Out::default());
+        if tokio::time::timeout(WRITE_OUT, self.write_out()).await.is_err() {
+            let text = format!(
+                "{} queries were not answered within {} s: what they write may be missing",
+                self.asked,
+                WRITE_OUT.as_secs()
+            );
+            log::line(self.shared.clock.now(), Level::Error, &text);
+        }
+    }
+
+    /// Modules write a few batches at a time, and the next ones when a database has answered.
+    async fn write_out(&mut self) {
+        while self.asked > 0 {
+            let Some(done) = self.inputs.db.recv().await else { return };
+            let mut out = Out::default();
+            self.answered(done, &mut out);
+            self.settle(out);
         }
     }
 
@@ -355,8 +399,9 @@ impl<'a> Control<'a> {
             }
             Effect::Db { query, database: DatabaseId(database), ask } => {
                 let Some(db) = self.databases.get(usize::from(database)) else { return };
-                if let Err(e) = db.submit(query, ask) {
-                    self.ready.push(Input::Db { query, result: Err(e) });
+                match db.submit(query, ask) {
+                    Ok(()) => self.asked += 1,
+                    Err(e) => self.ready.push(Input::Db { query, result: Err(e) }),
                 }
             }
             Effect::Dns { query, question } => {
@@ -424,9 +469,20 @@ impl<'a> Control<'a> {
     }
 
     async fn close(self) {
-        self.management.close().await;
-        for db in self.databases {
-            db.close().await;
+        let Self { management, databases, mut inputs, .. } = self;
+        management.close().await;
+        let closing = async {
+            for db in databases {
+                db.close().await;
+            }
+        };
+        tokio::pin!(closing);
+        // A database whose answers nobody takes does not come to its end.
+        loop {
+            tokio::select! {
+                () = &mut closing => return,
+                Some(_) = inputs.db.recv() => {}
+            }
         }
     }
 }

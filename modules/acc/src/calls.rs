@@ -24,6 +24,9 @@ pub(crate) const LOOK_EVERY_S: u64 = 300;
 pub(crate) const FIRST_LOOK_S: u64 = 15;
 /// Dialogs in memory beyond which the spool alone remembers what they owe.
 const OWED_MAX: usize = 500_000;
+/// What a node owed that is gone and never said which database it has is paid by another one after
+/// this: the identity of the record tells, should both of them have the same.
+const FORSAKEN_S: u64 = LOOK_EVERY_S;
 /// A debt of this life that is younger may be on its way to the database.
 const IN_FLIGHT_S: u64 = 60;
 /// An end that was told of so much later has the time that was told.
@@ -97,7 +100,7 @@ impl Acc {
             return cx.log(Level::Error, text);
         };
         // Some ends are heard of later than they came.
-        let told_ms = u64::from(dialog.ended_s) * 1000;
+        let told_ms = dialog.ended_ms();
         let is_late = told_ms != 0 && told_ms + LATE_MS <= cx.now.unix_ms;
         plan.cdr.ended_ms = if is_late { told_ms } else { cx.now.unix_ms };
         self.write_plan(cx, &plan, dialog.id, plan.marks);
@@ -128,13 +131,16 @@ impl Acc {
             }
             return;
         }
-        if own != theirs && own != WITHOUT_IDENTITIES && theirs != WITHOUT_IDENTITIES {
+        // One that never said where, and stays away, has not written it: its spool has, at most.
+        let is_forsaken = theirs == 0 && u64::from(dialog.ended_s) + FORSAKEN_S <= cx.now.unix_s();
+        let apart = own != theirs && own != WITHOUT_IDENTITIES && theirs != WITHOUT_IDENTITIES;
+        if apart && !is_forsaken {
             return;
         }
         if self.is_on_its_way(&plan) {
             return;
         }
-        plan.cdr.ended_ms = u64::from(dialog.ended_s) * 1000;
+        plan.cdr.ended_ms = dialog.ended_ms();
         self.write_plan(cx, &plan, dialog.id, plan.marks);
     }
 
@@ -147,6 +153,11 @@ impl Acc {
     pub(crate) fn look_at_owed(&self, cx: &mut Cx<'_>) {
         if self.place() == 0 {
             return;
+        }
+        if !self.knows_place.swap(true, Ordering::Relaxed)
+            && let Some(dialogs) = self.dialogs(cx)
+        {
+            dialogs.now_pays_into(cx, self.place());
         }
         let later = std::mem::take(&mut *self.owed_later.lock());
         if let Some(dialogs) = self.dialogs(cx).filter(|_| !later.is_empty()) {
@@ -185,7 +196,7 @@ impl Acc {
     }
 
     /// Looks for calls that this node owes a record and has forgotten about: it died, and its
-    /// peers have told it of them again. What is in the database already is only called paid.
+    /// peers have told it of them again; and for those of a node that stays away. What is in the database already is only called paid.
     pub(crate) fn look_for_debts(&self, cx: &mut Cx<'_>) {
         cx.set_timer(cx.now.after_s(LOOK_EVERY_S), Timer { kind: timer::DEBTS, id: 0 });
         let Some(dialogs) = self.dialogs(cx).filter(|d| d.table.in_state(Phase::Deleted) > 0)
@@ -195,15 +206,21 @@ impl Acc {
         let me = cx.node.membership().node_id();
         let in_flight_s = cx.now.unix_s().saturating_sub(IN_FLIGHT_S);
         let before = u32::try_from(in_flight_s.max(self.started_s())).unwrap_or(0);
+        let long_ago = u32::try_from(in_flight_s).unwrap_or(0);
         for id in dialogs.table.ids() {
             let owed = dialogs.read(id, |d| {
-                let owes = d.debt.as_ref().is_some_and(|debt| debt.is_open() && debt.node == me);
-                (owes && d.state == Phase::Deleted && d.ended_s < before).then(|| d.clone())
+                let debtor = d.debt.as_ref().filter(|debt| debt.is_open())?.node;
+                let since = if debtor == me { before } else { long_ago };
+                (d.state == Phase::Deleted && d.ended_s < since).then(|| (debtor, d.clone()))
             });
-            let Some(dialog) = owed.flatten() else { continue };
+            let Some((debtor, dialog)) = owed.flatten() else { continue };
+            if debtor != me {
+                dialogs.claim_again(cx, id);
+                continue;
+            }
             let plan = plan::read(&dialog, &self.params.extra, &self.params.legs);
             let Some(mut plan) = plan.filter(|plan| !self.is_on_its_way(plan)) else { continue };
-            plan.cdr.ended_ms = u64::from(dialog.ended_s) * 1000;
+            plan.cdr.ended_ms = dialog.ended_ms();
             let mut database = Marks::default();
             database.add(Backend::Db, plan.marks.of(Backend::Db));
             self.write_plan(cx, &plan, id, database);

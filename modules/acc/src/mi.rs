@@ -57,10 +57,10 @@ fn claim(call: &mut MiCall<'_, '_>) -> MiOutcome {
             let owes = d.debt.as_ref().is_some_and(|debt| debt.node == of && debt.is_open());
             let over = d.state == Phase::Deleted;
             let plan = (owes && over).then(|| plan::read(d, &acc.params.extra, &acc.params.legs));
-            Some((plan??, d.ended_s))
+            Some((plan??, d.ended_ms()))
         });
-        let Some((mut plan, ended_s)) = owed.flatten() else { continue };
-        plan.cdr.ended_ms = u64::from(ended_s) * 1000;
+        let Some((mut plan, ended_ms)) = owed.flatten() else { continue };
+        plan.cdr.ended_ms = ended_ms;
         acc.write_plan(call.cx, &plan, id, plan.marks);
         claimed += 1;
     }

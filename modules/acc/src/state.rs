@@ -38,6 +38,8 @@ pub struct Acc {
     pub(crate) dialog_slot: AtomicU16,
     /// Calls of nodes that are gone, until this node knows its database.
     pub(crate) owed_later: Mutex<Vec<DialogId>>,
+    /// It was known where this node writes records.
+    pub(crate) knows_place: AtomicBool,
     /// Unix seconds of this node's start.
     started_s: AtomicU64,
     /// The node stops: what is added now goes out at once.
@@ -50,8 +52,16 @@ impl Acc {
         let ledger = params.database.map(Ledger::new);
         let (made, dialog_slot) = (AtomicU64::new(0), AtomicU16::new(u16::MAX));
         let (owed_later, started_s) = (Mutex::default(), AtomicU64::new(0));
-        let stops = AtomicBool::new(false);
-        Ok(Arc::new(Self { params, ledger, made, dialog_slot, owed_later, started_s, stops }))
+        Ok(Arc::new(Self {
+            params,
+            ledger,
+            made,
+            dialog_slot,
+            owed_later,
+            knows_place: AtomicBool::new(false),
+            started_s,
+            stops: AtomicBool::new(false),
+        }))
     }
 
     pub(crate) fn flush(&self, cx: &mut Cx<'_>) {

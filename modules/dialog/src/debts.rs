@@ -62,7 +62,7 @@ impl Dialogs {
             return end;
         }
         let node = cx.node.membership().node_id();
-        let debt = Debt { ids, node, place, paid: false };
+        let debt = Debt { ids, node, place, paid: false, ended_ms: cx.now.unix_ms };
         Change::Many(vec![Change::Debt(Some(debt)), end])
     }
 
@@ -76,10 +76,24 @@ impl Dialogs {
         }
     }
 
+    /// Tells peers where this node pays what it owed before it knew that itself.
+    pub fn now_pays_into(&self, cx: &mut Cx<'_>, place: u64) {
+        let me = cx.node.membership().node_id();
+        let is_it = |debt: &Debt| debt.is_open() && debt.node == me && debt.place == 0;
+        for id in self.table.ids() {
+            let debt = self.read(id, |d| d.debt.clone().filter(is_it)).flatten();
+            if let Some(debt) = debt {
+                let _ = self.change(cx, id, Change::Debt(Some(Debt { place, ..debt })));
+            }
+        }
+    }
+
     /// Asks again who pays for a call, if the node that owes it is still gone.
     pub fn claim_again(&self, cx: &mut Cx<'_>, id: DialogId) {
         let tags = cx.node.membership().tags().cloned();
-        let owed = |d: &Dialog| !d.state.is_alive() && self.is_orphaned(tags.as_deref(), d);
+        let owed = |d: &Dialog| {
+            !d.state.is_alive() && self.is_orphaned(tags.as_deref(), d) && self.is_ours(cx, d)
+        };
         if self.read(id, owed) == Some(true) {
             cx.for_slot(self.slot, |cx| self.claim(cx, id));
         }

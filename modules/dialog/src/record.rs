@@ -230,6 +230,8 @@ pub struct Debt {
     /// The place that it writes them to: see `Module::pays_into`.
     pub place: u64,
     pub paid: bool,
+    /// When the call ended, in Unix milliseconds; 0: only the second is known.
+    pub ended_ms: u64,
 }
 
 /// The routes that a script has set for moments of the dialog.
@@ -287,6 +289,13 @@ pub struct Dialog {
 }
 
 impl Dialog {
+    /// When it ended, in Unix milliseconds, as exactly as is known; 0: not at all.
+    pub fn ended_ms(&self) -> u64 {
+        let exact = self.debt.as_ref().map_or(0, |debt| debt.ended_ms);
+        // Nodes that did not see each other may have heard of different ends.
+        if exact / 1000 == u64::from(self.ended_s) { exact } else { u64::from(self.ended_s) * 1000 }
+    }
+
     /// A record of which nothing is known yet.
     pub fn empty(id: DialogId) -> Self {
         Self {

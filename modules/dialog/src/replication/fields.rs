@@ -15,7 +15,8 @@
 //! 32 node of the stamp, 33 and 34 the stamp that a patch is for, 35 Unix seconds up to which the
 //! end is remembered (its presence makes the record one of a dialog that is gone), 36 value to be
 //! set among the others, 37 name of a value to be removed, 38 generated CSeq of the caller,
-//! 39 place of a callee, 40 its generated CSeq.
+//! 39 place of a callee, 40 its generated CSeq, 41 where the CDRs are written to, 42 Unix
+//! milliseconds of the end that they are owed for.
 //!
 //! Inside a leg: 1 tag, 2 contact, 3 route set, 4 socket, 5 SDP in, 6 SDP out, 7 advertised contact,
 //! 8 CSeq, 9 generated CSeq. Inside a value: 1 name, 2 text, 3 number raised by 2^31. Inside a
@@ -176,6 +177,7 @@ fn debt(w: &mut Fields, debt: Option<&Debt>) {
     w.put_number(28, debt.map_or(0, |debt| debt.node.into()));
     w.put_number(29, debt.map_or(0, |debt| debt.paid.into()));
     w.put_number(41, debt.map_or(0, |debt| debt.place));
+    w.put_number(42, debt.map_or(0, |debt| debt.ended_ms));
 }
 
 fn leg(leg: &Leg) -> Vec<u8> {
@@ -281,7 +283,9 @@ pub(crate) fn lay_over(d: &mut Dialog, record: &[u8], names: FlagNames<'_>) -> O
             18 => d.user_flags = flag_bits(value, names),
             27 => {
                 let ids = read_ids(value)?;
-                d.debt = (!ids.is_empty()).then_some(Debt { ids, node: 0, place: 0, paid: false });
+                let (node, place, paid, ended_ms) = (0, 0, false, 0);
+                let debt = Debt { ids, node, place, paid, ended_ms };
+                d.debt = (!debt.ids.is_empty()).then_some(debt);
             }
             28 => {
                 let node = int32(value)?;
@@ -294,6 +298,10 @@ pub(crate) fn lay_over(d: &mut Dialog, record: &[u8], names: FlagNames<'_>) -> O
             41 => {
                 let place = integer(value)?;
                 d.debt.iter_mut().for_each(|debt| debt.place = place);
+            }
+            42 => {
+                let ended_ms = integer(value)?;
+                d.debt.iter_mut().for_each(|debt| debt.ended_ms = ended_ms);
             }
             36 | 37 => lay_value(d, n, value)?,
             38 => d.caller.generated_cseq = int32(value)?,

@@ -65,7 +65,9 @@ fn merge_debts(new: Option<&Debt>, old: Option<&Debt>) -> Option<Debt> {
     ids.sort_unstable();
     ids.dedup();
     ids.truncate(DEBTS_MAX);
-    Some(Debt { ids, node: new.node, place: new.place, paid: new.paid || old.paid })
+    let ends = [new.ended_ms, old.ended_ms].into_iter().filter(|ms| *ms != 0);
+    let (ended_ms, paid) = (ends.min().unwrap_or(0), new.paid || old.paid);
+    Some(Debt { ids, node: new.node, place: new.place, paid, ended_ms })
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ fn any_debt() -> impl Strategy<Value = Option<Debt>> {
         ids: ids.into_iter().collect(),
         node,
         paid,
+        ended_ms: u64::from(node) * 11,
     });
     prop::option::of(debt)
 }

@@ -138,10 +138,14 @@ pub(crate) fn summary(payload: &[u8]) -> String {
     };
     let (from, to) = (user(msg.from()), user(msg.to()));
     let about = if from == to { from } else { format!("{from} -> {to}") };
+    // Two phones may have several calls.
+    let call = msg.call_id().filter(|id| id.starts_with(b"call-")).map(|id| text(id));
+    let call = call.map(|id| format!(" {}", id.split('@').next().unwrap_or_default()));
+    let call = call.unwrap_or_default();
     if msg.is_request() {
-        format!("{:<8} {about} (CSeq {cseq})", text(msg.method_bytes()))
+        format!("{:<8} {about} (CSeq {cseq}){call}", text(msg.method_bytes()))
     } else {
-        format!("{:<8} {about} (CSeq {cseq}) {}", msg.status(), text(msg.reason()))
+        format!("{:<8} {about} (CSeq {cseq}) {}{call}", msg.status(), text(msg.reason()))
     }
 }
 

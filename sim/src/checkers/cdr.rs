@@ -126,8 +126,12 @@ impl Calls {
     /// The node of the call was killed while it rang, or before it could tell anybody of the answer
     /// that it alone knew; or none was left that remembered the call.
     fn is_lost(&self, call: &Call) -> bool {
-        let ended = call.ended.unwrap_or(Mono::MAX - SEC) + SEC;
         let begun = call.begun.unwrap_or(0);
+        let ended = call.ended.unwrap_or(Mono::MAX - KNOWN_NS) + SEC;
+        // A node that restarted meanwhile may have heard of the end and not of the call: only when
+        // the nodes have met, somebody knows both.
+        let is_shaken = self.crashes.iter().any(|(when, _)| (begun..ended).contains(when));
+        let ended = ended + if is_shaken { KNOWN_NS - SEC } else { 0 };
         if self.blackouts.iter().any(|when| (begun..ended).contains(when)) {
             return true;
         }

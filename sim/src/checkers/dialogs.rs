@@ -17,8 +17,9 @@ pub struct Told {
     pub unix_s: u64,
     /// The result of `dialog:list_ctx`.
     pub list: Json,
-    /// The size of the profile that every call is in.
-    pub size: u64,
+    /// The size of the profile that every call is in; `None`: one of several stock nodes may be
+    /// the one that counts, and what these lose towards each other is no fault of ours.
+    pub size: Option<u64>,
 }
 
 /// An answered call whose time has been over for so long should have been ended: clocks differ,
@@ -36,8 +37,9 @@ pub fn findings(all: &[Told]) -> Vec<String> {
     let calls: Vec<(&Told, Calls)> = all.iter().map(|told| (told, answered(&told.list))).collect();
     for (told, calls) in &calls {
         found.extend(left_over(told, calls));
-        if told.size != calls.len() as u64 {
-            let (node, size, count) = (told.node, told.size, calls.len());
+        let size = told.size.unwrap_or(calls.len() as u64);
+        if size != calls.len() as u64 {
+            let (node, count) = (told.node, calls.len());
             found.push(format!("node {node} counts {size} calls and lists {count}"));
         }
     }
@@ -149,11 +151,6 @@ pub(crate) fn differences_to_stock(
     differ.collect()
 }
 
-/// How many answered calls a list has.
-pub(crate) fn count(list: &Json) -> usize {
-    answered(list).len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,7 +162,7 @@ mod tests {
                    "caller_bind_addr": format!("udp:127.0.1.{node}:5060"), "CALLEES": []})
         };
         let calls: Vec<Json> = calls.iter().map(call).collect();
-        Told { node, unix_s: 1_000, list: json!({ "Dialogs": calls }), size }
+        Told { node, unix_s: 1_000, list: json!({ "Dialogs": calls }), size: Some(size) }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tandem_clock::{Chance, MS, Mono, Now};
+use tandem_cluster::Step;
 use tandem_engine::build::NodeOptions;
 use tandem_engine::catalogue::{Modules, Tables};
 use tandem_engine::effect::Input;
@@ -42,6 +43,16 @@ impl Host {
     /// Whether the node runs.
     pub(crate) fn is_up(&self) -> bool {
         self.process.is_some() || self.stock.is_some()
+    }
+
+    /// Whether it runs, and has heard what others know since it started.
+    pub(crate) fn remembers(&self) -> bool {
+        let Some(status) = self.node().and_then(|node| node.membership().status()) else {
+            return false;
+        };
+        let mut peers = status.clusters.iter().flat_map(|cluster| &cluster.nodes);
+        let compared = peers.any(|n| n.steps.iter().any(|s| s.step != Step::NeverCompared));
+        self.lives == 1 || compared
     }
 
     /// The node is gone.

@@ -127,6 +127,7 @@ impl World {
                 let list = self.ask(node, "dialog:list_ctx", json!([]))?;
                 let size = self.ask(node, "dialog:profile_get_size", json!(["calls/b"]))?;
                 let size = size["Profile"]["count"].as_u64()?;
+                let size = (self.options.stock < 2).then_some(size);
                 let host = self.hosts.iter().find(|h| h.id == node)?;
                 Some(dialogs::Told { node, unix_s: host_now(self, host).unix_s(), list, size })
             })
@@ -135,9 +136,10 @@ impl World {
             self.violate(dialogs::NAME, "not every node tells what it has".into());
         }
         for told in &told {
-            let count = dialogs::count(&told.list);
+            let ids: Vec<String> = dialogs::call_ids(&told.list).collect();
             self.trace.feed(self.now, b'c', told.list.to_string().as_bytes());
-            self.say(Who::Node(told.node), || format!("has {count} calls"));
+            let text = || format!("has {} calls: {}", ids.len(), ids.join(", "));
+            self.say(Who::Node(told.node), text);
         }
         for text in dialogs::findings(&told) {
             self.violate(dialogs::NAME, text);
@@ -164,8 +166,9 @@ impl World {
         // What one stock node loses towards another is no fault of ours.
         let judges = stock.len() == 1;
         for (node, calls) in stock {
-            let has = calls.len();
-            self.say(Who::Node(node), || format!("has {has} calls, a stock node"));
+            let ids: Vec<&str> = calls.keys().map(String::as_str).collect();
+            let text = || format!("has {} calls, a stock node: {}", ids.len(), ids.join(", "));
+            self.say(Who::Node(node), text);
             for text in dialogs::differences_to_stock(told, node, &calls) {
                 if judges {
                     self.violate(dialogs::NAME, text);

@@ -289,7 +289,7 @@ impl World {
         let was_active = self.views().iter().any(|v| v.node == node && v.is_active);
         self.lost.crashed(self.now);
         let mut others = self.hosts.iter().filter(|h| h.id != node && !h.is_stock);
-        let last = !others.any(Host::is_up);
+        let last = !others.any(Host::remembers);
         self.calls.crashed(self.now, node, last);
         self.holder.crashed(was_active);
         self.counts.crashes += 1;

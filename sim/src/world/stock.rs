@@ -1,7 +1,7 @@
 //! Stock nodes in the world.
 
 use bytes::Bytes;
-use tandem_clock::MS;
+use tandem_clock::{MS, Mono, SEC};
 use tandem_cluster::ConnId;
 use tandem_engine::effect::{BinInput, Input};
 
@@ -9,9 +9,12 @@ use super::World;
 use super::queue::{Event, Life};
 use crate::checkers::holder::View;
 use crate::options::Dice;
+use crate::plan::REST_S;
 use crate::stock::{Act, Stock, TICK_NS};
 use crate::trace::Who;
 
+/// Residents do nothing so shortly before the end.
+const QUIET_NS: Mono = 2 * SEC;
 /// How far workers of a stock node may take packets out of their order.
 const OUT_OF_ORDER_NS: u64 = 3 * MS;
 /// How often a packet waits for a worker at all.
@@ -49,10 +52,13 @@ impl World {
     pub(super) fn stock_tick(&mut self, of: Life) {
         let is_calm = self.network.is_whole() && self.hosts.iter().all(super::host::Host::is_up);
         let at = self.now;
+        // What is on its way at the end has not arrived everywhere.
+        let is_late = at + QUIET_NS >= (self.options.seconds + REST_S) * SEC;
         let Some(host) = self.running(of) else { return };
         let now = host.clock.at(at);
         let super::host::Host { stock, residents, .. } = host;
         let Some(stock) = stock else { return };
+        let residents = if is_late { &mut [] } else { &mut residents[..] };
         stock.tick(now, residents, is_calm);
         self.stock_acts(of);
         self.queue.push(at + TICK_NS, Event::StockTick { of });

@@ -139,7 +139,7 @@ pub(crate) fn summary(payload: &[u8]) -> String {
     let (from, to) = (user(msg.from()), user(msg.to()));
     let about = if from == to { from } else { format!("{from} -> {to}") };
     // Two phones may have several calls.
-    let call = msg.call_id().filter(|id| id.starts_with(b"call-")).map(|id| text(id));
+    let call = msg.call_id().filter(|id| id.starts_with(b"call-")).map(text);
     let call = call.map(|id| format!(" {}", id.split('@').next().unwrap_or_default()));
     let call = call.unwrap_or_default();
     if msg.is_request() {

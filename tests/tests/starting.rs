@@ -26,7 +26,7 @@ fn stored_contacts(site: &Site) {
     );
     runtime.block_on(async {
         sqlite::create_schema(&options, &tables).await.unwrap();
-        sqlite::ask(&options, &Query::Raw { sql: sql.into() }).await.unwrap();
+        sqlite::ask(&options, &Query::Raw { sql }).await.unwrap();
     });
 }
 

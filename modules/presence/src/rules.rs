@@ -41,6 +41,10 @@ pub(crate) struct Asked {
 /// The view of a watcher whose rules are to be asked again: no package knows it, and shows nothing.
 pub(crate) const UNJUDGED: &[u8] = b"unjudged";
 
+/// The reason of a subscription that the script has let in whatever the rules say: it is not judged
+/// again, and is known by it after a restart too.
+pub(crate) const FORCED: &[u8] = b"forced";
+
 impl Presence {
     /// Asks whether somebody may watch somebody.
     ///
@@ -114,7 +118,7 @@ impl Presence {
     pub(crate) fn judge(&self, cx: &mut Cx<'_>, key: &Arc<Key>, id: &Arc<SubId>) {
         let Some(package) = self.package(&key.event) else { return };
         let Some(s) = self.table.subscription(key, id) else { return };
-        if s.status == Status::Terminated {
+        if s.status == Status::Terminated || *s.reason == *FORCED {
             return;
         }
         match self.ask_rules(cx, &*package, key, s.watcher_uri().into()) {

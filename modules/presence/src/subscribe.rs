@@ -14,7 +14,7 @@ use crate::package::{Package, Refusal, Status, Verdict};
 use crate::record::{Key, SubId, Subscription, Text, uri_of};
 use crate::reply::{Leave, refuse, refuse_event, reply};
 use crate::request::{Event, expires, is_keepable, presentity_of, route_set};
-use crate::rules::{Progress, UNJUDGED};
+use crate::rules::{FORCED, Progress, UNJUDGED};
 use crate::state::Presence;
 
 /// What a SUBSCRIBE says.
@@ -107,7 +107,8 @@ fn initial(
     }
     new.status = if verdict.status == Status::Active { Status::Active } else { Status::Pending };
     new.view = verdict.view[..].into();
-    new.reason = Text::default();
+    let is_forced = package.has_rules() && forced;
+    new.reason = if is_forced { FORCED.into() } else { Text::default() };
     let code = if new.status == Status::Active { 200 } else { 202 };
     if request.expires_s == 0 {
         // A look at the state (RFC 6665 4.4.3).

@@ -10,7 +10,7 @@ use super::{Asked, Sql, rows};
 use crate::change::{Change, Origin};
 use crate::package::Status;
 use crate::record::{Key, Publication, Subscription};
-use crate::rules::UNJUDGED;
+use crate::rules::{FORCED, UNJUDGED};
 use crate::state::Presence;
 
 impl Presence {
@@ -173,7 +173,7 @@ impl Presence {
         // No column says what of the state the watcher may see: until the rules have been asked
         // again, nothing.
         let is_ruled = self.package(&key.event).is_some_and(|package| package.has_rules());
-        if is_ruled && s.status == Status::Active {
+        if is_ruled && s.status == Status::Active && *s.reason != *FORCED {
             s.view = UNJUDGED.into();
         }
         let change = Change::subscribe(s);

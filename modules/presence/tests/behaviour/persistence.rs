@@ -32,6 +32,25 @@ fn a_node_that_starts_again_goes_on_where_it_was() {
 }
 
 #[test]
+fn whom_the_script_has_let_in_stays_in_after_a_restart() {
+    for (force, sees) in [("1", "away"), ("0", "")] {
+        let route = ROUTE.replace("handle_subscribe()", &format!("handle_subscribe({force})"));
+        let mut node = node_with(&stored(), &route);
+        let tag = etag(&published(&mut node, &publish("bob", "presence", 1, "", "open")));
+        // By the rules it would wait.
+        let mut watcher = Watcher::new("pending", "bob", "presence");
+        let (reply, _) = watcher.go(&mut node, "Expires: 600\n");
+        assert_eq!(reply.starts_with("SIP/2.0 200"), force == "1", "{reply}");
+        let mut node = node.after_restart(2_000);
+        assert!(told(&mut node).is_empty());
+        let change = format!("SIP-If-Match: {tag}\n");
+        etag(&published(&mut node, &publish("bob", "presence", 2, &change, "away")));
+        let seen = told(&mut node).first().map_or("", |text| body(text)).to_owned();
+        assert_eq!(seen, sees, "force_active {force}");
+    }
+}
+
+#[test]
 fn what_was_over_when_the_node_came_back_is_told() {
     let mut node = node(&stored());
     etag(&published(&mut node, &publish("bob", "presence", 1, "Expires: 10\n", "open")));

@@ -42,7 +42,7 @@ impl Dialogs {
     }
 
     /// Whether this node may act on a dialog now.
-    pub(crate) fn may_act(&self, node: &Node, d: &Dialog) -> bool {
+    pub fn may_act(&self, node: &Node, d: &Dialog) -> bool {
         let tags = node.membership().tags().map(|tags| &**tags);
         self.leave(tags, d).is_some()
     }

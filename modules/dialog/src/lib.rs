@@ -78,6 +78,7 @@ pub use local::Local;
 pub use params::{MatchMode, Params};
 pub use record::{Dialog, EndReason, Leg, Marker, Membership, Side, State};
 pub use state::Dialogs;
+pub use table::SHARDS;
 
 /// The table of the module.
 pub static MODULE: ModuleDef = ModuleDef {

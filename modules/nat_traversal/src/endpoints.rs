@@ -8,6 +8,8 @@ use tandem_clock::{HashKey, Rota};
 use tandem_engine::sockets::{Proto, SocketId};
 use tandem_engine::transport::uri_hop;
 
+use crate::tally::Tally;
+
 /// Endpoints, at most: one more is not kept alive.
 pub(crate) const ENDPOINTS_MAX: usize = 1_000_000;
 /// Reasons of each kind for one endpoint, at most.
@@ -75,9 +77,15 @@ impl Entry {
         (last(&self.registered), last(&self.subscribed))
     }
 
-    fn is_wanted(&self, now_s: u64) -> bool {
+    /// When it is no longer kept alive, has no registration, no subscription, no call; 0: now.
+    fn ends(&self) -> [u64; 4] {
         let (registered_s, subscribed_s) = self.until_s();
-        registered_s > now_s || subscribed_s > now_s || !self.dialogs.is_empty()
+        let call_s = if self.dialogs.is_empty() { 0 } else { u64::MAX };
+        [registered_s.max(subscribed_s).max(call_s), registered_s, subscribed_s, call_s]
+    }
+
+    fn is_wanted(&self, now_s: u64) -> bool {
+        self.ends()[0] > now_s
     }
 }
 
@@ -86,11 +94,14 @@ impl Entry {
 pub(crate) struct Endpoints {
     all: HashMap<Endpoint, Entry, ahash::RandomState>,
     rota: Rota<Endpoint>,
+    /// How many there are: all, with a registration, a subscription, a call.
+    tallies: [Tally; 4],
 }
 
 impl Endpoints {
     pub(crate) fn new(slots: usize, key: HashKey) -> Self {
-        Self { all: HashMap::with_hasher(key.state()), rota: Rota::new(slots) }
+        let (all, tallies) = (HashMap::with_hasher(key.state()), Default::default());
+        Self { all, rota: Rota::new(slots), tallies }
     }
 
     pub(crate) fn get(&self, endpoint: Endpoint) -> Option<&Entry> {
@@ -119,6 +130,7 @@ impl Endpoints {
         }
         let Some(entry) = self.all.get_mut(&endpoint) else { return false };
         entry.socket = socket;
+        let before = entry.ends();
         let fits = match reason {
             Reason::Registered { who, until_s } => put(&mut entry.registered, who, until_s, now_s),
             Reason::Subscribed { who, until_s } => put(&mut entry.subscribed, who, until_s, now_s),
@@ -131,6 +143,7 @@ impl Endpoints {
                 fits
             }
         };
+        count(&mut self.tallies, before, entry.ends());
         self.drop_unwanted(endpoint, now_s);
         fits
     }
@@ -138,14 +151,17 @@ impl Endpoints {
     /// A dialog is over.
     pub(crate) fn end_dialog(&mut self, endpoint: Endpoint, id: u64, now_s: u64) {
         if let Some(entry) = self.all.get_mut(&endpoint) {
+            let before = entry.ends();
             entry.dialogs.retain(|d| *d != id);
+            count(&mut self.tallies, before, entry.ends());
             self.drop_unwanted(endpoint, now_s);
         }
     }
 
     fn drop_unwanted(&mut self, endpoint: Endpoint, now_s: u64) {
         let gone = self.all.get(&endpoint).filter(|entry| !entry.is_wanted(now_s));
-        if let Some(turn) = gone.map(|entry| entry.turn) {
+        if let Some((turn, ends)) = gone.map(|entry| (entry.turn, entry.ends())) {
+            count(&mut self.tallies, ends, [0; 4]);
             self.rota.leave(turn, &endpoint);
             self.all.remove(&endpoint);
         }
@@ -174,22 +190,19 @@ impl Endpoints {
     }
 
     /// All of them, with those that have a registration, a subscription, a call.
-    pub(crate) fn counts(&self, now_s: u64) -> [u64; 4] {
-        let mut counts = [0; 4];
-        for entry in self.all.values().filter(|e| e.is_wanted(now_s)) {
-            let (registered_s, subscribed_s) = entry.until_s();
-            counts[0] += 1;
-            counts[1] += u64::from(registered_s > now_s);
-            counts[2] += u64::from(subscribed_s > now_s);
-            counts[3] += u64::from(!entry.dialogs.is_empty());
-        }
-        counts
+    pub(crate) fn counts(&mut self, now_s: u64) -> [u64; 4] {
+        self.tallies.each_mut().map(|tally| tally.len(now_s))
     }
 
     /// All of them, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Endpoint, &Entry)> {
         self.all.iter().map(|(endpoint, entry)| (*endpoint, entry))
     }
+}
+
+fn count(tallies: &mut [Tally; 4], before: [u64; 4], after: [u64; 4]) {
+    let ends = before.into_iter().zip(after);
+    tallies.iter_mut().zip(ends).for_each(|(tally, (old_s, new_s))| tally.moves(old_s, new_s));
 }
 
 /// Puts an end in the place of the one before; 0 takes it away.

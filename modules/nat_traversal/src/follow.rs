@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
-use tandem_dialog::{Change, Dialog, DialogId, Dialogs};
+use tandem_dialog::{Change, Dialog, Dialogs};
 use tandem_engine::attached::{Section, TxMoment};
 use tandem_engine::context::Source;
 use tandem_engine::dialog::{DialogEvent, DialogMoment};
@@ -113,7 +113,13 @@ impl NatTraversal {
         Some(Endpoint::new(socket.proto, asked.source.addr))
     }
 
-    fn note(&self, cx: &Cx<'_>, socket: SocketId, endpoint: Option<Endpoint>, reason: Reason) {
+    pub(crate) fn note(
+        &self,
+        cx: &Cx<'_>,
+        socket: SocketId,
+        endpoint: Option<Endpoint>,
+        reason: Reason,
+    ) {
         if let Some(endpoint) = endpoint.filter(|_| self.params.interval_s > 0) {
             self.endpoints.lock().note(endpoint, socket, reason, cx.now.unix_s());
         }
@@ -125,7 +131,7 @@ impl NatTraversal {
         hasher.finish()
     }
 
-    fn dialogs(&self, cx: &Cx<'_>) -> Option<Arc<Dialogs>> {
+    pub(crate) fn dialogs(&self, cx: &Cx<'_>) -> Option<Arc<Dialogs>> {
         cx.node.module::<Dialogs>(self.dialog_slot.load(Ordering::Relaxed))
     }
 
@@ -192,20 +198,6 @@ impl NatTraversal {
             endpoints.end_dialog(endpoint, dialog.id.number(), cx.now.unix_s());
         }
     }
-
-    /// The endpoints of all calls become this node's: it acts for them now.
-    pub(crate) fn take_over_dialogs(&self, cx: &Cx<'_>) {
-        let Some(dialogs) = self.dialogs(cx) else { return };
-        for id in dialogs.table.ids() {
-            let alive = |d: &Dialog| d.state.is_alive().then(|| endpoints_of(d));
-            for (endpoint, socket) in dialogs.read(id, alive).flatten().unwrap_or_default() {
-                if let Some(socket) = cx.node.sockets.resolve(&socket) {
-                    let reason = Reason::Dialog { id: DialogId::number(id) };
-                    self.note(cx, socket, Some(endpoint), reason);
-                }
-            }
-        }
-    }
 }
 
 /// Seconds that the contacts of a REGISTER were given; 0: none of them is registered now.
@@ -228,7 +220,7 @@ fn written(all: &[(Endpoint, String)]) -> Bytes {
     Bytes::from(all.iter().map(line).collect::<String>())
 }
 
-fn endpoints_of(dialog: &Dialog) -> Vec<(Endpoint, String)> {
+pub(crate) fn endpoints_of(dialog: &Dialog) -> Vec<(Endpoint, String)> {
     let Some(bytes) = dialog.section(SECTION) else { return Vec::new() };
     let Ok(text) = std::str::from_utf8(bytes) else { return Vec::new() };
     let entry = |line: &str| {

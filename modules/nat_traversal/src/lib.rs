@@ -7,14 +7,17 @@
 //! ends, and the callee's address stays one although its registration ends meanwhile.
 //!
 //! Where to look: `endpoints` is the table, `follow` how requests and dialogs come to be reasons,
-//! `keepalive` what is sent and when, `saved` the file that outlives a restart.
+//! `calls` finds the calls that others have made, `keepalive` is what is sent and when, `saved` the
+//! file that outlives a restart.
 
+mod calls;
 mod endpoints;
 mod follow;
 mod functions;
 mod keepalive;
 mod params;
 mod saved;
+mod tally;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -90,6 +93,7 @@ pub(crate) struct NatTraversal {
     params: Params,
     endpoints: Mutex<Endpoints>,
     beat: Mutex<Beat>,
+    walk: calls::Walk,
     /// Slot of the module dialog; [`NO_SLOT`]: it is not loaded.
     dialog_slot: AtomicU16,
     /// What AoRs and Call-IDs are known by.
@@ -107,6 +111,7 @@ fn build(from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
         params,
         endpoints: Mutex::new(endpoints),
         beat: Mutex::new(beat),
+        walk: calls::Walk::default(),
         dialog_slot: AtomicU16::new(NO_SLOT),
         hasher: from.hash_key().state(),
         slot: from.slot,
@@ -121,11 +126,16 @@ impl Module for NatTraversal {
         if self.params.interval_s > 0 {
             self.read_saved(cx);
             self.begin(cx);
+            self.hurry(cx);
+            self.walk(cx, false);
         }
     }
 
-    fn timer(&self, cx: &mut Cx<'_>, _: Timer) {
-        self.tick(cx);
+    fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
+        match timer.kind {
+            calls::WALK => self.walk(cx, timer.id != 0),
+            _ => self.tick(cx),
+        }
     }
 
     fn file_read(&self, cx: &mut Cx<'_>, _: u64, result: Result<Option<Bytes>, String>) {
@@ -144,10 +154,10 @@ impl Module for NatTraversal {
         self.dialog_event(cx, event);
     }
 
-    /// The calls of the node that has died are this one's now.
+    /// The calls of the node that has died are this one's now, or those of this one another's.
     fn cluster_news(&self, cx: &mut Cx<'_>, news: &News) {
-        if matches!(news, News::TagChanged { active: true, .. }) {
-            self.take_over_dialogs(cx);
+        if matches!(news, News::TagChanged { .. }) && self.params.interval_s > 0 {
+            self.hurry(cx);
         }
     }
 

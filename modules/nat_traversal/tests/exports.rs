@@ -11,6 +11,7 @@ static MODULES: Modules = &[
     &tandem_engine::core::CORE,
     &tandem_proto_udp::MODULE,
     &tandem_proto_bin::MODULE,
+    &tandem_db_sqlite::MODULE,
     &tandem_clusterer::MODULE,
     &tandem_sl::MODULE,
     &tandem_signaling::MODULE,
@@ -339,4 +340,25 @@ fn every_entry_has_a_check() {
             ("statistic dialog_endpoints", sizes_are_those_of_the_table),
         ],
     );
+}
+
+#[test]
+fn calls_outlive_a_restart() {
+    let settings = "loadmodule \"db_sqlite.so\"\nmodparam(\"dialog\", \"db_mode\", 1)\n\
+                    modparam(\"dialog\", \"db_url\", \"sqlite:///x.db\")\n";
+    let mut first = node(settings, CALL);
+    let ok = call(&mut first);
+    first.advance_ms(30_000);
+    assert_eq!(counts(&mut first), [2, 0, 0, 2]);
+    // It dies: no file is written.
+    let script = format!("{HEAD}{DIALOG}{SELF}{settings}\nroute {{ {CALL} }}");
+    let old = first.db;
+    let mut next = TestNode::with_database(&script, MODULES, |db| *db = old).unwrap();
+    next.advance_ms(3_000);
+    assert_eq!(counts(&mut next), [2, 0, 0, 2]);
+    let reached: std::collections::BTreeSet<String> =
+        keepalives(&mut next, 10).into_iter().map(|(to, _)| to).collect();
+    assert_eq!(reached, [PHONE, CALLEE].map(String::from).into());
+    next.udp(PHONE, &bye(&ok));
+    assert_eq!(counts(&mut next), [0; 4]);
 }

@@ -42,6 +42,8 @@ pub struct Framer {
     half_ping: bool,
     /// Reads that the message at hand took.
     pieces: u32,
+    /// Pings that came before the header of the PROXY protocol.
+    early_pings: u64,
 }
 
 impl Framer {
@@ -51,12 +53,13 @@ impl Framer {
         self.pieces = self.pieces.saturating_add(1);
     }
 
-    /// Takes the header of the PROXY protocol off the very beginning of the stream. `None`: it is
-    /// not known yet whether there is one.
+    /// Takes the header of the PROXY protocol off the beginning of the stream, behind keepalives
+    /// at the most. `None`: it is not known yet whether there is one.
     ///
     /// # Errors
     /// When something that looks like one is none.
     pub fn take_proxy(&mut self) -> Result<Option<Option<Proxied>>, BadProxy> {
+        self.take_blank_lines_before_proxy();
         Ok(match read_proxy(&self.buffer)? {
             Begin::Partial => None,
             Begin::Plain => Some(None),
@@ -66,6 +69,27 @@ impl Framer {
                 Some(proxied)
             }
         })
+    }
+
+    /// Version 2 of that header begins with two line ends itself, and then a zero byte, which is
+    /// sent together with them.
+    fn take_blank_lines_before_proxy(&mut self) {
+        loop {
+            let taken = match self.buffer.as_ref() {
+                [b'\r', b'\n', b'\r', b'\n'] => 4,
+                [b'\r', b'\n', b'\r', b'\n', next, ..] if *next != 0 => 4,
+                [b'\r', b'\n', next, ..] if *next != b'\r' => 2,
+                _ => return,
+            };
+            self.buffer.advance(taken);
+            self.early_pings += u64::from(taken == 4);
+            self.pieces = u32::from(!self.buffer.is_empty());
+        }
+    }
+
+    /// How many pings [`Framer::take_proxy`] has found.
+    pub fn take_early_pings(&mut self) -> u64 {
+        std::mem::take(&mut self.early_pings)
     }
 
     /// Whether the beginning of a message waits for its rest.

@@ -104,7 +104,10 @@ impl Worker {
         let mut proxy = node.streams.table.lock().proxy(conn);
         if matches!(proxy, Proxy::Expected) {
             proxy = match reading.framer.take_proxy() {
-                Ok(None) => return self.keep_reading(now, conn, reading, out),
+                Ok(None) => {
+                    self.pong(conn, reading.framer.take_early_pings(), out);
+                    return self.keep_reading(now, conn, reading, out);
+                }
                 Ok(Some(proxied)) => {
                     node.streams.table.lock().set_proxy(conn, proxied);
                     proxied.map_or(Proxy::None, Proxy::Known)
@@ -117,7 +120,7 @@ impl Worker {
         }
         let proxied = if let Proxy::Known(proxied) = proxy { Some(proxied) } else { None };
         let options = node.streams.settings.proto;
-        let mut pings = 0;
+        let mut pings = reading.framer.take_early_pings();
         loop {
             match reading.framer.next(options.pieces_max) {
                 Ok(Some(Frame::Message(message))) => {
@@ -137,9 +140,7 @@ impl Worker {
                 }
             }
         }
-        if pings > 0 {
-            self.pong(conn, pings, out);
-        }
+        self.pong(conn, pings, out);
         self.keep_reading(now, conn, reading, out);
     }
 
@@ -167,6 +168,9 @@ impl Worker {
     /// Answers keepalives (RFC 5626 3.5.1). Whoever sends many at once gets one answer: a flood of
     /// pings is no flood of pongs.
     fn pong(&mut self, conn: StreamId, pings: u64, out: &mut Out) {
+        if pings == 0 {
+            return;
+        }
         let streams = &self.node().streams;
         streams.pings.fetch_add(pings, Ordering::Relaxed);
         if streams.settings.proto.ping_pong {

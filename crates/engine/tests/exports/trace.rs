@@ -73,6 +73,18 @@ pub(super) const CHECKS: &[Check] = &[
         let mut node = balanced("tcp", "allow_proxy_protocol");
         stream(&mut node, &text);
         assert_eq!(lines(&mut node), ["# <null>:<null> <null>:<null> <null>"]);
+        // A keepalive first gets its pong, also alone; what follows is read as before.
+        for before in ["\r\n\r\n", "\r\n", "\r\n\r\n\r\n\r\n\r\n"] {
+            for cut in [before.len(), before.len() + 3] {
+                let mut node = balanced("tcp", "allow_proxy_protocol");
+                let all = format!("{before}{both}");
+                stream(&mut node, &all[..cut]);
+                let pongs = usize::from(before.len() >= 4);
+                assert_eq!(node.written.len(), pongs, "{before:?}, cut at {cut}");
+                stream(&mut node, &all[cut..]);
+                assert_eq!(lines(&mut node), [spoken, spoken], "{before:?}, cut at {cut}");
+            }
+        }
         let mut node = balanced("tcp", "allow_proxy_protocol");
         stream(&mut node, "PROXY TCP4 x y 1 2\r\n");
         assert_eq!(node.closed, [CONN], "what only looks like a header ends the connection");

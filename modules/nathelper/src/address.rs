@@ -7,7 +7,7 @@ use tandem_engine::sockets::Sockets;
 
 pub use crate::fix::put_source_in_contacts;
 
-use crate::detect::{contact, is_private, via_ip, via_port};
+use crate::detect::{contact_ip, is_private, via_ip, via_port};
 
 /// `sip:ip:port`: the source of a message as a URI, with its transport unless that is UDP.
 pub fn source_uri(sockets: &Sockets, source: &Source) -> String {
@@ -19,7 +19,7 @@ pub fn source_uri(sockets: &Sockets, source: &Source) -> String {
 
 /// Whether the host of the first Contact is a private address.
 pub fn has_private_contact(ctx: &Ctx) -> bool {
-    contact(ctx).is_some_and(|(ip, _)| is_private(ip, false))
+    contact_ip(ctx).is_some_and(|ip| is_private(ip, false))
 }
 
 /// Whether the host of the topmost Via is a private address.

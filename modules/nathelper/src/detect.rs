@@ -52,13 +52,13 @@ fn holds(test: usize, ctx: &Ctx, flags: &FlagSet) -> bool {
     let source = ctx.source.addr;
     let has_via = || ctx.msg.top_via().is_ok();
     match test {
-        0 => contact(ctx).is_some_and(|(ip, _)| is_private(ip, cgn)),
+        0 => contact_ip(ctx).is_some_and(|ip| is_private(ip, cgn)),
         1 => has_via() && via_ip(ctx) != Some(source.ip()),
         2 => via_ip(ctx).is_some_and(|ip| is_private(ip, cgn)),
         3 => private_sdp(ctx.msg.body(), cgn),
         4 => via_port(ctx).is_some_and(|port| port != source.port()),
-        5 => contact(ctx).is_some_and(|(ip, _)| ip != source.ip()),
-        6 => contact(ctx).is_some_and(|(_, port)| port != source.port()),
+        5 => contact_ip(ctx).is_some_and(|ip| ip != source.ip()),
+        6 => contact_port(ctx).is_some_and(|port| port != source.port()),
         _ => false,
     }
 }
@@ -77,11 +77,20 @@ pub(crate) fn via_port(ctx: &Ctx) -> Option<u16> {
     })
 }
 
-/// Address and port of the first Contact; names never count.
-pub(crate) fn contact(ctx: &Ctx) -> Option<(IpAddr, u16)> {
+/// The URI of the first Contact.
+fn contact<R>(ctx: &Ctx, read: impl FnOnce(&Uri<'_>) -> Option<R>) -> Option<R> {
     let Ok(ContactList::List(list)) = ctx.msg.contact_list() else { return None };
-    let uri = Uri::parse(list.first()?.uri()).ok()?;
-    Some((uri.host_ip()?, uri.port.unwrap_or(5060)))
+    read(&Uri::parse(list.first()?.uri()).ok()?)
+}
+
+/// The address in the first Contact; names are none.
+pub(crate) fn contact_ip(ctx: &Ctx) -> Option<IpAddr> {
+    contact(ctx, |uri| uri.host_ip())
+}
+
+/// The port in the first Contact, whatever its host.
+fn contact_port(ctx: &Ctx) -> Option<u16> {
+    contact(ctx, |uri| Some(uri.port.unwrap_or(5060)))
 }
 
 /// 10/8, 172.16/12, 192.168/16, 100.64/10, 127/8; IPv6 never (nathelper: "nat_uac_test").

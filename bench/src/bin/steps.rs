@@ -276,7 +276,7 @@ impl Bench {
     fn pings(&mut self, wanted: usize) -> usize {
         let mut sent = 0;
         while sent < wanted {
-            self.now = self.now.plus_ns(4 * MS);
+            self.now = self.now.plus_ns(27 * MS);
             self.flush();
             sent += self.sent.len();
         }

@@ -1,6 +1,6 @@
 //! Things that each want a turn once in a round, spread evenly over it.
 
-use crate::Mono;
+use crate::{MS, Mono};
 
 /// Members of type `T` in the slots of a round. Who joins gets the slot that is filled least, so
 /// that all slots have about the same to do, whatever came before.
@@ -173,25 +173,27 @@ fn gcd(a: usize, b: usize) -> usize {
 }
 
 /// Which slots have their turn. The beat is that of the monotonic clock itself: a late step makes
-/// the next one no later, and what a pause of the process left over is caught up with little by
-/// little.
+/// the next ones hardly later, and what a pause of the process left over is caught up with little
+/// by little, never at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Beat {
     slots: u64,
     slot_ns: u64,
     /// The next slot, counted from the beginning of time.
     next: u64,
+    /// No slot is taken before: they keep a distance, also when they are late.
+    not_before: Mono,
 }
 
-/// Slots with members that one step takes, at most: with a step for each slot, what is overdue is
-/// caught up at twice the speed.
-const TAKEN_A_STEP: usize = 2;
+/// How long a slot is. Waking up costs more than several turns, so slots are long; but any 100 ms
+/// have four of them at the most, which is 1.08 times the mean.
+const SLOT_NS: u64 = 27 * MS;
 
 impl Beat {
-    /// A round of about `round_ns` in slots of `slot_ns` or longer.
-    pub fn new(round_ns: u64, slot_ns: u64) -> Self {
-        let slot_ns = slot_ns.max(round_ns.div_ceil(SLOTS_MAX as u64)).max(1);
-        Self { slots: (round_ns / slot_ns).max(1), slot_ns, next: 0 }
+    /// A round of `round_ns`.
+    pub fn new(round_ns: u64) -> Self {
+        let slots = (round_ns / SLOT_NS).clamp(1, SLOTS_MAX as u64);
+        Self { slots, slot_ns: (round_ns / slots).max(1), next: 0, not_before: 0 }
     }
 
     /// Slots of a round.
@@ -199,21 +201,30 @@ impl Beat {
         self.slots as usize
     }
 
-    /// The slots whose turn it is. One for which `is_empty` costs nothing and does not count as
+    /// The slot whose turn it is. One for which `is_empty` costs nothing and does not count as
     /// taken.
-    pub fn due(&mut self, now: Mono, is_empty: impl Fn(usize) -> bool) -> Vec<usize> {
+    pub fn due(&mut self, now: Mono, is_empty: impl Fn(usize) -> bool) -> Option<usize> {
         let end = now / self.slot_ns + 1;
         // A turn that was missed by a whole round is the next one.
         self.next = self.next.max(end.saturating_sub(self.slots)).min(end);
-        let mut due = Vec::new();
-        while self.next < end && due.len() < TAKEN_A_STEP {
+        if now < self.not_before {
+            return None;
+        }
+        while self.next < end {
             let slot = (self.next % self.slots) as usize;
             self.next += 1;
             if !is_empty(slot) {
-                due.push(slot);
+                self.not_before = now.saturating_add(self.distance_ns());
+                return Some(slot);
             }
         }
-        due
+        None
+    }
+
+    /// Between two slots at least: so much shorter than a slot that what is overdue is caught up,
+    /// so long (25 ms) that the fifth is 100 ms after the first.
+    fn distance_ns(&self) -> u64 {
+        self.slot_ns.saturating_mul(25 * MS).div_ceil(SLOT_NS).min(25 * MS)
     }
 
     /// When the next slot with members has its turn; looks no further than `ahead_ns`, since
@@ -222,7 +233,7 @@ impl Beat {
         let last = (now.saturating_add(ahead_ns) / self.slot_ns).max(self.next);
         let slots = self.next..last;
         let found = slots.clone().find(|n| !is_empty((n % self.slots) as usize));
-        found.unwrap_or(last).saturating_mul(self.slot_ns)
+        found.unwrap_or(last).saturating_mul(self.slot_ns).max(self.not_before)
     }
 
     /// What was due before now counts as done: a node that starts owes nothing.
@@ -301,34 +312,35 @@ mod tests {
 
     #[test]
     fn every_slot_has_its_turn_once_in_a_round_and_overdue_ones_are_caught_up() {
-        let mut beat = Beat::new(SEC, 5 * MS);
-        assert_eq!(beat.slots(), 200);
+        let mut beat = Beat::new(SEC);
+        assert_eq!(beat.slots(), 37);
         beat.begin(10 * SEC);
-        let mut turns = vec![0; 200];
-        for step in 1..=200 {
-            let due = beat.due(10 * SEC + step * 5 * MS, |_| false);
-            assert_eq!(due.len(), 1, "step {step}");
-            due.into_iter().for_each(|slot| turns[slot] += 1);
+        let mut turns = vec![0; 37];
+        for ms in 1..=1_000 {
+            beat.due(10 * SEC + ms * MS, |_| false).into_iter().for_each(|slot| turns[slot] += 1);
         }
-        assert!(turns.iter().all(|n| *n == 1));
-        // A pause of 50 ms is caught up with two slots a step.
-        let late = 11 * SEC + 50 * MS;
-        let taken: Vec<usize> =
-            (0..12).map(|n| beat.due(late + n * 5 * MS, |_| false).len()).collect();
-        assert_eq!(taken, [2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1]);
+        assert!(turns.iter().all(|n| *n == 1), "{turns:?}");
+        // After a pause of 200 ms no 100 ms have more than four turns, and before a second is over
+        // nothing is owed any more.
+        let (late, mut taken) = (11_200, Vec::new());
+        for ms in late..late + 3_000 {
+            taken.extend(beat.due(ms * MS, |_| false).map(|_| ms));
+        }
+        assert!(taken.windows(5).all(|w| w[4] - w[0] >= 100), "{taken:?}");
+        assert!((118..=119).contains(&taken.len()), "{}", taken.len());
         // Whoever was not there for an hour owes one round.
         let later = 2 * 3600 * SEC;
-        assert_eq!(beat.due(later, |_| true), []);
-        assert_eq!(beat.due(later + 5 * MS, |_| false).len(), 1);
+        assert_eq!(beat.due(later, |_| true), None);
+        assert!(beat.due(later + 28 * MS, |_| false).is_some());
     }
 
     #[test]
     fn nothing_is_woken_for_empty_slots() {
-        let mut beat = Beat::new(SEC, 5 * MS);
+        let mut beat = Beat::new(27 * SEC);
         beat.begin(0);
-        assert_eq!(beat.next_at(0, 250 * MS, |slot| slot != 30), 150 * MS);
-        assert_eq!(beat.next_at(0, 250 * MS, |_| true), 250 * MS);
-        assert_eq!(beat.due(150 * MS, |slot| slot != 30), [30]);
+        assert_eq!(beat.next_at(0, 250 * MS, |slot| slot != 5), 135 * MS);
+        assert_eq!(beat.next_at(0, 250 * MS, |_| true), 243 * MS);
+        assert_eq!(beat.due(135 * MS, |slot| slot != 5), Some(5));
     }
 
     proptest! {

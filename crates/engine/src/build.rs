@@ -121,6 +121,7 @@ impl Node {
             next_run: AtomicU64::new(1),
             keepalives: AtomicU64::new(0),
             mi_waiting: Mutex::default(),
+            early: early(&slots),
             is_screened: slots.iter().flat_map(|s| &s.state).any(|m| m.screens()),
             modules: slots,
             streams,
@@ -429,4 +430,10 @@ fn registry(slots: &[Slot]) -> Registry {
 /// The place of a diagnostic for a log line: `file:line:column`.
 pub fn place_text(program: &Program, place: Place) -> String {
     format!("{}:{}:{}", program.file_name(place), place.line, place.column)
+}
+
+/// The slots of the modules that know replies at first sight.
+fn early(slots: &[Slot]) -> Vec<u16> {
+    let knows = |slot: &Slot| slot.state.as_ref().is_some_and(|m| m.knows_replies());
+    (0..).zip(slots).filter(|(_, slot)| knows(slot)).map(|(n, _)| n).collect()
 }

@@ -27,6 +27,7 @@ pub mod core;
 pub mod date;
 pub mod dialog;
 pub mod dns;
+mod early;
 pub mod effect;
 pub mod endpoint;
 pub mod events;

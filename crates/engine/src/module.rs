@@ -164,6 +164,16 @@ pub trait Module: Any + std::marker::Send + Sync {
         Some(ctx)
     }
 
+    /// Whether [`Module::takes_reply`] is to be asked.
+    fn knows_replies(&self) -> bool {
+        false
+    }
+
+    /// A datagram that begins like a reply, before it is read: true, it was this module's.
+    fn takes_reply(&self, _cx: &mut Cx<'_>, _bytes: &[u8]) -> bool {
+        false
+    }
+
     /// A reply to a request that this module hides goes on: hides its sender as well. Vias are
     /// the transaction's matter.
     fn hide_reply(

@@ -92,6 +92,8 @@ pub struct Node {
     pub(crate) modules: Vec<Slot>,
     /// Whether a module judges requests before the script sees them.
     pub(crate) is_screened: bool,
+    /// Slots of the modules that know replies at first sight.
+    pub(crate) early: Vec<u16>,
     pub(crate) suspended: Mutex<HashMap<u64, Suspended, RandomState>>,
     /// Return codes for runs that are not in `suspended`, whose lock is taken first.
     pub(crate) early_answers: Mutex<BTreeMap<u64, i32>>,

@@ -10,6 +10,7 @@ use tandem_sip::{Invalid, Message, Method, ParseError};
 
 use crate::context::{Ctx, Source};
 use crate::core::stat;
+use crate::early;
 use crate::effect::{Effect, Input, Out};
 use crate::gate::{GATE_NS, GateMode, GateTable};
 use crate::held;
@@ -236,6 +237,9 @@ impl Worker {
             return self.cx(now, out).count_core(stat::BAD_MSG_HDR, 1);
         };
         if self.is_keepalive(&payload) {
+            return;
+        }
+        if early::is_taken(&mut self.cx(now, out), &payload) {
             return;
         }
         if !begins_like_sip(&payload) {

@@ -17,15 +17,13 @@ use crate::endpoints::Endpoint;
 
 /// How the Call-ID of a keepalive begins.
 const MARK: &[u8] = b"natka-";
-/// As in nathelper.
-const SLOT_NS: u64 = 5 * MS;
 const AHEAD_NS: u64 = 250 * MS;
 
 /// Leave to act on this node's own initiative; without a duty where no tag decides.
 struct Leave<'t>(#[expect(dead_code, reason = "to hold it is the proof")] Option<Duty<'t>>);
 
 pub(crate) fn beat(interval_s: u64) -> Beat {
-    Beat::new(interval_s.max(1).saturating_mul(SEC), SLOT_NS)
+    Beat::new(interval_s.max(1).saturating_mul(SEC))
 }
 
 impl NatTraversal {

@@ -9,7 +9,7 @@ use tandem_engine::module::Cx;
 use tandem_usrloc::Table;
 
 use crate::Nathelper;
-use crate::ping::Step;
+use crate::ping::{Step, whereabouts};
 
 /// Contacts whose names are being looked up, at most: one more is not pinged this time.
 const NAMED_MAX: usize = 10_000;
@@ -81,8 +81,8 @@ impl Nathelper {
             if waiting.until <= cx.now.mono_ns {
                 continue;
             }
-            if let Some(contact) = waiting.table.domain.by_id(waiting.id) {
-                self.ping(cx, step, &waiting.table, &contact);
+            if let Some((place, contact)) = whereabouts(&waiting.table, waiting.id) {
+                self.ping(cx, step, &waiting.table, (&contact, place));
             }
         }
         self.pings.later.waiting() > 0

@@ -186,6 +186,14 @@ impl Module for Nathelper {
         self.found(cx, token, &result.unwrap_or_default());
     }
 
+    fn knows_replies(&self) -> bool {
+        self.params.interval_s > 0 && self.params.from.is_some()
+    }
+
+    fn takes_reply(&self, cx: &mut Cx<'_>, bytes: &[u8]) -> bool {
+        self.take_early(cx, bytes)
+    }
+
     fn reply(&self, cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
         if self.take_reply(cx, &ctx.msg) { None } else { Some(ctx) }
     }

@@ -17,7 +17,7 @@ use tandem_engine::module::{Cx, Timer};
 use tandem_engine::node::Node;
 use tandem_engine::sockets::{Proto, SocketId};
 use tandem_engine::transport::{Hop, HopError, uri_hop};
-use tandem_usrloc::store::{Contact, Shape, Text};
+use tandem_usrloc::store::{Contact, Place, Shape, Text};
 use tandem_usrloc::{Leave, Leaves, Table, Usrloc};
 
 use crate::Nathelper;
@@ -28,12 +28,11 @@ use crate::watch::Watch;
 /// The timer of the slots.
 pub(crate) const TICK: u32 = 0;
 
-/// How long a slot is: so short that a step which comes a little late changes little in any
-/// window of a tenth of a second.
-pub(crate) const SLOT_NS: u64 = 5 * MS;
-
 /// How far empty slots are skipped: contacts may come to them meanwhile.
 const AHEAD_NS: u64 = 250 * MS;
+
+/// Between two looks at those who wait for an address.
+const LATER_NS: u64 = 5 * MS;
 
 /// What goes out: four zero bytes, which a phone ignores and a NAT does not.
 const PING: &[u8] = &[0; 4];
@@ -69,7 +68,7 @@ pub(crate) struct Counts {
 
 /// The beat of a round.
 pub(crate) fn beat(interval_s: u64) -> Beat {
-    Beat::new(interval_s.max(1).saturating_mul(SEC), SLOT_NS)
+    Beat::new(interval_s.max(1).saturating_mul(SEC))
 }
 
 impl Pings {
@@ -93,16 +92,15 @@ pub(crate) struct Step<'n> {
     pub(crate) node: &'n Node,
     pub(crate) usrloc: &'n Usrloc,
     leaves: Leaves<'n>,
-    kinds: Vec<Kind>,
+    kinds: Vec<(Shape, Kind)>,
     /// Where requests are written, one behind the other.
     pub(crate) arena: BytesMut,
     now_s: u64,
 }
 
 /// What contacts of one shape have in common.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 struct Kind {
-    shape: Shape,
     sends_sip: bool,
     /// Its answer matters: it may be removed.
     is_removed: bool,
@@ -136,21 +134,21 @@ impl Nathelper {
             let turns = due.iter().flat_map(|slot| tables.iter().map(move |t| (*slot, t)));
             turns.for_each(|(slot, table)| self.take_turn(cx, &mut step, table, slot));
             if self.ping_later_ones(cx, &mut step) {
-                next = next.min(cx.now.mono_ns + SLOT_NS);
+                next = next.min(cx.now.mono_ns + LATER_NS);
             }
         }
         cx.set_timer(next.max(cx.now.after_ms(1)), Timer { kind: TICK, id: 0 });
     }
 
     fn take_turn(&self, cx: &mut Cx<'_>, step: &mut Step<'_>, table: &Arc<Table>, slot: usize) {
-        let mut ids = Vec::new();
-        table.domain.turn(slot, &mut ids);
-        add(&self.pings.counts.visited, ids.len() as u64);
-        ids.retain(|id| {
-            let contact = table.domain.in_turn(slot, *id);
-            contact.is_some_and(|contact| self.ping(cx, step, table, &contact))
+        let mut places = Vec::new();
+        table.domain.turn(slot, &mut places);
+        add(&self.pings.counts.visited, places.len() as u64);
+        places.retain(|place| {
+            let contact = table.domain.in_turn(slot, *place);
+            contact.is_some_and(|contact| self.ping(cx, step, table, (&contact, *place)))
         });
-        table.domain.turn_ended(slot, &ids);
+        table.domain.turn_ended(slot, &places);
     }
 
     /// The switch of cluster_sharing_tag; without one the contacts decide.
@@ -168,7 +166,7 @@ impl Nathelper {
         cx: &mut Cx<'_>,
         step: &mut Step<'_>,
         table: &Arc<Table>,
-        contact: &Contact,
+        (contact, place): (&Contact, Place),
     ) -> bool {
         if contact.is_expired(step.now_s) || step.leaves.of(contact).is_none() {
             return false;
@@ -178,7 +176,7 @@ impl Nathelper {
             && let Some((socket, addr)) = step.usrloc.flow_of(cx.node, table, contact)
         {
             let hop = Hop { addr, proto: Proto::Tcp };
-            self.ping_at(cx, step, (table, contact), hop, Some(socket));
+            self.ping_at(cx, step, (table, contact, place), hop, Some(socket));
             return true;
         }
         let uri = next_hop(contact, step.kind(self, contact).sends_sip);
@@ -198,7 +196,7 @@ impl Nathelper {
             found => found.ok(),
         };
         if let Some(hop) = hop {
-            self.ping_at(cx, step, (table, contact), hop, None);
+            self.ping_at(cx, step, (table, contact, place), hop, None);
         }
         true
     }
@@ -207,12 +205,12 @@ impl Nathelper {
     pub(crate) fn found(&self, cx: &mut Cx<'_>, token: u64, hops: &[Hop]) {
         let Some((table, id)) = self.pings.later.end_search(token) else { return };
         let (Some(usrloc), Some(hop)) = (&self.usrloc, hops.first()) else { return };
-        let Some(contact) = table.domain.by_id(id) else { return };
+        let Some((place, contact)) = whereabouts(&table, id) else { return };
         let node = Arc::clone(cx.node);
         let tags = node.membership().tags().map(|t| &**t);
         if self.may_ping(tags) {
             let mut step = Step::new(&node, usrloc, tags, cx.now.unix_s());
-            self.ping_at(cx, &mut step, (&table, &contact), *hop, None);
+            self.ping_at(cx, &mut step, (&table, &contact, place), *hop, None);
         }
     }
 
@@ -220,7 +218,7 @@ impl Nathelper {
         &self,
         cx: &mut Cx<'_>,
         step: &mut Step<'_>,
-        (table, contact): (&Arc<Table>, &Contact),
+        (table, contact, place): (&Arc<Table>, &Contact, Place),
         hop: Hop,
         flow: Option<SocketId>,
     ) {
@@ -239,13 +237,14 @@ impl Nathelper {
         let Some(leave) = step.leaves.of(contact) else { return };
         let payload = match (kind.sends_sip, hop.proto) {
             (true, _) => {
-                self.request(cx, (step.node, &mut step.arena), socket, (table, contact), leave)
+                let to = (table, contact, place);
+                self.request(cx, (step.node, &mut step.arena), socket, to, leave)
             }
             (false, Proto::Udp) => plain_ping(PING, leave),
             (false, _) => plain_ping(STREAM_PING, leave),
         };
         let ticket = match kind.sends_sip && (kind.is_removed || kind.is_measured) {
-            true => self.watch(cx, step.usrloc, (table, contact), kind.is_removed),
+            true => self.watch(cx, step.usrloc, (table, contact, place), kind.is_removed),
             false => 0,
         };
         cx.send(Send { socket, to: hop.addr, payload, ticket: 0 }, ticket);
@@ -274,13 +273,12 @@ impl<'n> Step<'n> {
     }
 
     fn kind(&mut self, module: &Nathelper, contact: &Contact) -> Kind {
-        if let Some(kind) = self.kinds.iter().find(|kind| kind.shape.is_of(contact)) {
-            return kind.clone();
+        if let Some((_, kind)) = self.kinds.iter().find(|(shape, _)| shape.is_of(contact)) {
+            return *kind;
         }
         let has = |flag: &Option<String>| has(contact, flag.as_ref());
         let params = &module.params;
         let kind = Kind {
-            shape: contact.shape(),
             sends_sip: params.from.is_some() && has(&params.sip_flag),
             is_removed: has(&params.remove_flag),
             is_measured: has(&params.latency_flag),
@@ -289,7 +287,7 @@ impl<'n> Step<'n> {
         if self.kinds.len() >= KINDS_MAX {
             self.kinds.clear();
         }
-        self.kinds.push(kind.clone());
+        self.kinds.push((contact.shape(), kind));
         kind
     }
 }
@@ -307,6 +305,11 @@ fn next_hop(contact: &Contact, sends_sip: bool) -> &[u8] {
         None if contact.received().is_empty() => contact.uri(),
         None => contact.received(),
     }
+}
+
+/// A contact, and where it is.
+pub(crate) fn whereabouts(table: &Table, id: u64) -> Option<(Place, Arc<Contact>)> {
+    table.domain.place_of(id).zip(table.domain.by_id(id))
 }
 
 /// Whether a contact has the branch flag of a parameter.

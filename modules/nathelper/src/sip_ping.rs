@@ -11,8 +11,8 @@ use tandem_engine::module::Cx;
 use tandem_engine::node::Node;
 use tandem_engine::sockets::SocketId;
 use tandem_engine::transport::via_line;
-use tandem_sip::{Message, NameAddr};
-use tandem_usrloc::store::{Contact, Text};
+use tandem_sip::{Glance, Message, NameAddr, glance};
+use tandem_usrloc::store::{Contact, Place, Text};
 use tandem_usrloc::{Leave, Table};
 
 use crate::Nathelper;
@@ -68,9 +68,10 @@ impl Template {
         }
     }
 
-    fn write(&self, (contact, once): (&Contact, u64), arena: &mut BytesMut) -> Bytes {
+    fn write(&self, (contact, place, once): (&Contact, Place, u64), arena: &mut BytesMut) -> Bytes {
         let (uri, path) = (contact.uri(), contact.text(Text::Path));
-        let (id, once) = (hex(contact.id), hex(once));
+        let (id, hint) = (hex(contact.id), hex(place.number() << 16 | once & 0xffff));
+        let once = hex(once);
         let route: [&[u8]; 3] =
             if path.is_empty() { [b"", b"", b""] } else { [b"Route: ", path, b"\r\n"] };
         let call_id: &[u8] = b">\r\nCall-ID: ";
@@ -91,7 +92,7 @@ impl Template {
             MARK.as_bytes(),
             &id,
             b"-",
-            &once,
+            &hint,
             &self.end,
         ];
         let length = parts.iter().map(|part| part.len()).sum();
@@ -121,11 +122,11 @@ impl Nathelper {
         cx: &mut Cx<'_>,
         (node, arena): (&Node, &mut BytesMut),
         socket: SocketId,
-        (table, contact): (&Arc<Table>, &Contact),
+        (table, contact, place): (&Arc<Table>, &Contact, Place),
         _: &Leave<'_>,
     ) -> Bytes {
         let once = cx.worker.chance.u64();
-        self.template(node, socket, table).write((contact, once), arena)
+        self.template(node, socket, table).write((contact, place, once), arena)
     }
 
     fn template(&self, node: &Node, socket: SocketId, table: &Arc<Table>) -> Arc<Template> {
@@ -144,29 +145,41 @@ impl Nathelper {
 
     /// Deals with a reply to a ping; false: it is none.
     pub(crate) fn take_reply(&self, cx: &mut Cx<'_>, msg: &Message) -> bool {
-        let Some((id, table)) = msg.call_id().and_then(coordinates) else { return false };
+        let (Some(call_id), Ok(cseq)) = (msg.call_id(), msg.cseq()) else { return false };
+        self.take(cx, Glance { status: msg.status(), call_id, method: cseq.method_bytes })
+    }
+
+    /// The same before the reply is read.
+    pub(crate) fn take_early(&self, cx: &mut Cx<'_>, bytes: &[u8]) -> bool {
+        memchr::memmem::find(bytes, MARK.as_bytes()).is_some()
+            && glance(bytes).is_some_and(|seen| self.take(cx, seen))
+    }
+
+    fn take(&self, cx: &mut Cx<'_>, reply: Glance<'_>) -> bool {
+        let Some((id, near, table)) = coordinates(reply.call_id) else { return false };
         let Some(usrloc) = &self.usrloc else { return false };
-        let Some(table) = usrloc.table(table) else { return false };
-        let is_ours = msg.cseq().is_ok_and(|c| c.method_bytes == self.params.method.as_bytes());
-        if !is_ours {
+        if reply.method != self.params.method.as_bytes() {
             return false;
         }
+        let Some(table) = usrloc.table(table) else { return false };
+        let matters = self.params.latency_flag.is_some() || self.params.remove_flag.is_some();
         // A provisional reply shows as well that somebody is there.
-        if !self.params.ignored_codes.contains(&msg.status()) {
+        if matters && !self.params.ignored_codes.contains(&reply.status) {
             let measures = |contact: &Contact| has(contact, self.params.latency_flag.as_ref());
-            usrloc.ping_answered(cx, &table, id, measures);
+            usrloc.ping_answered(cx, &table, (id, near), measures);
         }
         true
     }
 }
 
-/// Contact id and table of the Call-ID of a ping.
-fn coordinates(call_id: &[u8]) -> Option<(u64, &str)> {
+/// Contact id, place and table of the Call-ID of a ping. Another node's place says nothing here.
+fn coordinates(call_id: &[u8]) -> Option<(u64, Place, &str)> {
     let rest = std::str::from_utf8(call_id).ok()?.strip_prefix(MARK)?;
     let (id, rest) = rest.split_once('-')?;
-    let (_, rest) = rest.split_once('-')?;
+    let (hint, rest) = rest.split_once('-')?;
     let (table, _) = rest.split_once('@')?;
-    Some((u64::from_str_radix(id, 16).ok()?, table))
+    let hint = u64::from_str_radix(hint, 16).unwrap_or(0) >> 16;
+    Some((u64::from_str_radix(id, 16).ok()?, Place::from_number(hint), table))
 }
 
 /// The URI of the first address of a stored Path.
@@ -183,7 +196,8 @@ mod tests {
     #[test]
     fn the_call_id_of_a_ping_says_whom_it_is_for() {
         let id = b"nping-00000000000000ff-0123456789abcdef-my-table@10.0.0.1";
-        assert_eq!(coordinates(id), Some((255, "my-table")));
+        let place = Place::from_number(0x0123_4567_89ab);
+        assert_eq!(coordinates(id), Some((255, place, "my-table")));
         for other in [&b"nping-xx-1-t@h"[..], b"nping-1", b"nping-1-2", b"call@h", b"\xff"] {
             assert_eq!(coordinates(other), None);
         }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tandem_clock::{Mono, Now, SEC};
 use tandem_engine::log::Level;
 use tandem_engine::module::Cx;
-use tandem_usrloc::store::Contact;
+use tandem_usrloc::store::{Contact, Place};
 use tandem_usrloc::{Table, Usrloc};
 
 use crate::Nathelper;
@@ -45,6 +45,7 @@ struct Watched {
     sent_ns: u64,
     table: Arc<Table>,
     id: u64,
+    place: Place,
     reign: u16,
 }
 
@@ -74,12 +75,12 @@ impl Nathelper {
         &self,
         cx: &Cx<'_>,
         usrloc: &Usrloc,
-        (table, contact): (&Arc<Table>, &Contact),
+        (table, contact, place): (&Arc<Table>, &Contact, Place),
         is_removed: bool,
     ) -> u64 {
         let (watch, now) = (&self.pings.watch, cx.now);
         let reign = watch.reign();
-        usrloc.ping_sent(table, contact.id, now, reign);
+        usrloc.ping_sent(table, (contact.id, place), now, reign);
         if !is_removed || now.mono_ns < watch.since_ns().saturating_add(GRACE_NS) {
             return 0;
         }
@@ -92,6 +93,7 @@ impl Nathelper {
             sent_ns: now.mono_ns.max(1),
             table: Arc::clone(table),
             id: contact.id,
+            place,
             reign,
         });
         // Numbers begin with 1: 0 is a send that nobody asks about.
@@ -116,7 +118,7 @@ impl Nathelper {
         let tags = node.membership().tags().map(|t| &**t);
         let now = cx.now.mono_ns;
         while let Some(ping) = self.pop_due(now) {
-            let lost = usrloc.ping_lost(&ping.table, ping.id, ping.sent_ns);
+            let lost = usrloc.ping_lost(&ping.table, (ping.id, ping.place), ping.sent_ns);
             let is_over = ping.reign != self.pings.watch.reign();
             let is_kept = is_over || lost.is_none_or(|lost| lost < self.params.lost_max);
             if is_kept || !self.may_ping(tags) {

@@ -11,7 +11,7 @@ use tandem_sip::sip_hash;
 use crate::events;
 use crate::params::Pinging;
 use crate::state::{Table, Usrloc};
-use crate::store::{Contact, Local, Text};
+use crate::store::{Contact, Local, Place, Text};
 
 /// Leave to act on a contact on one's own initiative.
 #[derive(Debug)]
@@ -109,8 +109,8 @@ impl Usrloc {
 
     /// A ping has left whose answer matters. `reign` counts the times at which this node has
     /// begun to ping: what was lost in an earlier one is forgotten.
-    pub fn ping_sent(&self, table: &Table, id: u64, now: Now, reign: u16) {
-        table.domain.with_local(id, |_, local| {
+    pub fn ping_sent(&self, table: &Table, (id, near): (u64, Place), now: Now, reign: u16) {
+        table.domain.with_local_near(near, id, |_, local| {
             let ping = local.ping_mut();
             if ping.reign != reign {
                 (ping.reign, ping.lost) = (reign, 0);
@@ -121,8 +121,8 @@ impl Usrloc {
 
     /// Nobody may have answered the ping sent at `sent_ns`. Gives how many were lost in a row;
     /// `None`: it was answered, or the contact is gone.
-    pub fn ping_lost(&self, table: &Table, id: u64, sent_ns: u64) -> Option<u16> {
-        table.domain.with_local(id, |_, local| {
+    pub fn ping_lost(&self, table: &Table, (id, near): (u64, Place), sent_ns: u64) -> Option<u16> {
+        table.domain.with_local_near(near, id, |_, local| {
             let ping = local.pinged_mut().filter(|ping| ping.sent_ns == sent_ns)?;
             ping.sent_ns = 0;
             ping.lost = ping.lost.saturating_add(1);
@@ -146,11 +146,11 @@ impl Usrloc {
         &self,
         cx: &mut Cx<'_>,
         table: &Table,
-        id: u64,
+        (id, near): (u64, Place),
         measures: impl FnOnce(&Contact) -> bool,
     ) -> bool {
         let (now, params) = (cx.now, &self.params);
-        let found = table.domain.with_local(id, |contact, local| {
+        let found = table.domain.with_local_near(near, id, |contact, local| {
             let ping = local.pinged_mut()?;
             ping.lost = 0;
             let sent_ns = std::mem::take(&mut ping.sent_ns);

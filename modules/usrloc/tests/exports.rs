@@ -16,6 +16,7 @@ use tandem_engine::table::function;
 use tandem_engine::testing::{DbState, TestNode, cover};
 use tandem_script::host::Called;
 use tandem_script::sig::Routes;
+use tandem_usrloc::store::Place;
 use tandem_usrloc::{MODULE, Table, Usrloc};
 use together::{
     a_push_contact_is_woken_before_its_end_if_wanted, what_peers_changed_is_written_only_if_wanted,
@@ -26,6 +27,10 @@ const MODULES: Modules = {
         &[&CORE, &tandem_proto_udp::MODULE, &tandem_db_sqlite::MODULE, &MODULE, &PINGER];
     ALL
 };
+
+fn near(table: &Table, id: u64) -> Place {
+    table.domain.place_of(id).expect("a place")
+}
 
 /// Stands for nathelper: pings the contact of alice, and is answered.
 static PINGER: ModuleDef = ModuleDef {
@@ -39,15 +44,15 @@ static PINGER: ModuleDef = ModuleDef {
             let before = table.domain.all_of(b"alice@example.org")[0].1.ping().sent_ns;
             let lost = match before {
                 0 => None,
-                sent_ns => usrloc.ping_lost(&table, id, sent_ns),
+                sent_ns => usrloc.ping_lost(&table, (id, near(&table, id)), sent_ns),
             };
-            usrloc.ping_sent(&table, id, call.cx.now, 1);
+            usrloc.ping_sent(&table, (id, near(&table, id)), call.cx.now, 1);
             call.cx.log(Level::Notice, format!("lost={lost:?}"));
             Called::Returned(1)
         }),
         function("pong", &[], Routes::ANY, "It is answered.", |call| {
             let (usrloc, table, id) = alice(call);
-            assert!(usrloc.ping_answered(call.cx, &table, id, |_| true));
+            assert!(usrloc.ping_answered(call.cx, &table, (id, near(&table, id)), |_| true));
             Called::Returned(1)
         }),
     ],

@@ -2,7 +2,8 @@
 //!
 //! Waking up costs several times what a message costs. Under load the reader therefore sleeps a
 //! fixed fraction of a millisecond instead of waking for every single message, and reads what has
-//! come meanwhile in one batch. When little comes it waits for the socket and answers at once.
+//! come meanwhile in one batch. When little comes, or nothing came in a pause, it waits for the
+//! socket and answers at once.
 
 const MS: u64 = 1_000_000;
 
@@ -26,12 +27,15 @@ pub(super) struct Gather {
     in_window: u64,
     per_s: u64,
     gathers: bool,
+    /// The last turn took nothing: what comes next, comes in a burst of its own.
+    is_idle: bool,
 }
 
 impl Gather {
     /// Notes that a turn took so many messages.
     pub(super) fn took(&mut self, now_ns: u64, messages: usize) {
         self.in_window += messages as u64;
+        self.is_idle = messages == 0;
         let took_ns = now_ns.saturating_sub(self.window_from_ns);
         if took_ns < WINDOW_NS {
             return;
@@ -44,7 +48,7 @@ impl Gather {
     /// How long to sleep before the next look at the sockets; `None`: wait for them.
     pub(super) fn pause_ns(&self) -> Option<u64> {
         let wanted_ns = || WANTED * 1000 * MS / self.per_s.max(1);
-        self.gathers.then(|| wanted_ns().clamp(PAUSE_NS_MIN, PAUSE_NS_MAX))
+        (self.gathers && !self.is_idle).then(|| wanted_ns().clamp(PAUSE_NS_MIN, PAUSE_NS_MAX))
     }
 }
 
@@ -58,6 +62,7 @@ mod tests {
             let due = |ms: u64| ms * per_s / 1000;
             gather.took(from_ns + ms * MS, (due(ms) - due(ms - 1)) as usize);
         }
+        gather.is_idle = false;
         gather.pause_ns()
     }
 
@@ -74,6 +79,16 @@ mod tests {
         assert_eq!(after(&mut gather, 1000 * MS, 320_000), Some(100_000));
         assert_eq!(after(&mut gather, 2000 * MS, 4_000_000), Some(PAUSE_NS_MIN));
         assert_eq!(after(&mut gather, 3000 * MS, 1_000), None);
+    }
+
+    #[test]
+    fn a_pause_that_brought_nothing_is_the_last_one_until_something_comes() {
+        let mut gather = Gather::default();
+        after(&mut gather, 0, 8_000);
+        gather.took(1000 * MS + 1, 0);
+        assert_eq!(gather.pause_ns(), None);
+        gather.took(1000 * MS + 2, 1);
+        assert_eq!(gather.pause_ns(), Some(PAUSE_NS_MAX));
     }
 
     #[test]

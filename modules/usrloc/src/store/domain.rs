@@ -16,7 +16,7 @@ use super::edit::{At, Edit};
 use super::local::Local;
 use super::shared::Pool;
 use super::slots::{Clock, Due, Slots};
-use super::turns::{PingPlan, Turns};
+use super::turns::{PingPlan, Place, Turns};
 
 /// Buckets of a digest: the low 8 bits of the wire hash.
 pub const BUCKETS: usize = 256;
@@ -179,6 +179,29 @@ impl Domain {
         Some(work(&slot.contact, &mut slot.local))
     }
 
+    /// As [`Domain::with_local`], of a contact that is probably at `near`.
+    pub fn with_local_near<R>(
+        &self,
+        near: Place,
+        id: u64,
+        work: impl FnOnce(&Arc<Contact>, &mut Local) -> R,
+    ) -> Option<R> {
+        let shard_at = self.shard_of_id(id);
+        let mut shard = self.shards[shard_at].lock();
+        let is_it = |at: &u32| shard.slots.slot(*at).is_some_and(|s| s.contact.id == id);
+        let guess = Some(near.at()).filter(|at| near.shard() == shard_at && is_it(at));
+        let at = guess.or_else(|| shard.slots.place_of(id))?;
+        let slot = shard.slots.slot_mut(at)?;
+        Some(work(&slot.contact, &mut slot.local))
+    }
+
+    /// Where the contact with an id is now.
+    pub fn place_of(&self, id: u64) -> Option<Place> {
+        let shard_at = self.shard_of_id(id);
+        let at = self.shards[shard_at].lock().slots.place_of(id)?;
+        Some(Place::new(shard_at, at))
+    }
+
     /// Gives contacts that come from now on their turns to be pinged; once in a table's life.
     pub fn plan_pings(&self, plan: PingPlan) {
         self.turns.get_or_init(|| Turns::new(plan));
@@ -194,31 +217,34 @@ impl Domain {
         self.turns.get().is_none_or(|turns| turns.is_empty(slot))
     }
 
-    /// Adds the ids of the contacts whose turn a slot of the round is.
-    pub fn turn(&self, slot: usize, ids: &mut Vec<u64>) {
+    /// Adds the places of the contacts whose turn a slot of the round is.
+    pub fn turn(&self, slot: usize, places: &mut Vec<Place>) {
         if let Some(turns) = self.turns.get() {
-            turns.members(slot, ids);
+            turns.members(slot, places);
         }
     }
 
-    /// The contact with an id that was found in a slot; `None`: it has gone meanwhile.
-    pub fn in_turn(&self, slot: usize, id: u64) -> Option<Arc<Contact>> {
-        let found = self.with_local(id, |contact, local| {
-            (local.turn() == Some(slot)).then(|| Arc::clone(contact))
-        });
-        if found.as_ref().is_none_or(Option::is_none)
-            && let Some(turns) = self.turns.get()
-        {
-            turns.forget(slot, id);
+    /// The contact at a place that was found in a slot; `None`: it has gone meanwhile.
+    pub fn in_turn(&self, slot: usize, place: Place) -> Option<Arc<Contact>> {
+        let shard = self.shards.get(place.shard())?.lock();
+        let found = shard.slots.slot(place.at()).filter(|s| s.local.turn() == Some(slot));
+        if let Some(found) = found {
+            return Some(Arc::clone(&found.contact));
         }
-        found.flatten()
+        if let Some(turns) = self.turns.get() {
+            turns.forget(slot, place);
+        }
+        None
     }
 
     /// A slot has had its turn, and these of its contacts were pinged.
-    pub fn turn_ended(&self, slot: usize, pinged: &[u64]) {
+    pub fn turn_ended(&self, slot: usize, pinged: &[Place]) {
         let Some(turns) = self.turns.get() else { return };
-        for id in pinged.iter().take(turns.surplus(slot, pinged.len())) {
-            self.with_local(*id, |_, local| turns.shift(slot, *id, local));
+        for place in pinged.iter().take(turns.surplus(slot, pinged.len())) {
+            let Some(shard) = self.shards.get(place.shard()) else { continue };
+            if let Some(found) = shard.lock().slots.slot_mut(place.at()) {
+                turns.shift(slot, *place, &mut found.local);
+            }
         }
     }
 

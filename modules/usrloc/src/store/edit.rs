@@ -19,7 +19,7 @@ use super::local::{DbState, Local};
 use super::matching::Matching;
 use super::shared::Pool;
 use super::slots::{Clock, NONE, Slot};
-use super::turns::Turns;
+use super::turns::{Place, Turns};
 
 /// How long a delete is remembered when nobody can say how long the contact would have lived.
 const TOMBSTONE_S: u64 = 24 * 3600;
@@ -367,7 +367,7 @@ impl<'a> Edit<'a> {
         }
         let at = self.shard.slots.insert(Arc::clone(&contact), local, self.at.clock);
         if let (Some(turns), Some(slot)) = (self.at.turns, self.shard.slots.slot_mut(at)) {
-            turns.come(&contact, &mut slot.local);
+            turns.come(Place::new(self.at.shard_at, at), &contact, &mut slot.local);
         }
         self.shard.slots.set_next_label(aor, labels.next);
         self.done.events.push(Event::ContactInserted(contact));
@@ -391,9 +391,9 @@ impl<'a> Edit<'a> {
         }
         let refreshes = contact.only_refreshes(&old);
         if let (Some(turns), Some(slot)) = (self.at.turns, self.shard.slots.slot_mut(at))
-            && !(refreshes && old.id == id)
+            && !refreshes
         {
-            turns.changed(old.id, &contact, &mut slot.local);
+            turns.changed(Place::new(self.at.shard_at, at), &contact, &mut slot.local);
         }
         self.done.events.push(Event::ContactUpdated { contact, old });
         if refreshes { Outcome::Refreshed(id) } else { Outcome::Updated(id) }
@@ -486,7 +486,7 @@ impl<'a> Edit<'a> {
         let at = self.shard.slots.place_of(id)?;
         let mut slot = self.shard.slots.remove(at)?;
         if let Some(turns) = self.at.turns {
-            turns.gone(id, &mut slot.local);
+            turns.gone(Place::new(self.at.shard_at, at), &mut slot.local);
         }
         Some(slot.contact)
     }

@@ -35,7 +35,7 @@ pub use edit::Edit;
 pub use local::{DbState, Local, PingState};
 pub use matching::{MATCH_PARAMS_MAX, Matching};
 pub use slots::Due;
-pub use turns::PingPlan;
+pub use turns::{PingPlan, Place};
 
 pub(crate) use change::stamp_at;
 pub(crate) use ids::is_id_of;

@@ -37,11 +37,40 @@ fn is_over_udp(contact: &Contact) -> bool {
     })
 }
 
+/// Where a contact is in its table: found there without a search as long as it stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(u64);
+
+impl Place {
+    pub(super) fn new(shard: usize, at: u32) -> Self {
+        Self((shard as u64) << 32 | u64::from(at))
+    }
+
+    /// Of a number that [`Place::number`] has given, here or on another node: whether the contact
+    /// is there, its id tells.
+    pub fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// At most 48 bits.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    pub(super) fn shard(self) -> usize {
+        (self.0 >> 32) as usize
+    }
+
+    pub(super) fn at(self) -> u32 {
+        self.0 as u32
+    }
+}
+
 /// The slots of a table. Its lock is one of the innermost: it is taken while a shard is locked.
 #[derive(Debug)]
 pub(super) struct Turns {
     plan: PingPlan,
-    rota: Mutex<Rota<u64>>,
+    rota: Mutex<Rota<Place>>,
 }
 
 impl Turns {
@@ -51,26 +80,25 @@ impl Turns {
     }
 
     /// A contact is new.
-    pub(super) fn come(&self, contact: &Contact, local: &mut Local) {
+    pub(super) fn come(&self, place: Place, contact: &Contact, local: &mut Local) {
         if self.plan.wants(contact) {
-            local.set_turn(Some(self.rota.lock().join(contact.id)));
+            local.set_turn(Some(self.rota.lock().join(place)));
         }
     }
 
-    /// A contact has taken the place of another state of itself, whose id was `old_id`.
-    pub(super) fn changed(&self, old_id: u64, contact: &Contact, local: &mut Local) {
-        let (turn, wants) = (local.turn(), self.plan.wants(contact));
-        if old_id == contact.id && turn.is_some() == wants {
-            return;
+    /// A contact has taken the place of another state of itself.
+    pub(super) fn changed(&self, place: Place, contact: &Contact, local: &mut Local) {
+        match (local.turn().is_some(), self.plan.wants(contact)) {
+            (true, false) => self.gone(place, local),
+            (false, true) => self.come(place, contact, local),
+            _ => {}
         }
-        self.gone(old_id, local);
-        self.come(contact, local);
     }
 
     /// A contact goes.
-    pub(super) fn gone(&self, id: u64, local: &mut Local) {
+    pub(super) fn gone(&self, place: Place, local: &mut Local) {
         if let Some(slot) = local.turn() {
-            self.rota.lock().leave(slot, &id);
+            self.rota.lock().leave(slot, &place);
             local.set_turn(None);
         }
     }
@@ -84,14 +112,14 @@ impl Turns {
         self.rota.lock().members(slot).is_empty()
     }
 
-    /// Adds the ids of the contacts of a slot.
-    pub(super) fn members(&self, slot: usize, into: &mut Vec<u64>) {
+    /// Adds the places of the contacts of a slot.
+    pub(super) fn members(&self, slot: usize, into: &mut Vec<Place>) {
         into.extend_from_slice(self.rota.lock().members(slot));
     }
 
-    /// An id that no contact of this slot has.
-    pub(super) fn forget(&self, slot: usize, id: u64) {
-        self.rota.lock().leave(slot, &id);
+    /// A place where no contact of this slot is.
+    pub(super) fn forget(&self, slot: usize, place: Place) {
+        self.rota.lock().leave(slot, &place);
     }
 
     /// How many of those who took their turn had better be elsewhere.
@@ -100,9 +128,9 @@ impl Turns {
     }
 
     /// Moves a contact that has had its turn to where there is more room.
-    pub(super) fn shift(&self, slot: usize, id: u64, local: &mut Local) {
+    pub(super) fn shift(&self, slot: usize, place: Place, local: &mut Local) {
         if local.turn() == Some(slot)
-            && let Some(to) = self.rota.lock().shift(slot, &id)
+            && let Some(to) = self.rota.lock().shift(slot, &place)
         {
             local.set_turn(Some(to));
         }

@@ -90,7 +90,9 @@ fn execute(argv: impl IntoIterator<Item = OsString>) -> Result<ExitCode, String>
     let target = config::resolve(&call)?;
     let answer = ask::ask(&target, method, params)?;
     if let Some(error) = answer.get("error") {
-        let _ = writeln!(std::io::stderr(), "tandemctl: {}", error_text(error));
+        let hint = if error["code"] == METHOD_NOT_FOUND { near(&target, method) } else { None };
+        let hint = hint.map(|name| format!(", did you mean {name}?")).unwrap_or_default();
+        let _ = writeln!(std::io::stderr(), "tandemctl: {}{hint}", error_text(error));
         return Ok(ExitCode::FAILURE);
     }
     // Only a result is success: a hook may trust the exit status.
@@ -109,6 +111,18 @@ fn execute(argv: impl IntoIterator<Item = OsString>) -> Result<ExitCode, String>
     // A reader that went away (a closed pager) is no failure of the command.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(ExitCode::SUCCESS)
+}
+
+/// The code of an answer to a command that the node does not know (JSON-RPC 2.0 section 5.1).
+const METHOD_NOT_FOUND: i32 = -32601;
+
+/// The command of the node whose name is nearest to this one. The node itself only says what the
+/// field's clients expect to hear.
+fn near(target: &config::Target, method: &str) -> Option<String> {
+    let answer = ask::ask(target, "which", Json::Null).ok()?;
+    let names: Vec<&str> = answer["result"].as_array()?.iter().filter_map(Json::as_str).collect();
+    let short = names.iter().filter_map(|name| Some(name.split_once(':')?.1));
+    tandem_script::nearest(method, names.iter().copied().chain(short)).map(str::to_owned)
 }
 
 fn error_text(error: &Json) -> String {

@@ -24,6 +24,13 @@ const OPEN_MAX: usize = 1_024;
 /// Records of one answer that are taken.
 const RECORDS_MAX: usize = 128;
 const HOSTS: &str = "/etc/hosts";
+
+/// The table of the host as it is now; empty if there is none.
+#[must_use]
+pub fn host_table() -> Hosts {
+    std::fs::read(HOSTS).map(|text| Hosts::parse(&text)).unwrap_or_default()
+}
+
 const SERVERS: &str = "/etc/resolv.conf";
 
 /// How the DNS is asked.
@@ -98,7 +105,7 @@ impl Resolver {
         let hosts_of = changed(HOSTS);
         if hosts_of != self.hosts_of {
             self.hosts_of = hosts_of;
-            self.hosts = std::fs::read(HOSTS).map(|t| Hosts::parse(&t)).unwrap_or_default();
+            self.hosts = host_table();
         }
         let servers_of = changed(SERVERS);
         if self.servers.is_none() || servers_of != self.servers_of {

@@ -139,9 +139,20 @@ pub struct Hides {
     pub place: Bytes,
 }
 
+/// What is wrong, as `$err.class` and `$err.level` say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// A message that cannot be read.
+    #[default]
+    Message,
+    /// An assertion of the script.
+    Assertion,
+}
+
 /// The last parse or script error, for error_route and `sl_reply_error`.
 #[derive(Clone, Debug, Default)]
 pub struct ScriptError {
+    pub kind: ErrorKind,
     /// Reply code to answer with; 0: nothing recorded.
     pub code: u16,
     pub reason: String,

@@ -9,7 +9,7 @@ use tandem_script::sig::Routes;
 use tandem_script::value::Value;
 use tandem_script::vm::{self, End, RunState, Running, Step};
 
-use crate::context::{Ctx, Source};
+use crate::context::{Ctx, ErrorKind, ScriptError, Source};
 use crate::core::stat;
 use crate::effect::Effect;
 use crate::log::Level;
@@ -330,6 +330,11 @@ fn go_on(cx: &mut Cx<'_>, mut it: Suspended, code: Option<i32>) {
             if how == End::Assert && assertion_failed(cx, &it) {
                 let Some(route) = it.script.error else { return };
                 it.ctx.block = Routes::ERROR;
+                it.ctx.error = ScriptError {
+                    kind: ErrorKind::Assertion,
+                    code: 500,
+                    reason: "Server Internal Error".into(),
+                };
                 return begin(cx, route, it.ctx, it.after, &[]);
             }
             count_cut(cx, how);

@@ -99,6 +99,8 @@ impl Drouting {
     }
 
     pub(crate) fn report_status(&self, cx: &mut Cx<'_>, part: &str, status: i32, text: &str) {
+        // Its reports have an identifier of their own, which is always ready.
+        cx.set_status(REPORTS, &format!("{part};events"), 1, "");
         cx.set_status(REPORTS, part, status, text);
     }
 }

@@ -68,14 +68,14 @@ pub static MODULE: ModuleDef = ModuleDef {
     mi: &[
         MiDef {
             name: "pike:list",
-            old_names: &["pike_list", "list"],
+            old_names: &["list"],
             param_sets: &[&[]],
             help: "The addresses that are blocked.",
             run: list,
         },
         MiDef {
             name: "pike:rm",
-            old_names: &["pike_rm", "rm"],
+            old_names: &["rm"],
             param_sets: &[&[mi_text("ip")]],
             help: "Sets an address free.",
             run: remove,

@@ -124,7 +124,7 @@ fn list() {
     let mut node = node(DENSITY);
     assert_eq!(node.mi("pike:list", Json::Null)["result"], json!({"IPs": []}));
     codes(&mut node, 3);
-    assert_eq!(node.mi("pike_list", Json::Null)["result"], json!({"IPs": ["10.0.0.9"]}));
+    assert_eq!(node.mi("pike:list", Json::Null)["result"], json!({"IPs": ["10.0.0.9"]}));
 }
 
 fn remove() {

@@ -20,7 +20,7 @@ use crate::table::{Presentity, SHARDS};
 pub(crate) const COMMANDS: &[MiDef] = &[
     MiDef {
         name: "presence:refresh_watchers",
-        old_names: &["refresh_watchers", "refreshWatchers"],
+        old_names: &["refresh_watchers"],
         param_sets: &[&[mi_text("presentity_uri"), mi_text("event"), mi_text("refresh_type")]],
         help: "Notifies the watchers of a presentity. refresh_type 0: its rules have changed, so \
                the watchers are judged again; else: its state has.",

@@ -92,11 +92,9 @@ pub(crate) struct Held {
 }
 
 impl Presence {
-    /// Does something when the reply before has left: with a peer, that is when it knows.
+    /// Does something when the reply before has left: with a peer, that is when it knows, and
+    /// without one at the end of the batch, as a reply of a transaction does.
     pub(crate) fn after_reply(&self, cx: &mut Cx<'_>, after: After) {
-        if !self.is_replicated() {
-            return self.go_on(cx, after);
-        }
         let token = {
             let mut held = self.held.lock();
             held.next += 1;

@@ -170,7 +170,7 @@ impl Tm {
         let invite = ctx.msg.method() == Method::Invite;
         let kind = if invite { Kind::Invite } else { Kind::NonInvite };
         let machine = Transaction::local(kind, self.params.timers, self.params.settings);
-        let mut record = Record::new(machine, &cx.node.sockets, ctx);
+        let mut record = Box::new(Record::new(machine, &cx.node.sockets, ctx));
         record.owner = Some(owner);
         self.count(cx, stats::UAC_TRANSACTIONS);
         self.table.insert_local(record, &mut cx.worker.chance)

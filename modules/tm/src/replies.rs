@@ -128,6 +128,7 @@ impl Tm {
         ctx: &mut Ctx,
     ) {
         ctx.request = Some(record.saved.msg.clone());
+        ctx.target.uri = record.saved.target.uri.clone();
         ctx.flags = record.saved.flags;
         ctx.target.flags = record.leg(branch).map_or(0, |leg| leg.target.flags);
         ctx.attached = record.saved.attached.clone();

@@ -183,7 +183,8 @@ impl Tm {
         }
         let mut fx = Effects::new();
         let record = record.restore(cx, &mut fx)?;
-        let tx = self.table.insert_restored(id, &key, record).ok_or(RestoreError::Known)?;
+        let tx =
+            self.table.insert_restored(id, &key, Box::new(record)).ok_or(RestoreError::Known)?;
         let mut cell = tx.cell.lock();
         self.finish_step(cx, &tx, &mut cell, fx, None);
         self.settle(cx, &tx, cell);

@@ -24,7 +24,7 @@ pub(crate) type Key = SmallVec<[u8; 128]>;
 /// One transaction of the table: a serial object.
 pub(crate) struct Tx {
     pub(crate) id: TxId,
-    pub(crate) key: Box<[u8]>,
+    pub(crate) key: Arc<[u8]>,
     /// What a merged request has in common with this one; 0: it cannot be merged.
     pub(crate) origin: u64,
     /// Of the Call-ID, to find a transaction by it.
@@ -36,7 +36,7 @@ pub(crate) struct Tx {
 
 /// What a transaction's lock guards.
 pub(crate) struct Cell {
-    pub(crate) record: Record,
+    pub(crate) record: Box<Record>,
     /// One of its routes runs or is suspended.
     pub(crate) busy: Option<Busy>,
     /// What happened meanwhile, at most [`crate::record::INBOX_MAX`].
@@ -45,7 +45,7 @@ pub(crate) struct Cell {
 
 struct Shard {
     /// Shard and short label of a request.
-    by_request: HashMap<Box<[u8]>, (u16, u32), RandomState>,
+    by_request: HashMap<Arc<[u8]>, (u16, u32), RandomState>,
     by_label: HashMap<u32, Arc<Tx>, RandomState>,
     /// Transactions by [`Tx::origin`], in the shard that it names.
     by_origin: HashMap<u64, TxId, RandomState>,
@@ -111,7 +111,7 @@ impl Table {
         self.shard(index)?.lock().by_label.get(&short).map(Arc::clone)
     }
 
-    pub(crate) fn insert(&self, key: &[u8], record: Record, chance: &mut Chance) -> Inserted {
+    pub(crate) fn insert(&self, key: &[u8], record: Box<Record>, chance: &mut Chance) -> Inserted {
         let index = self.index_of(key);
         // `index_of` gives the number of a shard.
         let mut shard = self.shards[usize::from(index)].lock();
@@ -129,8 +129,8 @@ impl Table {
                 shard = self.shards[usize::from(index)].lock();
             }
         }
-        let tx = self.put(&mut shard, index, key, record, chance);
-        shard.by_request.insert(key.into(), (index, tx.id.short()));
+        let tx = self.put(&mut shard, index, key.into(), record, chance);
+        shard.by_request.insert(Arc::clone(&tx.key), (index, tx.id.short()));
         drop(shard);
         self.note_origin(&tx);
         Inserted::New(tx)
@@ -138,19 +138,25 @@ impl Table {
 
     /// A transaction of another node, under the name it has; `None`: that is taken. Nodes hash
     /// requests differently, so its request is found through another shard.
-    pub(crate) fn insert_restored(&self, id: TxId, key: &[u8], record: Record) -> Option<Arc<Tx>> {
+    pub(crate) fn insert_restored(
+        &self,
+        id: TxId,
+        key: &[u8],
+        record: Box<Record>,
+    ) -> Option<Arc<Tx>> {
         let own = self.index_of(key);
+        let key: Arc<[u8]> = key.into();
         if !key.is_empty() {
             let mut shard = self.shard(own)?.lock();
-            if shard.by_request.contains_key(key) {
+            if shard.by_request.contains_key(&key) {
                 return None;
             }
-            shard.by_request.insert(key.into(), (id.index, id.short()));
+            shard.by_request.insert(Arc::clone(&key), (id.index, id.short()));
         }
         let mut shard = self.shard(id.index)?.lock();
         if id.short() == 0 || shard.by_label.contains_key(&id.short()) {
             drop(shard);
-            self.shard(own)?.lock().by_request.remove(key);
+            self.shard(own)?.lock().by_request.remove(&key);
             return None;
         }
         let tx = self.make(&mut shard, id, key, record);
@@ -180,18 +186,18 @@ impl Table {
     }
 
     /// A transaction whose request is one of ours: no request of others finds it.
-    pub(crate) fn insert_local(&self, record: Record, chance: &mut Chance) -> Arc<Tx> {
+    pub(crate) fn insert_local(&self, record: Box<Record>, chance: &mut Chance) -> Arc<Tx> {
         let index = (chance.u64() % SHARDS as u64) as u16;
         let mut shard = self.shards[usize::from(index)].lock();
-        self.put(&mut shard, index, b"", record, chance)
+        self.put(&mut shard, index, Arc::from([]), record, chance)
     }
 
     fn put(
         &self,
         shard: &mut Shard,
         index: u16,
-        key: &[u8],
-        record: Record,
+        key: Arc<[u8]>,
+        record: Box<Record>,
         chance: &mut Chance,
     ) -> Arc<Tx> {
         let mut id = TxId { index, label: chance.u64() };
@@ -202,13 +208,13 @@ impl Table {
         self.make(shard, id, key, record)
     }
 
-    fn make(&self, shard: &mut Shard, id: TxId, key: &[u8], record: Record) -> Arc<Tx> {
+    fn make(&self, shard: &mut Shard, id: TxId, key: Arc<[u8]>, record: Box<Record>) -> Arc<Tx> {
         let msg = &record.saved.msg;
         let call_hash = self.call_hash(msg.call_id().unwrap_or_default());
         let origin = self.origin_of(msg).unwrap_or(0);
         let is_cancel = record.saved.msg.method() == Method::Cancel;
         let cell = Mutex::new(Cell { record, busy: None, inbox: VecDeque::new() });
-        let tx = Arc::new(Tx { id, key: key.into(), origin, call_hash, is_cancel, cell });
+        let tx = Arc::new(Tx { id, key, origin, call_hash, is_cancel, cell });
         shard.by_label.insert(id.short(), Arc::clone(&tx));
         shard.total += 1;
         self.len.fetch_add(1, Ordering::Relaxed);

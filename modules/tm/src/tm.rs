@@ -192,7 +192,7 @@ impl Tm {
         }
     }
 
-    fn new_record(&self, cx: &Cx<'_>, ctx: &mut Ctx) -> Record {
+    fn new_record(&self, cx: &Cx<'_>, ctx: &mut Ctx) -> Box<Record> {
         let invite = ctx.msg.method() == Method::Invite;
         let kind = if invite { Kind::Invite } else { Kind::NonInvite };
         let sockets = &cx.node.sockets;
@@ -203,7 +203,7 @@ impl Tm {
         machine.set_timeouts(section.fr_ms, section.fr_inv_ms);
         let armed = std::mem::take(&mut section.armed);
         let (headers, cancel_reason) = (section.headers.clone(), section.cancel_reason.clone());
-        let mut record = Record::new(machine, sockets, ctx);
+        let mut record = Box::new(Record::new(machine, sockets, ctx));
         (record.armed, record.headers, record.cancel_reason) = (armed, headers, cancel_reason);
         record
     }

@@ -315,17 +315,20 @@ fn t_on_failure() {
 
 fn t_on_reply() {
     let mut node = node(
-        "route { t_on_reply(\"r\"); t_on_branch(\"b\"); t_relay(); } \
+        "route { $rU = \"new\"; t_on_reply(\"r\"); t_on_branch(\"b\"); t_relay(); } \
          branch_route[b] { t_on_reply(\"own\"); } \
          onreply_route[own] { xlog(\"own $rs\"); } \
-         onreply_route[r] { xlog(\"shared $rs $(<request>rm)\"); if ($rs == 183) { drop; } }",
+         onreply_route[r] { xlog(\"shared $rs $(<request>rm) $(<request>rU) $rU\"); if ($rs == 183) { drop; } }",
     );
     let forwarded = start_call(&mut node);
     node.udp(CALLEE, &reply_to(&forwarded, 183, ""));
     let logs: Vec<String> = node.logs().into_iter().map(|(_, line)| line).collect();
     let order: Vec<&String> =
         logs.iter().filter(|l| l.contains("own") || l.contains("shared")).collect();
-    assert!(order[0].contains("own 183") && order[1].contains("shared 183 INVITE"), "{logs:?}");
+    assert!(
+        order[0].contains("own 183") && order[1].contains("shared 183 INVITE new <null>"),
+        "{logs:?}"
+    );
     assert_eq!(codes(&mut node), [] as [u16; 0], "drop keeps the provisional");
     node.udp(CALLEE, &reply_to(&forwarded, 200, ""));
     assert_eq!(codes(&mut node), [200]);

@@ -13,7 +13,7 @@ use tandem_drivers::mi_datagram::{self, DatagramOptions, DatagramRequest, MiData
 use tandem_drivers::privileges::Identity;
 use tandem_engine::effect::Input;
 use tandem_engine::endpoint::{self, Endpoint, HttpAnswer, HttpAsk, HttpServes, MiSocket, Owner};
-use tandem_engine::mi::{RpcError, parse_request, reply_error};
+use tandem_engine::mi::{PARSE_ERROR, RpcError, parse_request, reply_error};
 use tokio::sync::{mpsc, oneshot};
 
 /// Askers that may wait for their answers; the oldest one is forgotten for a newer.
@@ -171,7 +171,11 @@ impl Management {
     }
 
     fn command(&mut self, text: Bytes, asker: Option<Asker>) -> Input {
-        let answered = !parse_request(&text).is_ok_and(|request| request.id.is_none());
+        let answered = match parse_request(&text) {
+            Ok(request) => request.id.is_some(),
+            // The field's FIFO says nothing to what is no JSON.
+            Err((_, error)) => error.code != PARSE_ERROR || !matches!(asker, Some(Asker::Fifo(_))),
+        };
         let request = self.number();
         match asker {
             Some(asker) if answered => self.wait(request, asker),

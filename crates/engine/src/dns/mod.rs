@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use ahash::RandomState;
 use parking_lot::Mutex;
 use tandem_clock::{MS, Mono, Now};
-use tandem_dns::{Answer, Cache, Found, Name, Question, Record, RecordKind, Search, Target};
+use tandem_dns::{Answer, Cache, Found, Hosts, Name, Question, Record, RecordKind, Search, Target};
 use tandem_sip::Uri;
 
 pub use settings::DnsSettings;
@@ -45,6 +45,8 @@ pub enum Resolved {
 pub struct Dns {
     pub settings: DnsSettings,
     state: Mutex<State>,
+    /// The table of the host as it was at the start, for who cannot wait for an answer.
+    hosts: Mutex<Hosts>,
 }
 
 struct State {
@@ -78,19 +80,25 @@ impl Dns {
             by_question: BTreeMap::new(),
             next: 1,
         };
-        Self { settings, state: Mutex::new(state) }
+        Self { settings, state: Mutex::new(state), hosts: Mutex::default() }
     }
 
     /// The address of a name, as far as it is known at this moment.
     pub fn known(&self, now: Now, name: &Name) -> Option<IpAddr> {
-        let state = self.state.lock();
         [RecordKind::A, RecordKind::Aaaa].into_iter().find_map(|kind| {
-            let answer = state.cache.get(now, &Question::new(name, kind))?;
+            let question = Question::new(name, kind);
+            let cached = self.state.lock().cache.get(now, &question).cloned();
+            let answer = cached.or_else(|| self.hosts.lock().answer(&question))?;
             answer.records.iter().find_map(|record| match record {
                 Record::Ip(ip) => Some(*ip),
                 _ => None,
             })
         })
+    }
+
+    /// Takes the table of the host (`/etc/hosts`).
+    pub fn set_hosts(&self, hosts: Hosts) {
+        *self.hosts.lock() = hosts;
     }
 
     /// Searches that wait and answers that are kept.

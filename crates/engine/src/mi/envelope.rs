@@ -31,6 +31,9 @@ pub struct RpcError {
     pub data: Option<String>,
 }
 
+/// The code of what is no JSON (JSON-RPC 2.0 section 5.1).
+pub const PARSE_ERROR: i64 = -32700;
+
 impl RpcError {
     pub fn invalid_params(data: impl Into<String>) -> Self {
         Self { code: -32602, message: "Invalid params".into(), data: Some(data.into()) }
@@ -50,7 +53,7 @@ impl RpcError {
     }
 
     fn parse_error() -> Self {
-        Self { code: -32700, message: "Parse error".into(), data: None }
+        Self { code: PARSE_ERROR, message: "Parse error".into(), data: None }
     }
 }
 

@@ -3,7 +3,9 @@
 mod envelope;
 mod registry;
 
-pub use envelope::{Params, Request, RpcError, parse_request, reply_error, reply_result};
+pub use envelope::{
+    PARSE_ERROR, Params, Request, RpcError, parse_request, reply_error, reply_result,
+};
 pub use registry::{Found, Registry};
 
 use serde_json::Value as Json;
@@ -135,12 +137,7 @@ pub(crate) fn execute(cx: &mut Cx<'_>, request: u64, text: &[u8]) -> Option<Stri
 pub fn run_command(cx: &mut Cx<'_>, request: u64, method: &str, params: Params) -> MiOutcome {
     let found = match cx.node.mi.find(method) {
         Ok(found) => found,
-        Err(mut error) => {
-            if error.data.is_none() {
-                error.data = cx.node.mi.nearest(method).map(|n| format!("did you mean {n}?"));
-            }
-            return MiOutcome::Failed(error);
-        }
+        Err(error) => return MiOutcome::Failed(error),
     };
     match registry::match_params(found.def, params) {
         Ok(args) => {

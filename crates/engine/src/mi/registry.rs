@@ -56,12 +56,6 @@ impl Registry {
         }
     }
 
-    /// The canonical name nearest to what was asked for, to help a person.
-    pub fn nearest(&self, name: &str) -> Option<&'static str> {
-        let known = self.exact.keys().copied().chain(self.short.keys().copied());
-        tandem_script::nearest(name, known)
-    }
-
     fn ambiguous(&self, indexes: &[usize]) -> RpcError {
         let names: Vec<&str> =
             indexes.iter().filter_map(|i| self.commands.get(*i)).map(|c| c.def.name).collect();

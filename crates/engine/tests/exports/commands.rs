@@ -139,7 +139,7 @@ pub(super) const CHECKS: &[Check] = &[
         let main = json!({"Name": "main", "Readiness": true, "Status": 1, "Details": "running"});
         assert_eq!(ask(&mut node, "sr_list_status", json!(["core"])), json!([main]));
         let all = ask(&mut node, "status_report:status", Json::Null);
-        assert_eq!(all, json!([{"Group": "core", "Identifiers": [main]}]));
+        assert_eq!(all, json!([{"Name": "core", "Identifiers": [main]}]));
     }),
     ("mi status_report:reports", || {
         let mut node = node("", "exit;");
@@ -149,7 +149,7 @@ pub(super) const CHECKS: &[Check] = &[
         let main = json!({"Name": "main", "Reports": [line]});
         assert_eq!(ask(&mut node, "sr_list_reports", json!(["core"])), json!([main]));
         let all = ask(&mut node, "status_report:reports", Json::Null);
-        assert_eq!(all, json!([{"Group": "core", "Identifiers": [main]}]));
+        assert_eq!(all, json!([{"Name": "core", "Identifiers": [main]}]));
         let none = ask(&mut node, "sr_list_reports", json!(["core", "x"]));
         assert_eq!(none["message"], "Identifier not found");
     }),

@@ -28,6 +28,16 @@ fn stat(node: &mut TestNode, name: &str) -> u64 {
 const LIST: &str = "dst_blacklist = gw/expire : { (udp, 10.1.0.0/16, 5060, \"\"), (10.9.9.9) }\n\
     dst_blacklist = fixed/read-only : { (10.2.2.2) }\n";
 
+#[test]
+fn the_table_of_the_host_answers_at_once() {
+    let body = "$var(n) = \"box\"; xlog(\"L_NOTICE\", \"at $(var(n){ip.resolve})\");";
+    let mut node = node("", body);
+    node.node().dns.set_hosts(tandem_dns::Hosts::parse(b"127.0.0.9 box"));
+    node.udp(PHONE, REQUEST);
+    let logs = node.logs();
+    assert!(logs.iter().any(|(_, line)| line.contains("at 127.0.0.9")), "{logs:?}");
+}
+
 pub(super) const CHECKS: &[Check] = &[
     ("param dns_try_naptr", || {
         for (value, expected) in [(1, "127.0.0.7:5060"), (0, "127.0.0.8:5060")] {

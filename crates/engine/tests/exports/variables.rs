@@ -86,6 +86,8 @@ pub(super) const CHECKS: &[Check] = &[
         let set = "setflag(\"F\"); resetflag(\"F\"); $msg.flag(F) = 1;";
         target(set, "$msg.flag(F) $mf", "1 F");
         target(&format!("{set} $msg.flag(F) = 0;"), "$msg.flag(F)", "0");
+        // A name that no function mentions is a flag all the same.
+        target("$msg.flag(G) = 1;", "$msg.flag(G)$msg.flag(H)", "10");
     }),
     ("variable msg.is_request", || is("$msg.is_request", "1")),
     ("variable msg.type", || is("$msg.type", "request")),
@@ -130,8 +132,9 @@ pub(super) const CHECKS: &[Check] = &[
         target(&format!("{set} $branch(attrs) = \"x\";"), "$branch(attrs)", "x");
     }),
     ("variable branch.flag", || {
-        let set = "$branch = \"sip:c@c\"; setbflag(\"F\"); $branch.flag(F) = 1;";
-        target(set, "$(branch.flag(F)[0]) $(msg.branch.flags[1])", "1 F");
+        target("setbflag(\"F\");", "$branch.flag(F) $(branch.flag(F)[0])", "1 1");
+        let set = "$branch = \"sip:c@c\"; $(branch.flag(F)[1]) = 1;";
+        target(set, "$branch.flag(F) $(branch.flag(F)[1]) $(msg.branch.flags[1])", "0 1 F");
     }),
     ("variable msg.branch", || target("$msg.branch = \"sip:c@c\";", "$msg.branch", "sip:c@c")),
     ("variable msg.branch.uri", || {
@@ -203,11 +206,17 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 fn bad_requests_reach_the_error_route() {
-    let line = "xlog(\"L_NOTICE\", \"$err.class|$err.level|$err.rcode|$err.rreason|$err.info\");";
-    let mut node = node("", &format!("exit; }}\nerror_route {{ {line}"));
-    node.udp(PHONE, &REQUEST.replace("Call-ID: c1\n", ""));
-    let line = node.logs().pop().unwrap().1;
+    let values = "$err.class|$err.level|$err.rcode|$err.rreason|$err.info";
+    let line_of = format!("xlog(\"L_NOTICE\", \"{values}\");");
+    let mut unread = node("", &format!("exit; }}\nerror_route {{ {line_of}"));
+    unread.udp(PHONE, &REQUEST.replace("Call-ID: c1\n", ""));
+    let line = unread.logs().pop().unwrap().1;
     assert_eq!(line, "1|3|400|Missing Call-ID header|Missing Call-ID header");
+    let body = format!("assert($rU == \"zz\", \"no\"); }}\nerror_route {{ {line_of}");
+    let mut node = node("enable_asserts = yes", &body);
+    node.udp(PHONE, REQUEST);
+    let line = node.logs().pop().unwrap().1;
+    assert_eq!(line, "2|1|500|Server Internal Error|Server Internal Error");
 }
 
 const NAMES: &str = "Via From Content-Length";

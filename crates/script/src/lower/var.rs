@@ -223,6 +223,9 @@ impl Lower<'_> {
                 _ => VarTarget::DynamicVar,
             };
         }
+        if let (Some(branch), Name::Text(flag)) = (names_flag(sig.name), &inner_name) {
+            self.flag(branch, &String::from_utf8_lossy(flag), span);
+        }
         let mut transforms = SmallVec::new();
         for piece in &spec.transforms {
             transforms.push(self.transform(origin, *piece, depth)?);
@@ -478,6 +481,15 @@ impl Lower<'_> {
         });
         let all = own.chain(modules);
         all.map(|(v, target)| ScopeVar { name: v.name, takes_name: v.takes_name, target }).collect()
+    }
+}
+
+/// Whether the name of a variable in parentheses is that of a flag: of a branch, or of the message.
+fn names_flag(variable: &str) -> Option<bool> {
+    match variable {
+        "msg.flag" => Some(false),
+        "branch.flag" | "msg.branch.flag" => Some(true),
+        _ => None,
     }
 }
 

@@ -317,7 +317,28 @@ pub(crate) fn parse_net(text: &str) -> Option<IpNet> {
     let max = if addr.is_ipv4() { 32 } else { 128 };
     let bits = match bits {
         None => max,
-        Some(b) => b.parse::<u8>().ok().filter(|b| *b <= max)?,
+        Some(b) => match b.parse::<u8>() {
+            Ok(bits) => Some(bits).filter(|b| *b <= max)?,
+            Err(_) => mask_bits(addr, b)?,
+        },
     };
     Some(IpNet { addr, bits })
+}
+
+/// The length of a netmask that is written as an address: `255.255.0.0`.
+fn mask_bits(of: std::net::IpAddr, mask: &str) -> Option<u8> {
+    use std::net::IpAddr::{V4, V6};
+    let bare = mask.strip_prefix('[').and_then(|m| m.strip_suffix(']')).unwrap_or(mask);
+    let (ones, is_whole) = match (of, bare.parse().ok()?) {
+        (V4(_), V4(mask)) => {
+            let bits = u32::from(mask);
+            (bits.leading_ones(), bits.leading_ones() + bits.trailing_zeros() >= 32)
+        }
+        (V6(_), V6(mask)) => {
+            let bits = u128::from(mask);
+            (bits.leading_ones(), bits.leading_ones() + bits.trailing_zeros() >= 128)
+        }
+        _ => return None,
+    };
+    is_whole.then(|| u8::try_from(ones).ok()).flatten()
 }

@@ -233,3 +233,19 @@ fn a_notify_that_cannot_leave_is_owed_until_its_watcher_is_given_up() {
     node.advance_ms(60_000);
     assert_eq!(list(&mut node, "presence:subs_phtable_list").len(), 1);
 }
+
+#[test]
+fn the_answer_comes_before_the_notify_with_and_without_a_transaction() {
+    for transaction in ["t_newtran();\n", ""] {
+        let mut node = node_with("", &format!("{transaction}{ROUTE}"));
+        let mut watcher = Watcher::new("bob", "alice", "presence");
+        node.udp(WATCHER, &watcher.subscribe("Expires: 600\n"));
+        let sent = node.sent();
+        let lines: Vec<&str> = sent.iter().filter_map(|(_, text)| text.lines().next()).collect();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(
+            lines[0].starts_with("SIP/2.0 200 ") && lines[1].starts_with("NOTIFY "),
+            "{lines:?}"
+        );
+    }
+}

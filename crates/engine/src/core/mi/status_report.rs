@@ -56,16 +56,22 @@ fn get(call: &mut MiCall<'_, '_>) -> MiOutcome {
 }
 
 fn readiness(of: &Identifier) -> Json {
-    json!({"Readiness": of.status > 0, "Status": of.status, "Details": of.details})
+    let mut shown = json!({"Readiness": of.status > 0, "Status": of.status});
+    tell_details(&mut shown, of);
+    shown
+}
+
+/// Details are only there if there are any.
+fn tell_details(shown: &mut Json, of: &Identifier) {
+    if !of.details.is_empty() {
+        shown["Details"] = of.details.as_str().into();
+    }
 }
 
 fn status(of: &Identifier) -> Json {
-    json!({
-        "Name": of.name,
-        "Readiness": of.status > 0,
-        "Status": of.status,
-        "Details": of.details,
-    })
+    let mut shown = json!({"Name": of.name, "Readiness": of.status > 0, "Status": of.status});
+    tell_details(&mut shown, of);
+    shown
 }
 
 fn reports(of: &Identifier) -> Json {
@@ -78,7 +84,7 @@ fn reports(of: &Identifier) -> Json {
 fn list(call: &mut MiCall<'_, '_>, key: &str, show: fn(&Identifier) -> Json) -> MiOutcome {
     let Some(name) = call.text("group") else {
         let all = call.cx.node.reports.groups();
-        let one = |g: &Group| json!({"Group": g.name, key: g.identifiers.iter().map(show).collect::<Json>()});
+        let one = |g: &Group| json!({"Name": g.name, key: g.identifiers.iter().map(show).collect::<Json>()});
         return MiOutcome::Done(all.iter().map(one).collect());
     };
     let Some(group) = call.cx.node.reports.group(&name) else { return no_group() };

@@ -26,9 +26,9 @@ pub(super) const VARIABLES: &[VariableDef] = &[
     ))),
     named(indexed(write(
         "branch.flag",
-        "A flag of an added branch by name, 0 or 1.",
-        |c| flag(c, Base::Added),
-        |c, _, value| set_flag(c, Base::Added, &value),
+        "A flag of a branch by name, 0 or 1; index 0 is the R-URI branch.",
+        flag,
+        set_flag,
     ))),
     write("msg.branch", "Writing adds a branch; reading gives the last one.", last, add),
     indexed(write(
@@ -67,12 +67,7 @@ pub(super) const VARIABLES: &[VariableDef] = &[
         |c| all(c, b"socket"),
         |c, _, v| set_field(c, Base::Ruri, b"socket", v),
     )),
-    named(indexed(write(
-        "msg.branch.flag",
-        "A flag of a branch by name, 0 or 1.",
-        |c| flag(c, Base::Ruri),
-        |c, _, value| set_flag(c, Base::Ruri, &value),
-    ))),
+    named(indexed(write("msg.branch.flag", "A flag of a branch by name, 0 or 1.", flag, set_flag))),
     named(indexed(write(
         "msg.branch.attr",
         "A value that the script keeps with a branch.",
@@ -232,16 +227,17 @@ fn set_field(
     Ok(())
 }
 
-fn flag(call: &VarCall<'_, '_>, base: Base) -> Value {
+fn flag(call: &mut VarCall<'_, '_>) -> Value {
     let mask =
         flag_mask(&call.cx.worker.script.program.branch_flags, call.access.name).unwrap_or(0);
-    branch(call, base).map_or(Value::Null, |b| Value::Int(i32::from(b.flags & mask != 0)))
+    branch(call, Base::Ruri).map_or(Value::Null, |b| Value::Int(i32::from(b.flags & mask != 0)))
 }
 
-fn set_flag(call: &mut VarCall<'_, '_>, base: Base, value: &Value) -> Result<(), String> {
+fn set_flag(call: &mut VarCall<'_, '_>, _: Assign, value: Value) -> Result<(), String> {
     let mask = flag_mask(&call.cx.worker.script.program.branch_flags, call.access.name);
-    let mask = mask.ok_or("no function of the script names this flag")?;
-    let branch = branch_mut(call, base)?;
+    let mask =
+        mask.ok_or("a name that is put together at run time must be that of a flag of the script")?;
+    let branch = branch_mut(call, Base::Ruri)?;
     if value.is_true() {
         branch.flags |= mask;
     } else {

@@ -3,13 +3,18 @@
 use tandem_script::value::Value;
 
 use super::{named, read, text, write};
+use crate::context::ErrorKind;
 use crate::date;
 use crate::log::Level;
 use crate::module::{VarCall, VariableDef};
 
-/// Class of an error in a message, and its severity, as error_route sees them.
-const PARSE_ERROR: i32 = 1;
-const MEDIUM: i32 = 3;
+/// Class of an error and its severity, as error_route sees them.
+const fn class_and_level(kind: ErrorKind) -> (i32, i32) {
+    match kind {
+        ErrorKind::Message => (1, 3),
+        ErrorKind::Assertion => (2, 1),
+    }
+}
 
 pub(super) const VARIABLES: &[VariableDef] = &[
     read("Ts", "Unix seconds.", |c| Value::Int(c.cx.now.unix_s() as i32)),
@@ -45,10 +50,12 @@ pub(super) const VARIABLES: &[VariableDef] = &[
         c.cx.node.option(&name).map_or(Value::Null, text)
     })),
     named(read("C", "A colour for terminals: foreground and background.", colour)),
-    read("err.class", "Class of the last error: 1, a message that cannot be read.", |c| {
-        if_error(c, Value::Int(PARSE_ERROR))
+    read("err.class", "Class of the last error: 1, an unreadable message; 2, an assertion.", |c| {
+        if_error(c, Value::Int(class_and_level(c.ctx.error.kind).0))
     }),
-    read("err.level", "Severity of the last error.", |c| if_error(c, Value::Int(MEDIUM))),
+    read("err.level", "Severity of the last error: 3, medium; 1, critical.", |c| {
+        if_error(c, Value::Int(class_and_level(c.ctx.error.kind).1))
+    }),
     read("err.info", "What is wrong with the message.", |c| text(c.ctx.error.reason.clone())),
     read("err.rcode", "Reply code for the last error.", |c| {
         if_error(c, Value::Int(i32::from(c.ctx.error.code)))

@@ -54,7 +54,8 @@ fn flag(call: &mut VarCall<'_, '_>) -> Value {
 
 fn set_flag(call: &mut VarCall<'_, '_>, _: Assign, value: Value) -> Result<(), String> {
     let mask = flag_mask(&call.cx.worker.script.program.message_flags, call.access.name);
-    let mask = mask.ok_or("no function of the script names this flag")?;
+    let mask =
+        mask.ok_or("a name that is put together at run time must be that of a flag of the script")?;
     if value.is_true() {
         call.ctx.flags |= mask;
     } else {

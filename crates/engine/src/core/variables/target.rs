@@ -1,6 +1,6 @@
 //! Where the request goes: the R-URI, the next hop, the set of destinations.
 
-use tandem_script::host::Assign;
+use tandem_script::host::{Assign, Context};
 use tandem_script::value::Value;
 use tandem_sip::Uri;
 
@@ -8,9 +8,9 @@ use super::{Get, Set, bytes, read, some, uri_host, uri_port, uri_transport, uri_
 use crate::module::{VarCall, VariableDef};
 use crate::uri_edit::{Part, with_part};
 
-const RURI: Get = |c| bytes(some(c.ctx.request_uri()));
-const RURI_USER: Get = |c| bytes(uri_user(c.ctx.request_uri()));
-const RURI_HOST: Get = |c| bytes(uri_host(c.ctx.request_uri()));
+const RURI: Get = |c| bytes(some(request_uri(c)));
+const RURI_USER: Get = |c| bytes(uri_user(request_uri(c)));
+const RURI_HOST: Get = |c| bytes(uri_host(request_uri(c)));
 const SET_RURI_USER: Set = |c, _, value| set_part(c, Part::User, &value);
 const SET_RURI_HOST: Set = |c, _, value| set_part(c, Part::Host, &value);
 const DST_URI: Get = |c| c.ctx.target.dst_uri.clone().map_or(Value::Null, Value::Str);
@@ -25,10 +25,10 @@ pub(super) const VARIABLES: &[VariableDef] = &[
     write(
         "rp",
         "Port of the R-URI, or the default one.",
-        |c| uri_port(c.ctx.request_uri()),
+        |c| uri_port(request_uri(c)),
         |c, _, value| set_part(c, Part::Port, &value),
     ),
-    read("rP", "Transport of the R-URI.", |c| uri_transport(c.ctx.request_uri())),
+    read("rP", "Transport of the R-URI.", |c| uri_transport(request_uri(c))),
     write("ru_q", "q of the R-URI branch, times 1000.", ruri_q, set_ruri_q),
     write("du", "Where the request goes instead of to its R-URI.", DST_URI, set_dst_uri),
     write("duri", "Where the request goes instead of to its R-URI.", DST_URI, set_dst_uri),
@@ -49,6 +49,19 @@ pub(super) const VARIABLES: &[VariableDef] = &[
     }),
     read("ds", "The destinations of the request, as a Contact header has them.", destinations),
 ];
+
+/// The R-URI as it stands now; in a reply route that of the transaction's request, if it is asked
+/// for by `$(<request>ru)`.
+fn request_uri<'a>(call: &'a VarCall<'_, '_>) -> &'a [u8] {
+    let ctx = &*call.ctx;
+    match (ctx.msg.is_request(), &ctx.request) {
+        (true, _) => ctx.request_uri(),
+        (false, Some(request)) if call.access.context == Context::Request => {
+            ctx.target.uri.as_deref().unwrap_or_else(|| request.request_uri())
+        }
+        (false, _) => &[],
+    }
+}
 
 fn set_ru(call: &mut VarCall<'_, '_>, _: Assign, value: Value) -> Result<(), String> {
     let uri = value.into_bytes().ok_or("the R-URI cannot be removed")?;

@@ -5,8 +5,8 @@
 mod common;
 
 use common::{CALLEE, CALLER, field, lines, modparam, row, rows, sent_to, with_dialogs};
-use tandem_db::Value;
 use tandem_db::memory::MemoryDb;
+use tandem_db::{Query, Value};
 use tandem_engine::testing::{DbState, TestNode};
 
 const INITIAL: &str = "create_dialog(); $acc_extra(who) = $fU; do_accounting(\"log|db\", \"cdr\");";
@@ -205,6 +205,40 @@ fn an_orderly_end_leaves_nothing_in_the_air() {
     assert_eq!(records(&node), 1, "and is on disk meanwhile");
     node.step(tandem_engine::effect::Input::Shutdown);
     assert_eq!(rows(&mut node, "acc").rows.len(), 1);
+}
+
+#[test]
+fn an_orderly_end_leaves_no_file_of_what_is_written() {
+    let mut node = node(INITIAL, "");
+    node.advance_ms(10);
+    one_call(&mut node, 1);
+    node.advance_ms(40);
+    assert_eq!((rows(&mut node, "acc").rows.len(), records(&node)), (1, 1));
+    node.step(tandem_engine::effect::Input::Shutdown);
+    assert_eq!(records(&node), 0);
+}
+
+#[test]
+fn another_database_does_not_get_what_was_meant_for_the_first() {
+    let mut node = node(INITIAL, "");
+    node.advance_ms(10);
+    one_call(&mut node, 1);
+    node.advance_ms(40);
+    let mut other = MemoryDb::with_tables(tandem_db::schema::tables().iter());
+    let number = Value::Int((1 << 40) + 7);
+    let row = vec![("cdr_id".into(), "database".into()), ("written_at".into(), number)];
+    other.execute(&Query::Insert { table: "tandem_cdr".into(), row }).unwrap();
+    let mut again = common::restarted(node.spool.clone(), other);
+    again.advance_ms(100);
+    assert_eq!(rows(&mut again, "acc").rows.len(), 0);
+    let warned = again.logs().into_iter().any(|(_, t)| t.contains("meant for another database"));
+    assert!(warned && records(&again) == 1, "{:?}", again.spool.files.keys());
+    // It stays so in the next life.
+    let mut third = common::restarted(again.spool.clone(), again.db.clone());
+    third.advance_ms(100);
+    assert_eq!(rows(&mut third, "acc").rows.len(), 0);
+    let shown = third.mi("tandem:cdr_spool", serde_json::Value::Null)["result"].clone();
+    assert_eq!(shown["files_of_other_databases"], 1, "{shown}");
 }
 
 #[test]

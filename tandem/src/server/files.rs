@@ -1,6 +1,6 @@
 //! The folder of the node's own state.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tandem_engine::node::Node;
 
@@ -8,11 +8,11 @@ use tandem_engine::node::Node;
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// Where state files are: `--state-dir`, the global `state_dir`, `$STATE_DIRECTORY`, else
-/// `/var/lib/tandem`; a folder per node id below it.
+/// `/var/lib/tandem`; a folder per node id below it, or per script without one.
 pub(super) struct StateDir(PathBuf);
 
 impl StateDir {
-    pub(super) fn choose(node: &Node, given: Option<PathBuf>) -> Self {
+    pub(super) fn choose(node: &Node, given: Option<PathBuf>, script: &Path) -> Self {
         let global = match node.program.global("state_dir") {
             Some(tandem_script::program::Setting::Str(dir)) => Some(PathBuf::from(dir)),
             _ => None,
@@ -22,11 +22,17 @@ impl StateDir {
             // systemd may name several folders, separated by colons.
             value.to_str()?.split(':').next().filter(|s| !s.is_empty()).map(PathBuf::from)
         };
-        let base = given
-            .or(global)
-            .or_else(environment)
-            .unwrap_or_else(|| PathBuf::from("/var/lib/tandem"));
-        Self(base.join(format!("node-{}", node.membership().node_id())))
+        let chosen = given.or(global).or_else(environment);
+        let is_shared = chosen.is_none();
+        let base = chosen.unwrap_or_else(|| PathBuf::from("/var/lib/tandem"));
+        let folder = match node.membership().node_id() {
+            // Nodes without an id may be many on one machine.
+            0 if is_shared => {
+                format!("alone-{:08x}", crc32fast::hash(script.as_os_str().as_encoded_bytes()))
+            }
+            id => format!("node-{id}"),
+        };
+        Self(base.join(folder))
     }
 
     /// Where the files of modules are that only grow.

@@ -140,7 +140,7 @@ fn start(options: &Options) -> Result<(), String> {
     if let Ok(folder) = std::env::current_dir() {
         node.set_folder(folder.display().to_string());
     }
-    let state = files::StateDir::choose(&node, state_dir);
+    let state = files::StateDir::choose(&node, state_dir, &origin.file);
     node.membership().drive_from(reader::WORKER);
     daemon::allow_open_files(&node);
     let sockets = udp::SocketTable::open(&node)?;

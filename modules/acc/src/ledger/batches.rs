@@ -38,6 +38,7 @@ impl Ledger {
             let entries: Vec<Entry> = state.waiting.drain(..n).collect();
             self.ask(cx, &mut state, entries);
         }
+        disk::remove_written(cx, &mut state);
     }
 
     fn ask(&self, cx: &mut Cx<'_>, state: &mut State, entries: Vec<Entry>) {

@@ -23,6 +23,7 @@ pub(super) fn note(cx: &mut Cx<'_>, state: &mut State) {
         return;
     }
     if let Some(other) = state.known_as.replace(number) {
+        set_apart(cx, state);
         let token = state.token();
         state.spooled.insert(token, Spooled::Noted);
         cx.ask_spool(SpoolAsk::Remove { name: format!("{DATABASE}{other}") }, token);
@@ -31,6 +32,33 @@ pub(super) fn note(cx: &mut Cx<'_>, state: &mut State) {
     state.spooled.insert(token, Spooled::Noted);
     let (name, bytes) = (format!("{DATABASE}{number}"), Bytes::new());
     cx.ask_spool(SpoolAsk::Append { name, bytes, durable: false }, token);
+}
+
+/// What an earlier life left was meant for another database: what that one has already, this one
+/// must not get as well.
+fn set_apart(cx: &mut Cx<'_>, state: &mut State) {
+    let names = state.segments.set_apart();
+    if names.is_empty() {
+        return;
+    }
+    let text = format!(
+        "{} files of the spool were meant for another database and are left as they are; to have \
+         them written to this one, remove {} from the folder of the spool and start again",
+        names.len(),
+        names.join(", ")
+    );
+    cx.log(Level::Warning, text);
+    for name in names {
+        let token = state.token();
+        state.spooled.insert(token, Spooled::Noted);
+        cx.ask_spool(SpoolAsk::Append { name, bytes: Bytes::new(), durable: false }, token);
+    }
+}
+
+/// Removes the newest file when the node ends and all of it is written.
+pub(super) fn remove_written(cx: &mut Cx<'_>, state: &mut State) {
+    let gone = state.segments.take_written();
+    remove(cx, state, gone);
 }
 
 /// Puts a record on disk and, unless it `spills`, into memory as well.

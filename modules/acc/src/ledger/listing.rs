@@ -27,6 +27,7 @@ impl Ledger {
             "waiting": state.waiting.len() + asked.sum::<usize>(),
             "files": state.segments.len(),
             "file_bytes": state.segments.bytes(),
+            "files_of_other_databases": state.segments.apart(),
             "on_disk_alone": state.segments.is_behind(),
             "written": state.totals.written,
             "were_written_before": state.totals.repeated,

@@ -16,11 +16,15 @@ pub(crate) const SPOOL_BYTES_MAX: u64 = 1 << 30;
 /// How the files are called.
 const PREFIX: &str = "cdr-";
 const REFUSED: &str = "refused-";
+/// Begins the name of an empty file that says of another one: it was meant for another database.
+const APART: &str = "apart-";
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Segment {
     /// Set aside by a database that refused them.
     refused: bool,
+    /// Meant for another database: it stays as it is.
+    apart: bool,
     bytes: u64,
     records: u32,
     /// Records that are not written.
@@ -49,6 +53,7 @@ pub(crate) struct Segments {
 impl Segments {
     /// Files that are there at a start.
     pub(crate) fn found(&mut self, names: &[String]) {
+        let apart = |n: u64| names.iter().any(|name| *name == apart_name(n));
         for name in names {
             let of = |prefix: &str| name.strip_prefix(prefix)?.parse::<u64>().ok();
             let Some((number, refused)) =
@@ -59,10 +64,39 @@ impl Segments {
             if number == 0 || Some(number) == self.current || Some(number) == self.aside {
                 continue;
             }
-            let segment = Segment { refused, spilled: true, ..Segment::default() };
+            let apart = apart(number);
+            let segment = Segment { refused, apart, spilled: !apart, ..Segment::default() };
             self.all.entry(number).or_insert(segment);
             self.last = self.last.max(number);
         }
+    }
+
+    /// The database is another one than that of the earlier life: what that has left is not for
+    /// it. The names of the files that say so.
+    pub(crate) fn set_apart(&mut self) -> Vec<String> {
+        let left = |s: &Segment| s.spilled && s.records == 0 && !s.reading && !s.refused;
+        let mut names = Vec::new();
+        for (number, segment) in self.all.iter_mut().filter(|(_, s)| left(s)) {
+            (segment.apart, segment.spilled) = (true, false);
+            names.push(apart_name(*number));
+        }
+        names
+    }
+
+    /// Files that were meant for another database.
+    pub(crate) fn apart(&self) -> usize {
+        self.all.values().filter(|s| s.apart).count()
+    }
+
+    /// The newest file, if all of it is written: it may go before its time when the node ends.
+    pub(crate) fn take_written(&mut self) -> Option<u64> {
+        let number = self.current?;
+        let segment = self.all.get(&number)?;
+        let busy = segment.open > 0 || segment.pending > 0 || segment.spilled || segment.reading;
+        if busy {
+            return None;
+        }
+        self.current.take()
     }
 
     pub(crate) fn name(&self, number: u64) -> String {
@@ -157,7 +191,7 @@ impl Segments {
         let is_newest = self.current == Some(number);
         let waits = is_newest && segment.records < DONE_MAX && !self.forgets_at_once;
         let busy = segment.open > 0 || segment.pending > 0 || segment.spilled || segment.reading;
-        if busy || waits || self.aside == Some(number) {
+        if busy || waits || segment.apart || self.aside == Some(number) {
             return None;
         }
         if is_newest {
@@ -197,6 +231,10 @@ impl Segments {
         segment.bytes = bytes;
         self.finished(number)
     }
+}
+
+fn apart_name(number: u64) -> String {
+    format!("{APART}{number:08}")
 }
 
 #[cfg(test)]

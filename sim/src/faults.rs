@@ -27,6 +27,8 @@ pub enum Fault {
     DropCalls { node: u32 },
     /// Packets about states of phones that this node writes never arrive.
     DropStates { node: u32 },
+    /// What this node publishes at the end of calls never arrives.
+    LeaveOn { node: u32 },
     /// What this node says about its calls is not what it has.
     AlterCalls { node: u32 },
     /// This node lists a call whose time is long over.
@@ -64,6 +66,15 @@ impl Fault {
             }
         }
         Bytes::from(left)
+    }
+
+    /// Whether a datagram of a node disappears.
+    pub(crate) fn swallows(self, node: u32, payload: &Bytes) -> bool {
+        let Self::LeaveOn { node: n } = self else { return false };
+        let end = b"<state>terminated</state>";
+        n == node
+            && payload.starts_with(b"PUBLISH ")
+            && payload.windows(end.len()).any(|part| part == end)
     }
 
     /// What leaves beside the 200 to a BYE.

@@ -56,6 +56,8 @@ pub struct Options {
     pub endless: f64,
     /// States that one phone publishes in a second; with any, each phone watches another.
     pub publish_per_s: f64,
+    /// Nodes publish the calls of phones, and each phone watches the lamp of another.
+    pub lamps: bool,
 }
 
 impl Options {
@@ -93,6 +95,7 @@ impl Options {
             call_per_s: 0.05,
             endless: 0.0,
             publish_per_s: 0.0,
+            lamps: false,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The simulator watches over itself: the same seed gives the same trace, healthy code gives no
 //! finding, and every checker notices the fault that is planted for it.
 
+use sim::checkers::lamps::NAME as LAMPS;
 use sim::checkers::{answers, dialogs, duty, equal, holder, lost, watching};
 use sim::faults::Fault;
 use sim::options::Options;
@@ -144,7 +145,9 @@ fn watchers_hold_the_current_state_also_when_the_active_dies() {
     let calm = Options { publish_per_s: 0.1, call_per_s: 0.0, ..Options::calm() };
     let failing = Options { crash_per_s: 0.04, operator_per_s: 0.02, ..calm.clone() };
     let lossy = Options { udp_loss: 0.05, udp_duplicate: 0.05, ..calm.clone() };
-    for (name, options) in [("calm", calm), ("lossy", lossy), ("failing", failing)] {
+    let parted = Options { partition_per_s: 0.04, partition_one_way: 0.3, ..failing.clone() };
+    let all = [("calm", calm), ("lossy", lossy), ("failing", failing), ("parted", parted)];
+    for (name, options) in all {
         for seed in 1..=4 {
             let outcome = Scenario::new(seed, options.clone()).run(false);
             assert!(outcome.violations.is_empty(), "{name} {seed}: {}", findings(&outcome));
@@ -161,4 +164,33 @@ fn a_state_that_only_one_node_knows_is_noticed() {
         outcome.violations.iter().any(|v| v.checker == watching::NAME)
     });
     assert!(found, "nobody misses the states of node 2");
+}
+
+fn lamps() -> Options {
+    Options { lamps: true, call_per_s: 0.05, endless: 0.3, ..Options::calm() }
+}
+
+#[test]
+fn lamps_are_on_where_calls_are_up_also_when_the_active_dies() {
+    let calm = lamps();
+    let failing = Options { crash_per_s: 0.04, operator_per_s: 0.02, ..calm.clone() };
+    let lossy = Options { udp_loss: 0.05, udp_duplicate: 0.05, ..calm.clone() };
+    let parted = Options { partition_per_s: 0.04, partition_one_way: 0.3, ..calm.clone() };
+    let all = [("calm", calm), ("lossy", lossy), ("parted", parted), ("failing", failing)];
+    for (name, options) in all {
+        for seed in 1..=3 {
+            let outcome = Scenario::new(seed, options.clone()).run(false);
+            assert!(outcome.violations.is_empty(), "{name} {seed}: {}", findings(&outcome));
+        }
+    }
+}
+
+#[test]
+fn a_lamp_that_stays_on_is_noticed() {
+    let found = (1..=3).any(|seed| {
+        let scenario = Scenario::new(seed, Options { endless: 0.0, ..lamps() });
+        let outcome = scenario.with_fault(Fault::LeaveOn { node: 1 }).run(false);
+        outcome.violations.iter().any(|v| v.checker == LAMPS)
+    });
+    assert!(found, "nobody sees the lamps that node 1 leaves on");
 }

@@ -31,6 +31,7 @@ pub mod package;
 mod params;
 mod publish;
 pub mod record;
+mod removed;
 mod replication;
 mod reply;
 mod request;

@@ -88,7 +88,12 @@ impl Presence {
                 Ok((Granted { etag, expires_s }, Done::default()))
             }
             None if publish.body.is_empty() => Err(Refusal::new(400, "Body Missing")),
-            Some(known) if expires_s == 0 => self.remove(cx, key, known, publish.body),
+            Some(known) if expires_s == 0 => {
+                let removed = self.remove(cx, key, known, publish.body)?;
+                let etag = removed.0.etag.clone();
+                self.removed.lock().add(cx.now.unix_s(), publish.request, etag);
+                Ok(removed)
+            }
             known => self.put(cx, key, package, known, Publish { expires_s, ..publish }),
         }
     }
@@ -104,7 +109,11 @@ impl Presence {
             let mut all = p.publications.iter().map(|p| &p.publication);
             all.find(|p| request != 0 && p.request == request).map(granted)
         });
-        found.flatten()
+        let removed = || {
+            let etag = self.removed.lock().etag_of(request)?;
+            Some(Granted { etag, expires_s: 0 })
+        };
+        found.flatten().or_else(removed)
     }
 
     fn known(&self, key: &Key, etag: &[u8]) -> Result<Publication, Refusal> {

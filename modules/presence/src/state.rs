@@ -19,6 +19,7 @@ use crate::notify::{After, Held, Open, WALK, Walks};
 use crate::package::Package;
 use crate::params::Params;
 use crate::record::{Key, Stamp};
+use crate::removed::Removed;
 use crate::replication::takeover::{LOOK, Takeover};
 use crate::rules::Asked;
 use crate::sql::{self, Sql};
@@ -40,6 +41,7 @@ pub struct Presence {
     pub(crate) walks: Mutex<Walks>,
     pub(crate) open: Mutex<Open>,
     pub(crate) again: Mutex<Again>,
+    pub(crate) removed: Mutex<Removed>,
     pub(crate) held: Mutex<Held>,
     pub(crate) rules: Mutex<Asked>,
     /// Lists of watchers that are told in a moment.
@@ -63,6 +65,7 @@ impl Presence {
             walks: Mutex::default(),
             open: Mutex::default(),
             again: Mutex::default(),
+            removed: Mutex::default(),
             held: Mutex::default(),
             rules: Mutex::default(),
             late: Mutex::default(),

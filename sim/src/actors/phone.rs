@@ -49,6 +49,7 @@ pub(crate) struct Habits {
     pub(crate) call_per_s: f64,
     pub(crate) endless: f64,
     pub(crate) publish_per_s: f64,
+    pub(crate) lamps: bool,
     pub(crate) phones: u32,
 }
 
@@ -113,6 +114,7 @@ impl Phone {
                 call_per_s: options.call_per_s,
                 endless: options.endless,
                 publish_per_s: options.publish_per_s,
+                lamps: options.lamps,
                 phones: options.phones,
             },
             is_resting: false,

@@ -57,7 +57,7 @@ impl Watching {
 
 impl Phone {
     pub(crate) fn begin_watching(&mut self, now: Mono) {
-        if self.habits.publish_per_s <= 0.0 {
+        if self.habits.publish_per_s <= 0.0 && !self.habits.lamps {
             return;
         }
         let other = self.id % self.habits.phones.max(1) + 1;
@@ -66,7 +66,9 @@ impl Phone {
             self.watching.chance.between(SEC, 6 * SEC),
             self.watching.chance.between(SEC, 6 * SEC),
         );
-        self.arm(now + first, Timer::Publish);
+        if self.habits.publish_per_s > 0.0 {
+            self.arm(now + first, Timer::Publish);
+        }
         self.arm(now + second, Timer::Subscribe);
     }
 
@@ -121,6 +123,7 @@ impl Phone {
         if self.watching.other.open.is_some() {
             return;
         }
+        let event = if self.habits.lamps { "dialog" } else { "message-summary" };
         let id = self.id;
         let fresh = self.watching.chance.u32();
         let other = &mut self.watching.other;
@@ -144,7 +147,7 @@ impl Phone {
             cseq: other.cseq,
             contact: Some(format!("sip:{}@{}", self.user, self.public)),
             expires_s: Some(SUBSCRIBE_S),
-            extra: vec!["Event: message-summary".to_owned()],
+            extra: vec![format!("Event: {event}")],
             ..Request::default()
         };
         let bytes = request.bytes();

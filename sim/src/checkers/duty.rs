@@ -15,7 +15,8 @@ pub(crate) fn self_initiated(payload: &Bytes) -> Option<String> {
     }
     let msg = Message::parse(payload.clone()).ok()?;
     let call_id = msg.call_id().unwrap_or_default();
-    let is_caused = call_id.ends_with(CALL_ID_END.as_bytes()) && !is_own(&msg);
+    let is_of_phone = call_id.ends_with(CALL_ID_END.as_bytes()) && !is_own(&msg);
+    let is_caused = is_of_phone || is_of_call(&msg);
     (msg.is_request() && !is_caused)
         .then(|| format!("a {} of its own", String::from_utf8_lossy(msg.method_bytes())))
 }
@@ -24,6 +25,12 @@ pub(crate) fn self_initiated(payload: &Bytes) -> Option<String> {
 fn is_own(msg: &Message) -> bool {
     matches!(msg.method(), Method::Bye | Method::Notify)
         && msg.headers(HeaderName::Via).count() == 1
+}
+
+/// A PUBLISH that tells a state: what has happened to a call causes it. One without a body only
+/// prolongs what was told.
+fn is_of_call(msg: &Message) -> bool {
+    msg.method() == Method::Publish && !msg.body().is_empty()
 }
 
 #[cfg(test)]

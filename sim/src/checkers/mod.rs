@@ -7,6 +7,7 @@ pub mod dialogs;
 pub mod duty;
 pub mod equal;
 pub mod holder;
+pub mod lamps;
 pub mod lost;
 pub mod watching;
 

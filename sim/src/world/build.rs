@@ -79,6 +79,7 @@ impl World {
             skew_ms,
             half: options.seconds * SEC / 2,
             is_over: false,
+            has_been_dark: false,
             hosts,
         };
         world.schedule(plan);
@@ -109,7 +110,7 @@ fn host(id: u32, options: &Options, mut chance: Chance) -> Host {
         id,
         sip: SocketAddr::from((ip, 5060)),
         bin: SocketAddr::from((ip, 5566)),
-        script: script(id),
+        script: script(id, options.lamps),
         clock: HostClock { mono_offset, skew_ms },
         disk: Disk::default(),
         lives: 0,
@@ -155,10 +156,12 @@ loadmodule \"presence_mwi.so\"
 modparam(\"presence\", \"cluster_id\", 1)
 ";
 
-/// The script of an example with calls as records. Lamps are left out: a call that one node was
-/// asked for makes that node publish, and the checkers judge what a node does of itself.
-fn script(id: u32) -> String {
-    let text = example(id).replace("\t\t\tdialoginfo_set();\n", "\t\t\t$var(lamp) = 0;\n");
+/// The script of an example with calls as records.
+fn script(id: u32, lamps: bool) -> String {
+    let text = match lamps {
+        true => example(id),
+        false => example(id).replace("\t\t\tdialoginfo_set();\n", "\t\t\t$var(lamp) = 0;\n"),
+    };
     let (requests, record) = ("####### requests\n", "\tif (is_method(\"INVITE|SUBSCRIBE\"))");
     assert!(text.contains(requests) && text.contains(record), "the example has changed");
     text.replace(requests, &format!("{CALLS_SETUP}{STATES_SETUP}{requests}"))

@@ -100,6 +100,9 @@ impl World {
         self.trace.feed(self.now, b's', &send.payload);
         let what = || format!("-> {:<22} {}", send.to, summary(&send.payload));
         self.trace.line(self.now, Who::Node(of.node), what);
+        if self.fault.is_some_and(|fault| fault.swallows(of.node, &send.payload)) {
+            return;
+        }
         let more = self.fault.and_then(|fault| fault.beside_reply(of.node, &send.payload));
         for payload in std::iter::once(send.payload.clone()).chain(more) {
             if let Some(text) = self.answers.sent(of, send.to, &payload) {

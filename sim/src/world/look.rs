@@ -12,7 +12,7 @@ use super::turn::{TAG, has_duty, host_now};
 use super::{LOOK_NS, World};
 use crate::checkers::holder::{self, View};
 use crate::checkers::lost::{self, Presence};
-use crate::checkers::{cdr, dialogs, duty, equal, watching};
+use crate::checkers::{cdr, dialogs, duty, equal, lamps, watching};
 use crate::faults::Fault;
 use crate::trace::Who;
 
@@ -106,6 +106,17 @@ impl World {
         self.say(Who::Checker, || format!("{live} phones watch another"));
         for text in watching::findings(&seen) {
             self.violate(watching::NAME, text);
+        }
+        // The database has what was published, and none has the calls.
+        if self.options.lamps
+            && !self.has_been_dark
+            && let Some(list) = self.ask(1, "dialog:list_ctx", json!([]))
+        {
+            let up = lamps::on_the_phone(&list);
+            self.say(Who::Checker, || format!("{} are on the phone", up.len()));
+            for text in lamps::findings(&seen, &up) {
+                self.violate(lamps::NAME, text);
+            }
         }
         let of_stock = |h: &super::host::Host| {
             Some((h.id, h.stock.as_ref()?.listed(host_now(self, h).unix_s())))

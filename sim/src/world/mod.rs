@@ -73,6 +73,8 @@ pub struct World {
     /// Half time: from here on the planted faults with a date are at work.
     half: Mono,
     is_over: bool,
+    /// At some time no node was left that knew of the calls.
+    has_been_dark: bool,
 }
 
 /// How often the tag is looked at; the registrations are looked at every second.
@@ -291,6 +293,7 @@ impl World {
         let mut others = self.hosts.iter().filter(|h| h.id != node && !h.is_stock);
         let last = !others.any(Host::remembers);
         self.calls.crashed(self.now, node, last);
+        self.has_been_dark |= last;
         self.holder.crashed(was_active);
         self.counts.crashes += 1;
         let role = if was_active { "the active is killed" } else { "is killed" };

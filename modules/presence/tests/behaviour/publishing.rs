@@ -89,3 +89,17 @@ fn a_repetition_is_answered_as_before() {
     assert_eq!(told(&mut node).len(), 2);
     assert_eq!(list(&mut node, "presence:phtable_list")[0]["etag_count"], 1);
 }
+
+#[test]
+fn a_removal_that_comes_once_more_gets_the_same_answer() {
+    let mut node = node("");
+    let tag = etag(&published(&mut node, &publish("bob", "presence", 1, "", "open")));
+    let removal = publish("bob", "presence", 2, &format!("SIP-If-Match: {tag}\nExpires: 0\n"), "");
+    let first = published(&mut node, &removal);
+    assert!(first.starts_with("SIP/2.0 200"), "{first}");
+    let second = published(&mut node, &removal);
+    assert_eq!(header(&second, "SIP-ETag"), header(&first, "SIP-ETag"));
+    assert!(second.starts_with("SIP/2.0 200"), "{second}");
+    let other = removal.replace("p-bob-2", "p-bob-3");
+    assert!(published(&mut node, &other).starts_with("SIP/2.0 412"));
+}

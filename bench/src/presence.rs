@@ -21,6 +21,11 @@ const SOCKETS: usize = 8;
 const WINDOW: usize = 32;
 /// After this a state that not all watchers have counts as lost for the others.
 const LOST: Duration = Duration::from_secs(10);
+/// A request without its answer is sent again (RFC 3261 timer E).
+const AGAIN: Duration = Duration::from_millis(500);
+/// After this transactions that have been answered are over (timers K and J), and their memory is
+/// free.
+const TRANSACTIONS: Duration = Duration::from_secs(36);
 const LOOK: Duration = Duration::from_millis(20);
 /// Phones that publish at the same time, and the watchers of each.
 const WORKS: [(usize, usize); 2] = [(32, 10), (1, 1000)];
@@ -75,8 +80,8 @@ pub(crate) fn measure(place: &Place, plan: &Plan) -> Result<String, String> {
     Ok(text)
 }
 
-/// Bytes of a subscription. As many are made before, so that what transactions and buffers take
-/// is there already.
+/// Bytes of a subscription. As many are made before, so that buffers are there already; and
+/// transactions have ended when memory is looked at.
 fn memory(server: &Server, count: usize) -> Result<f64, String> {
     let failed = |e: io::Error| format!("{}: {e}", server.name);
     let mut phones = Phones::new(server, 0, 0).map_err(failed)?;
@@ -88,6 +93,7 @@ fn memory(server: &Server, count: usize) -> Result<f64, String> {
         if missing > 0 {
             eprintln!("bench: {}: {missing} of {count} cannot watch", server.name);
         }
+        phones.rest(TRANSACTIONS).map_err(failed)?;
         grown = server.memory_bytes().saturating_sub(before);
     }
     Ok(grown as f64 / count.max(1) as f64)
@@ -100,8 +106,20 @@ struct Publisher {
     /// States published so far.
     turn: u64,
     begun: Option<Instant>,
+    /// The PUBLISH, and when it left last.
+    request: String,
+    sent: Option<Instant>,
     is_accepted: bool,
     told: HashSet<usize>,
+}
+
+impl Publisher {
+    fn repeat(&mut self, at: usize, outgoing: &mut Vec<(usize, String)>) {
+        if !self.is_accepted && self.sent.is_some_and(|sent| sent.elapsed() > AGAIN) {
+            self.sent = Some(now());
+            outgoing.push((at, self.request.clone()));
+        }
+    }
 }
 
 /// The watchers, and the phones that publish.
@@ -156,13 +174,19 @@ impl Phones {
             })?;
         }
         // The first NOTIFYs are answered too.
-        let quiet = now();
-        while quiet.elapsed() < LOOK * 10 {
+        self.rest(LOOK * 10)?;
+        Ok(range.end - next + open.len())
+    }
+
+    /// Only answers.
+    fn rest(&mut self, duration: Duration) -> io::Result<()> {
+        let (begun, mut batch) = (now(), RecvBatch::new());
+        while begun.elapsed() < duration {
             self.flush();
             self.wait()?;
             self.receive(&mut batch, |_, _| {})?;
         }
-        Ok(range.end - next + open.len())
+        Ok(())
     }
 
     fn subscribe(&mut self, n: usize, whom: &str) {
@@ -209,6 +233,7 @@ impl Phones {
                 if let Some(at) = phone.begun {
                     let is_done = phone.is_accepted && phone.told.len() == self.watchers;
                     if !is_done && at.elapsed() < LOST {
+                        phone.repeat(n % SOCKETS, &mut self.outgoing);
                         continue;
                     }
                     phone.begun = None;
@@ -254,7 +279,8 @@ impl Phones {
         let phone = &mut self.publishers[n];
         let etag = std::mem::take(&mut phone.etag);
         let turn = phone.turn + 1;
-        *phone = Publisher { turn, begun: Some(now()), ..Publisher::default() };
+        let begun = Some(now());
+        *phone = Publisher { turn, begun, sent: begun, ..Publisher::default() };
         let body = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n\
              <presence xmlns=\"urn:ietf:params:xml:ns:pidf\" entity=\"sip:{whom}@{host}\">\r\n\
@@ -275,6 +301,7 @@ impl Phones {
              Expires: 3600\r\nContent-Type: application/pidf+xml\r\n\
              Content-Length: {length}\r\n\r\n{body}"
         );
+        phone.request.clone_from(&text);
         self.outgoing.push((at, text));
     }
 

@@ -11,7 +11,7 @@ use tandem_tests::{PATIENCE, Process, Site, mi, program, wait_until};
 
 const PHONES: u64 = 10_000;
 /// What a connection may cost the process; the buffers of the kernel are not in it.
-const BYTES_MAX: u64 = 2_048;
+const BYTES_MAX: u64 = 3_072;
 
 fn start(site: &Site) -> Process {
     let (ip, fifo) = (site.net.ip(1), site.dir().join("fifo"));

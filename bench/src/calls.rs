@@ -248,8 +248,8 @@ impl Load {
         if text.starts_with("INVITE ") {
             let contact = format!("Contact: <sip:u@{own}>\r\n");
             self.outgoing.push((at, reply(text, "180 Ringing", &contact, "")));
-            // The other users of a call that forks ring until they are cancelled.
-            if text.starts_with("INVITE sip:u") {
+            // The other users of a call that forks ring until they are cancelled; a number answers.
+            if !text.starts_with("INVITE sip:f") {
                 self.outgoing.push((at, reply(text, "200 OK", &contact, SDP)));
             }
         } else if text.starts_with("CANCEL ") {

@@ -29,6 +29,12 @@ pub enum Fault {
     DropStates { node: u32 },
     /// What this node publishes at the end of calls never arrives.
     LeaveOn { node: u32 },
+    /// Packets about states of gateways and destinations that this node writes never arrive.
+    DropTargets { node: u32 },
+    /// This node lists a gateway in another state than it has.
+    AlterGateway { node: u32 },
+    /// All nodes forget what the operator wanted of his gateway.
+    ForgetSwitch,
     /// What this node says about its calls is not what it has.
     AlterCalls { node: u32 },
     /// This node lists a call whose time is long over.
@@ -46,12 +52,18 @@ impl Fault {
             Self::DropRecords { node: n } => n == node && is_about(packet, REGISTRATIONS),
             Self::DropCalls { node: n } => n == node && is_about(packet, CALLS),
             Self::DropStates { node: n } => n == node && is_about(packet, STATES),
+            Self::DropTargets { node: n } => {
+                n == node && [GATEWAYS, DESTINATIONS].into_iter().any(|of| is_about(packet, of))
+            }
             Self::HideClaims => is_about_tags(packet),
             _ => false,
         };
         let drops_some = matches!(
             self,
-            Self::DropRecords { .. } | Self::DropCalls { .. } | Self::DropStates { .. }
+            Self::DropRecords { .. }
+                | Self::DropCalls { .. }
+                | Self::DropStates { .. }
+                | Self::DropTargets { .. }
         );
         let writes = drops_some || self == Self::HideClaims;
         if !writes {
@@ -120,6 +132,10 @@ impl Fault {
                     *cseq = "999".into();
                 }
             }
+            Self::AlterGateway { node: n } if n == node => {
+                set_state(&mut dump, "gw2", "Disabled MI");
+            }
+            Self::ForgetSwitch => set_state(&mut dump, "gw4", "Active"),
             Self::Linger { node: n } if n == node => {
                 if let Some(calls) = calls(&mut dump) {
                     calls.push(json!({"callid": "ghost", "state": 4, "timeout": 1}));
@@ -141,6 +157,15 @@ impl Fault {
     }
 }
 
+fn set_state(dump: &mut Json, gateway: &str, state: &str) {
+    let rows = dump.get_mut("Gateways").and_then(Json::as_array_mut);
+    for row in rows.into_iter().flatten() {
+        if row.get("ID").and_then(Json::as_str) == Some(gateway) {
+            row["State"] = state.into();
+        }
+    }
+}
+
 fn calls(dump: &mut Json) -> Option<&mut Vec<Json>> {
     dump.get_mut("Dialogs")?.as_array_mut()
 }
@@ -152,6 +177,8 @@ fn aors(dump: &mut Json) -> Option<&mut Vec<Json>> {
 const REGISTRATIONS: &[u8] = b"usrloc-contact-repl";
 const CALLS: &[u8] = b"dialog-dlg-repl";
 const STATES: &[u8] = b"tandem-presence";
+const GATEWAYS: &[u8] = b"drouting-status-repl";
+const DESTINATIONS: &[u8] = b"dispatcher-status-repl";
 
 /// Records, syncs, repairs and comparisons of a capability; not its state, which says nothing
 /// about any record.

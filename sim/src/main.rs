@@ -33,6 +33,9 @@ struct Args {
     /// Simulated seconds under faults; rest comes on top.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..=100_000))]
     seconds: u64,
+    /// With gateways that come and go, and an operator who switches them.
+    #[arg(long)]
+    routing: bool,
     /// No faults at all.
     #[arg(long)]
     calm: bool,
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
 impl Args {
     fn options(&self) -> Options {
         let base = if self.calm { Options::calm() } else { Options::hostile() };
+        let base = if self.routing { base.with_routing() } else { base };
         let workers = usize::from(self.workers);
         let (nodes, stock) = (self.nodes, self.stock);
         Options { nodes, stock, workers, seconds: self.seconds, ..base }
@@ -67,12 +71,13 @@ impl Args {
     /// The command that repeats one run with its lines.
     fn replay(&self, seed: u64) -> String {
         let calm = if self.calm { " --calm" } else { "" };
+        let routing = if self.routing { " --routing" } else { "" };
         let (nodes, stock) = (self.nodes, self.stock);
         let (workers, seconds) = (self.workers, self.seconds);
         format!(
             "cargo run -p sim -- --seed {seed} --random --nodes {nodes} --stock {stock} \
              --workers {workers} \
-             --seconds {seconds}{calm}"
+             --seconds {seconds}{calm}{routing}"
         )
     }
 }

@@ -58,6 +58,13 @@ pub struct Options {
     pub publish_per_s: f64,
     /// Nodes publish the calls of phones, and each phone watches the lamp of another.
     pub lamps: bool,
+
+    /// There are gateways, which nodes probe and the operator takes out of service.
+    pub routing: bool,
+    /// One of the gateways lives, refuses or falls silent.
+    pub gateway_per_s: f64,
+    /// The operator takes one of the targets that are his out of service, or puts it in.
+    pub switch_per_s: f64,
 }
 
 impl Options {
@@ -96,7 +103,17 @@ impl Options {
             endless: 0.0,
             publish_per_s: 0.0,
             lamps: false,
+            routing: false,
+            gateway_per_s: 0.0,
+            switch_per_s: 0.0,
         }
+    }
+
+    /// The same with gateways that come and go; phones call less.
+    #[must_use]
+    pub fn with_routing(self) -> Self {
+        let (phones, call_per_s) = (2, 0.01);
+        Self { phones, call_per_s, routing: true, gateway_per_s: 0.1, switch_per_s: 0.1, ..self }
     }
 
     /// Whether a node is a stock node.

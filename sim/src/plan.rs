@@ -2,6 +2,8 @@
 
 use tandem_clock::{Chance, MS, Mono, SEC};
 
+use crate::actors::gateway::{GATEWAYS, Way};
+use crate::checkers::states::SWITCHED;
 use crate::options::{Dice, Options};
 
 /// Something that happens to the world.
@@ -21,6 +23,10 @@ pub enum Action {
     Activate(u32),
     /// The database takes no records of calls any more, or takes them again.
     Database { is_there: bool },
+    /// A gateway does otherwise from now on.
+    Gateway { gateway: u32, way: Way },
+    /// The operator takes a target out of service at this node, or puts it in.
+    Switch { node: u32, target: usize, up: bool },
     /// A phone registers, if it has not.
     Register(u32),
     /// A phone calls another.
@@ -84,6 +90,10 @@ pub fn random(options: &Options, dice: &mut Chance) -> Plan {
             plan.push((until, Action::Database { is_there: true }));
         }
     }
+    // Behind the others, so that it does not shift what they draw.
+    if options.routing {
+        routing(options, dice, &mut plan);
+    }
     plan.sort_by_key(|(at, _)| *at);
     plan.push((end, Action::Rest));
     plan.push((end + REST_S * SEC, Action::End));
@@ -115,6 +125,23 @@ fn partition(options: &Options, at: Mono, dice: &mut Chance, plan: &mut Plan) {
     if dice.happens(0.4) {
         let during = dice.between(at, heal);
         plan.push((during, Action::Activate(any_node(options, dice))));
+    }
+}
+
+fn routing(options: &Options, dice: &mut Chance, plan: &mut Plan) {
+    for second in 0..options.seconds {
+        let at = |dice: &mut Chance| second * SEC + dice.between(0, SEC - 1);
+        if dice.happens(options.gateway_per_s) {
+            let gateway = 1 + dice.below(GATEWAYS);
+            let ways = [Way::Answers, Way::Refuses, Way::IsSilent];
+            let way = ways.get(dice.pick(ways.len())).copied().unwrap_or_default();
+            plan.push((at(dice), Action::Gateway { gateway, way }));
+        }
+        if dice.happens(options.switch_per_s) {
+            let (node, target) = (any_node(options, dice), dice.pick(SWITCHED.len()));
+            let up = dice.happens(0.5);
+            plan.push((at(dice), Action::Switch { node, target, up }));
+        }
     }
 }
 

@@ -32,6 +32,9 @@ pub(crate) fn cluster(program: &Program) -> Vec<Diag> {
     }
     found.extend(untagged_contacts(program));
     found.extend(unsaid_pinging(program));
+    for module in ["drouting", "dispatcher"] {
+        found.extend(unsaid_probing(program, module));
+    }
     found
 }
 
@@ -190,4 +193,26 @@ fn unsaid_pinging(program: &Program) -> Option<Diag> {
     let help = "say it with modparam(\"usrloc\", \"pinging_mode\", \"ownership\"), or \
                 \"cooperation\" to share all of them";
     Some(Diag::note("N0917", pings.span, message).help(help))
+}
+
+/// Targets whose states are shared and that are probed, while no line says by whom; or a line that
+/// says so while nothing is shared.
+fn unsaid_probing(program: &Program, module: &str) -> Option<Diag> {
+    let last = |name| params(program, module, name).last();
+    let shared = int(program, module, "cluster_id").is_some_and(|n| n > 0);
+    let (mode, tag) = (last("cluster_probing_mode"), last("cluster_sharing_tag"));
+    if !shared {
+        let line = mode.or(tag)?;
+        let text = format!("{} of {module} decides nothing without its cluster_id", line.name);
+        let help = "states are shared in a cluster, and every node probes without one";
+        return Some(Diag::note("N0918", line.span, text).help(help));
+    }
+    let line = tag.filter(|_| mode.is_none())?;
+    let text =
+        format!("the probing mode of {module} is not set: only the holder of its tag probes");
+    let help = format!(
+        "say it with modparam(\"{module}\", \"cluster_probing_mode\", \"by-shtag\"), or \"all\" for \
+         every node"
+    );
+    Some(Diag::note("N0918", line.span, text).help(help))
 }

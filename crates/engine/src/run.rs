@@ -267,9 +267,19 @@ pub(crate) fn resume(cx: &mut Cx<'_>, run: u64, code: i32) {
 /// Runs a block inside a running function, on a context of its own: a branch route. It must not
 /// suspend; one that does is cut off and reported as failed.
 pub(crate) fn nested(cx: &mut Cx<'_>, route: RouteId, ctx: &mut Ctx) -> RouteEnd {
+    nested_with(cx, route, ctx, &[]).0
+}
+
+/// The same with parameters; with the return code of the block.
+fn nested_with(
+    cx: &mut Cx<'_>,
+    route: RouteId,
+    ctx: &mut Ctx,
+    params: &[Value],
+) -> (RouteEnd, i32) {
     if cx.worker.nested >= NESTED_ROUTES_MAX {
         cx.log(Level::Error, "routes started by routes are nested too deep");
-        return RouteEnd::FAILED;
+        return (RouteEnd::FAILED, 0);
     }
     let script = Arc::clone(&cx.worker.script);
     let program = &script.program;
@@ -278,21 +288,21 @@ pub(crate) fn nested(cx: &mut Cx<'_>, route: RouteId, ctx: &mut Ctx) -> RouteEnd
         ctx.block = block.kind;
     }
     cx.worker.nested += 1;
-    let mut run = RunState::start(program, route, &[]);
+    let mut run = RunState::start(program, route, params);
     run.vars = std::mem::take(&mut cx.worker.vars);
     let step = vm::run(program, &mut run, &mut RunHost::of(cx, ctx, &script));
     cx.worker.vars = std::mem::take(&mut run.vars);
     cx.worker.nested -= 1;
     ctx.block = kept;
     match step {
-        Step::Done { how, .. } => {
+        Step::Done { code, how } => {
             count_cut(cx, how);
-            end_of(how)
+            (end_of(how), code)
         }
         Step::Suspended => {
             cx.worker.suspending = None;
             cx.log(Level::Error, "a function that waits was called where a route cannot wait");
-            RouteEnd::FAILED
+            (RouteEnd::FAILED, 0)
         }
     }
 }
@@ -569,6 +579,16 @@ impl Cx<'_> {
     /// Runs a block on a context of its own, inside this step. It must not wait.
     pub fn run_nested(&mut self, route: RouteId, ctx: &mut Ctx) -> RouteEnd {
         nested(self, route, ctx)
+    }
+
+    /// The same with `$param(1)` and so on; with the return code of the block.
+    pub fn run_nested_with(
+        &mut self,
+        route: RouteId,
+        ctx: &mut Ctx,
+        params: &[Value],
+    ) -> (RouteEnd, i32) {
+        nested_with(self, route, ctx, params)
     }
 
     /// The script that new runs belong to.

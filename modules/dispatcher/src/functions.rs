@@ -9,6 +9,7 @@ use tandem_engine::module::Call;
 use tandem_engine::uri_edit::{Part as UriPart, with_part};
 use tandem_script::host::{Assign, Called, Index};
 use tandem_script::value::Value;
+use tandem_targets::Origin;
 
 use crate::params::Avps;
 use crate::select::{Algorithm, order};
@@ -224,7 +225,7 @@ pub(crate) fn mark(call: &mut Call<'_, '_, '_>) -> Called {
     };
     let set = call.ctx.avps.first(&part.avps.set).int().map_or(-1, i64::from);
     let Some(of) = sets.find(set, &uri).cloned() else { return NO };
-    state.wish(call.cx, &part, &of, wish, "ds_mark_dst() in the script");
+    state.wish(call.cx, &part, &of, wish, Origin::Command("ds_mark_dst() in the script"));
     YES
 }
 

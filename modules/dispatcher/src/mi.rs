@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value as Json, json};
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome};
 use tandem_engine::table::{mi_int, mi_text};
+use tandem_targets::Origin;
 
 use crate::functions::push_attrs;
 use crate::sets::{Destination, Sets, state_text};
@@ -95,7 +96,7 @@ fn set_state(call: &mut MiCall<'_, '_>) -> MiOutcome {
         }
         let found = sets.find(set, address.as_bytes());
         let found = found.ok_or_else(|| failed(404, "destination not found"))?;
-        state.wish(call.cx, &part, found, wish, "MI command");
+        state.wish(call.cx, &part, found, wish, Origin::Command("MI command"));
         Ok(MiOutcome::ok())
     }))
 }

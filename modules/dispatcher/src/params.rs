@@ -6,7 +6,7 @@ use tandem_engine::cached::Part as Table;
 use tandem_engine::module::{Build, BuildError, ParamValue};
 use tandem_engine::table::param;
 use tandem_script::program::VarId;
-use tandem_script::sig::{ParamKind, ParamSig};
+use tandem_script::sig::{ParamKind, ParamSig, Routes};
 use tandem_targets::{self as targets, Blacklist, Mode, Probing, Sharing};
 
 use crate::sets::{COLUMNS, Sets};
@@ -71,6 +71,12 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         "pvar_algo_pattern",
         Some(""),
         "What algorithm 9 goes by: %u is the URI of a destination, %i its host.",
+    ),
+    text(
+        "algo_route",
+        None,
+        "Route that algorithm 10 asks for the load of a destination: $param(1) is its URI, $param(2) \
+         its attributes; it returns the load, or a negative number to pass it over.",
     ),
     ParamSig {
         old_names: &["ds_probing_threshhold"],
@@ -174,6 +180,7 @@ pub(crate) struct Partition {
 pub(crate) struct Params {
     pub(crate) hash_format: String,
     pub(crate) load_pattern: String,
+    pub(crate) load_route: Option<String>,
     pub(crate) set_var: Option<VarId>,
     pub(crate) threshold: u32,
     pub(crate) probing: Probing,
@@ -207,6 +214,7 @@ impl Params {
         Ok(Self {
             hash_format: text("hash_pvar"),
             load_pattern: text("pvar_algo_pattern"),
+            load_route: load_route(build)?,
             set_var: build.var(PARAMS, "setid_pvar"),
             threshold: number("ds_probing_threshold")?.max(1),
             probing,
@@ -288,6 +296,18 @@ fn select(build: &Build<'_>, table: Option<String>) -> Select {
         columns: COLUMNS.map(name).to_vec(),
         ..Select::default()
     }
+}
+
+/// The route of algorithm 10, which has to be in the script.
+fn load_route(build: &Build<'_>) -> Result<Option<String>, BuildError> {
+    let Some(name) = build.text("algo_route").filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    let mut routes = build.program.routes_of(Routes::REQUEST);
+    if routes.any(|(_, route)| route.name == name) {
+        return Ok(Some(name.to_owned()));
+    }
+    Err(BuildError::new("algo_route", format!("there is no route[{name}] in the script")))
 }
 
 fn texts(build: &Build<'_>, name: &str) -> Vec<String> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tandem_engine::module::Call;
+use tandem_script::value::Value;
 use tandem_sip::{AuthRole, Uri, sip_hash};
 
 use crate::functions::Flags;
@@ -23,6 +24,7 @@ pub(crate) enum Algorithm {
     Format,
     First,
     Load,
+    Route,
 }
 
 impl Algorithm {
@@ -38,8 +40,8 @@ impl Algorithm {
             7 => Self::Format,
             8 => Self::First,
             9 => Self::Load,
-            10 => return Err("algorithm 10 (algo_route) is not in Tandem yet".into()),
-            other => return Err(format!("there is no algorithm {other}: they go from 0 to 9")),
+            10 => Self::Route,
+            other => return Err(format!("there is no algorithm {other}: they go from 0 to 10")),
         })
     }
 }
@@ -59,6 +61,9 @@ pub(crate) fn order(
     };
     let active = |d: &&Arc<Destination>| d.status.bits() == 0;
     let mut active: Vec<Arc<Destination>> = set.iter().filter(active).cloned().collect();
+    if algorithm == Algorithm::Route {
+        active = by_route(call, active)?;
+    }
     if active.len() > 1 {
         let first = match algorithm {
             Algorithm::First => 0,
@@ -68,6 +73,8 @@ pub(crate) fn order(
                 active = by_load(call, active)?;
                 0
             }
+            // Asked already.
+            Algorithm::Route => 0,
             hashed => {
                 let text = hashed_text(call, hashed, flags)?;
                 by_weight(&active, u64::from(sip_hash(&text)))
@@ -115,6 +122,29 @@ fn by_load(
         let value = call.expand(text.as_bytes())?;
         let value = std::str::from_utf8(&value).ok().and_then(|text| text.trim().parse().ok());
         loads.push((value.unwrap_or(0i64), destination));
+    }
+    loads.sort_by_key(|(load, _)| *load);
+    Ok(loads.into_iter().map(|(_, destination)| destination).collect())
+}
+
+/// The least loaded first, by what a route returns for each; without those that it passes over.
+fn by_route(
+    call: &mut Call<'_, '_, '_>,
+    set: Vec<Arc<Destination>>,
+) -> Result<Vec<Arc<Destination>>, String> {
+    let state = call.state::<crate::Dispatcher>().ok_or("the module is gone")?;
+    let name = state.params.load_route.as_ref();
+    let name = name.ok_or("algorithm 10 needs the parameter algo_route")?;
+    let route = call.cx.named_route(name);
+    let route = route.ok_or_else(|| format!("the script has no route[{name}] any more"))?;
+    let mut loads = Vec::with_capacity(set.len());
+    for destination in set {
+        let attrs = Value::str(destination.attrs.as_bytes().to_vec());
+        let params = [Value::Str(destination.uri.clone()), attrs];
+        let (end, load) = call.cx.run_nested_with(route, call.ctx, &params);
+        if !end.failed && load >= 0 {
+            loads.push((load, destination));
+        }
     }
     loads.sort_by_key(|(load, _)| *load);
     Ok(loads.into_iter().map(|(_, destination)| destination).collect())

@@ -14,16 +14,17 @@ use tandem_engine::replication::Replicated;
 use tandem_engine::transport::{Hop, HopError};
 use tandem_sip::Message;
 use tandem_targets::{
-    Blacklist, Place, Prober, Register, Searches, WRITE_EVERY_S, Writer, not_found,
+    Blacklist, Place, Prober, Refill, Register, Searches, WRITE_EVERY_S, Writer, not_found,
 };
 
 use crate::params::{self, Avps, DEFAULT, Params};
 use crate::sets::{Destination, Sets};
 use crate::targets::{Key, REPORTS};
 
-/// Timers that probe, and that write states.
+/// Timers that probe, that write states, and that fill blacklists.
 const PROBE: u32 = 0;
 const WRITE: u32 = 1;
+const FILL: u32 = 2;
 /// Tokens of writes. Tables of [`Cached`] have the highest bit of 48, writes the next one.
 const WRITES: u64 = 1 << 46;
 /// Faults of one loading that are told.
@@ -50,9 +51,6 @@ impl Part {
     }
 }
 
-/// A destination whose name is looked up.
-type Searched = (Arc<Part>, Arc<Destination>);
-
 /// The state of the module.
 pub struct Dispatcher {
     pub(crate) params: Params,
@@ -60,7 +58,9 @@ pub struct Dispatcher {
     parts: Vec<Arc<Part>>,
     /// Whether the loading that is on its way keeps states.
     pub(crate) inherits: AtomicBool,
-    searches: Searches<Searched>,
+    /// Destinations whose names are looked up.
+    searches: Searches<Arc<Destination>>,
+    refill: Refill,
     pub(crate) states: Register<Self>,
     pub(crate) prober: Prober<Key>,
     writer: Writer<Key>,
@@ -82,6 +82,7 @@ impl Dispatcher {
             parts,
             inherits: AtomicBool::new(true),
             searches: Searches::default(),
+            refill: Refill::default(),
             states: Register::new(params.sharing.clone()),
             prober: Prober::new(params.probing.clone(), PROBE),
             writer: Writer::new(WRITES),
@@ -123,7 +124,7 @@ impl Dispatcher {
         }
         sets.inherit(&old, self.inherits.load(Ordering::Relaxed));
         for destination in sets.all().filter(|d| d.ips.read().is_empty()) {
-            self.search(cx, part, destination);
+            self.search(cx, destination);
         }
         self.refresh_blacklists(cx, part, &sets);
         cx.report(REPORTS, &part.name, &text);
@@ -131,24 +132,17 @@ impl Dispatcher {
         Ok(sets)
     }
 
-    fn search(&self, cx: &mut Cx<'_>, part: &Arc<Part>, of: &Arc<Destination>) {
-        let searched = (Arc::clone(part), Arc::clone(of));
-        if let Some((of, found)) = self.searches.begin(cx, &of.uri, searched) {
-            self.found_ips(cx, of, found);
+    fn search(&self, cx: &mut Cx<'_>, of: &Arc<Destination>) {
+        if let Some((of, found)) = self.searches.begin(cx, &of.uri, Arc::clone(of)) {
+            self.found_ips(cx, &of, found);
         }
     }
 
-    fn found_ips(
-        &self,
-        cx: &mut Cx<'_>,
-        (part, of): Searched,
-        found: Result<Vec<IpAddr>, HopError>,
-    ) {
+    fn found_ips(&self, cx: &mut Cx<'_>, of: &Destination, found: Result<Vec<IpAddr>, HopError>) {
         match found {
             Ok(ips) => {
                 *of.ips.write() = ips;
-                let sets = self.sets(&part);
-                self.refresh_blacklists(cx, &part, &sets);
+                self.refill.soon(cx, FILL);
             }
             Err(why) => not_found(cx, "dispatcher", &of.uri, &why),
         }
@@ -177,11 +171,19 @@ impl Module for Dispatcher {
     }
 
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
-        if timer.kind == PROBE {
-            return self.prober.tick(cx, self, timer, true);
+        match timer.kind {
+            PROBE => self.prober.tick(cx, self, timer, true),
+            FILL => {
+                self.refill.begins();
+                for part in &self.parts {
+                    self.refresh_blacklists(cx, part, &self.sets(part));
+                }
+            }
+            _ => {
+                self.writer.write(cx, self);
+                cx.set_timer(cx.now.after_s(WRITE_EVERY_S), timer);
+            }
         }
-        self.writer.write(cx, self);
-        cx.set_timer(cx.now.after_s(WRITE_EVERY_S), timer);
     }
 
     fn db(&self, cx: &mut Cx<'_>, token: u64, result: Result<Rows, DbError>) {
@@ -195,7 +197,7 @@ impl Module for Dispatcher {
 
     fn resolved(&self, cx: &mut Cx<'_>, token: u64, result: Result<Vec<Hop>, HopError>) {
         if let Some((of, found)) = self.searches.ended(token, result) {
-            self.found_ips(cx, of, found);
+            self.found_ips(cx, &of, found);
         }
     }
 

@@ -75,7 +75,7 @@ impl Dispatcher {
         part: &Part,
         of: &Destination,
         wish: Wish,
-        why: &str,
+        origin: Origin<'_>,
     ) {
         let failures = &of.memory.failures;
         let bits = match wish {
@@ -95,7 +95,7 @@ impl Dispatcher {
             }
         };
         let (key, becomes) = (key(&part.name, of), Becomes::Exactly(bits));
-        self.states.change(cx, self, &key, becomes, Origin::Here(why));
+        self.states.change(cx, self, &key, becomes, origin);
     }
 
     /// The sets of a partition are other ones.
@@ -119,9 +119,9 @@ impl Dispatcher {
         }
         let why = format!("{} to a probe", answer.code);
         if answer.is_alive {
-            self.wish(cx, &part, &of, Wish::Active, &why);
+            self.wish(cx, &part, &of, Wish::Active, Origin::Here(&why));
         } else if of.status.bits() & PROBING == 0 {
-            self.wish(cx, &part, &of, Wish::Failed, &why);
+            self.wish(cx, &part, &of, Wish::Failed, Origin::Here(&why));
         }
     }
 

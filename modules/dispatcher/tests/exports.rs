@@ -38,6 +38,7 @@ fn every_entry_has_a_check() {
             ("param script_attrs_avp", params::avps),
             ("param hash_pvar", functions::algorithms),
             ("param setid_pvar", functions::in_list),
+            ("param algo_route", functions::by_route),
             ("param pvar_algo_pattern", functions::algorithms),
             ("param ds_probing_threshold", params::probing),
             ("param ds_ping_method", params::probes_differ),

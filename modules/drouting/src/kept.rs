@@ -196,6 +196,10 @@ impl Drouting {
 
     /// Writes the states, if some have changed.
     pub(crate) fn write_kept_states(&self, cx: &mut Cx<'_>) {
+        let changes = Some(self.states.changes());
+        if std::mem::replace(&mut self.loads.lock().changes_written, changes) == changes {
+            return;
+        }
         let mut rows = Vec::new();
         for part in self.parts() {
             for (kind, id, status) in part.table().of.statuses() {

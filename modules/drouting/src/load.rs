@@ -18,12 +18,11 @@ use tandem_engine::module::Cx;
 use crate::destinations::{CARRIER_COLUMNS, Destinations, GATEWAY_COLUMNS, Reader, int, text};
 use crate::faults::Faults;
 use crate::kept::Keeping;
-use crate::names::empty_list;
 use crate::partitions::PARTITION_COLUMNS;
 use crate::rules::{self, RULE_COLUMNS};
 use crate::state::Drouting;
 use crate::table::{Loaded, Partition, Table};
-use tandem_targets::NEVER;
+use tandem_targets::{Blacklist, NEVER};
 
 /// Tokens of queries from here on belong to tables; runs count from 1.
 pub(crate) const FIRST: u64 = 1 << 47;
@@ -48,6 +47,8 @@ pub(crate) struct Loads {
     pub(crate) states: Vec<Row>,
     /// The file with them, as it was written last.
     pub(crate) states_written: Bytes,
+    /// What [`tandem_targets::Register::changes`] was then.
+    pub(crate) changes_written: Option<u64>,
     jobs: BTreeMap<u64, Job>,
 }
 
@@ -121,8 +122,8 @@ enum Next {
 
 impl Drouting {
     pub(crate) fn start_loading(&self, cx: &mut Cx<'_>) {
-        for list in &self.params.blacklists {
-            let _ = cx.node.blacklists.set(empty_list(&list.name));
+        for (_, list) in &self.params.blacklists {
+            let _ = cx.node.blacklists.set(Blacklist::empty(&list.name, "drouting"));
         }
         cx.begin_startup();
         match &self.params.partitions {

@@ -1,20 +1,17 @@
 //! Where gateways are: names are looked up when the tables are there, and the addresses go into
 //! the blacklists of gateways.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use tandem_engine::blacklist::{List, Net, Rule};
-use tandem_engine::dns::Resolved;
-use tandem_engine::log::Level;
+use bytes::Bytes;
 use tandem_engine::module::Cx;
-use tandem_engine::transport::{Hop, HopError};
+use tandem_engine::transport::HopError;
+use tandem_targets::{Place, not_found};
 
 use crate::destinations::Gateway;
-use crate::state::Drouting;
+use crate::state::{Drouting, FILL, Searched};
 use crate::table::{Partition, Table};
-
-/// Gateways whose names are looked up at the same time.
-const SEARCHES_MAX: usize = 10_000;
 
 impl Drouting {
     /// Looks the names of gateways up.
@@ -40,63 +37,39 @@ impl Drouting {
         at: u32,
     ) {
         let Some(uri) = table.gateway(at).map(Gateway::uri) else { return };
-        let token = {
-            let mut loads = self.loads.lock();
-            loads.last += 1;
-            loads.last
-        };
-        let waits = {
-            let mut searches = self.searches.lock();
-            searches.insert(token, (Arc::clone(part), Arc::clone(table), at));
-            searches.len()
-        };
-        let result = match waits {
-            0..SEARCHES_MAX => cx.resolve(uri.as_bytes(), token),
-            _ => Resolved::Now(Err(HopError::Unresolvable)),
-        };
-        if let Resolved::Now(result) = result {
-            self.gateway_resolved(cx, token, result);
+        let searched = (Arc::clone(part), Arc::clone(table), at);
+        if let Some((of, found)) = self.searches.begin(cx, &Bytes::from(uri), searched) {
+            self.gateway_resolved(cx, &of, found);
         }
     }
 
     pub(crate) fn gateway_resolved(
         &self,
         cx: &mut Cx<'_>,
-        token: u64,
-        result: Result<Vec<Hop>, HopError>,
+        (_, table, at): &Searched,
+        found: Result<Vec<IpAddr>, HopError>,
     ) {
-        let Some((part, table, at)) = self.searches.lock().remove(&token) else { return };
-        match result {
-            Ok(hops) => table.resolved(at, hops.iter().map(|hop| hop.addr.ip()).collect()),
+        match found {
+            Ok(ips) => {
+                table.resolved(*at, ips);
+                self.refill.soon(cx, FILL);
+            }
             Err(why) => {
-                let id = table.gateway(at).map(|g| g.id.to_string()).unwrap_or_default();
-                cx.log(Level::Error, format!("drouting: gateway `{id}`: {why}"));
+                let uri = table.gateway(*at).map(Gateway::uri).unwrap_or_default();
+                not_found(cx, "drouting", &Bytes::from(uri), &why);
             }
         }
-        self.refresh_blacklists(cx, &part, &table);
     }
 
     pub(crate) fn refresh_blacklists(&self, cx: &mut Cx<'_>, part: &Partition, table: &Table) {
-        for wanted in self.params.blacklists.iter().filter(|list| list.partition == part.name) {
-            let mut list = empty_list(&wanted.name);
-            for gateway in table.of.gateways.iter().filter(|g| wanted.kinds.contains(&g.kind)) {
-                list.rules.extend(gateway.ips.read().iter().map(|ip| Rule {
-                    negated: false,
-                    proto: gateway.proto,
-                    net: Net { ip: *ip, bits: if ip.is_ipv4() { 32 } else { 128 } },
-                    port: gateway.port,
-                    pattern: String::new(),
-                    until: None,
-                }));
+        for (partition, wanted) in &self.params.blacklists {
+            if *partition != part.name {
+                continue;
             }
-            if let Err(why) = cx.node.blacklists.set(list) {
-                cx.log(Level::Error, format!("drouting: blacklist {}: {why}", wanted.name));
-            }
+            let inside = table.of.gateways.iter().filter(|g| wanted.groups.contains(&g.kind));
+            let places =
+                inside.map(|g| Place { ips: g.ips.read().clone(), proto: g.proto, port: g.port });
+            wanted.fill(cx, "drouting", places.collect::<Vec<_>>());
         }
     }
-}
-
-/// A blacklist without gateways.
-pub(crate) fn empty_list(name: &str) -> List {
-    List { name: name.to_owned(), owner: "drouting", read_only: true, ..List::default() }
 }

@@ -7,7 +7,7 @@ use tandem_engine::module::{Build, BuildError, ParamValue};
 use tandem_engine::table::param;
 use tandem_script::program::VarId;
 use tandem_script::sig::{ParamKind, ParamSig};
-use tandem_targets::{self as targets, Mode, Probing, Sharing};
+use tandem_targets::{self as targets, Blacklist, Mode, Probing, Sharing};
 
 use crate::destinations::Filter;
 use crate::prefix::Alphabet;
@@ -135,14 +135,6 @@ pub(crate) struct Names {
     pub(crate) carriers: String,
 }
 
-/// A blacklist of gateways.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Blacklist {
-    pub(crate) partition: String,
-    pub(crate) name: String,
-    pub(crate) kinds: Vec<i64>,
-}
-
 /// How callers find their group.
 #[derive(Clone, Debug)]
 pub(crate) struct Callers {
@@ -162,7 +154,8 @@ pub(crate) struct Params {
     pub(crate) avps: Avps,
     pub(crate) callers: Callers,
     pub(crate) resolves: bool,
-    pub(crate) blacklists: Vec<Blacklist>,
+    /// Blacklists of types of gateways, with their partitions.
+    pub(crate) blacklists: Vec<(String, Blacklist)>,
     pub(crate) probing: Probing,
     pub(crate) keeps_state: bool,
     /// The tables are in a file for the next start.
@@ -346,18 +339,15 @@ fn rule_query(text: &str) -> (String, String) {
 }
 
 /// `[partition:]name= type,type`.
-fn blacklist(text: &str) -> Result<Blacklist, String> {
-    let shape = "it is written \"[partition:]name= type,type\"";
-    let (head, kinds) = text.split_once('=').ok_or(shape)?;
-    let (partition, name) = head.split_once(':').unwrap_or((DEFAULT, head));
-    let (partition, name) = (partition.trim().to_owned(), name.trim().to_owned());
-    if name.is_empty() || partition.is_empty() {
-        return Err(shape.to_owned());
+fn blacklist(text: &str) -> Result<(String, Blacklist), String> {
+    let head = text.split('=').next().unwrap_or_default();
+    let named = head.split_once(':').map(|(partition, _)| partition);
+    let list = named.and_then(|partition| text.get(partition.len() + 1..)).unwrap_or(text);
+    let partition = named.unwrap_or(DEFAULT).trim().to_owned();
+    if partition.is_empty() {
+        return Err("it is written \"[partition:]name= type,type\"".to_owned());
     }
-    let wrong = |item: &str| format!("`{item}` is no type of gateways");
-    let kinds = kinds.split(',').map(|k| k.trim().parse().map_err(|_| wrong(k)));
-    let kinds = kinds.collect::<Result<Vec<i64>, String>>()?;
-    Ok(Blacklist { partition, name, kinds })
+    Ok((partition, Blacklist::parse(list)?))
 }
 
 fn check_blacklist(text: &str) -> Result<(), String> {

@@ -1,6 +1,5 @@
 //! The state of the module, and what happens to it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +10,7 @@ use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
 use tandem_engine::replication::Replicated;
 use tandem_engine::transport::{Hop, HopError};
 use tandem_sip::Message;
-use tandem_targets::{Prober, Register, WRITE_EVERY_S, Writer};
+use tandem_targets::{Prober, Refill, Register, Searches, WRITE_EVERY_S, Writer};
 
 use crate::functions;
 use crate::load::Loads;
@@ -22,14 +21,15 @@ use crate::table::{Partition, Table};
 
 /// The group of status reports.
 pub(crate) const REPORTS: &str = "drouting";
-/// Timers that probe, and that write states.
+/// Timers that probe, that write states, and that fill blacklists.
 const PROBE: u32 = 0;
 const WRITE: u32 = 1;
+pub(crate) const FILL: u32 = 2;
 /// Tokens of writes, from here on; those below are of tables.
 const WRITES: u64 = crate::load::FIRST | 1 << 46;
 
 /// A gateway whose name is looked up.
-type Searched = (Arc<Partition>, Arc<Table>, u32);
+pub(crate) type Searched = (Arc<Partition>, Arc<Table>, u32);
 
 /// The state of the module.
 pub struct Drouting {
@@ -38,7 +38,8 @@ pub struct Drouting {
     pub(crate) partitions: RwLock<Vec<Arc<Partition>>>,
     pub(crate) loads: Mutex<Loads>,
     /// Searches for the addresses of gateways.
-    pub(crate) searches: Mutex<BTreeMap<u64, Searched>>,
+    pub(crate) searches: Searches<Searched>,
+    pub(crate) refill: Refill,
     pub(crate) states: Register<Self>,
     pub(crate) prober: Prober<Key>,
     pub(crate) probing: AtomicBool,
@@ -66,7 +67,8 @@ impl Drouting {
             slot: build.slot,
             partitions: RwLock::new(partitions),
             loads: Mutex::default(),
-            searches: Mutex::default(),
+            searches: Searches::default(),
+            refill: Refill::default(),
             states: Register::new(params.sharing.clone()),
             prober: Prober::new(params.probing.clone(), PROBE),
             probing: AtomicBool::new(params.probing.interval_s > 0),
@@ -117,6 +119,12 @@ impl Module for Drouting {
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
         match timer.kind {
             PROBE => self.prober.tick(cx, self, timer, self.probing.load(Ordering::Relaxed)),
+            FILL => {
+                self.refill.begins();
+                for part in self.parts() {
+                    self.refresh_blacklists(cx, &part, &part.table());
+                }
+            }
             _ => {
                 self.write_states(cx);
                 cx.set_timer(cx.now.after_s(WRITE_EVERY_S), timer);
@@ -139,7 +147,9 @@ impl Module for Drouting {
     }
 
     fn resolved(&self, cx: &mut Cx<'_>, token: u64, result: Result<Vec<Hop>, HopError>) {
-        self.gateway_resolved(cx, token, result);
+        if let Some((of, found)) = self.searches.ended(token, result) {
+            self.gateway_resolved(cx, &of, found);
+        }
     }
 
     fn local_reply(&self, cx: &mut Cx<'_>, token: u64, code: u16, _reply: Option<&Message>) {

@@ -35,7 +35,8 @@ fn said(kind: Kind, told: &wire::Status) -> Said<Key> {
 }
 
 impl Drouting {
-    /// Changes a state: here, at the peers, in the event and, later, in the database.
+    /// Changes a state because somebody wants it: here, at the peers, in the event and, later, in
+    /// the database.
     pub(crate) fn change(
         &self,
         cx: &mut Cx<'_>,
@@ -46,7 +47,7 @@ impl Drouting {
     ) -> Outcome {
         let key = Key { partition: part.name.as_str().into(), kind, id: id.into() };
         let becomes = Becomes::Exactly(bits & kind.bits());
-        self.states.change(cx, self, &key, becomes, Origin::Here(why))
+        self.states.change(cx, self, &key, becomes, Origin::Command(why))
     }
 
     /// The tables of a partition are other ones.

@@ -107,18 +107,20 @@ fn take(
     mut new: Session,
     attrs: usize,
 ) -> Called {
+    if new.is_full() {
+        return NO_DESTINATION;
+    }
     let chance = call.cx.worker.chance.u64();
     let chosen = {
         // Nobody else chooses between the look at the loads and the change of one, so that no
         // destination gets more than it can bear.
-        let _turn = state.turn.lock();
+        let _turn = state.turn(new.group).lock();
         if let Some(old) = old {
             let _ = state.dialogs.change(call.cx, id, Change::Many(leave_current(old)));
         }
         let chosen = best(state, &new, chance);
-        if let Ok(of) = &chosen
-            && new.add(of.uri.clone())
-        {
+        if let Ok(of) = &chosen {
+            new.tried.push(of.uri.clone());
             let mut changes = join(of.group, &of.uri, &new.resources);
             changes.push(section(Some(&new)));
             let changed = state.dialogs.change(call.cx, id, Change::Many(changes));
@@ -193,7 +195,7 @@ pub(crate) fn disable(call: &mut Call<'_, '_, '_>) -> Called {
     };
     let Some(uri) = session.current() else { return NO };
     let key = Key { group: session.group, uri: uri.clone() };
-    let origin = Origin::Here("lb_disable_dst() in the script");
+    let origin = Origin::Command("lb_disable_dst() in the script");
     match state.states.change(call.cx, &*state, &key, Becomes::With(DISABLED), origin) {
         tandem_targets::Outcome::Unknown => NO,
         _ => YES,

@@ -48,13 +48,9 @@ impl Session {
         self.tried.last()
     }
 
-    /// Notes another one; false: too many were tried.
-    pub(crate) fn add(&mut self, uri: Bytes) -> bool {
-        let fits = self.tried.len() < TRIED_MAX;
-        if fits {
-            self.tried.push(uri);
-        }
-        fits
+    /// Whether as many were tried as it can remember: no further one could be counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.tried.len() >= TRIED_MAX
     }
 
     pub(crate) fn to_bytes(&self) -> Bytes {

@@ -12,7 +12,7 @@ use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
 use tandem_engine::replication::Replicated;
 use tandem_engine::transport::{Hop, HopError};
 use tandem_sip::Message;
-use tandem_targets::{Place, Prober, Register, Searches, not_found};
+use tandem_targets::{Place, Prober, Refill, Register, Searches, not_found};
 
 use crate::params::{PARTITION, Params};
 use crate::table::{Destination, Table};
@@ -20,8 +20,11 @@ use crate::targets::Key;
 
 /// The group of status reports.
 pub(crate) const REPORTS: &str = "load_balancer";
-/// Timers that probe.
+/// Timers that probe, and that fill blacklists.
 const PROBE: u32 = 0;
+const FILL: u32 = 1;
+/// Locks for groups.
+const TURNS: usize = 16;
 /// Faults of one loading that are told.
 const FAULTS_MAX: usize = 100;
 
@@ -33,8 +36,9 @@ pub struct LoadBalancer {
     pub(crate) states: Register<Self>,
     pub(crate) prober: Prober<Key>,
     searches: Searches<Arc<Destination>>,
-    /// Held while a destination is chosen.
-    pub(crate) turn: Mutex<()>,
+    refill: Refill,
+    /// One is held while a destination of its groups is chosen.
+    turns: [Mutex<()>; TURNS],
 }
 
 impl LoadBalancer {
@@ -50,9 +54,17 @@ impl LoadBalancer {
             states: Register::new(params.sharing.clone()),
             prober: Prober::new(params.probing.clone(), PROBE),
             searches: Searches::default(),
-            turn: Mutex::new(()),
+            refill: Refill::default(),
+            turns: Default::default(),
             params,
         }))
+    }
+
+    /// What is held while a destination of a group is chosen.
+    pub(crate) fn turn(&self, group: i64) -> &Mutex<()> {
+        let [first, rest @ ..] = &self.turns;
+        let at = group.rem_euclid(TURNS as i64) as usize;
+        at.checked_sub(1).and_then(|at| rest.get(at)).unwrap_or(first)
     }
 
     /// The destinations as they are now.
@@ -97,7 +109,7 @@ impl LoadBalancer {
         match found {
             Ok(ips) => {
                 *of.ips.write() = ips;
-                self.refresh_blacklists(cx);
+                self.refill.soon(cx, FILL);
             }
             Err(why) => not_found(cx, "load_balancer", &of.uri, &why),
         }
@@ -126,7 +138,11 @@ impl Module for LoadBalancer {
     }
 
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
-        self.prober.tick(cx, self, timer, true);
+        if timer.kind == PROBE {
+            return self.prober.tick(cx, self, timer, true);
+        }
+        self.refill.begins();
+        self.refresh_blacklists(cx);
     }
 
     fn db(&self, cx: &mut Cx<'_>, token: u64, result: Result<Rows, DbError>) {

@@ -52,7 +52,7 @@ impl LoadBalancer {
     /// Enables a destination, or disables it so that no probe enables it again.
     pub(crate) fn switch(&self, cx: &mut Cx<'_>, of: &Destination, on: bool) {
         let becomes = Becomes::Exactly(if on { 0 } else { DISABLED | HELD });
-        self.states.change(cx, self, &key(of), becomes, Origin::Here("MI command"));
+        self.states.change(cx, self, &key(of), becomes, Origin::Command("MI command"));
     }
 
     /// The table is another one.

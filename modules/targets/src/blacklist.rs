@@ -1,11 +1,33 @@
 //! Blacklists of groups of targets.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tandem_engine::blacklist::{List, Net, Rule};
 use tandem_engine::log::Level;
-use tandem_engine::module::Cx;
+use tandem_engine::module::{Cx, Timer};
 use tandem_engine::sockets::Proto;
+
+/// How long addresses gather before the lists are filled again.
+const GATHER_MS: u64 = 50;
+
+/// Whether lists are to be filled again soon, because addresses have become known: once for many.
+#[derive(Debug, Default)]
+pub struct Refill(AtomicBool);
+
+impl Refill {
+    /// They are, when the timer `kind` fires.
+    pub fn soon(&self, cx: &mut Cx<'_>, kind: u32) {
+        if !self.0.swap(true, Ordering::Relaxed) {
+            cx.set_timer(cx.now.after_ms(GATHER_MS), Timer { kind, id: 0 });
+        }
+    }
+
+    /// It has fired: what becomes known from now on counts for the next time.
+    pub fn begins(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
 
 /// A blacklist as a parameter defines it: `name= group,group`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +70,11 @@ impl Blacklist {
         Self::parse(text).map(|_| ())
     }
 
+    /// A list of a module without places.
+    pub fn empty(name: &str, owner: &'static str) -> List {
+        List { name: name.to_owned(), owner, read_only: true, ..List::default() }
+    }
+
     /// Makes the list what these places are; `owner` is the module.
     pub fn fill(
         &self,
@@ -55,8 +82,7 @@ impl Blacklist {
         owner: &'static str,
         places: impl IntoIterator<Item = Place>,
     ) {
-        let name = self.name.clone();
-        let mut list = List { name, owner, read_only: true, ..List::default() };
+        let mut list = Self::empty(&self.name, owner);
         for Place { ips, proto, port } in places {
             list.rules.extend(ips.into_iter().map(|ip| Rule {
                 negated: false,

@@ -26,7 +26,7 @@ mod replication;
 mod status;
 pub mod testing;
 
-pub use blacklist::{Blacklist, Place};
+pub use blacklist::{Blacklist, Place, Refill};
 pub use names::{Address, Searches, not_found};
 pub use owner::{Becomes, Change, Key, Origin, Owner, Said};
 pub use params::{

@@ -38,17 +38,20 @@ pub struct Said<K> {
 /// Where a change comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin<'a> {
-    /// This node, and why.
+    /// This node has found it out, and how.
     Here(&'a str),
-    /// A peer; in a sync nobody is told.
-    Peer { stamp: Stamp, in_sync: bool },
+    /// Somebody at this node wants it, and why: that counts from now on, also when it changes
+    /// nothing here.
+    Command(&'a str),
+    /// A peer; in a sync nobody is told. A Tandem peer may have told no stock peer.
+    Peer { stamp: Stamp, in_sync: bool, is_tandem: bool },
 }
 
 impl<'a> Origin<'a> {
     /// The reason for people; `None`: it is part of a sync.
     pub fn reason(self) -> Option<&'a str> {
         match self {
-            Self::Here(why) => Some(why),
+            Self::Here(why) | Self::Command(why) => Some(why),
             Self::Peer { in_sync: true, .. } => None,
             Self::Peer { in_sync: false, .. } => Some("replicated"),
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use tandem_cluster::Stamp;
@@ -28,6 +29,8 @@ pub enum Outcome {
 pub struct Register<O: Owner> {
     pub(crate) sharing: Sharing,
     pub(crate) inner: Mutex<Inner<O::Key>>,
+    /// When a stock peer was given all states, in monotonic nanoseconds; 0: never.
+    pub(crate) given_at: AtomicU64,
     /// The owner is found through the node when it is needed.
     owner: PhantomData<fn() -> O>,
 }
@@ -37,17 +40,24 @@ pub(crate) struct Inner<K> {
     early: BTreeMap<K, (u32, Stamp)>,
     /// What is not in the database yet.
     dirty: BTreeSet<K>,
+    /// Counts up with every change.
+    changes: u64,
 }
 
 impl<O: Owner> Register<O> {
     pub fn new(sharing: Sharing) -> Self {
         let (states, early, dirty) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let inner = Mutex::new(Inner { states, early, dirty });
-        Self { sharing, inner, owner: PhantomData }
+        let inner = Mutex::new(Inner { states, early, dirty, changes: 0 });
+        Self { sharing, inner, given_at: AtomicU64::new(0), owner: PhantomData }
     }
 
     pub fn status(&self, key: &O::Key) -> Option<Arc<Status>> {
         self.inner.lock().states.get(key).cloned()
+    }
+
+    /// A number that is another one after each change of a state or table.
+    pub fn changes(&self) -> u64 {
+        self.inner.lock().changes
     }
 
     /// The first target from `from` on that `fits`.
@@ -67,6 +77,7 @@ impl<O: Owner> Register<O> {
     ) {
         let early: Vec<(O::Key, (u32, Stamp))> = {
             let mut inner = self.inner.lock();
+            inner.changes += 1;
             inner.states.retain(|key, _| !scope(key));
             inner.states.extend(states);
             let Inner { states, dirty, .. } = &mut *inner;
@@ -78,7 +89,7 @@ impl<O: Owner> Register<O> {
         };
         for (key, (bits, stamp)) in early {
             let key = owner.known_as(key);
-            let origin = Origin::Peer { stamp, in_sync: true };
+            let origin = Origin::Peer { stamp, in_sync: true, is_tandem: false };
             self.change(cx, owner, &key, Becomes::Exactly(bits), origin);
         }
     }
@@ -104,7 +115,7 @@ impl<O: Owner> Register<O> {
             let stamp = match origin {
                 Origin::Here(_) if before == bits => return Outcome::Same,
                 // What a peer said under a clock far ahead must not outlast what happens here.
-                Origin::Here(_) => {
+                Origin::Here(_) | Origin::Command(_) => {
                     let mut stamp = cx.node.outbox.stamp(cx.now);
                     stamp.time_us = stamp.time_us.max(status.stamp().time_us.saturating_add(1));
                     stamp
@@ -115,10 +126,9 @@ impl<O: Owner> Register<O> {
                 return Outcome::Same;
             }
             inner.dirty.insert(key.clone());
+            inner.changes += 1;
             // With the lock held, so that peers hear of changes in their order.
-            if matches!(origin, Origin::Here(_)) && self.may_tell(cx) {
-                tell::<O>(cx, key, bits, stamp);
-            }
+            self.tell(cx, key, bits, stamp, origin);
             (before, bits)
         };
         owner.changed(cx, Change { key, before, bits, origin });
@@ -162,13 +172,37 @@ impl<O: Owner> Register<O> {
         }
     }
 
-    /// With a sharing tag only its holder tells the others.
-    fn may_tell(&self, cx: &Cx<'_>) -> bool {
+    /// With a sharing tag only its holder tells stock peers, also of what it has heard of a
+    /// Tandem peer that does not hold the tag.
+    fn tell(&self, cx: &Cx<'_>, key: &O::Key, bits: u32, stamp: Stamp, origin: Origin<'_>) {
+        let is_of_peer = match origin {
+            Origin::Here(_) | Origin::Command(_) => false,
+            Origin::Peer { is_tandem, .. } => {
+                let relays = is_tandem && self.sharing.tag.is_some() && cx.node.outbox.has_stock();
+                if !relays {
+                    return;
+                }
+                true
+            }
+        };
+        let holds = self.holds_tag(cx);
+        if self.sharing.cluster == 0 || (is_of_peer && !holds) {
+            return;
+        }
+        let Some((kind, payload)) = O::packet(key, bits) else { return };
+        let mut record = Record::same(cx.slot, kind, O::VERSION, payload, stamp);
+        if !holds {
+            record.change.tandem = record.change.stock.take();
+        }
+        cx.node.outbox.append(0, record);
+    }
+
+    /// Whether this node speaks for the cluster: it holds the tag, or there is none.
+    pub(crate) fn holds_tag(&self, cx: &Cx<'_>) -> bool {
         let Sharing { cluster, tag } = &self.sharing;
-        *cluster != 0
-            && tag.as_ref().is_none_or(|tag| {
-                cx.node.membership().tags().is_some_and(|tags| tags.is_active(tag, *cluster))
-            })
+        tag.as_ref().is_none_or(|tag| {
+            cx.node.membership().tags().is_some_and(|tags| tags.is_active(tag, *cluster))
+        })
     }
 }
 
@@ -177,11 +211,5 @@ fn state_after<O: Owner>(present: u32, becomes: Becomes) -> u32 {
         Becomes::Exactly(bits) => bits,
         Becomes::With(bits) => O::with(present, bits),
         Becomes::Without(bits) => present & !bits,
-    }
-}
-
-fn tell<O: Owner>(cx: &Cx<'_>, key: &O::Key, bits: u32, stamp: Stamp) {
-    if let Some((kind, payload)) = O::packet(key, bits) {
-        cx.node.outbox.append(0, Record::same(cx.slot, kind, O::VERSION, payload, stamp));
     }
 }

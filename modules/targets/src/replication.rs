@@ -1,6 +1,7 @@
 //! The states at the peers: what goes to them, and what comes from them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tandem_clock::Now;
@@ -12,12 +13,14 @@ use tandem_sip::sip_hash;
 
 use crate::owner::{Key, Origin, Owner, Said};
 use crate::register::{Outcome, Register};
-use crate::status::Status;
+use crate::status::{NEVER, Status};
 
 /// Version of the records between Tandem nodes: a chunk of a stock sync, then the stamp:
 /// microseconds (8 bytes, little endian) and node (4).
 const TANDEM_VERSION: u16 = 1;
 const STAMP_BYTES: usize = 12;
+/// Syncs of two nodes that ask each other cross within this time.
+const CROSSING_NS: u64 = 2 * tandem_clock::SEC;
 
 /// A state with its name.
 struct Named<'a, K> {
@@ -61,6 +64,14 @@ fn stamp_of(cx: &Cx<'_>, source: u32) -> Stamp {
 }
 
 impl<O: Owner> Register<O> {
+    /// Whether a stock peer that was asked for its states has asked for ours as well: it takes
+    /// those, and if we took its own instead the two would have been swapped.
+    fn crosses(&self, cx: &Cx<'_>, key: &O::Key) -> bool {
+        let at = self.given_at.load(Ordering::Relaxed);
+        let is_recent = at != 0 && cx.now.mono_ns.saturating_sub(at) < CROSSING_NS;
+        is_recent && self.status(key).is_some_and(|status| status.stamp() != NEVER)
+    }
+
     fn each(&self, buckets: Option<&[u8]>, mut see: impl FnMut(&Named<'_, O::Key>)) {
         for (key, status) in &self.inner.lock().states {
             let name = key.name();
@@ -105,9 +116,12 @@ impl<O: Owner> Replicated for Register<O> {
         else {
             return;
         };
+        let is_tandem = change.stamp.is_some();
         let stamp = change.stamp.unwrap_or_else(|| stamp_of(cx, change.source));
         match read {
-            Ok(said) => self.take(cx, &owner, said, Origin::Peer { stamp, in_sync: false }),
+            Ok(said) => {
+                self.take(cx, &owner, said, Origin::Peer { stamp, in_sync: false, is_tandem })
+            }
             Err(e) => {
                 let source = change.source;
                 let text = format!("{}: a state of node {source} cannot be read: {e}", O::NAME);
@@ -133,11 +147,18 @@ impl<O: Owner> Replicated for Register<O> {
                 // Later changes of this node must be later than what it has taken in.
                 cx.node.outbox.hear(cx.now, stamp);
             }
-            self.take(cx, &owner, said, Origin::Peer { stamp, in_sync: true });
+            let is_tandem = form == Form::Tandem;
+            if !is_tandem && self.crosses(cx, &owner.known_as(said.key.clone())) {
+                continue;
+            }
+            self.take(cx, &owner, said, Origin::Peer { stamp, in_sync: true, is_tandem });
         }
     }
 
-    fn snapshot(&self, _: &mut Cx<'_>, form: Form, buckets: Option<&[u8]>) -> Snapshot {
+    fn snapshot(&self, cx: &mut Cx<'_>, form: Form, buckets: Option<&[u8]>) -> Snapshot {
+        if form == Form::Stock {
+            self.given_at.store(cx.now.mono_ns.max(1), Ordering::Relaxed);
+        }
         let version = match form {
             Form::Stock => O::VERSION,
             Form::Tandem => TANDEM_VERSION,
@@ -174,11 +195,14 @@ impl<O: Owner> Replicated for Register<O> {
 
     fn replay_since(
         &self,
-        _: &mut Cx<'_>,
+        cx: &mut Cx<'_>,
         since_unix_ms: u64,
         buckets: &[u8],
     ) -> Vec<(u32, u16, Bytes)> {
         let mut packets = Vec::new();
+        if !self.holds_tag(cx) {
+            return packets;
+        }
         self.each(Some(buckets), |named| {
             if named.status.stamp().time_us >= since_unix_ms.saturating_mul(1_000) {
                 let packet = O::packet(named.key, named.status.bits());

@@ -108,7 +108,8 @@ impl Case {
         assert!(self.is_up(&mut alone, 1, 1), "nobody is told without cluster_id");
     }
 
-    /// With a tag its holder tells; what differs nevertheless is found, and repaired.
+    /// With a tag its holder tells, and what is wanted at another node is told as well; it counts
+    /// from then on, also where it changes nothing.
     ///
     /// # Panics
     /// If that is not so.
@@ -118,9 +119,16 @@ impl Case {
         self.put(&mut nodes, 0, 1, false);
         assert!(!self.is_up(&mut nodes, 1, 1));
         self.put(&mut nodes, 1, 2, false);
-        assert!(self.is_up(&mut nodes, 0, 2), "the backup does not tell");
-        nodes.advance_ms(30_000);
         assert!(!self.is_up(&mut nodes, 0, 2));
+        nodes.cut();
+        nodes.advance_ms(1_000);
+        self.put(&mut nodes, 1, 0, false);
+        self.put(&mut nodes, 0, 0, true);
+        nodes.heal();
+        nodes.advance_ms(60_000);
+        for at in [0, 1] {
+            assert!(self.is_up(&mut nodes, at, 0), "it was wanted up at last");
+        }
     }
 
     /// After a split every state is that of the later change, on both nodes.

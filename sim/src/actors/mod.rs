@@ -1,9 +1,10 @@
-//! Those who use the service: phones that register and call. They know nothing of the nodes but
+//! Those who use the service: phones that register and call, and gateways that answer probes. They know nothing of the nodes but
 //! their SIP addresses, and keep their own transactions (RFC 3261 17), independent of the
 //! production code.
 
 mod call;
 mod client;
+pub mod gateway;
 pub(crate) mod message;
 pub(crate) mod phone;
 pub(crate) mod watch;

@@ -9,6 +9,7 @@ pub mod equal;
 pub mod holder;
 pub mod lamps;
 pub mod lost;
+pub mod states;
 pub mod watching;
 
 use std::fmt;

@@ -11,6 +11,7 @@ mod contacts;
 mod link;
 mod sync;
 mod tags;
+mod targets;
 mod topology;
 mod transport;
 
@@ -28,8 +29,9 @@ pub(crate) use self::calls::Listed;
 use self::contacts::Contacts;
 pub(crate) use self::contacts::Resident;
 use self::link::{LinkState, Peer};
-use self::sync::{Capability, PARTS, Part};
+use self::sync::{Capability, Part};
 use self::tags::Tags;
+use self::targets::Targets;
 use self::transport::Conn;
 
 /// The cluster of all scenarios.
@@ -56,10 +58,12 @@ pub(crate) struct Stock {
     ls_sequence: i32,
     top_sequence: i32,
     cap_sequence: i32,
-    caps: [Capability; 2],
+    caps: [Capability; 4],
     tags: Tags,
     contacts: Contacts,
     calls: calls::Calls,
+    /// Where there are gateways.
+    targets: Option<Targets>,
     dice: Chance,
     acts: Vec<Act>,
 }
@@ -71,6 +75,7 @@ impl Stock {
         peers: &[(NodeId, SocketAddr)],
         now: Now,
         dice: Chance,
+        has_targets: bool,
     ) -> Self {
         let peer = |&(id, address): &(NodeId, SocketAddr)| (id, Peer::new(address));
         let mut stock = Self {
@@ -86,10 +91,11 @@ impl Stock {
             tags: Tags::default(),
             contacts: Contacts::default(),
             calls: calls::Calls::default(),
+            targets: has_targets.then(Targets::new),
             dice,
             acts: Vec::new(),
         };
-        PARTS.into_iter().for_each(|part| stock.request_sync(now, part));
+        stock.parts().iter().for_each(|part| stock.request_sync(now, *part));
         stock
     }
 
@@ -171,7 +177,7 @@ impl Stock {
             if let Ok(extra) = extra {
                 self.extra(now, trailer.source, extra);
             }
-        } else if let Some(part) = Part::of(&packet.capability) {
+        } else if let Some(part) = self.part(&packet.capability) {
             self.module_packet(part, packet);
         }
     }

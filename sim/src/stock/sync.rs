@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tandem_bin::clusterer::{CapNode, Extra, Sync, SyncEnd};
 use tandem_bin::dialog::{self, DialogPacket, FullDialog};
 use tandem_bin::usrloc::{self, SyncRecord, Usrloc};
-use tandem_bin::{NodeId, Packet};
+use tandem_bin::{NodeId, Packet, dispatcher, drouting};
 use tandem_clock::{Mono, Now, SEC};
 
 use super::Stock;
@@ -17,15 +17,20 @@ use super::calls::Key;
 pub(super) enum Part {
     Contacts,
     Calls,
+    Gateways,
+    Destinations,
 }
 
-pub(super) const PARTS: [Part; 2] = [Part::Contacts, Part::Calls];
+/// The last two where there are gateways.
+const PARTS: [Part; 4] = [Part::Contacts, Part::Calls, Part::Gateways, Part::Destinations];
 
 impl Part {
     pub(super) fn name(self) -> &'static [u8] {
         match self {
             Self::Contacts => b"usrloc-contact-repl",
             Self::Calls => dialog::CAPABILITY,
+            Self::Gateways => drouting::CAPABILITY,
+            Self::Destinations => dispatcher::CAPABILITY,
         }
     }
 
@@ -33,6 +38,8 @@ impl Part {
         match self {
             Self::Contacts => usrloc::VERSION,
             Self::Calls => dialog::VERSION,
+            Self::Gateways => drouting::VERSION,
+            Self::Destinations => dispatcher::VERSION,
         }
     }
 
@@ -41,12 +48,8 @@ impl Part {
         (self.name(), self.version())
     }
 
-    pub(super) fn of(name: &[u8]) -> Option<Self> {
-        PARTS.into_iter().find(|part| part.name() == name)
-    }
-
     fn at(self) -> usize {
-        usize::from(self == Self::Calls)
+        self as usize
     }
 }
 
@@ -68,14 +71,22 @@ const SEED_FALLBACK_NS: Mono = 5 * SEC;
 const PACKET_BYTES: usize = 32_768;
 
 impl Stock {
+    pub(super) fn parts(&self) -> &'static [Part] {
+        if self.targets.is_some() { &PARTS } else { &PARTS[..2] }
+    }
+
+    pub(super) fn part(&self, name: &[u8]) -> Option<Part> {
+        self.parts().iter().copied().find(|part| part.name() == name)
+    }
+
     fn cap(&mut self, part: Part) -> &mut Capability {
         &mut self.caps[part.at()]
     }
 
     /// What it says of its own capabilities.
     pub(super) fn own_caps(&self) -> Vec<(Bytes, bool)> {
-        let own = |part: Part| (Bytes::from_static(part.name()), self.caps[part.at()].is_ok);
-        PARTS.map(own).to_vec()
+        let own = |part: &Part| (Bytes::from_static(part.name()), self.caps[part.at()].is_ok);
+        self.parts().iter().map(own).collect()
     }
 
     fn set_ok(&mut self, now: Now, part: Part, ok: bool) {
@@ -103,7 +114,7 @@ impl Stock {
 
     /// Asks the first donor there is, if a request waits for one. It is asked once.
     pub(super) fn sync_while_pending(&mut self, now: Now) {
-        for part in PARTS {
+        for &part in self.parts() {
             if self.cap(part).pending_since.is_some() {
                 self.ask_donor(now, part);
             }
@@ -127,7 +138,7 @@ impl Stock {
 
     pub(super) fn tick_sync(&mut self, now: Now) {
         let waited = |since: Mono, ns: Mono| now.mono_ns.saturating_sub(since) >= ns;
-        for part in PARTS {
+        for &part in self.parts() {
             let pending = self.cap(part).pending_since;
             if self.is_seed && pending.is_some_and(|at| waited(at, SEED_FALLBACK_NS)) {
                 self.cap(part).pending_since = None;
@@ -143,7 +154,7 @@ impl Stock {
 
     /// Any donor answers, synced or not.
     pub(super) fn on_sync_req(&mut self, now: Now, source: NodeId, name: &[u8]) {
-        let Some(part) = Part::of(name) else { return };
+        let Some(part) = self.part(name) else { return };
         if self.next_hop(source).is_some() {
             self.donate(now, part, source);
         } else if let Some(peer) = self.peers.get_mut(&source) {
@@ -155,6 +166,7 @@ impl Stock {
         let records = match part {
             Part::Contacts => self.contacts.records(now.unix_s()),
             Part::Calls => self.calls.records(),
+            part => self.targets.as_ref().map_or_else(Vec::new, |all| all.records(part)),
         };
         let chunks = i32::try_from(records.len()).unwrap_or(i32::MAX);
         let mut packets: Vec<Vec<Bytes>> = Vec::new();
@@ -186,7 +198,7 @@ impl Stock {
     }
 
     pub(super) fn on_sync(&mut self, now: Now, sync: Sync) {
-        let Some(part) = Part::of(&sync.capability) else { return };
+        let Some(part) = self.part(&sync.capability) else { return };
         self.take_chunks(part, &sync);
         if self.cap(part).is_ok {
             // Records of a sync that nobody waits for are taken all the same.
@@ -213,12 +225,13 @@ impl Stock {
                         self.cap(part).seen.extend(key);
                     }
                 }
+                part => self.take_target_chunk(part, chunk),
             }
         }
     }
 
     pub(super) fn on_sync_end(&mut self, now: Now, end: &SyncEnd) {
-        let Some(part) = Part::of(&end.capability).filter(|part| !self.cap(*part).is_ok) else {
+        let Some(part) = self.part(&end.capability).filter(|part| !self.cap(*part).is_ok) else {
             return;
         };
         let (count, _, _) = self.cap(part).running.unwrap_or((0, None, 0));
@@ -258,6 +271,9 @@ impl Stock {
 
     fn apply(&mut self, part: Part, packet: &Packet) {
         let (kind, version, payload) = (packet.packet_type, packet.version, &packet.payload);
+        if matches!(part, Part::Gateways | Part::Destinations) {
+            return self.take_target(part, kind, payload);
+        }
         if part == Part::Calls {
             if let Ok(packet) = DialogPacket::decode(kind, version, payload) {
                 let key = self.calls.take(&packet);

@@ -12,6 +12,7 @@ use super::network::Network;
 use super::queue::{Event, Queue};
 use super::streams::Streams;
 use super::{LOOK_NS, World};
+use crate::actors::gateway::Gateway;
 use crate::actors::phone::Phone;
 use crate::checkers::Violations;
 use crate::checkers::answers::Answers;
@@ -62,10 +63,13 @@ impl World {
             queue: Queue::default(),
             network: Network::default(),
             streams: Streams::default(),
-            db: database(&hosts),
+            db: database(&hosts, options),
             db_is_away: false,
             phones,
+            gateways: if options.routing { Gateway::all() } else { Vec::new() },
             asking: Default::default(),
+            switching: Default::default(),
+            switches: Default::default(),
             requests: 0,
             trace: Trace::new(blueprint.keep_lines),
             violations: Violations::default(),
@@ -110,7 +114,7 @@ fn host(id: u32, options: &Options, mut chance: Chance) -> Host {
         id,
         sip: SocketAddr::from((ip, 5060)),
         bin: SocketAddr::from((ip, 5566)),
-        script: script(id, options.lamps),
+        script: script(id, options),
         clock: HostClock { mono_offset, skew_ms },
         disk: Disk::default(),
         lives: 0,
@@ -156,8 +160,35 @@ loadmodule \"presence_mwi.so\"
 modparam(\"presence\", \"cluster_id\", 1)
 ";
 
+/// The script of a node, as far as the run needs it.
+fn script(id: u32, options: &Options) -> String {
+    let script = calls_script(id, options.lamps);
+    match options.routing {
+        true => {
+            let (often, record) = ("\"probing_interval\", 30", "####### requests\n");
+            assert!(script.contains(often), "the example has changed");
+            script
+                .replace(often, "\"probing_interval\", 3")
+                .replace(record, &format!("{DESTINATIONS_SETUP}{record}"))
+        }
+        false => script,
+    }
+}
+
+/// Destinations beside the gateways.
+const DESTINATIONS_SETUP: &str = "loadmodule \"dispatcher.so\"
+modparam(\"dispatcher\", \"db_url\", \"sqlite://tandem.sqlite\")
+modparam(\"dispatcher\", \"cluster_id\", 1)
+modparam(\"dispatcher\", \"cluster_sharing_tag\", \"service\")
+modparam(\"dispatcher\", \"cluster_probing_mode\", \"by-shtag\")
+modparam(\"dispatcher\", \"ds_ping_interval\", 3)
+modparam(\"dispatcher\", \"ds_probing_mode\", 1)
+modparam(\"dispatcher\", \"ds_probing_threshold\", 2)
+modparam(\"dispatcher\", \"ds_probing_list\", \"1\")
+";
+
 /// The script of an example with calls as records.
-fn script(id: u32, lamps: bool) -> String {
+fn calls_script(id: u32, lamps: bool) -> String {
     let text = match lamps {
         true => example(id),
         false => example(id).replace("\t\t\tdialoginfo_set();\n", "\t\t\t$var(lamp) = 0;\n"),
@@ -182,7 +213,7 @@ fn example(id: u32) -> String {
 }
 
 /// The database that all nodes share, with a row for each.
-fn database(hosts: &[Host]) -> MemoryDb {
+fn database(hosts: &[Host], options: &Options) -> MemoryDb {
     let mut db = MemoryDb::with_tables(schema::tables());
     for host in hosts {
         let text = |s: &str| Value::Str(s.to_owned());
@@ -202,5 +233,32 @@ fn database(hosts: &[Host]) -> MemoryDb {
         // The table is part of the standard schema; without its rows no node would start.
         let _ = db.execute(&query);
     }
+    if options.routing {
+        targets(&mut db);
+    }
     db
+}
+
+/// Gateways, of which the first two are always probed, the third while it is disabled and the
+/// fourth never; a carrier; and the same as destinations.
+fn targets(db: &mut MemoryDb) {
+    let text = |s: &str| Value::Str(s.to_owned());
+    let mut add = |table: &'static str, row: Vec<(&'static str, Value)>| {
+        let row = row.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        let _ = db.execute(&Query::Insert { table: table.into(), row });
+    };
+    for (gateway, probe_mode) in [(1, 2), (2, 2), (3, 1), (4, 0)] {
+        let address = format!("{}", Gateway::address(gateway));
+        let row = vec![
+            ("gwid", text(&format!("gw{gateway}"))),
+            ("type", Value::Int(1)),
+            ("address", text(&address)),
+            ("probe_mode", Value::Int(probe_mode)),
+        ];
+        add("dr_gateways", row);
+        let set = if gateway == 4 { 2 } else { 1 };
+        let uri = text(&format!("sip:{address}"));
+        add("dispatcher", vec![("setid", Value::Int(set)), ("destination", uri)]);
+    }
+    add("dr_carriers", vec![("carrierid", text("car1")), ("gwlist", text("gw1,gw2"))]);
 }

@@ -31,6 +31,7 @@ impl World {
             Effect::BinWrite { conn, bytes } => {
                 self.trace.feed(self.now, b'b', &bytes);
                 self.show_packets(of, &bytes);
+                self.judge_told(of, &bytes);
                 let bytes = match self.fault {
                     Some(fault) => fault.on_write(of.node, bytes),
                     None => bytes,
@@ -125,6 +126,9 @@ impl World {
 
     fn answered(&mut self, of: Life, request: u64, text: &Bytes) {
         self.trace.feed(self.now, b'm', text);
+        if self.switched(of, request, text) {
+            return;
+        }
         if self.asking.remove(&(of, request)).is_none() {
             return;
         }

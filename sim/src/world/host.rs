@@ -62,11 +62,11 @@ impl Host {
     }
 
     /// Starts a stock node.
-    pub(crate) fn boot_stock(&mut self, now: Mono, nodes: &[(u32, SocketAddr)]) {
+    pub(crate) fn boot_stock(&mut self, now: Mono, nodes: &[(u32, SocketAddr)], has_targets: bool) {
         let dice = self.chance.fork();
         self.lives += 1;
         let now = self.clock.at(now);
-        self.stock = Some(Stock::new(self.id, self.id == 1, nodes, now, dice));
+        self.stock = Some(Stock::new(self.id, self.id == 1, nodes, now, dice, has_targets));
     }
 
     /// The running node.

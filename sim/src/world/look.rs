@@ -34,6 +34,9 @@ impl World {
             let presence = self.presence();
             self.find_lost(&presence);
             self.recount();
+            if self.options.routing {
+                self.look_at_states();
+            }
         }
         if self.now >= self.half && self.now < self.half + LOOK_NS {
             self.plant();
@@ -101,6 +104,9 @@ impl World {
             self.violate(equal::NAME, text);
         }
         self.compare_calls();
+        if self.options.routing {
+            self.compare_states();
+        }
         let seen: Vec<_> = self.phones.iter().map(|phone| phone.watched(self.now)).collect();
         let live = seen.iter().filter(|seen| seen.watches.is_some()).count();
         self.say(Who::Checker, || format!("{live} phones watch another"));
@@ -224,7 +230,7 @@ impl World {
     }
 
     /// Puts a question to a node from outside; nothing in the node changes by it.
-    fn ask(&mut self, node: u32, method: &str, params: Json) -> Option<Json> {
+    pub(super) fn ask(&mut self, node: u32, method: &str, params: Json) -> Option<Json> {
         let is_late = self.now >= self.half;
         let now = self.now;
         let fault = self.fault;

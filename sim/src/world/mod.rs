@@ -7,6 +7,7 @@ mod look;
 mod names;
 mod network;
 mod queue;
+mod routing;
 mod stock;
 mod streams;
 mod turn;
@@ -27,6 +28,7 @@ use self::network::Network;
 pub(crate) use self::queue::Life;
 use self::queue::{Event, Parcel, Queue};
 use self::streams::{Streams, Wire};
+use crate::actors::gateway::Gateway;
 use crate::actors::message::summary;
 use crate::actors::phone::Phone;
 use crate::actors::{Act, Completed};
@@ -35,6 +37,7 @@ use crate::checkers::answers::Answers;
 use crate::checkers::cdr::Calls;
 use crate::checkers::holder::Holder;
 use crate::checkers::lost::{self, Lost};
+use crate::checkers::states::Switches;
 use crate::faults::Fault;
 use crate::options::{Dice, Options};
 use crate::plan::{Action, Plan};
@@ -55,8 +58,12 @@ pub struct World {
     /// The database takes no records of calls.
     db_is_away: bool,
     phones: Vec<Phone>,
+    gateways: Vec<Gateway>,
     /// Management requests under way, and the node that each was put to.
     asking: BTreeMap<(Life, u64), u32>,
+    /// Commands about targets: which one, and whether it is to be up.
+    switching: BTreeMap<(Life, u64), (usize, bool)>,
+    switches: Switches,
     requests: u64,
     trace: Trace,
     violations: Violations,
@@ -177,6 +184,8 @@ impl World {
             Action::Jump { node, by_ms } => self.jump(node, by_ms),
             Action::Activate(node) => self.activate(node),
             Action::Database { is_there } => self.database_goes(!is_there),
+            Action::Gateway { gateway, way } => self.gateway_goes(gateway, way),
+            Action::Switch { node, target, up } => self.switch(node, target, up),
             Action::Register(phone) => self.phone(phone, |p, now| p.register_now(now)),
             Action::Call { from, to } => self.phone(from, |p, now| p.dial(now, to)),
             Action::Rest => self.rest(),
@@ -296,6 +305,7 @@ impl World {
         self.has_been_dark |= last;
         self.holder.crashed(was_active);
         self.counts.crashes += 1;
+        self.switches.crashed(node);
         let role = if was_active { "the active is killed" } else { "is killed" };
         self.say(Who::Node(node), || role.into());
         let Some(host) = self.hosts.iter_mut().find(|h| h.id == node) else { return };
@@ -304,6 +314,7 @@ impl World {
         host.kill();
         let of = host.life();
         self.asking.retain(|(life, _), _| *life != of);
+        self.switching.retain(|(life, _), _| *life != of);
         let (streams, mut wire) = self.wire();
         streams.crash(&mut wire, of);
     }
@@ -341,6 +352,8 @@ impl World {
             self.deliver(of, worker, input);
         } else if let Some(phone) = self.phones.iter().find(|p| p.public == to).map(|p| p.id) {
             self.phone(phone, |p, now| p.receive(now, from, payload));
+        } else {
+            self.to_gateway(from, to, payload);
         }
     }
 

@@ -7,6 +7,7 @@ use tandem_engine::effect::{BinInput, Input};
 
 use super::World;
 use super::queue::{Event, Life};
+use crate::actors::gateway::Way;
 use crate::checkers::holder::View;
 use crate::options::Dice;
 use crate::plan::REST_S;
@@ -24,12 +25,12 @@ impl World {
     /// Starts the node if it is a stock node that is down; false if it is none.
     pub(super) fn start_stock(&mut self, node: u32) -> bool {
         let nodes: Vec<_> = self.hosts.iter().map(|h| (h.id, h.bin)).collect();
-        let now = self.now;
+        let (now, has_targets) = (self.now, self.options.routing);
         let Some(host) = self.host(node).filter(|h| h.is_stock) else { return false };
         if host.is_up() {
             return true;
         }
-        host.boot_stock(now, &nodes);
+        host.boot_stock(now, &nodes, has_targets);
         let of = host.life();
         self.holder.disturbed();
         self.say(Who::Node(node), || "starts, a stock node".into());
@@ -54,12 +55,14 @@ impl World {
         let at = self.now;
         // What is on its way at the end has not arrived everywhere.
         let is_late = at + QUIET_NS >= (self.options.seconds + REST_S) * SEC;
+        let alive: Vec<_> = self.gateways.iter().map(|g| (g.id, g.way == Way::Answers)).collect();
         let Some(host) = self.running(of) else { return };
         let now = host.clock.at(at);
         let super::host::Host { stock, residents, .. } = host;
         let Some(stock) = stock else { return };
         let residents = if is_late { &mut [] } else { &mut residents[..] };
         stock.tick(now, residents, is_calm);
+        stock.probe(now, &alive);
         self.stock_acts(of);
         self.queue.push(at + TICK_NS, Event::StockTick { of });
     }

@@ -25,7 +25,7 @@ pub(crate) fn select() {
     let both = "ds_select_dst(1, 8); ds_select_dst(2, 8, \"a\");";
     assert_eq!(tells("", both, left), format!("{FIRST}, sip:127.0.2.4|2"));
     assert!(node(URL, "route { ds_select_dst(1, 8, \"z\"); }").is_err());
-    assert!(node(URL, "route { ds_select_dst(1, 10); }").is_err());
+    assert!(node(URL, "route { ds_select_dst(1, 11); }").is_err());
 }
 
 /// The destinations of so many calls.
@@ -68,9 +68,27 @@ pub(crate) fn algorithms() {
          ds_select_dst(1, 9);";
     assert_eq!(chosen(&load, loads, "", 1), ["sip:127.0.2.3"]);
     assert_eq!(chosen("", "ds_select_dst(1, 9);", "", 1), ["<null>"]);
+    assert_eq!(chosen("", "ds_select_dst(1, 10);", "", 1), ["<null>"]);
+    by_route();
     // The last one is for the end.
     let turns = chosen("", "ds_select_dst(1, 4, \"d\");", "", 6);
     assert!(!turns.contains(&"sip:127.0.2.3".to_owned()), "{turns:?}");
+}
+
+/// Algorithm 10: a route tells the load of each destination, or passes it over.
+pub(crate) fn by_route() {
+    let load = |code: &str| format!("{}route[LOAD] {{ {code} }}\n", set("algo_route", "LOAD"));
+    let by_uri = load(
+        "if ($param(1) == \"sip:127.0.2.2\") return(1); \
+         if ($param(2) == \"first\") return(-1); return(7);",
+    );
+    let kept = "ds_select_dst(1, 10, \"f\"); $avp(all) = $(avp(ds_dst_failover)[*]);";
+    assert_eq!(chosen(&by_uri, kept, "", 1), ["sip:127.0.2.2"]);
+    let told = tells(&by_uri, kept, "$avp(all)");
+    assert_eq!(told, "sip:127.0.2.2, sip:127.0.2.3", "the first one is passed over");
+    let none = load("return(-1);");
+    assert_eq!(tells(&none, "ds_select_dst(1, 10);", "$rc $du"), "-1 <null>");
+    assert!(node(&format!("{URL}{}", set("algo_route", "NONE")), "route { exit; }").is_err());
 }
 
 pub(crate) fn next() {

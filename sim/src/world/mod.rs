@@ -353,7 +353,7 @@ impl World {
         } else if let Some(phone) = self.phones.iter().find(|p| p.public == to).map(|p| p.id) {
             self.phone(phone, |p, now| p.receive(now, from, payload));
         } else {
-            self.to_gateway(from, to, payload);
+            self.at_gateway(from, to, payload);
         }
     }
 

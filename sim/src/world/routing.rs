@@ -23,7 +23,7 @@ impl World {
     }
 
     /// A datagram for a gateway, if one is there.
-    pub(super) fn to_gateway(&mut self, from: SocketAddr, to: SocketAddr, payload: Bytes) {
+    pub(super) fn at_gateway(&mut self, from: SocketAddr, to: SocketAddr, payload: Bytes) {
         let found = self.gateways.iter().find(|g| Gateway::address(g.id) == to);
         if let Some(answer) = found.and_then(|gateway| gateway.receive(payload)) {
             self.send(to, from, &answer);

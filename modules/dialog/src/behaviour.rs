@@ -181,6 +181,7 @@ fn fields_of(d: &Dialog) -> impl PartialEq + std::fmt::Debug + use<> {
         debt,
         creator,
         stamp: _,
+        value_stamps: _,
     } = d.clone();
     let Routes { on_answer, on_timeout, on_hangup } = routes;
     (

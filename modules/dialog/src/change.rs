@@ -369,6 +369,7 @@ fn set_value(d: &mut Dialog, name: Text, value: Option<Val>) -> Result<bool, Ref
     let Some(value) = value else {
         if let Some(at) = at {
             d.values.remove(at);
+            d.value_stamps.touch(&name);
         }
         return Ok(at.is_some());
     };
@@ -376,11 +377,16 @@ fn set_value(d: &mut Dialog, name: Text, value: Option<Val>) -> Result<bool, Ref
         return Err(Refused::TooLong);
     }
     if let Some((_, old)) = at.and_then(|at| d.values.get_mut(at)) {
-        return Ok(set(old, value));
+        let differs = set(old, value);
+        if differs {
+            d.value_stamps.touch(&name);
+        }
+        return Ok(differs);
     }
     if d.values.len() >= VALUES_MAX {
         return Err(Refused::TooMany);
     }
+    d.value_stamps.touch(&name);
     d.values.push((name, value));
     Ok(true)
 }

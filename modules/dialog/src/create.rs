@@ -19,7 +19,7 @@ use crate::change::Origin;
 use crate::current::{Current, Kind};
 use crate::flags::{self, Flags};
 use crate::pending::Pending;
-use crate::record::{Dialog, Leg, Routes, Side, Stamp, State, Text};
+use crate::record::{Dialog, Leg, Routes, Side, Stamp, State, Text, ValueStamps};
 use crate::sdp::sdp_of;
 use crate::state::Dialogs;
 use crate::stats;
@@ -146,6 +146,7 @@ impl Dialogs {
             debt: None,
             creator: cx.node.membership().node_id(),
             stamp: Stamp { time_us: 0, node: 0 },
+            value_stamps: ValueStamps::default(),
         })
     }
 }

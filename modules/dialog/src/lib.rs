@@ -60,6 +60,7 @@ mod sweep;
 pub mod table;
 mod unseen;
 mod validate;
+mod value_stamps;
 mod values;
 mod variables;
 

@@ -8,6 +8,8 @@ use crate::id::DialogId;
 
 pub use tandem_cluster::Stamp;
 
+pub use crate::value_stamps::ValueStamps;
+
 /// A text of a record; 16 bytes where it is empty.
 pub type Text = Box<[u8]>;
 
@@ -286,6 +288,8 @@ pub struct Dialog {
     pub creator: u32,
     /// Its last change that peers are told of.
     pub stamp: Stamp,
+    /// When its values were written.
+    pub value_stamps: ValueStamps,
 }
 
 impl Dialog {
@@ -327,6 +331,7 @@ impl Dialog {
             debt: None,
             creator: 0,
             stamp: Stamp { time_us: 0, node: 0 },
+            value_stamps: ValueStamps::default(),
         }
     }
 

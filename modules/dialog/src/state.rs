@@ -58,6 +58,8 @@ pub struct Dialogs {
     /// Records of peers that could not be taken, and requests that named a dialog which is not
     /// theirs.
     pub(crate) refused: AtomicU64,
+    /// Unix seconds of when such a refusal was last in the log.
+    pub(crate) told_refused_s: AtomicU64,
     /// BYEs that came before their dialog.
     pub(crate) orphans: Orphans,
 }
@@ -96,6 +98,7 @@ impl Dialogs {
             sql: params.sql.clone().map(Sql::new),
             sql_asks: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            told_refused_s: AtomicU64::new(0),
             orphans: Orphans::default(),
             params,
         }))

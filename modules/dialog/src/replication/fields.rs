@@ -16,12 +16,12 @@
 //! end is remembered (its presence makes the record one of a dialog that is gone), 36 value to be
 //! set among the others, 37 name of a value to be removed, 38 generated CSeq of the caller,
 //! 39 place of a callee, 40 its generated CSeq, 41 where the CDRs are written to, 42 Unix
-//! milliseconds of the end that they are owed for.
+//! milliseconds of the end that they are owed for, 43 when a value was written (repeats).
 //!
 //! Inside a leg: 1 tag, 2 contact, 3 route set, 4 socket, 5 SDP in, 6 SDP out, 7 advertised contact,
 //! 8 CSeq, 9 generated CSeq. Inside a value: 1 name, 2 text, 3 number raised by 2^31. Inside a
 //! profile: 1 name, 2 value, 3 where it is counted (0 here, 1 all nodes, 2 a store). Inside a
-//! section: 1 module, 2 content.
+//! section: 1 module, 2 content. With the stamp of a value: 1 name, 2 microseconds, 3 node.
 
 use bytes::Bytes;
 use tandem_cluster::fields::{Fields, fields, int32, integer};
@@ -163,6 +163,7 @@ fn body(w: &mut Fields, d: &Dialog, names: FlagNames<'_>) {
     w.put(13, &leg(&d.caller));
     d.callees.iter().for_each(|one| w.put(14, &leg(one)));
     d.values.iter().for_each(|one| w.put(16, &value(one)));
+    d.value_stamps.encoded().for_each(|one| w.put(43, &one));
     d.profiles.iter().for_each(|one| w.put(17, &membership(one)));
     d.sections.iter().for_each(|one| w.put(26, &section(one)));
     if d.debt.is_some() {
@@ -303,6 +304,7 @@ pub(crate) fn lay_over(d: &mut Dialog, record: &[u8], names: FlagNames<'_>) -> O
                 let ended_ms = integer(value)?;
                 d.debt.iter_mut().for_each(|debt| debt.ended_ms = ended_ms);
             }
+            43 => d.value_stamps.lay(value)?,
             36 | 37 => lay_value(d, n, value)?,
             38 => d.caller.generated_cseq = int32(value)?,
             39 => place = usize::try_from(integer(value)?).ok()?,
@@ -318,10 +320,12 @@ pub(crate) fn lay_over(d: &mut Dialog, record: &[u8], names: FlagNames<'_>) -> O
 /// One value among the others: set, or removed.
 fn lay_value(d: &mut Dialog, n: u8, value: &[u8]) -> Option<()> {
     if n == 37 {
+        d.value_stamps.put(value, d.stamp);
         d.values.retain(|(name, _)| **name != *value);
         return Some(());
     }
     let (name, value) = read_value(value)?;
+    d.value_stamps.put(&name, d.stamp);
     let room = d.values.len() < VALUES_MAX;
     match d.values.iter_mut().find(|(n, _)| *n == name) {
         Some((_, old)) => *old = value,

@@ -1,6 +1,8 @@
 //! What peers tell of dialogs. All of it is hostile until parsed: what cannot be read or
 //! contradicts what is known is counted and changes nothing.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use tandem_bin::dialog as wire;
 use tandem_engine::log::Level;
@@ -28,8 +30,13 @@ impl Dialogs {
     }
 
     fn malformed(&self, cx: &mut Cx<'_>, source: u32, why: &str) {
-        self.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        cx.log(Level::Warning, format!("a dialog of node {source} is refused: {why}"));
+        let so_far = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        // A peer may have thousands of the kind.
+        let now_s = cx.now.unix_s();
+        if self.told_refused_s.swap(now_s, Ordering::Relaxed) != now_s {
+            let text = format!("a dialog of node {source} is refused: {why} ({so_far} so far)");
+            cx.log(Level::Warning, text);
+        }
     }
 
     /// A record of a Tandem peer: whole, a patch, or of a dialog that is gone.

@@ -6,6 +6,7 @@
 
 use crate::flags::Flags;
 use crate::record::{DEBTS_MAX, Debt, Dialog, EndReason, LEGS_MAX, Leg, State};
+use crate::value_stamps::merge_values;
 
 /// What becomes of `ours` when `theirs` is heard of; `None`: nothing.
 pub(crate) fn merged(ours: &Dialog, theirs: &Dialog) -> Option<Dialog> {
@@ -16,6 +17,7 @@ pub(crate) fn merged(ours: &Dialog, theirs: &Dialog) -> Option<Dialog> {
     both.answered_s = ours.answered_s.max(theirs.answered_s);
     (both.ended_s, both.end_reason) = end_of(ours, theirs);
     merge_legs(&mut both, old);
+    merge_values(&mut both, new, old);
     both.debt = merge_debts(new.debt.as_ref(), old.debt.as_ref());
     if both.creator == 0 {
         both.creator = old.creator;
@@ -86,6 +88,7 @@ mod tests {
     /// What two nodes compare: lists in an order of their own, and nothing of one node alone.
     fn canonical(mut d: Dialog) -> Dialog {
         d.callees.sort_by(|a, b| a.tag.cmp(&b.tag));
+        d.values.sort_by(|a, b| a.0.cmp(&b.0));
         d.answered = None;
         d
     }
@@ -94,6 +97,7 @@ mod tests {
     fn written_apart(mut all: Vec<Dialog>) -> Vec<Dialog> {
         for (n, d) in (1..).zip(&mut all) {
             d.stamp.node = n;
+            d.value_stamps.of_node(n);
             // Every state of an answered call has the leg that answered.
             let leg = d.callees.pop().unwrap_or_default();
             d.callees = [Leg { tag: b"t"[..].into(), ..leg }].into_iter().collect();

@@ -57,15 +57,19 @@ impl Dialogs {
         origin: Origin,
     ) {
         if origin != Origin::Local || told == Some(&Told::Local) {
+            d.value_stamps.settle(d.stamp);
             return;
         }
         let base = d.stamp;
         d.stamp = cx.node.outbox.stamp(cx.now);
+        d.value_stamps.settle(d.stamp);
         if d.creator == 0 {
             d.creator = cx.node.membership().node_id();
         }
         // What was never answered is not replicated.
         if !self.is_replicated() || d.answered_s == 0 {
+            // Nobody else has written any.
+            d.value_stamps.clear();
             return;
         }
         self.count(cx, sent(told, d));

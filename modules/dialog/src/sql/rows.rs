@@ -222,6 +222,11 @@ fn dialog_of(row: &[Value], entry_of: impl Fn(&[u8]) -> u32, names: &[String]) -
         (d.start_s, d.answered_s) = (int(15), int(15));
         d.lifetime_s = int(16).saturating_sub(int(15));
     }
+    if d.stamp.time_us == 0 {
+        // A stock node wrote the row. Peers take a record with a stamp only, and every node that
+        // reads the row has to have the same.
+        d.stamp.time_us = u64::from(d.start_s.max(1)) * 1_000_000;
+    }
     d.profiles = stock::read_profiles(bytes(18))?;
     let flags = Flags(int(19)).without(Flags::LOCAL).without(Flags::UNSTORED);
     d.flags = flags.with(Flags::LOADED);

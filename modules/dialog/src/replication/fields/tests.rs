@@ -4,6 +4,8 @@ use super::*;
 use proptest::prelude::*;
 use smallvec::SmallVec;
 
+use crate::record::ValueStamps;
+
 fn text() -> impl Strategy<Value = Text> {
     prop::collection::vec(any::<u8>(), 0..20).prop_map(Into::into)
 }
@@ -57,6 +59,10 @@ prop_compose! {
         let callees: SmallVec<[Leg; 1]> = legs.1.into();
         let flags = Flags(masks.1).without(Flags::LOCAL).without(Flags::UNSTORED);
         let sections = sections.into_iter().map(|(name, s)| (name, Bytes::from(s.into_vec())));
+        let mut value_stamps = ValueStamps::default();
+        if let Some(name) = values.keys().next() {
+            value_stamps.put(name, Stamp { time_us: at.0, node: at.1 });
+        }
         Dialog {
             id: DialogId { entry: 1, id: 2 }, call_id: b"call"[..].into(), from_uri: next(),
             to_uri: next(), mangled_from: next(), mangled_to: next(), start_s: times.0,
@@ -69,7 +75,7 @@ prop_compose! {
             routes: crate::record::Routes {
                 on_answer: next(), on_timeout: next(), on_hangup: next(),
             },
-            stamp: Stamp { time_us: at.0, node: at.1 },
+            stamp: Stamp { time_us: at.0, node: at.1 }, value_stamps,
         }
     }
 }
@@ -103,6 +109,7 @@ proptest! {
         prop_assert_eq!(read_heading(&patch).unwrap().base, Some(d.stamp));
         let last = next.clone();
         next.values.push((b"a new name of a value"[..].into(), value));
+        next.value_stamps.put(b"a new name of a value", next.stamp);
         next.caller.generated_cseq = n;
         let patches = [
             encode_patch(&next, last.stamp, Part::Value(b"a new name of a value")),

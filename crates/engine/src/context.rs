@@ -268,6 +268,24 @@ impl Ctx {
         self.target.uri.as_deref().unwrap_or_else(|| self.msg.request_uri())
     }
 
+    /// Where the request may go, as a Contact header has it: the R-URI and the branches (`$ds`).
+    pub fn destinations(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for branch in std::iter::once(&self.target).chain(&self.branches) {
+            if !out.is_empty() {
+                out.extend_from_slice(b", ");
+            }
+            out.push(b'<');
+            out.extend_from_slice(branch.uri.as_deref().unwrap_or_else(|| self.request_uri()));
+            out.push(b'>');
+            if let Some(q) = branch.q {
+                let q = format!(";q={}", f32::from(q) / 1000.0);
+                out.extend_from_slice(q.as_bytes());
+            }
+        }
+        out
+    }
+
     /// Whether any module attached something to this message.
     pub(crate) fn has_sections(&self) -> bool {
         !self.sections.is_empty()

@@ -105,15 +105,31 @@ fn write_tagged_reply(
     out: &mut Vec<u8>,
 ) {
     let warning = if node.settings.sip_warning { warning(node, ctx) } else { String::new() };
+    let contact = if (300..400).contains(&code) { redirect(ctx) } else { Vec::new() };
     let server = node.settings.server_header.as_deref().unwrap_or_default();
     let options = ReplyOptions {
         to_tag: Some(tag),
-        extra_headers: &[extra, &ctx.reply_headers, server, warning.as_bytes()],
+        extra_headers: &[extra, &ctx.reply_headers, &contact, server, warning.as_bytes()],
         body: (!ctx.reply_body.is_empty()).then_some((b"", &ctx.reply_body[..])),
         received: Some(received(&ctx.source, ctx.force_rport)),
         ..ReplyOptions::default()
     };
     write_reply(&ctx.msg, code, reason, &options, out);
+}
+
+/// The Contact line of a redirection: where the script has sent the request (RFC 3261 8.3). None
+/// if that is nowhere else, or the script has written its own.
+fn redirect(ctx: &Ctx) -> Vec<u8> {
+    let is_moved = ctx.target.uri.as_deref().is_some_and(|uri| uri != ctx.msg.request_uri());
+    let mut lines = ctx.reply_headers.split(|b| *b == b'\n');
+    let has_own = lines.any(|l| {
+        let name = l.split(|b| *b == b':').next().unwrap_or_default().trim_ascii();
+        name.eq_ignore_ascii_case(b"contact") || name.eq_ignore_ascii_case(b"m")
+    });
+    if has_own || (!is_moved && ctx.branches.is_empty()) {
+        return Vec::new();
+    }
+    [b"Contact: ", &ctx.destinations()[..], b"\r\n"].concat()
 }
 
 /// What was seen of a request, for people who look for a fault (RFC 3261 20.43, code 392).

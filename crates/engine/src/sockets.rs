@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tandem_script::program::ProxyUse;
-use tandem_sip::Transport;
+use tandem_sip::{Transport, Uri};
 
 /// A listening socket of this node, by its place in the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -206,6 +206,25 @@ impl Sockets {
                     .as_ref()
                     .is_some_and(|(h, p)| h.as_bytes().eq_ignore_ascii_case(host) && port_fits(*p))
         }) || self.aliases.iter().any(|a| a.names(host) && (a.port == 0 || port_fits(a.port)))
+    }
+
+    /// The socket that a URI of this node names, as one in Record-Route does.
+    pub fn of_uri(&self, uri: &Uri<'_>) -> Option<SocketId> {
+        let proto = match uri.transport() {
+            None | Some(Transport::Udp) => Proto::Udp,
+            Some(Transport::Tcp) => Proto::Tcp,
+            Some(_) => return None,
+        };
+        let port = uri.port.unwrap_or(5060);
+        let ip = tandem_sip::host_ip(uri.host);
+        let found = self.of(proto).find(|(_, s)| {
+            let is_address = ip == Some(s.addr.ip()) && s.addr.port() == port;
+            let is_advertised = s.advertised.as_ref().is_some_and(|(host, p)| {
+                host.as_bytes().eq_ignore_ascii_case(uri.host) && *p == port
+            });
+            is_address || is_advertised
+        });
+        found.map(|(id, _)| id)
     }
 
     /// Whether what is sent to this address comes back to this node.

@@ -11,6 +11,7 @@ use crate::create::{contact_in, contact_of};
 use crate::current::{Current, Kind, SentOn};
 use crate::flags::Flags;
 use crate::id::DialogId;
+use crate::local::Renumbered;
 use crate::record::{Dialog, EndReason, Leg, Side, State, Text};
 use crate::sdp::sdp_of;
 use crate::state::Dialogs;
@@ -169,6 +170,11 @@ impl Dialogs {
             generated_cseq,
         };
         self.try_change(cx, current.id, Change::Leg(Box::new(leg)));
+        if generated_cseq != 0 {
+            // The script has counted CSeq up: the ACK has to follow the INVITE.
+            let (towards, from, to) = (Side::Callee, cseq, generated_cseq);
+            self.keep_number(current.id, Renumbered { towards, invite: true, from, to });
+        }
         let (from, to) = mangled;
         if !from.is_empty() || !to.is_empty() {
             self.try_change(cx, current.id, Change::Mangled { from, to });

@@ -17,6 +17,20 @@ use tandem_engine::module::Cx;
 const REMEMBERED: usize = 4;
 
 impl Dialogs {
+    /// Notes which number a request has got; its ACK or CANCEL gets the same.
+    pub(crate) fn keep_number(&self, id: DialogId, one: Renumbered) {
+        self.table.local(id, |_, local| {
+            let is_same = |r: &Renumbered| {
+                (r.towards, r.invite, r.from) == (one.towards, one.invite, one.from)
+            };
+            local.renumbered.retain(|r| !is_same(r));
+            if local.renumbered.len() >= REMEMBERED {
+                local.renumbered.remove(0);
+            }
+            local.renumbered.push(one);
+        });
+    }
+
     /// Gives a request the number it needs.
     pub(crate) fn renumber(
         &self,
@@ -50,12 +64,7 @@ impl Dialogs {
             None => {
                 let to = generated.saturating_add(1);
                 let one = Renumbered { towards, invite: is_invite, from: number, to };
-                self.table.local(id, |_, local| {
-                    if local.renumbered.len() >= REMEMBERED {
-                        local.renumbered.remove(0);
-                    }
-                    local.renumbered.push(one);
-                });
+                self.keep_number(id, one);
                 self.try_change(cx, id, Change::Generated { towards, callee, cseq: to });
                 to
             }

@@ -120,6 +120,10 @@ fn loose_route(sockets: &Sockets, ctx: &mut Ctx) -> Option<Option<Bytes>> {
         && (first == 0 || (crosses && has_r2(&own)))
     {
         params = params.or_else(|| Some(params_of(&msg, &own)));
+        if first == 1 {
+            // The second one names the socket of the other side.
+            ctx.target.socket = sockets.of_uri(&own).or(ctx.target.socket);
+        }
         (first, crosses) = (first + 1, routes.len() > 1 && has_r2(&own));
     }
     if all.is_empty() {
@@ -250,6 +254,19 @@ mod tests {
         let spiral = "Route: <sip:127.0.0.1:5070;lr>,<sip:127.0.0.1;lr>\r\n";
         let left = result("sip:b@10.0.0.2", "sip:127.0.0.1;lr", &["<sip:127.0.0.1;lr>"]);
         assert_eq!(routed("sip:b@10.0.0.2", spiral), left);
+    }
+
+    #[test]
+    fn the_second_route_of_a_crossing_names_the_socket_to_leave_by() {
+        let out = |routes: &str| {
+            let mut ctx = context("sip:b@10.0.0.2", routes);
+            loose_route(&sockets(), &mut ctx).unwrap();
+            ctx.target.socket
+        };
+        let (one, two) = ("<sip:127.0.0.1;r2=on;lr>", "<sip:127.0.0.1:5070;r2=on;lr>");
+        assert_eq!(out(&format!("Route: {one}, {two}\r\n")), Some(SocketId(1)));
+        assert_eq!(out(&format!("Route: {two}, {one}\r\n")), Some(SocketId(0)));
+        assert_eq!(out("Route: <sip:127.0.0.1:5070;lr>\r\n"), None);
     }
 
     #[test]

@@ -90,3 +90,19 @@ fn an_ack_to_our_reply_is_absorbed() {
     node.udp(PHONE, &request("ACK", ";tag=other"));
     assert!(!node.logs().is_empty(), "an ACK to somebody else's reply goes to the script");
 }
+
+#[test]
+fn a_redirection_names_where_the_script_has_sent_the_request() {
+    let contacts = |route: &str| {
+        let mut node = node("", route);
+        node.udp(PHONE, &request("INVITE", ""));
+        let text = node.sent().pop().unwrap().1;
+        let lines = text.lines().filter_map(|line| line.strip_prefix("Contact: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let moved = "$ru = \"sip:n1@h1\"; append_msg_branch(\"sip:n2@h2\", \"0.5\");";
+    let both = contacts(&format!("{moved} sl_send_reply(302, \"Moved\");"));
+    assert_eq!(both, ["<sip:n1@h1>, <sip:n2@h2>;q=0.5"]);
+    assert!(contacts("sl_send_reply(302, \"Moved\");").is_empty(), "nowhere else");
+    assert!(contacts(&format!("{moved} sl_send_reply(486, \"Busy\");")).is_empty());
+}

@@ -172,7 +172,14 @@ impl Tm {
         if !(100..=699).contains(&code) {
             return false;
         }
-        tx.cell.lock().record.saved.attached.update(&ctx.attached);
+        {
+            let mut cell = tx.cell.lock();
+            if cell.record.machine.last_code() >= 200 {
+                cx.log(Level::Error, format!("no {code} after the final reply that was sent"));
+                return false;
+            }
+            cell.record.saved.attached.update(&ctx.attached);
+        }
         let bytes = own_reply(cx.node, ctx, code, reason, b"");
         let bytes = self.show_own_reply(cx, ctx, bytes);
         match role {

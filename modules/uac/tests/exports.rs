@@ -304,3 +304,36 @@ fn inc_cseq() {
     let [_, answer, ..] = dialog("", "uac_inc_cseq(5)");
     assert_eq!(header(&answer, "CSeq"), "7 INVITE");
 }
+
+#[test]
+fn the_ack_of_a_call_that_was_challenged_follows_its_invite() {
+    let script = "route { if ($tt != NULL) { loose_route(); t_relay(); exit; } create_dialog(); \
+                  t_on_failure(\"f\"); record_route(); t_relay(); } \
+                  failure_route[f] { uac_inc_cseq(1); t_relay(); }";
+    let mut node = node("loadmodule \"dialog.so\"\n", script);
+    node.udp(CALLER, &invite(FROM));
+    let first = forwarded(&mut node);
+    node.udp(CALLEE, &reply_to(&first, 407, ""));
+    let again = forwarded(&mut node);
+    let number =
+        |text: &str| -> u32 { header(text, "CSeq").split(' ').next().unwrap().parse().unwrap() };
+    assert_eq!(number(&again), number(&first) + 1);
+    node.udp(CALLEE, &reply_to(&again, 200, "Contact: <sip:bob@127.0.0.2>\n"));
+    let answer = node.sent().pop().unwrap().1;
+    assert_eq!(number(&answer), number(&first));
+    let within = |method: &str, cseq: u32| {
+        format!(
+            "{method} sip:bob@127.0.0.2 SIP/2.0\nVia: SIP/2.0/UDP x.test;branch=z9hG4bK{method}\n\
+             From: {}\nTo: {}\nCall-ID: c\nCSeq: {cseq} {method}\nRoute: {}\n\
+             Content-Length: 0\n\n",
+            header(&answer, "From"),
+            header(&answer, "To"),
+            header(&answer, "Record-Route")
+        )
+    };
+    node.udp(CALLER, &within("ACK", number(&first)));
+    let ack = node.sent().pop().unwrap().1;
+    assert!(ack.starts_with("ACK ") && number(&ack) == number(&again), "{ack}");
+    node.udp(CALLER, &within("INFO", number(&first) + 1));
+    assert_eq!(number(&forwarded(&mut node)), number(&again) + 1);
+}

@@ -112,22 +112,6 @@ fn set_dst_part(call: &mut VarCall<'_, '_>, part: Part, value: &Value) -> Result
 }
 
 fn destinations(call: &mut VarCall<'_, '_>) -> Value {
-    let ctx = &*call.ctx;
-    if !ctx.msg.is_request() {
-        return Value::Null;
-    }
-    let mut out = Vec::new();
-    for branch in std::iter::once(&ctx.target).chain(&ctx.branches) {
-        if !out.is_empty() {
-            out.extend_from_slice(b", ");
-        }
-        out.push(b'<');
-        out.extend_from_slice(branch.uri.as_deref().unwrap_or_else(|| ctx.request_uri()));
-        out.push(b'>');
-        if let Some(q) = branch.q {
-            let q = format!(";q={}", f32::from(q) / 1000.0);
-            out.extend_from_slice(q.as_bytes());
-        }
-    }
-    Value::str(out)
+    let is_request = call.ctx.msg.is_request();
+    if is_request { Value::str(call.ctx.destinations()) } else { Value::Null }
 }

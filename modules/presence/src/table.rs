@@ -76,7 +76,8 @@ pub(crate) struct Subscribed {
 pub(crate) struct Presentity {
     /// The newest first.
     pub(crate) publications: Vec<Published>,
-    pub(crate) subscriptions: BTreeMap<Arc<SubId>, Subscribed>,
+    /// Boxed: the tree has room for eleven where most presentities have one or two.
+    pub(crate) subscriptions: BTreeMap<Arc<SubId>, Box<Subscribed>>,
     /// The subscriptions by their ends, and how far those that are over have been looked through.
     pub(crate) ends: Ends,
     /// Sums over what is published, and over who watches.

@@ -137,7 +137,7 @@ impl Work<'_> {
             }
             None if !is_room => return Err(Refused::Full),
             None => {
-                let entry = Subscribed::new(new);
+                let entry = Box::new(Subscribed::new(new));
                 let digest = entry.digest();
                 presentity.subscriptions.insert(Arc::clone(&id), entry);
                 self.table.add_dialog(&key, &id);

@@ -18,6 +18,7 @@ use tandem_script::host::Called;
 use tandem_script::program::{Ready, RouteId};
 use tandem_script::sig::{ArgKind, ArgSig, AsyncUse, FunctionSig, Routes};
 use tandem_script::value::Value;
+use tandem_tm::Tm;
 
 /// Runs and routes that wait, together.
 const WAITS_MAX: usize = 100_000;
@@ -208,6 +209,17 @@ fn put(ctx: &mut Ctx, params: &[(Bytes, Value)]) {
         // More than a message holds is left out.
         let _ = ctx.avps.insert(name, value.clone(), false);
     }
+    // For functions that take them from an event.
+    ctx.params = params.to_vec();
+}
+
+/// The route works on the transaction of the request, if that waits still.
+fn come_back(cx: &Cx<'_>, ctx: &mut Ctx) {
+    if let Some((slot, tm)) = cx.node.find::<Tm>()
+        && let Some(tx) = tm.transaction_of_request(&ctx.msg)
+    {
+        tm.visit(slot, ctx, tx);
+    }
 }
 
 impl Module for EventRouting {
@@ -234,6 +246,7 @@ impl Module for EventRouting {
         }
         for (route, mut ctx) in routes {
             put(&mut ctx, params);
+            come_back(cx, &mut ctx);
             // When too many routes wait already, the event is lost, which the worker tells.
             let _ = cx.run_route(route, Box::new(ctx), 0);
         }

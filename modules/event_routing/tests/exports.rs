@@ -87,3 +87,23 @@ fn notify() {
     let script = format!("{MODULE_LINES}route {{ notify_on_event(\"E_X\", $avp(f), \"no\", 1); }}");
     assert!(TestNode::try_new(&script, MODULES).is_err());
 }
+
+#[test]
+fn a_phone_that_registers_late_joins_the_call_that_waits() {
+    let order = |first: &str, second: &str| {
+        let routes = format!(
+            "route {{ t_newtran(); $avp(f) = \"aor=u\"; {first} {second} exit; }} \
+             route[fork] {{ t_inject_branches(\"event\"); xlog(\"L_NOTICE\", \"# $rc\"); }}"
+        );
+        let mut node = TestNode::new(&format!("{MODULE_LINES}{routes}"), MODULES);
+        node.udp("127.0.0.9:5060", &REQUEST.replace("OPTIONS", "INVITE"));
+        let params = json!({"aor": "u", "uri": "sip:late@127.0.0.2"}).to_string();
+        node.mi("evi:raise", json!({"event": "E_X", "params": params}));
+        assert_eq!(told(&mut node), ["# 1"]);
+        let sent = node.sent().into_iter().map(|(_, text)| text);
+        sent.filter(|text| text.starts_with("INVITE sip:late@127.0.0.2 ")).count()
+    };
+    let (wait, notify) =
+        ("t_wait_for_new_branches();", "notify_on_event(\"E_X\", $avp(f), \"fork\", 10);");
+    assert_eq!((order(wait, notify), order(notify, wait)), (1, 1));
+}

@@ -50,6 +50,12 @@ impl Tm {
         ctx.section::<Section>(slot)?.tx.as_ref().map(|tx| TxRef(tx.id))
     }
 
+    /// The transaction of a request, whoever holds the message.
+    pub fn transaction_of_request(&self, request: &Message) -> Option<TxRef> {
+        let key = self.key(request, request.method())?;
+        self.live(&key).map(|tx| TxRef(tx.id))
+    }
+
     /// The branch that a branch route is about, from 0. `slot` is that of this module.
     pub fn branch_of(&self, slot: u16, ctx: &Ctx) -> Option<u8> {
         ctx.section::<Section>(slot)?.branch.map(|branch| branch.0)

@@ -35,7 +35,7 @@ const INPUTS_A_TURN: usize = 256;
 /// Turns that a node takes at its end for what its workers still have.
 const REST_TURNS_MAX: usize = 10_000;
 /// How long the node waits at its end for a database to take what is still to be written.
-const WRITE_OUT: Duration = Duration::from_secs(30);
+const WRITE_OUT: Duration = Duration::from_secs(10);
 
 /// Runs the node until a signal ends it.
 pub(super) fn run(

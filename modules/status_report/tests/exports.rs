@@ -46,7 +46,7 @@ const CHECKS: &[Check] = &[
     ("function sr_add_report", || {
         let mut node = node("mine", "sr_add_report(\"mine\", \"$rm came\");").unwrap();
         let all = node.mi("sr_list_reports", Json::Null)["result"].clone();
-        let of_mine = all.as_array().unwrap().iter().find(|g| g["Group"] == "mine").unwrap();
+        let of_mine = all.as_array().unwrap().iter().find(|g| g["Name"] == "mine").unwrap();
         assert_eq!(of_mine["Identifiers"][0]["Reports"][0]["Log"], "OPTIONS came");
     }),
 ];

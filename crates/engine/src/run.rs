@@ -1,5 +1,7 @@
 //! Script runs: the virtual machine's door to the node, and what starts, suspends and ends runs.
 
+mod parked;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use crate::core::stat;
 use crate::effect::Effect;
 use crate::log::Level;
 use crate::module::{Call, Cx, RouteEnd, Timer, VarCall};
-use crate::node::{Job, Node, SUSPENDED_MAX};
+use crate::node::{Job, Node};
 use crate::script::Script;
 use crate::sockets::SocketId;
 use crate::worker::{after_onreply, next_run, timer};
@@ -379,28 +381,9 @@ fn park(cx: &mut Cx<'_>, it: Suspended) {
         let at = cx.now.after_s(u64::from(seconds));
         cx.worker.set_timer(at, crate::core::SLOT, Timer { kind: timer::ASYNC, id });
     }
-    if let Err(it) = keep(cx, key, it) {
+    if let Err(it) = parked::keep(cx, key, it) {
         finish(cx, it.ctx, it.after, RouteEnd::FAILED);
     }
-}
-
-/// Keeps a run that waits; it comes back when there is no room.
-fn keep(cx: &mut Cx<'_>, key: Option<u64>, it: Suspended) -> Result<(), Box<Suspended>> {
-    let Some(key) = key else {
-        cx.log(Level::Error, "a function suspended without saying what it waits for");
-        return Err(Box::new(it));
-    };
-    let mut table = cx.node.suspended.lock();
-    if table.len() < SUSPENDED_MAX {
-        table.insert(key, it);
-        if let Some(code) = cx.node.early_answers.lock().remove(&key) {
-            cx.worker.add_job(Job::Resume { run: key, code });
-        }
-        return Ok(());
-    }
-    drop(table);
-    cx.log(Level::Error, format!("more than {SUSPENDED_MAX} suspended runs: one was given up"));
-    Err(Box::new(it))
 }
 
 /// Sets the timers of the timer routes of the present script; those of another version mean

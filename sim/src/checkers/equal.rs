@@ -60,7 +60,17 @@ pub fn differences(dumps: &[Dump]) -> Vec<String> {
 
 /// What a stock node has and the Tandem nodes have not, and the other way round. What expires is
 /// judged by each node's own clock, so that contacts that end soon are left out here, too.
-pub(crate) fn differences_to_stock(dumps: &[Dump], node: u32, stock: &Listed) -> Vec<String> {
+///
+/// A single Tandem node that comes back beside a stock node which calls itself unsynced begins with
+/// nothing: a contact that leaves in that moment it does not know, and the stock node keeps it.
+/// `gone` says which have left.
+pub(crate) fn differences_to_stock(
+    dumps: &[Dump],
+    node: u32,
+    stock: &Listed,
+    gone: impl Fn(&(String, String)) -> bool,
+) -> Vec<String> {
+    let is_alone = dumps.len() == 1;
     let Some(first) = dumps.first() else { return Vec::new() };
     let ours = listed(&first.dump);
     let ending: BTreeSet<_> = dumps.iter().flat_map(ending).collect();
@@ -78,6 +88,7 @@ pub(crate) fn differences_to_stock(dumps: &[Dump], node: u32, stock: &Listed) ->
                 first.node
             )),
             (Some(_), None) => Some(format!("{aor} {uri}: missing on stock node {node}")),
+            _ if is_alone && gone(key) => None,
             _ => Some(format!("{aor} {uri}: missing on node {}", first.node)),
         }
     });

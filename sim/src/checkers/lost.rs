@@ -19,6 +19,8 @@ pub(crate) struct Lost {
     /// Replies that left a node: by Call-ID and CSeq, which node, and whether through a gate.
     replies: BTreeMap<(String, u32), (u32, bool)>,
     owed: BTreeMap<(String, String), Owed>,
+    /// Contacts that have asked to be forgotten.
+    gone: BTreeSet<(String, String)>,
     last_crash: Option<Mono>,
 }
 
@@ -56,6 +58,7 @@ impl Lost {
     ) -> Option<String> {
         let key = (registered.aor.clone(), registered.contact.clone());
         self.owed.remove(&key);
+        self.gone.remove(&key);
         let reply = self.replies.get(&(registered.call_id.clone(), registered.cseq)).copied();
         // What no node has sent is no reason for an exemption.
         let (node, is_gated) = reply.unwrap_or((0, true));
@@ -79,7 +82,14 @@ impl Lost {
 
     /// The phone has asked to be forgotten.
     pub(crate) fn left(&mut self, aor: &str, contact: &str) {
-        self.owed.remove(&(aor.to_owned(), contact.to_owned()));
+        let key = (aor.to_owned(), contact.to_owned());
+        self.owed.remove(&key);
+        self.gone.insert(key);
+    }
+
+    /// Whether a contact has asked to be forgotten, and has not come back.
+    pub(crate) fn has_left(&self, key: &(String, String)) -> bool {
+        self.gone.contains(key)
     }
 
     /// A clock has jumped: what a wall clock may end earlier is owed for less time.

@@ -131,7 +131,8 @@ impl World {
         for (node, listed) in stock {
             let has = listed.len();
             self.say(Who::Node(node), || format!("has {has} contacts, a stock node"));
-            for text in equal::differences_to_stock(&dumps, node, &listed) {
+            let gone = |key: &(String, String)| self.lost.has_left(key);
+            for text in equal::differences_to_stock(&dumps, node, &listed, gone) {
                 self.violate(equal::NAME, text);
             }
         }

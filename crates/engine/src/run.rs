@@ -186,7 +186,7 @@ impl Host for RunHost<'_, '_> {
         };
         let Some(script) = self.shared.map(Arc::clone) else { return -1 };
         let waits = Suspended { ctx, script, run: Box::new(run), after: After::Nothing };
-        if keep(self.cx, key, waits).is_ok() { 1 } else { -1 }
+        if parked::keep(self.cx, key, waits).is_ok() { 1 } else { -1 }
     }
 }
 

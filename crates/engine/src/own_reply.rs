@@ -129,7 +129,12 @@ fn redirect(ctx: &Ctx) -> Vec<u8> {
     if has_own || (!is_moved && ctx.branches.is_empty()) {
         return Vec::new();
     }
-    [b"Contact: ", &ctx.destinations()[..], b"\r\n"].concat()
+    let all = ctx.destinations();
+    // `$ru` takes any text: what would begin another header is no destination.
+    if all.iter().any(|b| matches!(b, b'\r' | b'\n')) {
+        return Vec::new();
+    }
+    [b"Contact: ", &all[..], b"\r\n"].concat()
 }
 
 /// What was seen of a request, for people who look for a fault (RFC 3261 20.43, code 392).

@@ -183,6 +183,14 @@ pub struct Leg {
     pub generated_cseq: u32,
 }
 
+impl Leg {
+    /// What of it is text, in the order of the wire between Tandem nodes.
+    pub(crate) fn texts(&self) -> [&Text; 7] {
+        let Self { tag, contact, route_set, socket, sdp_in, sdp_out, advertised, .. } = self;
+        [tag, contact, route_set, socket, sdp_in, sdp_out, advertised]
+    }
+}
+
 /// A value of `$dlg_val`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Val {

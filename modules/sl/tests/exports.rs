@@ -104,5 +104,7 @@ fn a_redirection_names_where_the_script_has_sent_the_request() {
     let both = contacts(&format!("{moved} sl_send_reply(302, \"Moved\");"));
     assert_eq!(both, ["<sip:n1@h1>, <sip:n2@h2>;q=0.5"]);
     assert!(contacts("sl_send_reply(302, \"Moved\");").is_empty(), "nowhere else");
+    let breaks = "$ru = \"sip:x@h\" + $(var(n){s.decode.hexa}); sl_send_reply(302, \"Moved\");";
+    assert!(contacts(&format!("$var(n) = \"0d0a583a2079\"; {breaks}")).is_empty());
     assert!(contacts(&format!("{moved} sl_send_reply(486, \"Busy\");")).is_empty());
 }

@@ -7,15 +7,7 @@ use super::fields::{FlagNames, flag_names};
 use crate::record::{Dialog, Leg, Val};
 
 fn fold_leg(all: &mut Digester, leg: &Leg, lives: bool) {
-    for text in [
-        &leg.tag,
-        &leg.contact,
-        &leg.route_set,
-        &leg.socket,
-        &leg.sdp_in,
-        &leg.sdp_out,
-        &leg.advertised,
-    ] {
+    for text in leg.texts() {
         all.text(text);
     }
     // Nobody asks for the numbers of what has ended, and peers are not told of the last ones.

@@ -182,15 +182,7 @@ fn debt(w: &mut Fields, debt: Option<&Debt>) {
 }
 
 fn leg(leg: &Leg) -> Vec<u8> {
-    let texts = [
-        &leg.tag,
-        &leg.contact,
-        &leg.route_set,
-        &leg.socket,
-        &leg.sdp_in,
-        &leg.sdp_out,
-        &leg.advertised,
-    ];
+    let texts = leg.texts();
     let bytes: usize = texts.iter().map(|text| text.len() + 3).sum();
     let mut w = Fields::with_capacity(bytes + 22);
     for (n, text) in (1..).zip(texts) {

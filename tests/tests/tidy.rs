@@ -129,6 +129,33 @@ fn every_module_has_a_check_for_every_entry_of_its_table() {
     }
 }
 
+/// A crate's tests are linked once: linking takes longer than most of them run. What `all.rs`
+/// forgets would never run.
+#[test]
+fn the_tests_of_a_crate_are_one_program() {
+    let mut problems = Vec::new();
+    let mut crates = vec![root().join("sim"), root().join("tests"), root().join("tandem")];
+    for folder in ["crates", "modules"] {
+        let entries = std::fs::read_dir(root().join(folder)).unwrap().flatten();
+        crates.extend(entries.map(|entry| entry.path()));
+    }
+    for folder in crates.iter().map(|c| c.join("tests")) {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        let files: Vec<String> = entries
+            .flatten()
+            .filter_map(|e| Some(e.file_name().to_str()?.strip_suffix(".rs")?.to_string()))
+            .collect();
+        if let Ok(all) = std::fs::read_to_string(folder.join("all.rs")) {
+            let listed = |name: &str| all.lines().any(|l| l == format!("mod {name};"));
+            let lost = files.iter().filter(|name| *name != "all" && !listed(name));
+            problems.extend(lost.map(|name| format!("{}: no `mod {name};`", folder.display())));
+        } else if files.len() > 1 {
+            problems.push(format!("{}: several files and no all.rs", folder.display()));
+        }
+    }
+    assert!(problems.is_empty(), "{problems:#?}");
+}
+
 /// Parameters that nothing reads, for a reason.
 const UNREAD: &[(&str, &str)] = &[("mpath", "modules are built in, and the line stays harmless")];
 

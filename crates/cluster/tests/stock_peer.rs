@@ -1,7 +1,7 @@
 //! A Tandem node and a stock node, the latter played with raw packets.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod stage;
+use crate::stage;
 
 use bytes::Bytes;
 use stage::{CAP, Stage, Stand as _, ip};

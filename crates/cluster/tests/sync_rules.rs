@@ -1,7 +1,7 @@
 //! Capabilities and syncs with stock nodes, rule by rule.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod scene;
+use crate::scene;
 
 use bytes::Bytes;
 use scene::{CAP, Scene, Stand as _};

@@ -1,7 +1,7 @@
 //! Two and three Tandem nodes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod world;
+use crate::world;
 
 use bytes::Bytes;
 use proptest::prelude::*;

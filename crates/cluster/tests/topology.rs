@@ -1,7 +1,7 @@
 //! Admission, links, topology and flooding, rule by rule.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-mod scene;
+use crate::scene;
 
 use bytes::Bytes;
 use scene::{Scene, Stand as _, ip};

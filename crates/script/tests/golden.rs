@@ -1,7 +1,7 @@
 //! What the compiler says about wrong scripts, word for word. `ACCEPT=1 cargo test` rewrites the
 //! files. `== name` in a script starts another file that it can include.
 
-mod common;
+use crate::common;
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Whatever the text, compiling and running it ends, without a panic.
 
-mod common;
+use crate::common;
 
 use common::{World, compile_files};
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! The facts of the language, section by section; what `machine.rs` and `transformations.rs` do
 //! not hold already.
 
-mod common;
+use crate::common;
 
 use common::{World, compile_files, lines, program, run};
 use tandem_script::Severity;

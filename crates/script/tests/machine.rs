@@ -1,6 +1,6 @@
 //! The language at work: one test per rule of precedence, comparison, arithmetic and flow.
 
-mod common;
+use crate::common;
 
 use common::{World, lines, program, run};
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! Every transformation with the results that the documentation of the language promises.
 
-mod common;
+use crate::common;
 
 use common::lines;
 

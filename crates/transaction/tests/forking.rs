@@ -1,6 +1,6 @@
 //! Parallel and serial forking, CANCEL in every race.
 
-mod common;
+use crate::common;
 
 use common::In::{self, *};
 use common::World;

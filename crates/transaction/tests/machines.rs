@@ -1,7 +1,7 @@
 //! Every arrow of RFC 3261 figures 5 to 8, as changed by RFC 6026: the inputs that lead to a state,
 //! the input of the arrow, what leaves, and the next state.
 
-mod common;
+use crate::common;
 
 use common::In::{self, *};
 use common::World;

@@ -1,6 +1,6 @@
 //! Random sequences of inputs: what always holds, whatever a phone, a proxy or a script does.
 
-mod common;
+use crate::common;
 
 use common::In::{self, *};
 use common::World;

@@ -1,6 +1,6 @@
 //! When exactly things leave.
 
-mod common;
+use crate::common;
 
 use common::In::*;
 use common::{World, spec};

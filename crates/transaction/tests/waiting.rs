@@ -1,6 +1,6 @@
 //! Branches that wait for others, branches that go elsewhere, branches the script cancels.
 
-mod common;
+use crate::common;
 
 use common::In::*;
 use common::World;

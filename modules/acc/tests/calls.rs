@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
-mod common;
+use crate::common;
 
 use common::{CALLEE, CALLER, field, lines, modparam, row, rows, sent_to, with_dialogs};
 use tandem_db::memory::MemoryDb;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
-mod common;
+use crate::common;
 
 use common::{
     CALLEE, CALLER, call, errors, field, forward, lines, modparam, node, reply_to, request, row,

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
-mod common;
+use crate::common;
 
 use common::*;
 use serde_json::{Value as Json, json};

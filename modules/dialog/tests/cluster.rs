@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
-mod common;
-mod pair;
+use crate::common;
+use crate::pair;
 
 use bytes::Bytes;
 use common::*;

@@ -2,15 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
-mod common;
+use crate::common;
 #[path = "exports/data.rs"]
 mod data;
 #[path = "exports/management.rs"]
 mod management;
-mod pair;
+use crate::pair;
 #[path = "exports/requests.rs"]
 mod requests;
-mod stored;
+use crate::stored;
 
 use common::*;
 use pair::checks::*;

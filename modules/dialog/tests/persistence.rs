@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
-mod common;
-mod stored;
+use crate::common;
+use crate::stored;
 
 use common::*;
 use stored::*;

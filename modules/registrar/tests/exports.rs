@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
+use crate::common;
 #[path = "exports/forwarded.rs"]
 mod forwarded;
 #[path = "exports/gruu.rs"]

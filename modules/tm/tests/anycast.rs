@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
-mod common;
+use crate::common;
 
 use common::{CALLEE, CALLER, header, reply_to, request};
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! Forking as callers and callees see it: by q, with failures, cancelled, with several answers.
 
-mod common;
+use crate::common;
 
 use common::*;
 use tandem_engine::testing::TestNode;

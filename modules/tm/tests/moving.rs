@@ -1,6 +1,6 @@
 //! A transaction goes on on another node as if nothing had happened.
 
-mod common;
+use crate::common;
 
 use common::*;
 use proptest::prelude::*;

@@ -1,6 +1,6 @@
 //! Whatever comes in whatever order: nothing panics, and every transaction ends.
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
 //! Requests on their way, replies on their way back.
 
-mod common;
+use crate::common;
 
 use common::*;
 

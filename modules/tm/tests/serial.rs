@@ -1,7 +1,7 @@
 //! A transaction handles one event at a time: what comes while one of its routes waits is
 //! handled afterwards, in order.
 
-mod common;
+use crate::common;
 
 use common::*;
 

@@ -1,6 +1,6 @@
 //! What a module hears of the transactions that it attached something to.
 
-mod common;
+use crate::common;
 
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod together;
+use crate::together;
 
 use std::sync::Arc;
 

@@ -1,0 +1,5 @@
+//! The tests of `drivers`, linked once.
+
+mod fifo;
+mod management;
+mod sqlite;

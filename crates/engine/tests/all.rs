@@ -1,0 +1,4 @@
+//! The tests of `engine`, linked once.
+
+mod exports;
+mod management;

@@ -1,0 +1,4 @@
+//! The tests of `net`, linked once.
+
+mod bin;
+mod udp;

@@ -1,0 +1,5 @@
+//! The tests of `acc`, linked once.
+
+mod calls;
+mod common;
+mod exports;

@@ -1,0 +1,4 @@
+//! The tests of `cfgutils`, linked once.
+
+mod exports;
+mod recurrences;

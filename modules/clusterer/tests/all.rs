@@ -1,0 +1,4 @@
+//! The tests of `clusterer`, linked once.
+
+mod cluster;
+mod exports;

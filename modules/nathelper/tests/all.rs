@@ -1,0 +1,5 @@
+//! The tests of `nathelper`, linked once.
+
+mod exports;
+mod spread;
+mod takeover;

@@ -1,0 +1,5 @@
+//! The tests of `presence_xml`, linked once.
+
+mod common;
+mod exports;
+mod watching;

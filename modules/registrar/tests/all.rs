@@ -1,0 +1,6 @@
+//! The tests of `registrar`, linked once.
+
+mod common;
+mod exports;
+mod lookup;
+mod save;

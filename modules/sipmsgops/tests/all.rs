@@ -1,0 +1,4 @@
+//! The tests of `sipmsgops`, linked once.
+
+mod exports;
+mod hostile;

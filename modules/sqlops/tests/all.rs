@@ -1,0 +1,4 @@
+//! The tests of `sqlops`, linked once.
+
+mod exports;
+mod waiting;

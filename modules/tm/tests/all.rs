@@ -1,0 +1,15 @@
+//! The tests of `tm`, linked once.
+
+mod anycast;
+mod asynchronous;
+mod common;
+mod exports;
+mod forking;
+mod memory;
+mod moving;
+mod names;
+mod random;
+mod relay;
+mod serial;
+mod torture;
+mod watching;

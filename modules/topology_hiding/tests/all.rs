@@ -1,0 +1,4 @@
+//! The tests of `topology_hiding`, linked once.
+
+mod exports;
+mod kept;

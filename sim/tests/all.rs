@@ -1,0 +1,5 @@
+//! The tests of `sim`, linked once.
+
+mod checkers;
+mod field;
+mod routing;

@@ -30,6 +30,10 @@ impl Pua {
         }
         let now_s = cx.now.unix_s();
         let ends = wanted.expires_s == Some(0);
+        if ends && self.table.read(key, |r, _| r.stand == Stand::Ending) == Some(true) {
+            // It is on its way: what ends twice would be published once more in between.
+            return Ok(());
+        }
         let bytes = |text: &Bytes| Text::from(&text[..]);
         let new = self.new_record(cx, key);
         self.wish(cx, key, |known| {

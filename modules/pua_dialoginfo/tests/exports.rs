@@ -170,6 +170,17 @@ fn branches_have_their_callees() {
     let all = states(&server.serve(&mut node));
     assert!(all.contains(&"sip:carol@c.test terminated".to_owned()), "{all:?}");
     assert!(all.contains(&"sip:bob@b.test confirmed".to_owned()), "{all:?}");
+    // A branch that is cancelled answers while its end is on its way, which is told once.
+    let (mut node, bob, carol) = forked(name);
+    let mut server = Server::default();
+    node.udp("127.0.0.3:5060", &carol.reply(180).replace("tag=t", "tag=u"));
+    server.serve(&mut node);
+    node.udp(CALLEE, &bob.reply(200));
+    node.udp("127.0.0.3:5060", &carol.reply(487).replace("tag=t", "tag=u"));
+    let ends: Vec<_> = server.serve(&mut node);
+    let of_carol: Vec<_> = ends.iter().filter(|p| p.uri.contains("carol")).collect();
+    assert_eq!(of_carol.len(), 1, "{of_carol:?}");
+    assert_eq!(of_carol[0].header("Expires"), "0");
     let (mut node, bob, carol) = forked(name);
     node.udp(CALLEE, &bob.reply(180));
     server.serve(&mut node);

@@ -35,6 +35,11 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int("max_expires_subscribe", "3600", "Most seconds of a subscription."),
     int("max_expires_publish", "3600", "Most seconds of a publication."),
     text("contact_user", "presence", "User part of the Contact of this server."),
+    moot(
+        "server_address",
+        ParamKind::Str,
+        "the Contact of this server is the socket that the request came by, with contact_user",
+    ),
     moot("subs_htable_size", ParamKind::Int, HASH),
     moot("pres_htable_size", ParamKind::Int, HASH),
     int(

@@ -11,7 +11,7 @@ use tandem_sip::{HeaderName, Message, Uri};
 use crate::change::{Change, Done, Origin, Refused};
 use crate::events;
 use crate::package::{Package, Refusal};
-use crate::record::{BODY_BYTES_MAX, Key, Publication, ROUTES_BYTES_MAX, Text};
+use crate::record::{BODY_BYTES_MAX, Key, Publication, ROUTES_BYTES_MAX, Text, WINFO};
 use crate::reply::{Leave, refuse, refuse_event, reply};
 use crate::request::{Event, are_lines, expires, is_keepable, presentity_of};
 use crate::sql::id_of;
@@ -54,7 +54,7 @@ impl Presence {
     /// The reply that a PUBLISH would get: 489 for an event nobody knows, 412 for an ETag that is
     /// none, what the package says of the body.
     pub fn publish(&self, cx: &mut Cx<'_>, publish: Publish) -> Result<Granted, Refusal> {
-        let package = self.package(&publish.event).ok_or_else(bad_event)?;
+        let package = self.published(&publish.event).ok_or_else(bad_event)?;
         let uri = Uri::parse(&publish.presentity).ok();
         let uri = uri.as_ref().and_then(presentity_of);
         let uri = uri.ok_or_else(|| Refusal::new(400, "Bad Request"))?;
@@ -64,6 +64,11 @@ impl Presence {
             self.follow(cx, &key, Origin::Local, &done);
             Ok(granted)
         })
+    }
+
+    /// The package of what somebody publishes: a list of watchers is made here.
+    fn published(&self, event: &[u8]) -> Option<Arc<dyn Package>> {
+        self.package(event).filter(|package| !package.name().as_bytes().ends_with(WINFO))
     }
 
     /// Makes, changes, prolongs or removes a publication.
@@ -218,7 +223,7 @@ fn refused(refused: Refused) -> Refusal {
 /// `handle_publish([sender_uri])`
 pub(crate) fn handle_publish(call: &mut Call<'_, '_, '_>) -> Called {
     let Some(presence) = call.state::<Presence>() else { return Called::Returned(-1) };
-    let package = Event::of(&call.ctx.msg).and_then(|event| presence.package(&event.package));
+    let package = Event::of(&call.ctx.msg).and_then(|event| presence.published(&event.package));
     let Some(package) = package else { return refuse_event(call, &presence) };
     let uri = Uri::parse(call.ctx.request_uri()).ok();
     let Some(uri) = uri.as_ref().and_then(presentity_of) else {

@@ -68,7 +68,7 @@ fn read(
         None => None,
         Some(value) => {
             let contact = NameAddr::parse(value.bytes).ok().filter(|c| is_keepable(c.uri));
-            let contact = contact.filter(|c| Uri::parse(c.uri).is_ok());
+            let contact = contact.filter(|c| Uri::parse(c.uri).is_ok_and(|uri| uri.is_sip()));
             Some(contact.ok_or_else(|| bad("Bad Contact"))?.uri.into())
         }
     };

@@ -25,6 +25,7 @@ fn every_entry_is_used_and_makes_a_difference() {
             ("param max_expires_subscribe", max_expires_subscribe),
             ("param max_expires_publish", max_expires_publish),
             ("param contact_user", contact_user),
+            ("param server_address", moot_parameters_say_so),
             ("param subs_htable_size", moot_parameters_say_so),
             ("param pres_htable_size", moot_parameters_say_so),
             ("param fallback2db", fallback2db),
@@ -137,7 +138,8 @@ fn contact_user() {
 
 fn moot_parameters_say_so() {
     node(&(set("subs_htable_size", "4") + &set("pres_htable_size", "4")));
-    for name in ["subs_htable_size", "pres_htable_size"] {
+    node(&set("server_address", "\"sip:pa@127.0.0.1:5060\""));
+    for name in ["server_address", "subs_htable_size", "pres_htable_size"] {
         let param = MODULE.params.iter().find(|p| p.name == name).unwrap();
         assert!(param.moot.is_some(), "{name}");
     }

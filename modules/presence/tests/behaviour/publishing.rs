@@ -64,6 +64,7 @@ fn what_cannot_be_published_is_refused_with_the_reason() {
     let mut node = node("");
     let mut code = |text: &str| published(&mut node, text)[8..11].to_owned();
     assert_eq!(code(&publish("bob", "weather", 1, "", "x")), "489");
+    assert_eq!(code(&publish("bob", "presence.winfo", 1, "", "x")), "489", "nobody's to say");
     assert_eq!(code(&publish("bob", "presence", 2, "", "")), "400");
     assert_eq!(code(&publish("bob", "presence", 3, "", "bad")), "415");
     assert_eq!(code(&publish("bob", "presence", 4, "SIP-If-Match: nope\n", "x")), "412");

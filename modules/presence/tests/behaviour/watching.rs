@@ -79,6 +79,8 @@ fn what_is_no_subscription_is_refused() {
     assert_eq!(code(&of("weather")), "489");
     let no_contact = of("presence").replace("Contact: <sip:w@127.0.0.9:5060>\n", "");
     assert_eq!(code(&no_contact), "400");
+    let by_phone = of("presence").replace("<sip:w@127.0.0.9:5060>", "<tel:123>");
+    assert_eq!(code(&by_phone), "400", "no NOTIFY goes there");
     let unknown = of("presence").replace("To: <sip:bob@a.test>", "To: <sip:bob@a.test>;tag=x");
     assert_eq!(code(&unknown), "481");
     assert_eq!(code(&Watcher::new("blocked", "bob", "presence").subscribe("")), "403");

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is said of a name. A name that is not in the zone does not exist.
 #[derive(Clone, Debug)]
@@ -21,6 +21,7 @@ pub enum Said {
 pub struct DnsServer {
     pub addr: SocketAddr,
     asked: Arc<AtomicUsize>,
+    zone: Arc<Mutex<BTreeMap<String, Said>>>,
 }
 
 impl DnsServer {
@@ -35,18 +36,26 @@ impl DnsServer {
         let addr = socket.local_addr().expect("its address");
         let zone: BTreeMap<String, Said> =
             zone.iter().map(|(name, said)| ((*name).to_owned(), said.clone())).collect();
+        let zone = Arc::new(Mutex::new(zone));
         let asked = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&asked);
+        let (count, said) = (Arc::clone(&asked), Arc::clone(&zone));
         std::thread::spawn(move || {
             let mut query = [0; 1500];
             while let Ok((length, from)) = socket.recv_from(&mut query) {
                 count.fetch_add(1, Ordering::Relaxed);
+                let zone = said.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 if let Some(answer) = answer(&query[..length], &zone) {
                     let _ = socket.send_to(&answer, from);
                 }
             }
         });
-        Self { addr, asked }
+        Self { addr, asked, zone }
+    }
+
+    /// Something else is said of a name from now on. What was said before holds for a second.
+    pub fn set(&self, name: &str, said: Said) {
+        let mut zone = self.zone.lock().unwrap_or_else(PoisonError::into_inner);
+        zone.insert(name.to_owned(), said);
     }
 
     /// How many questions came.
@@ -79,7 +88,7 @@ fn message(query: &[u8], question_end: usize, code: u8, records: &[(u16, Vec<u8>
     for (kind, data) in records {
         out.extend([0xc0, 12]);
         out.extend(kind.to_be_bytes());
-        out.extend([0, 1, 0, 0, 0, 60]);
+        out.extend([0, 1, 0, 0, 0, 1]);
         out.extend((data.len() as u16).to_be_bytes());
         out.extend(data);
     }

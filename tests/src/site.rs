@@ -32,6 +32,7 @@ const TABLES: &[&str] = &[
     "dr_gateways",
     "dr_carriers",
     "dr_rules",
+    "qr_profiles",
     "dr_groups",
     "dispatcher",
     "load_balancer",

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
+use tandem_engine::sockets::SocketId;
 use tandem_engine::uri_edit::{Part as UriPart, with_part};
 use tandem_script::host::{Assign, Called, Index};
 use tandem_script::value::Value;
+use tandem_sip::Uri;
 use tandem_targets::Origin;
 
 use crate::params::Avps;
@@ -115,10 +117,11 @@ pub(crate) fn select(call: &mut Call<'_, '_, '_>, into: Into) -> Called {
     let most = most.unwrap_or(TRIED_MAX).min(TRIED_MAX);
     let Some(first) = ordered.first().cloned() else { return NO };
     let most = if flags.failover { most } else { 1 };
+    let last = in_use(call, &part, &sets).and_then(|of| of.socket);
     if let Err(why) = put_aside(call, &part.avps, id, &ordered, (most, flags.appends)) {
         return call.complain(Level::Error, why);
     }
-    take(call, &part.avps, &first, into)
+    take(call, &part.avps, &first, into, last)
 }
 
 /// Leaves what is to be tried in AVPs, the one in use first.
@@ -155,8 +158,15 @@ fn count(call: &mut Call<'_, '_, '_>, avps: &Avps) -> Result<(), String> {
     call.ctx.avps.set(&avps.count, Index::All, Assign::Replace, left)
 }
 
-/// Sends the request to a destination.
-fn take(call: &mut Call<'_, '_, '_>, avps: &Avps, of: &Destination, into: Into) -> Called {
+/// Sends the request to a destination. A socket that was chosen for the `last` one goes, one that
+/// the script has chosen stays.
+fn take(
+    call: &mut Call<'_, '_, '_>,
+    avps: &Avps,
+    of: &Destination,
+    into: Into,
+    last: Option<SocketId>,
+) -> Called {
     match into {
         Into::Hop => call.ctx.target.dst_uri = Some(of.uri.clone()),
         Into::Domain => {
@@ -164,14 +174,13 @@ fn take(call: &mut Call<'_, '_, '_>, avps: &Avps, of: &Destination, into: Into) 
             let Some(uri) = with_part(&ruri, UriPart::HostPort, of.hostport.as_bytes()) else {
                 return call.complain(Level::Error, "the R-URI takes no such domain");
             };
-            let uri = match &of.transport {
-                Some(transport) => [&uri[..], b";transport=", transport.as_bytes()].concat(),
-                None => uri.to_vec(),
+            let Some(uri) = with_transport(&uri, of.transport.as_deref()) else {
+                return call.complain(Level::Error, "the R-URI takes no such transport");
             };
-            call.ctx.target.uri = Some(Bytes::from(uri));
+            call.ctx.target.uri = Some(uri);
         }
     }
-    if of.socket.is_some() {
+    if of.socket.is_some() || (last.is_some() && call.ctx.target.socket == last) {
         call.ctx.target.socket = of.socket;
     }
     let script = of.memory.script_attrs.read().clone();
@@ -185,12 +194,37 @@ fn take(call: &mut Call<'_, '_, '_>, avps: &Avps, of: &Destination, into: Into) 
     YES
 }
 
+/// A URI with another transport, if there is one.
+fn with_transport(uri: &Bytes, transport: Option<&str>) -> Option<Bytes> {
+    let Some(transport) = transport else { return Some(uri.clone()) };
+    let host = Uri::parse(uri).ok()?.host;
+    let at = (host.as_ptr() as usize).saturating_sub(uri.as_ptr() as usize) + host.len();
+    let (head, behind) = uri.split_at_checked(at)?;
+    let headers = behind.iter().position(|b| *b == b'?').unwrap_or(behind.len());
+    let (params, headers) = behind.split_at(headers);
+    let mut params = params.split(|b| *b == b';');
+    let mut out = [head, params.next().unwrap_or_default()].concat();
+    for param in params {
+        let name = param.split(|b| *b == b'=').next().unwrap_or_default();
+        if !name.eq_ignore_ascii_case(b"transport") {
+            out.push(b';');
+            out.extend_from_slice(param);
+        }
+    }
+    out.extend_from_slice(b";transport=");
+    out.extend_from_slice(transport.as_bytes());
+    out.extend_from_slice(headers);
+    Uri::parse(&out).ok()?;
+    Some(Bytes::from(out))
+}
+
 /// Takes the next destination that can be used.
 pub(crate) fn next(call: &mut Call<'_, '_, '_>, into: Into) -> Called {
     let (_, part, sets) = match partition(call, 0) {
         Ok(found) => found,
         Err(called) => return called,
     };
+    let last = in_use(call, &part, &sets).and_then(|of| of.socket);
     loop {
         for name in [&part.avps.destination, &part.avps.socket] {
             let _ = call.ctx.avps.set(name, Index::None, Assign::Set, Value::Null);
@@ -199,13 +233,23 @@ pub(crate) fn next(call: &mut Call<'_, '_, '_>, into: Into) -> Called {
             return call.complain(Level::Error, why);
         }
         let Some(uri) = call.ctx.avps.first(&part.avps.destination).into_bytes() else { return NO };
-        let set = call.ctx.avps.first(&part.avps.set).int().map_or(-1, i64::from);
+        let set = set_in_use(call, &part);
         let known = sets.find(set, &uri).or_else(|| sets.all().find(|d| d.uri == uri));
         // One that went away or down meanwhile is passed over.
         if let Some(known) = known.filter(|d| d.status.bits() == 0).cloned() {
-            return take(call, &part.avps, &known, into);
+            return take(call, &part.avps, &known, into, last);
         }
     }
+}
+
+fn set_in_use(call: &Call<'_, '_, '_>, part: &Part) -> i64 {
+    call.ctx.avps.first(&part.avps.set).int().map_or(-1, i64::from)
+}
+
+/// The destination that the request goes to now.
+fn in_use(call: &Call<'_, '_, '_>, part: &Part, sets: &Sets) -> Option<Arc<Destination>> {
+    let uri = call.ctx.avps.first(&part.avps.destination).into_bytes()?;
+    sets.find(set_in_use(call, part), &uri).cloned()
 }
 
 pub(crate) fn mark(call: &mut Call<'_, '_, '_>) -> Called {
@@ -220,11 +264,10 @@ pub(crate) fn mark(call: &mut Call<'_, '_, '_>) -> Called {
         "p" | "P" | "2" => Wish::Failed,
         other => return call.complain(Level::Error, format!("`{other}` is none of i, a and p")),
     };
-    let Some(uri) = call.ctx.avps.first(&part.avps.destination).into_bytes() else {
+    if call.ctx.avps.first(&part.avps.destination).into_bytes().is_none() {
         return call.complain(Level::Error, "no destination was chosen for this request");
-    };
-    let set = call.ctx.avps.first(&part.avps.set).int().map_or(-1, i64::from);
-    let Some(of) = sets.find(set, &uri).cloned() else { return NO };
+    }
+    let Some(of) = in_use(call, &part, &sets) else { return NO };
     state.wish(call.cx, &part, &of, wish, Origin::Command("ds_mark_dst() in the script"));
     YES
 }
@@ -338,5 +381,21 @@ pub(crate) fn get(call: &mut Call<'_, '_, '_>) -> Called {
     match call.set_var(3, attrs) {
         Ok(()) => YES,
         Err(why) => call.complain(Level::Error, why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_has_one_transport() {
+        let with = |uri: &'static str, transport| {
+            let uri = with_transport(&Bytes::from_static(uri.as_bytes()), transport).unwrap();
+            String::from_utf8(uri.to_vec()).unwrap()
+        };
+        assert_eq!(with("sip:5;x=1@h:1", Some("tcp")), "sip:5;x=1@h:1;transport=tcp");
+        assert_eq!(with("sip:h;Transport=udp;lr?a=b", Some("tcp")), "sip:h;lr;transport=tcp?a=b");
+        assert_eq!(with("sip:h;transport=udp", None), "sip:h;transport=udp");
     }
 }

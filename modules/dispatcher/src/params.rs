@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tandem_db::{Name, Select, check_name};
 use tandem_engine::cached::Part as Table;
 use tandem_engine::module::{Build, BuildError, ParamValue};
-use tandem_engine::table::param;
+use tandem_engine::table::{moot, param};
 use tandem_script::program::VarId;
 use tandem_script::sig::{ParamKind, ParamSig, Routes};
 use tandem_targets::{self as targets, Blacklist, Mode, Probing, Sharing};
@@ -104,6 +104,12 @@ pub(crate) const PARAMS: &[ParamSig] = &[
         Blacklist::check,
     )),
     int("persistent_state", "1", "1: states are read from the table and written to it."),
+    int(
+        "fetch_freeswitch_stats",
+        "0",
+        "1 (weights are asked of FreeSWITCH) is refused: Tandem does not do that.",
+    ),
+    moot("max_freeswitch_weight", ParamKind::Int, "no FreeSWITCH is asked for its weight"),
     targets::CLUSTER_ID,
     targets::SHARING_TAG,
     targets::PROBING_MODE,
@@ -195,6 +201,11 @@ pub(crate) struct Params {
 
 impl Params {
     pub(crate) fn read(build: &Build<'_>) -> Result<Self, BuildError> {
+        if build.int("fetch_freeswitch_stats").unwrap_or(0) != 0 {
+            let why = "Tandem does not ask FreeSWITCH for its load";
+            return Err(BuildError::new("fetch_freeswitch_stats", why)
+                .help("write numbers into the column `weight`, and remove the line"));
+        }
         let text = |name: &str| build.text(name).unwrap_or_default().to_owned();
         let number = |name: &'static str| {
             let number = build.int(name).unwrap_or(0);

@@ -75,6 +75,8 @@ pub(crate) struct Destination {
     pub(crate) hostport: String,
     pub(crate) transport: Option<String>,
     pub(crate) host: String,
+    /// The host is a name, which has to be looked up.
+    pub(crate) is_named: bool,
     pub(crate) port: u16,
     pub(crate) proto: Option<Proto>,
     pub(crate) socket: Option<SocketId>,
@@ -127,12 +129,16 @@ impl Sets {
         (sets, faults)
     }
 
-    /// Keeps what is known of the destinations that were there before.
+    /// Keeps what is known, also where they are, of the destinations that were there before.
     pub(crate) fn inherit(&mut self, old: &Self, with_state: bool) {
         for destination in self.sets.values_mut().flatten() {
             let known = old.find(destination.set, &destination.uri).map(Arc::clone);
             let (Some(known), Some(own)) = (known, Arc::get_mut(destination)) else { continue };
             own.memory = Arc::clone(&known.memory);
+            if own.is_named {
+                // Until they are found again.
+                own.ips = RwLock::new(known.ips.read().clone());
+            }
             if with_state {
                 own.status = Arc::clone(&known.status);
             }
@@ -169,7 +175,7 @@ fn destination(row: &Row, sockets: &Sockets, with_state: bool) -> Result<Destina
     let weight = match weight_text.as_str() {
         "" => 1,
         number => number.parse().map_err(|_| {
-            wrong("its weight is no number; weights of FreeSWITCH are not in Tandem yet")
+            wrong("its weight is no number (Tandem does not ask FreeSWITCH for weights)")
         })?,
     };
     let Address { host, host_bare, port, proto, ip } = address;
@@ -181,6 +187,7 @@ fn destination(row: &Row, sockets: &Sockets, with_state: bool) -> Result<Destina
         hostport: format!("{host}{port_text}"),
         transport: proto.map(|proto| proto.text().to_owned()),
         host: host_bare,
+        is_named: ip.is_none(),
         port,
         proto,
         socket: sockets.named(&socket_text),

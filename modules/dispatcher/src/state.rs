@@ -14,7 +14,8 @@ use tandem_engine::replication::Replicated;
 use tandem_engine::transport::{Hop, HopError};
 use tandem_sip::Message;
 use tandem_targets::{
-    Blacklist, Place, Prober, Refill, Register, Searches, WRITE_EVERY_S, Writer, not_found,
+    Again, Blacklist, Missing, Place, Prober, Refill, Register, Searches, WRITE_EVERY_S, Writer,
+    not_found,
 };
 
 use crate::params::{self, Avps, DEFAULT, Params};
@@ -25,6 +26,8 @@ use crate::targets::{Key, REPORTS};
 const PROBE: u32 = 0;
 const WRITE: u32 = 1;
 const FILL: u32 = 2;
+/// Timer that looks names up again.
+const AGAIN: u32 = 3;
 /// Tokens of writes. Tables of [`Cached`] have the highest bit of 48, writes the next one.
 const WRITES: u64 = 1 << 46;
 /// Faults of one loading that are told.
@@ -59,7 +62,8 @@ pub struct Dispatcher {
     /// Whether the loading that is on its way keeps states.
     pub(crate) inherits: AtomicBool,
     /// Destinations whose names are looked up.
-    searches: Searches<Arc<Destination>>,
+    searches: Searches<(Arc<Destination>, bool)>,
+    again: Again,
     refill: Refill,
     pub(crate) states: Register<Self>,
     pub(crate) prober: Prober<Key>,
@@ -82,6 +86,7 @@ impl Dispatcher {
             parts,
             inherits: AtomicBool::new(true),
             searches: Searches::default(),
+            again: Again::default(),
             refill: Refill::default(),
             states: Register::new(params.sharing.clone()),
             prober: Prober::new(params.probing.clone(), PROBE),
@@ -123,28 +128,53 @@ impl Dispatcher {
             return Err(format!("partition {}: {text}: the old table stays", part.name));
         }
         sets.inherit(&old, self.inherits.load(Ordering::Relaxed));
-        for destination in sets.all().filter(|d| d.ips.read().is_empty()) {
-            self.search(cx, destination);
+        for destination in sets.all().filter(|d| d.is_named) {
+            self.search(cx, destination, false);
         }
         self.refresh_blacklists(cx, part, &sets);
         cx.report(REPORTS, &part.name, &text);
+        // Its reports have an identifier of their own, which is always ready.
+        cx.set_status(REPORTS, &format!("{};events", part.name), 1, "");
         cx.set_status(REPORTS, &part.name, 1, "data available");
         Ok(sets)
     }
 
-    fn search(&self, cx: &mut Cx<'_>, of: &Arc<Destination>) {
-        if let Some((of, found)) = self.searches.begin(cx, &of.uri, Arc::clone(of)) {
+    /// `again`: it was looked up before, in vain.
+    fn search(&self, cx: &mut Cx<'_>, of: &Arc<Destination>, again: bool) {
+        let searched = (Arc::clone(of), again);
+        if let Some((of, found)) = self.searches.begin(cx, &of.uri, searched) {
             self.found_ips(cx, &of, found);
         }
     }
 
-    fn found_ips(&self, cx: &mut Cx<'_>, of: &Destination, found: Result<Vec<IpAddr>, HopError>) {
+    fn search_again(&self, cx: &mut Cx<'_>) {
+        self.again.begins();
+        for part in &self.parts {
+            let sets = self.sets(part);
+            for of in sets.all().filter(|d| d.is_named && d.ips.read().is_empty()) {
+                self.search(cx, of, true);
+            }
+        }
+    }
+
+    fn found_ips(
+        &self,
+        cx: &mut Cx<'_>,
+        (of, again): &(Arc<Destination>, bool),
+        found: Result<Vec<IpAddr>, HopError>,
+    ) {
         match found {
             Ok(ips) => {
                 *of.ips.write() = ips;
                 self.refill.soon(cx, FILL);
             }
-            Err(why) => not_found(cx, "dispatcher", &of.uri, &why),
+            Err(why) => {
+                let missing = Missing { kept: of.ips.read().len(), again: *again };
+                not_found(cx, "dispatcher", &of.uri, &why, missing);
+                if missing.kept == 0 {
+                    self.again.later(cx, AGAIN);
+                }
+            }
         }
     }
 
@@ -179,6 +209,7 @@ impl Module for Dispatcher {
                     self.refresh_blacklists(cx, part, &self.sets(part));
                 }
             }
+            AGAIN => self.search_again(cx),
             _ => {
                 self.writer.write(cx, self);
                 cx.set_timer(cx.now.after_s(WRITE_EVERY_S), timer);

@@ -62,6 +62,8 @@ pub(crate) enum Wish {
     Inactive,
     /// At once.
     Probing,
+    /// A probe has found it alive.
+    Alive,
     /// Probing, when it was the last straw.
     Failed,
 }
@@ -78,24 +80,25 @@ impl Dispatcher {
         origin: Origin<'_>,
     ) {
         let failures = &of.memory.failures;
-        let bits = match wish {
-            Wish::Active => {
+        // What somebody has made inactive stays so, whatever a probe or a call has found.
+        let unless_inactive = |bits| Becomes::Unless { held: INACTIVE, bits };
+        let becomes = match wish {
+            Wish::Active | Wish::Alive => {
                 failures.store(0, Ordering::Relaxed);
-                0
+                if wish == Wish::Active { Becomes::Exactly(0) } else { unless_inactive(0) }
             }
-            Wish::Inactive => INACTIVE,
-            Wish::Probing => PROBING,
+            Wish::Inactive => Becomes::Exactly(INACTIVE),
+            Wish::Probing => Becomes::Exactly(PROBING),
             Wish::Failed if of.status.bits() & INACTIVE != 0 => return,
             Wish::Failed => {
                 let count = failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
                 if count < self.params.threshold {
                     return;
                 }
-                PROBING
+                unless_inactive(PROBING)
             }
         };
-        let (key, becomes) = (key(&part.name, of), Becomes::Exactly(bits));
-        self.states.change(cx, self, &key, becomes, origin);
+        self.states.change(cx, self, &key(&part.name, of), becomes, origin);
     }
 
     /// The sets of a partition are other ones.
@@ -119,7 +122,7 @@ impl Dispatcher {
         }
         let why = format!("{} to a probe", answer.code);
         if answer.is_alive {
-            self.wish(cx, &part, &of, Wish::Active, Origin::Here(&why));
+            self.wish(cx, &part, &of, Wish::Alive, Origin::Here(&why));
         } else if of.status.bits() & PROBING == 0 {
             self.wish(cx, &part, &of, Wish::Failed, Origin::Here(&why));
         }

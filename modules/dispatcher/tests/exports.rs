@@ -51,6 +51,8 @@ fn every_entry_has_a_check() {
             ("param ds_probing_list", params::probes_differ),
             ("param ds_define_blacklist", params::blacklists),
             ("param persistent_state", params::persistence),
+            ("param fetch_freeswitch_stats", params::freeswitch),
+            ("param max_freeswitch_weight", params::freeswitch),
             ("param cluster_id", cluster::replicated),
             ("param cluster_sharing_tag", cluster::holder_tells),
             ("param cluster_probing_mode", cluster::who_probes),
@@ -75,6 +77,16 @@ fn every_entry_has_a_check() {
 #[test]
 fn hostile_rows_are_refused_one_by_one() {
     params::hostile();
+}
+
+#[test]
+fn a_socket_goes_with_its_destination() {
+    functions::sockets();
+}
+
+#[test]
+fn what_an_operator_wants_outlasts_probes() {
+    cluster::operator();
 }
 
 #[test]

@@ -45,6 +45,8 @@ pub(crate) struct Gateway {
     /// `host[:port][;transport=]`, as it goes into a URI.
     pub(crate) hostport: String,
     pub(crate) host: String,
+    /// Its host is a name, which has to be looked up.
+    pub(crate) is_named: bool,
     /// 0: any.
     pub(crate) port: u16,
     /// `None`: any.
@@ -188,6 +190,7 @@ impl Reader<'_> {
             kind: int(kind),
             hostport: hostport.to_owned(),
             host: String::from_utf8_lossy(uri.host_bare()).into_owned(),
+            is_named: uri.host_ip().is_none(),
             port: uri.port.unwrap_or(0),
             proto,
             strip,
@@ -295,6 +298,12 @@ impl Destinations {
         (list, missing)
     }
 
+    /// Whether an entry of a list is a carrier that is sorted by quality.
+    pub(crate) fn is_by_quality(&self, to: Choice) -> bool {
+        let Target::Carrier(at) = to.target else { return false };
+        self.carriers.get(at as usize).is_some_and(|carrier| carrier.sort == Sort::Quality)
+    }
+
     pub(crate) fn gateway(&self, id: &str) -> Option<(u32, &Gateway)> {
         let at = *self.gateway_ids.get(id)?;
         Some((at, self.gateways.get(at as usize)?))
@@ -321,6 +330,16 @@ impl Destinations {
         };
         if let Some(status) = status {
             *status = Arc::new(Status::new(bits));
+        }
+    }
+
+    /// Keeps the addresses of the names that were there before, until they are found again.
+    pub(crate) fn keep_addresses(&mut self, old: &Self) {
+        for gateway in self.gateways.iter_mut().filter(|gateway| gateway.is_named) {
+            let known = old.gateway(&gateway.id).map(|(_, known)| known);
+            if let Some(known) = known.filter(|g| g.host.eq_ignore_ascii_case(&gateway.host)) {
+                gateway.ips = RwLock::new(known.ips.read().clone());
+            }
         }
     }
 

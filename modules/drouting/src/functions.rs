@@ -10,6 +10,7 @@ use tandem_script::host::Called;
 use tandem_script::sig::Routes;
 use tandem_script::value::Value;
 use tandem_sip::Uri;
+use tandem_targets::Becomes;
 
 use crate::destinations::{Choice, Sort, Target};
 use crate::params::DEFAULT;
@@ -385,7 +386,8 @@ pub(crate) fn dr_disable(call: &mut Call<'_, '_, '_>) -> Called {
         return call.complain(Level::Error, format!("there is no gateway `{id}` any more"));
     }
     let why = "dr_disable() in the script";
-    state.change(call.cx, &part, (Kind::Gateway, &id), DISABLED, why);
+    // What an operator holds stays so: a call that was there before must not let probes open it.
+    state.change(call.cx, &part, (Kind::Gateway, &id), Becomes::With(DISABLED), why);
     YES
 }
 

@@ -122,7 +122,7 @@ fn find(call: &mut Call<'_, '_, '_>, party: &Party, at: usize) -> Called {
     };
     for part in parts {
         let table = part.table();
-        let found = candidates(call, &state, (&part, &table), party)
+        let found = candidates(call, &state, &table, party)
             .into_iter()
             .find(|at| table.gateway(*at).is_some_and(|gateway| fits(gateway, party, kind, flags)));
         let Some(found) = found else { continue };
@@ -141,7 +141,7 @@ fn find(call: &mut Call<'_, '_, '_>, party: &Party, at: usize) -> Called {
 fn candidates(
     call: &mut Call<'_, '_, '_>,
     state: &Drouting,
-    (part, table): (&Arc<Partition>, &Arc<Table>),
+    table: &Arc<Table>,
     party: &Party,
 ) -> Vec<u32> {
     let named = !party.host.is_empty() && party.host.parse::<IpAddr>().is_err();
@@ -152,7 +152,7 @@ fn candidates(
                 same.push(at);
             }
             if gateway.ips.read().is_empty() {
-                state.resolve_gateway(call.cx, part, table, at);
+                state.resolve_gateway(call.cx, table, at, false);
             }
         }
     }

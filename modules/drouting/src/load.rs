@@ -262,6 +262,7 @@ impl Drouting {
                 part.name
             ));
         }
+        load.of.keep_addresses(&old.of);
         match load.inherit {
             Inherit::None => {}
             Inherit::Changed => load.of.inherit(&old.of, |status| status.stamp() != NEVER),
@@ -290,7 +291,7 @@ impl Drouting {
         cx.report("drouting", &part.name, &text);
         self.report_status(cx, &part.name, 1, "data available");
         if self.params.resolves {
-            self.resolve_gateways(cx, &part, &table);
+            self.resolve_gateways(cx, &table);
         }
         self.refresh_blacklists(cx, &part, &table);
         if let Some(quality) = self.quality() {

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use tandem_engine::date;
 use tandem_engine::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam};
 use tandem_engine::table::{mi_int, mi_text};
+use tandem_targets::Becomes;
 
 use crate::destinations::Target;
 use crate::explain;
@@ -187,7 +188,8 @@ fn gateway_status(call: &mut MiCall<'_, '_>) -> MiOutcome {
             Some(2) => DISABLED,
             Some(_) => return Err(MiOutcome::failed(400, "Invalid parameter: 'status'")),
         };
-        state.change(call.cx, &part, (Kind::Gateway, &id), bits, "MI command");
+        let becomes = Becomes::Exactly(bits);
+        state.change(call.cx, &part, (Kind::Gateway, &id), becomes, "MI command");
         Ok(MiOutcome::ok())
     }))
 }
@@ -213,7 +215,8 @@ fn carrier_status(call: &mut MiCall<'_, '_>) -> MiOutcome {
             Some(1) => 0,
             Some(_) => return Err(MiOutcome::failed(400, "Invalid parameter: 'status'")),
         };
-        state.change(call.cx, &part, (Kind::Carrier, &id), bits, "MI command");
+        let becomes = Becomes::Exactly(bits);
+        state.change(call.cx, &part, (Kind::Carrier, &id), becomes, "MI command");
         Ok(MiOutcome::ok())
     }))
 }

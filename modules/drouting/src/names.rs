@@ -7,23 +7,31 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_engine::module::Cx;
 use tandem_engine::transport::HopError;
-use tandem_targets::{Place, not_found};
+use tandem_targets::{Missing, Place, not_found};
 
 use crate::destinations::Gateway;
-use crate::state::{Drouting, FILL, Searched};
+use crate::state::{AGAIN, Drouting, FILL, Searched};
 use crate::table::{Partition, Table};
 
 impl Drouting {
     /// Looks the names of gateways up.
-    pub(crate) fn resolve_gateways(
-        &self,
-        cx: &mut Cx<'_>,
-        part: &Arc<Partition>,
-        table: &Arc<Table>,
-    ) {
+    pub(crate) fn resolve_gateways(&self, cx: &mut Cx<'_>, table: &Arc<Table>) {
         for (at, gateway) in (0u32..).zip(&table.of.gateways) {
-            if gateway.ips.read().is_empty() {
-                self.resolve_gateway(cx, part, table, at);
+            if gateway.is_named {
+                self.resolve_gateway(cx, table, at, false);
+            }
+        }
+    }
+
+    /// Looks those up again that nobody knew.
+    pub(crate) fn resolve_again(&self, cx: &mut Cx<'_>) {
+        self.again.begins();
+        for part in self.parts() {
+            let table = part.table();
+            for (at, gateway) in (0u32..).zip(&table.of.gateways) {
+                if gateway.is_named && gateway.ips.read().is_empty() {
+                    self.resolve_gateway(cx, &table, at, true);
+                }
             }
         }
     }
@@ -32,12 +40,12 @@ impl Drouting {
     pub(crate) fn resolve_gateway(
         &self,
         cx: &mut Cx<'_>,
-        part: &Arc<Partition>,
         table: &Arc<Table>,
         at: u32,
+        again: bool,
     ) {
         let Some(uri) = table.gateway(at).map(Gateway::uri) else { return };
-        let searched = (Arc::clone(part), Arc::clone(table), at);
+        let searched = Searched { table: Arc::clone(table), gateway: at, again };
         if let Some((of, found)) = self.searches.begin(cx, &Bytes::from(uri), searched) {
             self.gateway_resolved(cx, &of, found);
         }
@@ -46,17 +54,21 @@ impl Drouting {
     pub(crate) fn gateway_resolved(
         &self,
         cx: &mut Cx<'_>,
-        (_, table, at): &Searched,
+        of: &Searched,
         found: Result<Vec<IpAddr>, HopError>,
     ) {
         match found {
             Ok(ips) => {
-                table.resolved(*at, ips);
+                of.table.resolved(of.gateway, ips);
                 self.refill.soon(cx, FILL);
             }
             Err(why) => {
-                let uri = table.gateway(*at).map(Gateway::uri).unwrap_or_default();
-                not_found(cx, "drouting", &Bytes::from(uri), &why);
+                let Some(gateway) = of.table.gateway(of.gateway) else { return };
+                let missing = Missing { kept: gateway.ips.read().len(), again: of.again };
+                not_found(cx, "drouting", &Bytes::from(gateway.uri()), &why, missing);
+                if self.params.resolves && missing.kept == 0 {
+                    self.again.later(cx, AGAIN);
+                }
             }
         }
     }

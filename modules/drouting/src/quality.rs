@@ -2,6 +2,7 @@
 //! (qrouting). This module tells it which gateway is tried for which rule, and asks it for the
 //! order of lists with the algorithm Q.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tandem_engine::context::Ctx;
@@ -76,20 +77,24 @@ impl Drouting {
     }
 
     /// The rules of a partition that are sorted by quality, or have a carrier that is, at most
-    /// `limit`; `None`: there is no
-    /// such partition.
+    /// `limit`; `None`: there is no such partition.
     pub fn quality_rules(&self, partition: &str, limit: usize) -> Option<Vec<QualityRule>> {
         let table = self.part(partition)?.table();
-        let rules = table.rules.all().filter(|rule| is_by_quality(&table, rule)).take(limit);
+        let rules = table.rules.by_quality().take(limit);
         Some(rules.map(|rule| quality_rule(&table, &rule)).collect())
     }
 
     /// One of them.
     pub fn quality_rule(&self, partition: &str, id: i64) -> Option<QualityRule> {
         let table = self.part(partition)?.table();
-        let found = table.rules.all().find(|rule| rule.id == id);
-        let rule = found.filter(|rule| is_by_quality(&table, rule))?;
+        let rule = table.rules.of_quality(id)?;
         Some(quality_rule(&table, &rule))
+    }
+
+    /// The ids of them all.
+    pub fn quality_ids(&self, partition: &str) -> BTreeSet<i64> {
+        let table = self.part(partition).map(|part| part.table());
+        table.iter().flat_map(|table| table.rules.by_quality().map(|rule| rule.id)).collect()
     }
 
     /// A list in the order in which it is tried.
@@ -147,13 +152,7 @@ pub(crate) fn name_of<'a>(part: &'a Partition, rule: &Rule<'_>) -> RuleName<'a> 
 
 /// The rule itself is sorted by quality, or a carrier in it.
 fn is_by_quality(table: &Table, rule: &Rule<'_>) -> bool {
-    let of_carrier = |choice: &Choice| match choice.target {
-        Target::Carrier(at) => {
-            table.of.carriers.get(at as usize).is_some_and(|c| c.sort == Sort::Quality)
-        }
-        Target::Gateway(_) => false,
-    };
-    rule.sort == Sort::Quality || rule.list.iter().any(of_carrier)
+    rule.sort == Sort::Quality || rule.list.iter().any(|to| table.of.is_by_quality(*to))
 }
 
 pub(crate) fn candidate<'t>(table: &'t Table, choice: &Choice) -> Candidate<'t> {

@@ -97,6 +97,7 @@ pub(crate) struct Loading {
     lists: Lists,
     /// By their text: the number, and whether something in it is not known.
     lists_known: BTreeMap<String, (u32, bool)>,
+    by_quality: Vec<(i64, u32)>,
 }
 
 /// The rules of a partition with their tree.
@@ -106,6 +107,9 @@ pub(crate) struct Rules {
     lists: Lists,
     texts: Texts,
     times: Vec<Times>,
+    /// The rules that are sorted by quality, or have a carrier that is: their ids, in order, and
+    /// places.
+    by_quality: Vec<(i64, u32)>,
     pub(crate) tree: Tree,
 }
 
@@ -165,7 +169,9 @@ impl Loading {
         let (list, in_part) = self.list(&list_text, of, faults, &place)?;
         let route = text(route);
         let route = if route == "0" { String::new() } else { route };
-        if self.lists.get(list).is_empty() && route.is_empty() {
+        // A rule without any list blocks its prefix; one whose gateways are all unknown is a
+        // mistake.
+        if self.lists.get(list).is_empty() && route.is_empty() && !list_text.is_empty() {
             return Err(said(format!("gwlist `{list_text}` leads to no gateway")));
         }
         let full = || said("there is no room for more rules".into());
@@ -183,6 +189,10 @@ impl Loading {
         let plan = |group| Planned { head, group, priority, rule };
         self.plans.extend(groups.into_iter().map(plan));
         let profile = u32::try_from(int(profile)).unwrap_or(0);
+        let list_by_quality = self.lists.get(list).iter().any(|to| of.is_by_quality(*to));
+        if sort == Sort::Quality || list_by_quality {
+            self.by_quality.push((id, rule));
+        }
         self.rules.push(Stored { id, times, route, list, attrs, profile, sort });
         Ok(())
     }
@@ -230,8 +240,10 @@ impl Loading {
 
     /// The rules with their tree.
     pub(crate) fn finish(self, alphabet: Alphabet) -> Rules {
-        let Self { mut rules, plans, prefixes, prefix_ends, texts, mut times, mut lists, .. } =
-            self;
+        let Self { mut rules, plans, prefixes, prefix_ends, texts, mut times, .. } = self;
+        let Self { mut lists, mut by_quality, .. } = self;
+        by_quality.sort_unstable();
+        by_quality.shrink_to_fit();
         rules.shrink_to_fit();
         times.shrink_to_fit();
         lists.all.shrink_to_fit();
@@ -240,7 +252,7 @@ impl Loading {
         let tree = Tree::new(alphabet, plans, |rule| {
             prefixes.get(rule.checked_sub(1).map_or(0, end)..end(rule)).unwrap_or_default()
         });
-        Rules { rules, lists, texts: texts.finish(), times, tree }
+        Rules { rules, lists, texts: texts.finish(), times, by_quality, tree }
     }
 }
 
@@ -257,7 +269,9 @@ impl Rules {
     pub(crate) fn bytes(&self) -> usize {
         let lists =
             self.lists.all.capacity() * size_of::<Choice>() + self.lists.ends.capacity() * 4;
-        self.rules.capacity() * size_of::<Stored>() + lists + self.texts.bytes() + self.tree.bytes()
+        let by_quality = self.by_quality.capacity() * size_of::<(i64, u32)>();
+        let rules = self.rules.capacity() * size_of::<Stored>() + by_quality;
+        rules + lists + self.texts.bytes() + self.tree.bytes()
     }
 
     pub(crate) fn rule(&self, at: u32) -> Option<Rule<'_>> {
@@ -274,9 +288,16 @@ impl Rules {
         })
     }
 
-    /// All rules.
-    pub(crate) fn all(&self) -> impl Iterator<Item = Rule<'_>> {
-        (0u32..).zip(&self.rules).filter_map(|(at, _)| self.rule(at))
+    /// The rules that are sorted by quality, or have a carrier that is, by their ids.
+    pub(crate) fn by_quality(&self) -> impl Iterator<Item = Rule<'_>> {
+        self.by_quality.iter().filter_map(|(_, at)| self.rule(*at))
+    }
+
+    /// One of them.
+    pub(crate) fn of_quality(&self, id: i64) -> Option<Rule<'_>> {
+        let from = self.by_quality.partition_point(|(known, _)| *known < id);
+        let (_, at) = self.by_quality.get(from).filter(|(known, _)| *known == id)?;
+        self.rule(*at)
     }
 
     /// The next rule for a number: by the longest prefix, then by priority, if its times hold.

@@ -10,7 +10,7 @@ use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
 use tandem_engine::replication::Replicated;
 use tandem_engine::transport::{Hop, HopError};
 use tandem_sip::Message;
-use tandem_targets::{Prober, Refill, Register, Searches, WRITE_EVERY_S, Writer};
+use tandem_targets::{Again, Prober, Refill, Register, Searches, WRITE_EVERY_S, Writer};
 
 use crate::functions;
 use crate::load::Loads;
@@ -25,11 +25,18 @@ pub(crate) const REPORTS: &str = "drouting";
 const PROBE: u32 = 0;
 const WRITE: u32 = 1;
 pub(crate) const FILL: u32 = 2;
+/// Timer that looks names up again.
+pub(crate) const AGAIN: u32 = 3;
 /// Tokens of writes, from here on; those below are of tables.
 const WRITES: u64 = crate::load::FIRST | 1 << 46;
 
 /// A gateway whose name is looked up.
-pub(crate) type Searched = (Arc<Partition>, Arc<Table>, u32);
+pub(crate) struct Searched {
+    pub(crate) table: Arc<Table>,
+    pub(crate) gateway: u32,
+    /// It was looked up before, in vain.
+    pub(crate) again: bool,
+}
 
 /// The state of the module.
 pub struct Drouting {
@@ -40,6 +47,7 @@ pub struct Drouting {
     /// Searches for the addresses of gateways.
     pub(crate) searches: Searches<Searched>,
     pub(crate) refill: Refill,
+    pub(crate) again: Again,
     pub(crate) states: Register<Self>,
     pub(crate) prober: Prober<Key>,
     pub(crate) probing: AtomicBool,
@@ -69,6 +77,7 @@ impl Drouting {
             loads: Mutex::default(),
             searches: Searches::default(),
             refill: Refill::default(),
+            again: Again::default(),
             states: Register::new(params.sharing.clone()),
             prober: Prober::new(params.probing.clone(), PROBE),
             probing: AtomicBool::new(params.probing.interval_s > 0),
@@ -125,6 +134,7 @@ impl Module for Drouting {
                     self.refresh_blacklists(cx, &part, &part.table());
                 }
             }
+            AGAIN => self.resolve_again(cx),
             _ => {
                 self.write_states(cx);
                 cx.set_timer(cx.now.after_s(WRITE_EVERY_S), timer);

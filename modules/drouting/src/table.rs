@@ -24,6 +24,8 @@ pub(crate) struct Table {
     pub(crate) rules: Rules,
     /// Gateways by the addresses of their hosts, as far as those are known.
     by_ip: RwLock<BTreeMap<IpAddr, Vec<u32>>>,
+    /// The first carrier of each gateway.
+    carriers_of: Vec<Option<u32>>,
     pub(crate) loaded: Loaded,
 }
 
@@ -91,7 +93,17 @@ impl Table {
                 by_ip.entry(*ip).or_default().push(at);
             }
         }
-        Self { of, rules, by_ip: RwLock::new(by_ip), loaded }
+        let mut carriers_of = vec![None; of.gateways.len()];
+        for (carrier, choice) in
+            (0u32..).zip(&of.carriers).flat_map(|(at, c)| c.list.iter().map(move |to| (at, to)))
+        {
+            if let Target::Gateway(gateway) = choice.target
+                && let Some(first) = carriers_of.get_mut(gateway as usize)
+            {
+                first.get_or_insert(carrier);
+            }
+        }
+        Self { of, rules, by_ip: RwLock::new(by_ip), carriers_of, loaded }
     }
 
     pub(crate) fn gateway(&self, at: u32) -> Option<&Gateway> {
@@ -104,6 +116,11 @@ impl Table {
         ips.dedup();
         let Some(gateway) = self.gateway(at) else { return };
         let mut by_ip = self.by_ip.write();
+        for gone in gateway.ips.read().iter().filter(|ip| !ips.contains(ip)) {
+            if let Some(there) = by_ip.get_mut(gone) {
+                there.retain(|other| *other != at);
+            }
+        }
         for ip in &ips {
             let here = by_ip.entry(*ip).or_default();
             if !here.contains(&at) {
@@ -120,16 +137,13 @@ impl Table {
 
     /// The first carrier that a gateway is part of.
     pub(crate) fn carrier_of(&self, gateway: u32) -> Option<u32> {
-        let has = |choice: &Choice| choice.target == Target::Gateway(gateway);
-        let at = self.of.carriers.iter().position(|carrier| carrier.list.iter().any(has))?;
-        u32::try_from(at).ok()
+        *self.carriers_of.get(gateway as usize)?
     }
 
     /// Whether a list is to be sorted by quality.
     pub(crate) fn wants_quality(&self) -> bool {
         let by_quality = |carrier: &Carrier| carrier.sort == Sort::Quality;
-        self.of.carriers.iter().any(by_quality)
-            || self.rules.all().any(|rule| rule.sort == Sort::Quality)
+        self.of.carriers.iter().any(by_quality) || self.rules.by_quality().next().is_some()
     }
 
     /// The destinations of a list that can be used now, in the order in which they are tried;

@@ -42,11 +42,10 @@ impl Drouting {
         cx: &mut Cx<'_>,
         part: &Partition,
         (kind, id): (Kind, &str),
-        bits: u32,
+        becomes: Becomes,
         why: &str,
     ) -> Outcome {
         let key = Key { partition: part.name.as_str().into(), kind, id: id.into() };
-        let becomes = Becomes::Exactly(bits & kind.bits());
         self.states.change(cx, self, &key, becomes, Origin::Command(why))
     }
 
@@ -62,14 +61,11 @@ impl Drouting {
 
     /// A probe has told something.
     pub(crate) fn probed(&self, cx: &mut Cx<'_>, answer: Answer<Key>) {
+        let bits = if answer.is_alive { 0 } else { DISABLED };
+        let why = format!("{} to a probe", answer.code);
         // Somebody may have taken it out of service meanwhile.
-        let held = self.states.status(&answer.key).is_none_or(|s| s.bits() & HELD != 0);
-        if !held {
-            let bits = if answer.is_alive { 0 } else { DISABLED };
-            let why = format!("{} to a probe", answer.code);
-            let becomes = Becomes::Exactly(bits);
-            self.states.change(cx, self, &answer.key, becomes, Origin::Here(&why));
-        }
+        let becomes = Becomes::Unless { held: HELD, bits };
+        self.states.change(cx, self, &answer.key, becomes, Origin::Here(&why));
     }
 }
 
@@ -121,6 +117,11 @@ impl Owner for Drouting {
 
     fn awaits(&self, key: &Key) -> bool {
         self.part(&key.partition).is_some_and(|part| part.table().loaded.unix_s == 0)
+    }
+
+    /// One that a probe has disabled is none that somebody there has taken from under a hold.
+    fn takes_of_stock(present: u32, bits: u32) -> bool {
+        present & HELD == 0 || bits != DISABLED
     }
 
     fn changed(&self, cx: &mut Cx<'_>, change: Change<'_, Key>) {

@@ -66,6 +66,7 @@ pub(crate) fn put(
     ruri: &str,
     hops: &[Hop],
 ) -> Result<(), String> {
+    let last = last_socket(ctx, avps, table);
     clear(ctx, avps);
     let mut first = true;
     for hop in hops {
@@ -76,7 +77,7 @@ pub(crate) fn put(
         let carrier = hop.carrier.and_then(|at| table.of.carriers.get(at as usize));
         let socket = Some(gateway.socket_text.as_bytes()).filter(|t| !t.is_empty());
         if first {
-            set_target(ctx, Bytes::from(uri), gateway.socket);
+            set_target(ctx, Bytes::from(uri), gateway.socket, last);
         } else {
             append(ctx, &avps.ruri, uri.as_bytes())?;
             append(ctx, &avps.socket, socket.unwrap_or(NONE))?;
@@ -116,6 +117,7 @@ pub(crate) fn put_rule(
 /// Takes the next destination that can be used; `Some(None)`: its gateway is not in the tables
 /// any more, and its URI is used all the same.
 pub(crate) fn next(ctx: &mut Ctx, avps: &Avps, table: &Table) -> Option<Option<Hop>> {
+    let last = last_socket(ctx, avps, table);
     loop {
         let uri = pop(ctx, &avps.ruri)?;
         let socket = pop(ctx, &avps.socket);
@@ -131,7 +133,7 @@ pub(crate) fn next(ctx: &mut Ctx, avps: &Avps, table: &Table) -> Option<Option<H
         let socket = known
             .and_then(|(_, gateway)| gateway.socket)
             .filter(|_| socket.as_deref().is_none_or(|text| text != NONE));
-        set_target(ctx, uri, socket);
+        set_target(ctx, uri, socket, last);
         let carrier = avps.carrier.as_ref().and_then(|name| {
             let id = ctx.avps.first(name).into_bytes()?;
             Some(table.of.carrier(std::str::from_utf8(&id).ok()?)?.0)
@@ -147,6 +149,11 @@ pub(crate) fn next(ctx: &mut Ctx, avps: &Avps, table: &Table) -> Option<Option<H
 pub(crate) fn current(ctx: &Ctx, avps: &Avps) -> Option<String> {
     let id = ctx.avps.first(&avps.gateway).into_bytes()?;
     Some(String::from_utf8_lossy(&id).into_owned())
+}
+
+/// The socket of the gateway that was tried last, which is not that of the next one.
+fn last_socket(ctx: &Ctx, avps: &Avps, table: &Table) -> Option<SocketId> {
+    current(ctx, avps).and_then(|id| table.of.gateway(&id)?.1.socket)
 }
 
 /// A plan and a place as one text.
@@ -174,9 +181,11 @@ pub(crate) fn restore(ctx: &Ctx, avps: &Avps) -> Option<(Plan, Place)> {
     Some((Plan { group, flags, number, ruri, whitelist }, Place { depth, index }))
 }
 
-fn set_target(ctx: &mut Ctx, uri: Bytes, socket: Option<SocketId>) {
+/// Sends the request there. A socket that was chosen for the `last` gateway goes, one that the
+/// script has chosen stays.
+fn set_target(ctx: &mut Ctx, uri: Bytes, socket: Option<SocketId>, last: Option<SocketId>) {
     ctx.target.uri = Some(uri);
-    if socket.is_some() {
+    if socket.is_some() || (last.is_some() && ctx.target.socket == last) {
         ctx.target.socket = socket;
     }
 }

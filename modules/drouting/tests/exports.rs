@@ -93,6 +93,16 @@ fn hostile_rows_are_refused_one_by_one() {
 }
 
 #[test]
+fn a_rule_without_gateways_blocks() {
+    params::empty_list();
+}
+
+#[test]
+fn what_an_operator_wants_outlasts_probes() {
+    cluster::operator();
+}
+
+#[test]
 fn states_agree_after_a_split() {
     cluster::split();
 }

@@ -79,6 +79,13 @@ const FUNCTIONS: &[FunctionDef] = &[
         functions::start_or_next,
     ),
     function(
+        "load_balance",
+        START,
+        ROUTES,
+        "Older name of lb_start_or_next().",
+        functions::start_or_next,
+    ),
+    function(
         "lb_next",
         &[ATTRS],
         ROUTES,

@@ -12,7 +12,7 @@ use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
 use tandem_engine::replication::Replicated;
 use tandem_engine::transport::{Hop, HopError};
 use tandem_sip::Message;
-use tandem_targets::{Place, Prober, Refill, Register, Searches, not_found};
+use tandem_targets::{Again, Missing, Place, Prober, Refill, Register, Searches, not_found};
 
 use crate::params::{PARTITION, Params};
 use crate::table::{Destination, Table};
@@ -23,6 +23,8 @@ pub(crate) const REPORTS: &str = "load_balancer";
 /// Timers that probe, and that fill blacklists.
 const PROBE: u32 = 0;
 const FILL: u32 = 1;
+/// Timer that looks names up again.
+const AGAIN: u32 = 2;
 /// Locks for groups.
 const TURNS: usize = 16;
 /// Faults of one loading that are told.
@@ -35,7 +37,8 @@ pub struct LoadBalancer {
     pub(crate) tables: Cached<Table>,
     pub(crate) states: Register<Self>,
     pub(crate) prober: Prober<Key>,
-    searches: Searches<Arc<Destination>>,
+    searches: Searches<(Arc<Destination>, bool)>,
+    again: Again,
     refill: Refill,
     /// One is held while a destination of its groups is chosen.
     turns: [Mutex<()>; TURNS],
@@ -54,6 +57,7 @@ impl LoadBalancer {
             states: Register::new(params.sharing.clone()),
             prober: Prober::new(params.probing.clone(), PROBE),
             searches: Searches::default(),
+            again: Again::default(),
             refill: Refill::default(),
             turns: Default::default(),
             params,
@@ -96,22 +100,46 @@ impl LoadBalancer {
     fn search_all(&self, cx: &mut Cx<'_>) {
         let table = self.table();
         for of in table.all() {
-            if !of.is_literal
-                && let Some((of, found)) = self.searches.begin(cx, &of.uri, Arc::clone(of))
-            {
-                self.found_ips(cx, &of, found);
+            if !of.is_literal {
+                self.search(cx, of, false);
             }
         }
         self.refresh_blacklists(cx);
     }
 
-    fn found_ips(&self, cx: &mut Cx<'_>, of: &Destination, found: Result<Vec<IpAddr>, HopError>) {
+    /// `again`: it was looked up before, in vain.
+    fn search(&self, cx: &mut Cx<'_>, of: &Arc<Destination>, again: bool) {
+        let searched = (Arc::clone(of), again);
+        if let Some((of, found)) = self.searches.begin(cx, &of.uri, searched) {
+            self.found_ips(cx, &of, found);
+        }
+    }
+
+    fn search_again(&self, cx: &mut Cx<'_>) {
+        self.again.begins();
+        for of in self.table().all().iter().filter(|of| of.ips.read().is_empty()) {
+            self.search(cx, of, true);
+        }
+    }
+
+    fn found_ips(
+        &self,
+        cx: &mut Cx<'_>,
+        (of, again): &(Arc<Destination>, bool),
+        found: Result<Vec<IpAddr>, HopError>,
+    ) {
         match found {
             Ok(ips) => {
                 *of.ips.write() = ips;
                 self.refill.soon(cx, FILL);
             }
-            Err(why) => not_found(cx, "load_balancer", &of.uri, &why),
+            Err(why) => {
+                let missing = Missing { kept: of.ips.read().len(), again: *again };
+                not_found(cx, "load_balancer", &of.uri, &why, missing);
+                if missing.kept == 0 {
+                    self.again.later(cx, AGAIN);
+                }
+            }
         }
     }
 
@@ -132,17 +160,22 @@ impl LoadBalancer {
 impl Module for LoadBalancer {
     fn start(&self, cx: &mut Cx<'_>) {
         self.refresh_blacklists(cx);
+        // Its reports have an identifier of their own, which is always ready.
+        cx.set_status(REPORTS, &format!("{PARTITION};events"), 1, "");
         cx.set_status(REPORTS, PARTITION, -1, "loading");
         self.tables.start(cx);
         self.prober.start::<Self>(cx);
     }
 
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
-        if timer.kind == PROBE {
-            return self.prober.tick(cx, self, timer, true);
+        match timer.kind {
+            PROBE => self.prober.tick(cx, self, timer, true),
+            AGAIN => self.search_again(cx),
+            _ => {
+                self.refill.begins();
+                self.refresh_blacklists(cx);
+            }
         }
-        self.refill.begins();
-        self.refresh_blacklists(cx);
     }
 
     fn db(&self, cx: &mut Cx<'_>, token: u64, result: Result<Rows, DbError>) {

@@ -66,15 +66,13 @@ impl LoadBalancer {
     pub(crate) fn probed(&self, cx: &mut Cx<'_>, answer: Answer<Key>) {
         let table = self.table();
         let Some(of) = table.find(answer.key.group, &answer.key.uri) else { return };
-        // Somebody may have taken it out of service meanwhile.
-        if of.status.bits() & HELD != 0 {
-            return;
-        }
-        let becomes = match answer.is_alive {
-            true => Becomes::Exactly(0),
-            false if of.probe_mode == ProbeMode::Always => Becomes::With(DISABLED),
+        let bits = match answer.is_alive {
+            true => 0,
+            false if of.probe_mode == ProbeMode::Always => DISABLED,
             false => return,
         };
+        // Somebody may have taken it out of service meanwhile.
+        let becomes = Becomes::Unless { held: HELD, bits };
         let why = format!("{} to a probe", answer.code);
         self.states.change(cx, self, &answer.key, becomes, Origin::Here(&why));
     }
@@ -122,6 +120,11 @@ impl Owner for LoadBalancer {
 
     fn awaits(&self, _: &Key) -> bool {
         self.table().all().is_empty()
+    }
+
+    /// One that a probe has disabled is none that somebody there has taken from under a hold.
+    fn takes_of_stock(present: u32, bits: u32) -> bool {
+        present & HELD == 0 || bits != DISABLED
     }
 
     fn changed(&self, cx: &mut Cx<'_>, change: Change<'_, Key>) {

@@ -36,6 +36,7 @@ fn every_entry_has_a_check() {
             ("param initial_freeswitch_load", params::freeswitch),
             ("function lb_start", functions::start),
             ("function lb_start_or_next", functions::start_or_next),
+            ("function load_balance", functions::start_or_next),
             ("function lb_next", functions::next),
             ("function lb_reset", functions::reset),
             ("function lb_is_started", functions::reset),
@@ -54,6 +55,11 @@ fn every_entry_has_a_check() {
 #[test]
 fn hostile_rows_are_refused_one_by_one() {
     management::hostile();
+}
+
+#[test]
+fn what_an_operator_wants_outlasts_probes() {
+    cluster::operator();
 }
 
 #[test]

@@ -63,9 +63,7 @@ impl Qrouting {
 
     /// Lets go of the rules that a partition has not any more.
     pub(crate) fn forget_rules(&self, partition: &str) {
-        let rules = self.routing().and_then(|r| r.quality_rules(partition, usize::MAX));
-        let ids: std::collections::BTreeSet<i64> =
-            rules.unwrap_or_default().iter().map(|rule| rule.id).collect();
+        let ids = self.routing().map(|r| r.quality_ids(partition)).unwrap_or_default();
         self.table.keep(partition, |id| ids.contains(&id));
     }
 }

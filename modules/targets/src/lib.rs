@@ -27,7 +27,7 @@ mod status;
 pub mod testing;
 
 pub use blacklist::{Blacklist, Place, Refill};
-pub use names::{Address, Searches, not_found};
+pub use names::{Address, Again, Missing, Searches, not_found};
 pub use owner::{Becomes, Change, Key, Origin, Owner, Said};
 pub use params::{
     CLUSTER_ID, Mode, PROBING_MODE, SHARING_TAG, Sharing, check_codes, codes, probing_socket,
@@ -35,4 +35,4 @@ pub use params::{
 pub use persist::{EVERY_S as WRITE_EVERY_S, Writer};
 pub use probing::{Answer, Prober, Probing, Target};
 pub use register::{Outcome, Register};
-pub use status::{NEVER, Status};
+pub use status::{NEVER, Order, Status};

@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tandem_engine::dns::Resolved;
 use tandem_engine::log::Level;
-use tandem_engine::module::Cx;
+use tandem_engine::module::{Cx, Timer};
 use tandem_engine::sockets::Proto;
 use tandem_engine::transport::{Hop, HopError};
 use tandem_sip::{Transport, Uri};
 
 /// Names that are looked up at the same time.
 const OPEN_MAX: usize = 10_000;
+/// How long until names without an address are looked up again.
+const AGAIN_S: u64 = 30;
 
 /// The parts of a target's URI that matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,10 +114,42 @@ impl<T> Searches<T> {
     }
 }
 
+/// What is known of a target whose name has no address now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Addresses that it had before, and keeps.
+    pub kept: usize,
+    /// It was looked up before, in vain.
+    pub again: bool,
+}
+
 /// Says that a name has no address.
-pub fn not_found(cx: &mut Cx<'_>, module: &str, uri: &Bytes, why: &HopError) {
+pub fn not_found(cx: &mut Cx<'_>, module: &str, uri: &Bytes, why: &HopError, missing: Missing) {
     let uri = String::from_utf8_lossy(uri).into_owned();
-    cx.log(Level::Error, format!("{module}: destination {uri}: {why}"));
+    let (level, then) = match missing {
+        Missing { kept: 0, again: false } => (Level::Error, ""),
+        Missing { kept: 0, .. } => (Level::Debug, ""),
+        _ => (Level::Warning, "; the addresses of before stay"),
+    };
+    cx.log(level, format!("{module}: destination {uri}: {why}{then}"));
+}
+
+/// Whether names are to be looked up again, because some had no address: once for many.
+#[derive(Debug, Default)]
+pub struct Again(AtomicBool);
+
+impl Again {
+    /// They are, when the timer `kind` fires.
+    pub fn later(&self, cx: &mut Cx<'_>, kind: u32) {
+        if !self.0.swap(true, Ordering::Relaxed) {
+            cx.set_timer(cx.now.after_s(AGAIN_S), Timer { kind, id: 0 });
+        }
+    }
+
+    /// It has fired: what fails from now on counts for the next time.
+    pub fn begins(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]

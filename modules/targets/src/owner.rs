@@ -26,6 +26,9 @@ pub enum Becomes {
     With(u32),
     /// These bits were taken off.
     Without(u32),
+    /// It has these bits and no others, unless it has one of those `held`: an operator wants it
+    /// so.
+    Unless { held: u32, bits: u32 },
 }
 
 /// A state as a peer tells it.
@@ -43,8 +46,9 @@ pub enum Origin<'a> {
     /// Somebody at this node wants it, and why: that counts from now on, also when it changes
     /// nothing here.
     Command(&'a str),
-    /// A peer; in a sync nobody is told. A Tandem peer may have told no stock peer.
-    Peer { stamp: Stamp, in_sync: bool, is_tandem: bool },
+    /// A peer; in a sync nobody is told. A Tandem peer may have told no stock peer, and says of
+    /// which wish it knew.
+    Peer { stamp: Stamp, wish: Option<Stamp>, in_sync: bool, is_tandem: bool },
 }
 
 impl<'a> Origin<'a> {
@@ -110,6 +114,11 @@ pub trait Owner: Module + Sized {
     /// The state after a peer has set bits.
     fn with(present: u32, bits: u32) -> u32 {
         present | bits
+    }
+
+    /// Whether what a stock peer says counts: it may not know yet what is wanted here.
+    fn takes_of_stock(_present: u32, _bits: u32) -> bool {
+        true
     }
 
     /// Tells the event and the reports, with no lock held.

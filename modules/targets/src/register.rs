@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
-use tandem_cluster::Stamp;
+use tandem_cluster::Payload;
 use tandem_engine::module::Cx;
 use tandem_engine::outbox::Record;
 
 use crate::owner::{Becomes, Change, Origin, Owner};
 use crate::params::Sharing;
-use crate::status::Status;
+use crate::replication::{WITH_WISH, with_stamp};
+use crate::status::{NEVER, Order, Status};
 
 /// States of peers about what is not loaded yet, at most.
 const EARLY_MAX: usize = 10_000;
@@ -37,7 +38,7 @@ pub struct Register<O: Owner> {
 
 pub(crate) struct Inner<K> {
     pub(crate) states: BTreeMap<K, Arc<Status>>,
-    early: BTreeMap<K, (u32, Stamp)>,
+    early: BTreeMap<K, (u32, Order)>,
     /// What is not in the database yet.
     dirty: BTreeSet<K>,
     /// Counts up with every change.
@@ -75,7 +76,7 @@ impl<O: Owner> Register<O> {
         scope: impl Fn(&O::Key) -> bool,
         states: impl IntoIterator<Item = (O::Key, Arc<Status>)>,
     ) {
-        let early: Vec<(O::Key, (u32, Stamp))> = {
+        let early: Vec<(O::Key, (u32, Order))> = {
             let mut inner = self.inner.lock();
             inner.changes += 1;
             inner.states.retain(|key, _| !scope(key));
@@ -87,9 +88,10 @@ impl<O: Owner> Register<O> {
             inner.early = rest.into_iter().collect();
             mine
         };
-        for (key, (bits, stamp)) in early {
+        for (key, (bits, order)) in early {
             let key = owner.known_as(key);
-            let origin = Origin::Peer { stamp, in_sync: true, is_tandem: false };
+            let (stamp, wish) = (order.at, Some(order.wish));
+            let origin = Origin::Peer { stamp, wish, in_sync: true, is_tandem: false };
             self.change(cx, owner, &key, Becomes::Exactly(bits), origin);
         }
     }
@@ -112,23 +114,21 @@ impl<O: Owner> Register<O> {
             };
             let before = status.bits();
             let bits = state_after::<O>(before, becomes);
-            let stamp = match origin {
-                Origin::Here(_) if before == bits => return Outcome::Same,
-                // What a peer said under a clock far ahead must not outlast what happens here.
-                Origin::Here(_) | Origin::Command(_) => {
-                    let mut stamp = cx.node.outbox.stamp(cx.now);
-                    stamp.time_us = stamp.time_us.max(status.stamp().time_us.saturating_add(1));
-                    stamp
-                }
-                Origin::Peer { stamp, .. } => stamp,
+            let Some(order) = order_of::<O>(cx, &status, bits, origin) else {
+                return Outcome::Same;
             };
-            if !status.set(bits, stamp) {
+            let taken = status.set(bits, order);
+            if taken != Some(true) {
+                // A wish that is fulfilled already is one that peers have to know, too.
+                if taken.is_some() && matches!(origin, Origin::Command(_)) {
+                    self.tell(cx, key, (bits, true), order, origin);
+                }
                 return Outcome::Same;
             }
             inner.dirty.insert(key.clone());
             inner.changes += 1;
             // With the lock held, so that peers hear of changes in their order.
-            self.tell(cx, key, bits, stamp, origin);
+            self.tell(cx, key, (bits, false), order, origin);
             (before, bits)
         };
         owner.changed(cx, Change { key, before, bits, origin });
@@ -158,7 +158,8 @@ impl<O: Owner> Register<O> {
 
     /// A peer speaks of what is not loaded here yet.
     fn keep_early(&self, owner: &O, key: &O::Key, becomes: Becomes, origin: Origin<'_>) {
-        let Origin::Peer { stamp, .. } = origin else { return };
+        let Origin::Peer { stamp, wish, .. } = origin else { return };
+        let order = Order { wish: wish.unwrap_or(NEVER), at: stamp };
         if !owner.awaits(key) {
             return;
         }
@@ -166,15 +167,24 @@ impl<O: Owner> Register<O> {
         if inner.early.len() >= EARLY_MAX && !inner.early.contains_key(key) {
             return;
         }
-        let kept = inner.early.entry(key.clone()).or_insert((0, stamp));
-        if stamp >= kept.1 {
-            *kept = (state_after::<O>(kept.0, becomes), stamp);
+        let kept = inner.early.entry(key.clone()).or_insert((0, order));
+        if order >= kept.1 {
+            *kept = (state_after::<O>(kept.0, becomes), order);
         }
     }
 
+    /// `is_same`: the state was such before, which stock peers need not hear.
+    ///
     /// With a sharing tag only its holder tells stock peers, also of what it has heard of a
     /// Tandem peer that does not hold the tag.
-    fn tell(&self, cx: &Cx<'_>, key: &O::Key, bits: u32, stamp: Stamp, origin: Origin<'_>) {
+    fn tell(
+        &self,
+        cx: &Cx<'_>,
+        key: &O::Key,
+        (bits, is_same): (u32, bool),
+        order: Order,
+        origin: Origin<'_>,
+    ) {
         let is_of_peer = match origin {
             Origin::Here(_) | Origin::Command(_) => false,
             Origin::Peer { is_tandem, .. } => {
@@ -190,9 +200,12 @@ impl<O: Owner> Register<O> {
             return;
         }
         let Some((kind, payload)) = O::packet(key, bits) else { return };
-        let mut record = Record::same(cx.slot, kind, O::VERSION, payload, stamp);
-        if !holds {
-            record.change.tandem = record.change.stock.take();
+        let own = with_stamp(&payload, order.wish);
+        let own = Payload { kind: kind | WITH_WISH, version: O::VERSION, bytes: own };
+        let mut record = Record::same(cx.slot, kind, O::VERSION, payload, order.at);
+        record.change.tandem = Some(own);
+        if !holds || is_same {
+            record.change.stock = None;
         }
         cx.node.outbox.append(0, record);
     }
@@ -206,10 +219,41 @@ impl<O: Owner> Register<O> {
     }
 }
 
+/// What a change counts for; `None`: it is none.
+fn order_of<O: Owner>(
+    cx: &Cx<'_>,
+    status: &Status,
+    bits: u32,
+    origin: Origin<'_>,
+) -> Option<Order> {
+    let (before, present) = (status.bits(), status.order());
+    match origin {
+        Origin::Here(_) if before == bits => None,
+        // What a peer said under a clock far ahead must not outlast what happens here.
+        Origin::Here(_) | Origin::Command(_) => {
+            let mut at = cx.node.outbox.stamp(cx.now);
+            let last = present.at.time_us.max(present.wish.time_us);
+            at.time_us = at.time_us.max(last.saturating_add(1));
+            let is_wish = matches!(origin, Origin::Command(_));
+            Some(Order { wish: if is_wish { at } else { present.wish }, at })
+        }
+        Origin::Peer { is_tandem: false, in_sync: false, .. }
+            if !O::takes_of_stock(before, bits) =>
+        {
+            None
+        }
+        Origin::Peer { stamp, wish, .. } => {
+            Some(Order { wish: wish.unwrap_or(present.wish), at: stamp })
+        }
+    }
+}
+
 fn state_after<O: Owner>(present: u32, becomes: Becomes) -> u32 {
     match becomes {
         Becomes::Exactly(bits) => bits,
         Becomes::With(bits) => O::with(present, bits),
         Becomes::Without(bits) => present & !bits,
+        Becomes::Unless { held, .. } if present & held != 0 => present,
+        Becomes::Unless { bits, .. } => bits,
     }
 }

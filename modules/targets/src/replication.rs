@@ -15,9 +15,12 @@ use crate::owner::{Key, Origin, Owner, Said};
 use crate::register::{Outcome, Register};
 use crate::status::{NEVER, Status};
 
-/// Version of the records between Tandem nodes: a chunk of a stock sync, then the stamp:
-/// microseconds (8 bytes, little endian) and node (4).
-const TANDEM_VERSION: u16 = 1;
+/// Version of the records between Tandem nodes: a chunk of a stock sync, the stamp of the wish
+/// (since version 2), then that of the state: microseconds (8 bytes, little endian) and node (4).
+const TANDEM_VERSION: u16 = 2;
+/// Bit of a type: the packet is followed by the stamp of the wish that its sender knew. Tandem
+/// peers only.
+pub(crate) const WITH_WISH: u32 = 1 << 16;
 const STAMP_BYTES: usize = 12;
 /// Syncs of two nodes that ask each other cross within this time.
 const CROSSING_NS: u64 = 2 * tandem_clock::SEC;
@@ -54,8 +57,18 @@ fn split_stamp(record: &Bytes) -> Option<(Bytes, Stamp)> {
     Some((record.slice(..at), stamp))
 }
 
-fn with_stamp(chunk: &Bytes, stamp: Stamp) -> Bytes {
+pub(crate) fn with_stamp(chunk: &Bytes, stamp: Stamp) -> Bytes {
     Bytes::from([&chunk[..], &stamp.time_us.to_le_bytes(), &stamp.node.to_le_bytes()].concat())
+}
+
+/// A record between Tandem nodes: the chunk, its stamp, and that of the wish behind it.
+fn split_record(record: &Bytes, version: u16) -> Option<(Bytes, Stamp, Option<Stamp>)> {
+    let (chunk, stamp) = split_stamp(record)?;
+    if version < 2 {
+        return Some((chunk, stamp, None));
+    }
+    let (chunk, wish) = split_stamp(&chunk)?;
+    Some((chunk, stamp, Some(wish)))
 }
 
 /// A stamp for what a stock peer said, which has none: as if it had been said now.
@@ -111,16 +124,24 @@ impl<O: Owner> Replicated for Register<O> {
     }
 
     fn apply(&self, cx: &mut Cx<'_>, change: Incoming) {
-        let (Some(owner), Some(read)) =
-            (owner::<O>(cx), O::read_packet(change.kind, &change.payload))
-        else {
+        let is_tandem = change.stamp.is_some();
+        let split = if is_tandem && change.kind & WITH_WISH != 0 {
+            split_stamp(&change.payload)
+        } else {
+            None
+        };
+        let (kind, payload, wish) = match split {
+            Some((payload, wish)) => (change.kind & !WITH_WISH, payload, Some(wish)),
+            None => (change.kind, change.payload, None),
+        };
+        let (Some(owner), Some(read)) = (owner::<O>(cx), O::read_packet(kind, &payload)) else {
             return;
         };
-        let is_tandem = change.stamp.is_some();
         let stamp = change.stamp.unwrap_or_else(|| stamp_of(cx, change.source));
         match read {
             Ok(said) => {
-                self.take(cx, &owner, said, Origin::Peer { stamp, in_sync: false, is_tandem })
+                let origin = Origin::Peer { stamp, wish, in_sync: false, is_tandem };
+                self.take(cx, &owner, said, origin);
             }
             Err(e) => {
                 let source = change.source;
@@ -130,15 +151,16 @@ impl<O: Owner> Replicated for Register<O> {
         }
     }
 
-    fn merge(&self, cx: &mut Cx<'_>, source: u32, form: Form, _version: u16, records: Vec<Bytes>) {
+    fn merge(&self, cx: &mut Cx<'_>, source: u32, form: Form, version: u16, records: Vec<Bytes>) {
         let Some(owner) = owner::<O>(cx) else { return };
         for record in records {
             let read = match form {
-                Form::Stock => Some((record, stamp_of(cx, source))),
-                Form::Tandem => split_stamp(&record),
+                Form::Stock => Some((record, stamp_of(cx, source), None)),
+                Form::Tandem => split_record(&record, version),
             };
-            let read = read.and_then(|(chunk, stamp)| Some((O::read_chunk(&chunk).ok()?, stamp)));
-            let Some((said, stamp)) = read else {
+            let read = read
+                .and_then(|(chunk, stamp, wish)| Some((O::read_chunk(&chunk).ok()?, stamp, wish)));
+            let Some((said, stamp, wish)) = read else {
                 let text = format!("{}: a record of a sync cannot be read", O::NAME);
                 cx.log(Level::Warning, text);
                 continue;
@@ -151,7 +173,7 @@ impl<O: Owner> Replicated for Register<O> {
             if !is_tandem && self.crosses(cx, &owner.known_as(said.key.clone())) {
                 continue;
             }
-            self.take(cx, &owner, said, Origin::Peer { stamp, in_sync: true, is_tandem });
+            self.take(cx, &owner, said, Origin::Peer { stamp, wish, in_sync: true, is_tandem });
         }
     }
 
@@ -168,7 +190,10 @@ impl<O: Owner> Replicated for Register<O> {
             let chunk = O::chunk(named.key, named.status.bits());
             records.extend(chunk.map(|chunk| match form {
                 Form::Stock => chunk,
-                Form::Tandem => with_stamp(&chunk, named.status.stamp()),
+                Form::Tandem => {
+                    let order = named.status.order();
+                    with_stamp(&with_stamp(&chunk, order.wish), order.at)
+                }
             }));
         });
         Snapshot { version, records }
@@ -228,7 +253,8 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let _ = split_stamp(&Bytes::from(bytes));
+            let _ = split_stamp(&Bytes::from(bytes.clone()));
+            let _ = split_record(&Bytes::from(bytes), 2);
         }
     }
 }

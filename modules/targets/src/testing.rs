@@ -154,6 +154,32 @@ impl Case {
         }
     }
 
+    /// What an operator takes out of service stays so, although a node that did not know of it
+    /// finds something later; `target` is the place of one that is probed.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn operator_wins(&self, target: usize) {
+        let shared = [self.set("cluster_id", "1"), self.set("cluster_sharing_tag", "vip")];
+        let mut nodes = self.start(&[self.set(self.interval, "5"), shared.concat()].concat());
+        self.put(&mut nodes, 0, target, true);
+        nodes.cut();
+        nodes.advance_ms(1_000);
+        self.put(&mut nodes, 1, target, false);
+        // The holder of the tag asks meanwhile, and nobody answers.
+        nodes.advance_ms(60_000);
+        let found = (self.state)(&mut nodes, 0, self.targets[target]);
+        assert_ne!(found, self.words[0], "it was asked");
+        nodes.heal();
+        nodes.advance_ms(60_000);
+        for at in [0, 1] {
+            let state = (self.state)(&mut nodes, at, self.targets[target]);
+            assert_eq!(state, self.words[1], "node {at}");
+        }
+        self.put(&mut nodes, 1, target, true);
+        assert!(self.is_up(&mut nodes, 0, target), "until the operator wants it back");
+    }
+
     /// Whom each node has begun to probe within an interval.
     fn probed(nodes: &mut Nodes) -> [BTreeSet<String>; 2] {
         let call_id =

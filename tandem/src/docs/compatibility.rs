@@ -33,7 +33,8 @@ const KINDS: &[Kind] = &[
         field: |m| &m.params,
         ours: |d| {
             let sockets: &[&str] = if d.name == "core" { &["socket", "alias"] } else { &[] };
-            d.params.iter().map(|p| p.name).chain(sockets.iter().copied()).collect()
+            let older = d.params.iter().flat_map(|p| p.old_names.iter().copied());
+            d.params.iter().map(|p| p.name).chain(older).chain(sockets.iter().copied()).collect()
         },
     },
     Kind {

@@ -62,3 +62,7 @@ pub(crate) fn holder_tells() {
 pub(crate) fn who_probes() {
     CASE.who_probes(true);
 }
+
+pub(crate) fn operator() {
+    CASE.operator_wins(0);
+}

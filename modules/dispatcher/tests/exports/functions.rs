@@ -4,9 +4,23 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value as Json, json};
 
-use crate::world::{URL, node, request, said, set, states, tells};
+use crate::world::{URL, destination, node, node_with, request, said, set, states, tells};
 
 const FIRST: &str = "sip:127.0.2.1:5080";
+
+/// A destination with a socket of its own leaves none to the next.
+pub(crate) fn sockets() {
+    let fill = |db: &mut tandem_db::memory::MemoryDb| {
+        let own = [("priority", 9.into()), ("socket", "udp:127.0.0.1:5070".into())];
+        destination(db, 1, "sip:127.0.2.1", &own);
+        destination(db, 1, "sip:127.0.2.2", &[]);
+    };
+    let route = "route { ds_select_dst(1, 8, \"f\"); xlog(\"L_NOTICE\", \"# $du $fs\"); \
+         ds_next_dst(); xlog(\"L_NOTICE\", \"# $du $fs\"); }";
+    let mut node = node_with(URL, route, fill).unwrap();
+    node.udp("127.0.0.9:5060", &request("c", ""));
+    assert_eq!(said(&mut node), ["sip:127.0.2.1 udp:127.0.0.1:5070", "sip:127.0.2.2 <null>"]);
+}
 
 pub(crate) fn select() {
     let told = |code: &str| tells("", code, "$rc $du $ru");

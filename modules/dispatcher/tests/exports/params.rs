@@ -210,3 +210,12 @@ pub(crate) fn hostile() {
     node.udp("127.0.0.9:5060", &request("c", ""));
     assert_eq!(said(&mut node), ["sip:127.0.2.1:5080, sip:127.0.2.2, sip:127.0.2.3"]);
 }
+
+pub(crate) fn freeswitch() {
+    let route = "route { exit; }";
+    let with = |name: &str, value: &str| node(&format!("{URL}{}", set(name, value)), route);
+    assert!(with("fetch_freeswitch_stats", "0").is_ok());
+    let why = with("fetch_freeswitch_stats", "1").err().unwrap();
+    assert!(why.contains("FreeSWITCH") && why.contains("weight"), "{why}");
+    assert!(with("max_freeswitch_weight", "50").is_ok());
+}

@@ -62,6 +62,13 @@ pub(crate) fn to_gateway() {
 pub(crate) fn next() {
     let next = "do_routing(0); use_next_gw($avp(r), $avp(g), $avp(c));";
     assert_eq!(tells("", next, "$rc $ru $avp(g)"), "1 sip:4012345@127.0.1.22 cost=2");
+    // A gateway with a socket of its own leaves none to the next; one of the script stays.
+    let own = "route_to_gw(\"gw4,gw2\"); use_next_gw();";
+    assert_eq!(tells("", own, "$ru $fs"), "sip:4012345@127.0.1.22 <null>");
+    let again = "$ru = \"sip:40210@x\"; do_routing(0, \"F\"); use_next_gw();";
+    assert_eq!(tells("", again, "$ru $fs"), "sip:99210@127.0.1.21:5060 <null>");
+    let of_script = "$fs = \"udp:127.0.0.1:5070\"; route_to_gw(\"gw1,gw2\"); use_next_gw();";
+    assert_eq!(tells("", of_script, "$ru $fs"), "sip:4012345@127.0.1.22 udp:127.0.0.1:5070");
     let twice = "do_routing(0); use_next_gw(); use_next_gw();";
     assert_eq!(tells("", twice, "$rc $ru"), "-1 sip:4012345@127.0.1.22");
     assert_eq!(tells("", "use_next_gw();", "$rc"), "-1");
@@ -152,6 +159,13 @@ pub(crate) fn disable() {
     assert_eq!(node.mi("dr_gw_status", on)["result"], "OK");
     assert_eq!(said(&mut node), ["Default gw1 127.0.1.21:5060 active MI command"]);
     assert_eq!(tells("", "dr_disable();", "$rc"), "-1", "nothing was used");
+    // A call that was on its way does not take a gateway out of an operator's hands.
+    let route = "route { $avp(___dr_gw_id__) = \"gw1\"; dr_disable(); }";
+    let mut node = self::node(URL, route).unwrap();
+    node.mi("dr_gw_status", serde_json::json!({"gw_id": "gw1", "status": 0}));
+    node.udp("127.0.0.9:5060", &request("sip:4012@here.test"));
+    let told = node.mi("dr_gw_status", serde_json::json!({"gw_id": "gw1"}));
+    assert_eq!(told["result"]["State"], "Disabled MI");
 }
 
 pub(crate) fn matches() {

@@ -80,9 +80,34 @@ pub(crate) fn names() {
     };
     assert_eq!(named("", true), ["1", "1", "-1"], "several addresses");
     assert_eq!(named("", false), ["-1", "-1", "-1"], "they were not known at the loading");
+    keeps_names();
     let lazy = named(&set("force_dns", "0"), false);
     assert_eq!(lazy[2], "-1");
     assert_ne!(lazy, ["-1", "-1", "-1"], "looked up when they are asked for");
+}
+
+/// Names that nobody knows are looked up again, and a reload without a DNS forgets no address.
+fn keeps_names() {
+    let route = "route { is_from_gw(); xlog(\"L_NOTICE\", \"# $rc\"); }";
+    let fill = |db: &mut tandem_db::memory::MemoryDb| gateway(db, "n", 1, "gw.test", &[]);
+    let mut node = node_with(URL, route, fill).unwrap();
+    let is_known = |node: &mut TestNode, from: &str| {
+        node.udp(from, &request(RURI));
+        said(node).pop().unwrap() == "1"
+    };
+    node.host("gw.test", &["127.0.3.1", "127.0.3.2"]);
+    node.advance_ms(120_000);
+    assert!(is_known(&mut node, "127.0.3.1:5060"), "it was looked up again");
+    node.zone.clear();
+    node.advance_ms(120_000);
+    node.mi("drouting:reload", Json::Null);
+    assert!(node.logs().iter().any(|(_, text)| text.contains("addresses of before stay")));
+    assert!(is_known(&mut node, "127.0.3.1:5060"), "nobody says where it is now");
+    node.host("gw.test", &["127.0.3.2"]);
+    node.advance_ms(120_000);
+    node.mi("drouting:reload", Json::Null);
+    let known = ["127.0.3.1:5060", "127.0.3.2:5060"].map(|from| is_known(&mut node, from));
+    assert_eq!(known, [false, true], "it has moved");
 }
 
 pub(crate) fn blacklists() {
@@ -244,6 +269,20 @@ pub(crate) fn sockets() {
     assert_eq!(with("matched-only"), ["-1", "1 udp:127.0.0.1:5070"]);
     assert_eq!(with("ignore"), ["1", "1 <null>"]);
     assert!(node(&format!("{URL}{}", set("gw_socket_filter_mode", "x")), ROUTE).is_err());
+}
+
+/// A rule without a list blocks its prefix.
+pub(crate) fn empty_list() {
+    let route = "route { do_routing(0); $var(r) = $rc; dr_match(0, , $rU, $avp(a)); \
+         xlog(\"L_NOTICE\", \"# $var(r) $rc $avp(a)\"); }";
+    let fill = |db: &mut tandem_db::memory::MemoryDb| {
+        fill(db);
+        rule(db, "0", "4090", "", &[]);
+    };
+    let mut node = node_with(URL, route, fill).unwrap();
+    node.udp("127.0.0.9:5060", &request("sip:40901@here.test"));
+    assert_eq!(said(&mut node).pop().unwrap(), "-2 1 rule 4090");
+    assert_eq!(node.mi("drouting:refused", Json::Null)["result"]["Refused"], 0);
 }
 
 pub(crate) fn hostile() {

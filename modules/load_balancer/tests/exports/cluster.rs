@@ -47,3 +47,7 @@ pub(crate) fn who_probes() {
 pub(crate) fn split() {
     CASE.split();
 }
+
+pub(crate) fn operator() {
+    CASE.operator_wins(2);
+}

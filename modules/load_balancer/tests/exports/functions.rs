@@ -80,6 +80,8 @@ pub(crate) fn start_or_next() {
     let once = "lb_start_or_next(1, \"pstn\");";
     assert_eq!(tells(once, SAYS), format!("1 {}", URIS[1]));
     assert_eq!(tells(&format!("{once}{once}"), SAYS), format!("1 {}", URIS[2]));
+    let old = "load_balance(1, \"pstn\");";
+    assert_eq!(tells(&format!("{old}{old}"), SAYS), format!("1 {}", URIS[2]));
     let attrs = "lb_start_or_next(1, \"pstn\", \"n\", $avp(a));";
     assert_eq!(tells(&format!("{once}{attrs}"), "$avp(a)"), "third");
 }

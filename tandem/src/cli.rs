@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
+use crate::script::Rigour;
 use crate::server::Options;
 use crate::{build_info, docs, pair, script, server, tables};
 
@@ -34,7 +35,7 @@ struct Start {
     /// Check the script and end, with status 0 if it can run.
     #[arg(short = 'c', action = ArgAction::Count)]
     check: u8,
-    /// The same as -c: every check is always made.
+    /// The same, and refuse functions where the calls of routes lead to another kind of block.
     #[arg(short = 'C', action = ArgAction::Count)]
     check_all: u8,
     /// One more socket: [PROTO:]ADDRESS[:PORT], added to those of the script; several times.
@@ -177,7 +178,10 @@ pub fn main(replaces: bool) -> ExitCode {
     }
     let cli = Cli::parse();
     match cli.command {
-        Some(Command::Check { file, strict }) => script::check(&file, None, strict),
+        Some(Command::Check { file, strict }) => {
+            let rigour = if strict { Rigour::NoWarnings } else { Rigour::Starts };
+            script::check(&file, None, rigour)
+        }
         Some(Command::Pair { dir }) => pair::run(dir),
         Some(Command::Modules { docs: Some(dir), .. }) => docs::write(&dir),
         Some(Command::Modules { json, .. }) => tables::print(json),
@@ -207,7 +211,8 @@ impl Start {
             eprintln!("tandem: note: {note}");
         }
         if self.check > 0 || self.check_all > 0 {
-            return script::check(&file, self.preprocessor.as_deref(), false);
+            let rigour = if self.check_all > 0 { Rigour::Reached } else { Rigour::Starts };
+            return script::check(&file, self.preprocessor.as_deref(), rigour);
         }
         let background =
             !self.foreground && !self.debug && (replaces || self.daemon || self.pid_file.is_some());

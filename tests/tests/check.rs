@@ -76,6 +76,18 @@ fn a_script_with_mistakes_does_not_start_and_says_the_same() {
 }
 
 #[test]
+fn what_another_kind_of_block_reaches_is_refused_by_the_greater_check_alone() {
+    let file = repository().join("tests/scripts/check/wrong_route_02_through_one_route.cfg");
+    for (option, status) in [("-c", 0), ("-C", 1)] {
+        let mut command = Command::new(program());
+        let output = command.args([option, "-f"]).arg(&file).output().expect("tandem");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(status), "{option}: {said}");
+        assert!(said.contains("warning[W0296]: `t_relay` cannot be used in an onreply_route"));
+    }
+}
+
+#[test]
 fn the_examples_are_free_of_mistakes() {
     let folder = repository().join("examples/hot-standby");
     for name in ["node1.cfg", "node2.cfg"] {

@@ -1,13 +1,15 @@
 //! Script runs: the virtual machine's door to the node, and what starts, suspends and ends runs.
 
+mod kinds;
 mod parked;
+mod timer_routes;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tandem_script::host::{ArgValue, Assign, Called, Host, Profiled, VarAccess};
 use tandem_script::program::{Call as CallSite, Place, Program, Ready, RouteId, VarId};
-use tandem_script::sig::Routes;
+use tandem_script::sig::{FunctionSig, Routes};
 use tandem_script::value::Value;
 use tandem_script::vm::{self, End, RunState, Running, Step};
 
@@ -16,10 +18,12 @@ use crate::core::stat;
 use crate::effect::Effect;
 use crate::log::Level;
 use crate::module::{Call, Cx, RouteEnd, Timer, VarCall};
-use crate::node::{Job, Node};
+use crate::node::Node;
 use crate::script::Script;
 use crate::sockets::SocketId;
 use crate::worker::{after_onreply, next_run, timer};
+
+pub(crate) use timer_routes::{start_timer_routes, timer_route};
 
 /// Events that one step may raise in a chain before the chain is taken for a loop.
 const NESTED_ROUTES_MAX: u32 = 8;
@@ -97,6 +101,11 @@ impl Host for RunHost<'_, '_> {
         let Some(function) = def.and_then(|d| d.functions.get(usize::from(function))) else {
             return Called::Returned(-1);
         };
+        let FunctionSig { name, routes, .. } = function.sig;
+        if let Some(why) = kinds::refusal(name, routes, self.ctx.block) {
+            self.log(Level::Error as i32, why.as_bytes(), running.place());
+            return Called::Returned(-1);
+        }
         let ctx = &mut *self.ctx;
         self.cx.for_slot(module, |cx| (function.run)(&mut Call { cx, ctx, args, site, running }))
     }
@@ -148,6 +157,10 @@ impl Host for RunHost<'_, '_> {
     fn begin_async(&mut self, _route: RouteId, timeout_s: Option<i32>) -> Result<bool, String> {
         let node = Arc::clone(self.cx.node);
         let ctx = &mut *self.ctx;
+        let routes = Routes::REQUEST.or(Routes::ONREPLY);
+        if let Some(why) = kinds::refusal("async", routes, ctx.block) {
+            return Err(why);
+        }
         let begun = node
             .loaded()
             .find_map(|(slot, _, m)| self.cx.for_slot(slot, |cx| m.begin_async(cx, ctx)));
@@ -169,7 +182,7 @@ impl Host for RunHost<'_, '_> {
             return -1;
         };
         let mut ctx = Box::new(dummy_context(&node, Routes::EVENT));
-        let mut run = RunState::launched(route, text);
+        let mut run = RunState::launched(self.program, route, text);
         let mut running = Running { program: self.program, run: &mut run };
         let called = self.cx.for_slot(site.module, |cx| {
             let ctx = &mut ctx;
@@ -384,29 +397,6 @@ fn park(cx: &mut Cx<'_>, it: Suspended) {
     if let Err(it) = parked::keep(cx, key, it) {
         finish(cx, it.ctx, it.after, RouteEnd::FAILED);
     }
-}
-
-/// Sets the timers of the timer routes of the present script; those of another version mean
-/// nothing any more.
-pub(crate) fn start_timer_routes(cx: &mut Cx<'_>) {
-    let script = Arc::clone(&cx.worker.script);
-    for (route, block) in script.program.routes_of(Routes::TIMER) {
-        let timer = Timer { kind: timer::ROUTE, id: script.version << 32 | u64::from(route.0) };
-        let at = cx.now.after_s(u64::from(block.interval_s));
-        cx.worker.set_timer(at, crate::core::SLOT, timer);
-    }
-}
-
-/// A timer of a timer route fired.
-pub(crate) fn timer_route(cx: &mut Cx<'_>, timer: Timer) {
-    let route = RouteId(timer.id as u32);
-    let interval_s = cx.worker.script.program.route(route).map(|r| r.interval_s.max(1));
-    let (Some(interval_s), true) = (interval_s, timer.id >> 32 == cx.worker.script.version) else {
-        return;
-    };
-    let at = cx.now.after_s(u64::from(interval_s));
-    cx.worker.set_timer(at, crate::core::SLOT, timer);
-    cx.worker.add_job(Job::Event { route, params: Vec::new() });
 }
 
 /// The machine has logged the place.

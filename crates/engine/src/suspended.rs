@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tandem_script::host::Assign;
 use tandem_script::program::VarId;
 use tandem_script::value::Value;
 use tandem_script::vm;
@@ -53,8 +52,7 @@ impl Cx<'_> {
         let Some(mut waiting) = self.node.suspended.lock().remove(&run) else { return Ok(()) };
         let program = Arc::clone(&waiting.script.program);
         let mut host = host(self, &mut waiting.ctx, &program);
-        let how = Assign::Set;
-        let result = vm::assign_var(&program, &mut waiting.run, var, how, value, &mut host);
+        let result = vm::assign_output(&program, &mut waiting.run, var, value, &mut host);
         self.node.suspended.lock().insert(run, waiting);
         result
     }

@@ -30,6 +30,7 @@ mod reload;
 mod socket;
 
 pub use diag::{Diag, Severity};
+pub use lower::REACHED;
 pub use nearest::nearest;
 pub(crate) use parse::parse_net;
 pub use program::Program;

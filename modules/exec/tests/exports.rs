@@ -75,6 +75,21 @@ fn exec() {
     let mut node = node("", asynchronous, shell);
     node.udp("127.0.0.9:5060", REQUEST);
     assert_eq!(node.logs().pop().unwrap().1, "1 x");
+    // Of its $var the route behind sees what the command has written, and nothing else.
+    for (begin, wanted) in [
+        ("async(exec(\"cat\", \"x\", $var(o)), done)", "1 x <null> <null>"),
+        ("$var(n) = \"o\"; async(exec(\"cat\", \"x\", $var($var(n))), done)", "1 x <null> <null>"),
+        ("launch(exec(\"cat\", \"x\", $var(o)), done, \"p\")", "1 x <null> p"),
+        ("launch(exec(\"false\", , $var(o)), done)", "-1  <null> <null>"),
+    ] {
+        let route = format!(
+            "$var(kept) = 1; {begin}; }} route[done] {{ \
+             xlog(\"L_NOTICE\", \"$rc $var(o) $var(kept) $param(1)\");"
+        );
+        let mut node = self::node("", &route, shell);
+        node.udp("127.0.0.9:5060", REQUEST);
+        assert_eq!(node.logs().pop().unwrap().1, wanted, "{begin}");
+    }
     let script = format!("{MODULE_LINES}route {{ exit; }} branch_route[b] {{ exec(\"x\"); }}");
     assert!(TestNode::try_new(&script, MODULES).is_err());
 }

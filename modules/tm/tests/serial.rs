@@ -165,3 +165,31 @@ fn near_the_limit_of_memory_new_calls_are_refused_and_others_go_on() {
     node.udp(CALLER, &request("INVITE", "d", ""));
     assert_eq!(sent_to(&mut node, CALLEE).len(), 1);
 }
+
+/// `-C` alone minds that the block is reached by another kind.
+#[test]
+fn a_block_for_requests_works_from_a_failure_route_as_well() {
+    let mut node = node(
+        "route { t_on_failure(\"f\"); route(relay); } \
+         route[relay] { t_check_trans(); xlog(\"checked $rc\"); t_newtran(); t_relay(); } \
+         failure_route[f] { $ru = \"sip:bob@127.0.0.3\"; route(relay); }",
+    );
+    let forwarded = start_call(&mut node);
+    node.udp(CALLEE, &reply_to(&forwarded, 486, ""));
+    let second = sent_to(&mut node, "127.0.0.3:5060");
+    assert_eq!(second.len(), 1, "{second:?}");
+    node.udp("127.0.0.3:5060", &reply_to(&second[0], 200, ""));
+    assert_eq!(codes(&mut node), [200]);
+}
+
+#[test]
+fn what_is_for_requests_is_kept_from_replies() {
+    let mut node = node(
+        "route { t_on_reply(\"r\"); t_relay(); } \
+         route[x] { t_relay(); xlog(\"told $rc\"); } onreply_route[r] { route(x); }",
+    );
+    let forwarded = start_call(&mut node);
+    node.udp(CALLEE, &reply_to(&forwarded, 180, ""));
+    assert!(logged(&mut node, "told -1"));
+    assert_eq!(codes(&mut node), [180]);
+}

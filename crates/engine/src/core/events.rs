@@ -73,7 +73,7 @@ fn raise(call: &mut Call<'_, '_, '_>) -> Called {
         (values, none) if !call.given_var(2) => (none, values),
         both => both,
     };
-    if call.given_var(2) && names.len() != values.len() {
+    if call.given_var(1) && call.given_var(2) && names.len() != values.len() {
         return call.complain(
             Level::Error,
             format!("{event} has {} names and {} values", names.len(), values.len()),

@@ -126,12 +126,13 @@ pub(super) const CHECKS: &[Check] = &[
     }),
     ("function raise_event", || {
         let route = "$avp(n) = \"a\"; $avp(n) = \"b\"; $avp(v) = 1; $avp(v) = 2; \
-             raise_event(\"E_MINE\", $avp(n), $avp(v)); raise_event(\"E_MINE\", $avp(v)); }
+             raise_event(\"E_MINE\", $avp(n), $avp(v)); raise_event(\"E_MINE\", $avp(v)); \
+             raise_event(\"E_MINE\", , $avp(v)); }
              event_route[E_MINE] { xlog(\"L_NOTICE\", \"$param(a) $param(b) $param(1)\");";
         let mut node = node("", route);
         node.udp(PHONE, REQUEST);
         let lines: Vec<String> = node.logs().into_iter().map(|l| l.1).collect();
-        assert_eq!(lines, ["1 2 1", "<null> <null> 1"]);
+        assert_eq!(lines, ["1 2 1", "<null> <null> 1", "<null> <null> 1"]);
         flag("$avp(n) = \"a\";", "raise_event(\"E_X\", $avp(n), $avp(v))", "not");
     }),
     ("function subscribe_event", || {

@@ -19,6 +19,8 @@ use crate::sig::{Catalogue, ModuleSig, Routes};
 use crate::source::{SourceMap, Span};
 use crate::vm::kind_name;
 
+pub use reach::REACHED;
+
 /// Iterations of one `while`, unless the global says otherwise.
 const WHILE_LOOPS: u32 = 10_000;
 /// Distinct names of message flags and of branch flags.

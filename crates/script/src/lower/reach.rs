@@ -8,6 +8,9 @@ use crate::sig::Routes;
 use crate::source::Span;
 use crate::vm::kind_name;
 
+/// A function in a block `route[x]` that another kind of block calls; `-C` refuses it.
+pub const REACHED: &str = "W0296";
+
 const KINDS: &[Routes] = &[
     Routes::REQUEST,
     Routes::FAILURE,
@@ -62,7 +65,15 @@ impl Lower<'_> {
             return;
         }
         let text = format!("`{}` cannot be used in {}", site.name, article(kind));
-        let mut diag = Diag::error("E0296", site.span, text).help(allowed(site.routes));
+        // A block `route[x]` may hold what requests may call. That another kind of block leads
+        // there is no reason not to start: whoever runs the call judges it by the block then.
+        let lenient = step.is_some() && site.routes.allows(Routes::REQUEST);
+        let mut diag = if lenient && kind != Routes::REQUEST {
+            Diag::warning(REACHED, site.span, text)
+        } else {
+            Diag::error("E0296", site.span, text)
+        };
+        diag = diag.help(allowed(site.routes));
         let mut step = *step;
         // The chain is a path in a tree, so it ends.
         while let Some((block, span)) = step {

@@ -162,6 +162,29 @@ pub fn assign_var<H: Host + ?Sized>(
     Ok(())
 }
 
+/// Writes an output argument of the function that a run waits for. The block behind `async()`
+/// sees these `$var`s of the run and no others.
+///
+/// # Errors
+/// As [`assign_var`].
+pub fn assign_output<H: Host + ?Sized>(
+    program: &Program,
+    run: &mut RunState,
+    var: VarId,
+    value: Value,
+    host: &mut H,
+) -> Result<(), String> {
+    let named = program.vars.get(var.0 as usize);
+    let name = match named.map(|v| (v, v.target)) {
+        Some((_, VarTarget::Slot(slot))) => program.var_names.get(slot as usize).cloned(),
+        Some((var, VarTarget::DynamicVar)) => Some(inner(program, run, var, host).0),
+        _ => None,
+    };
+    assign_var(program, run, var, Assign::Set, value, host)?;
+    run.outputs.extend(name);
+    Ok(())
+}
+
 fn inner<H: Host + ?Sized>(
     program: &Program,
     run: &mut RunState,
@@ -256,7 +279,8 @@ fn stack_text(program: &Program, frames: &[Frame], target: VarTarget, index: Ind
 }
 
 /// The word that opens a block of this kind.
-pub(crate) fn kind_name(kind: Routes) -> &'static str {
+/// The word that a kind of block begins with.
+pub fn kind_name(kind: Routes) -> &'static str {
     match kind {
         Routes::FAILURE => "failure_route",
         Routes::ONREPLY => "onreply_route",

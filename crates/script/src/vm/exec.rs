@@ -65,10 +65,15 @@ pub(super) fn resume<H: Host + ?Sized>(
             run.pc = run.pc.saturating_sub(1);
             Flow::Next
         }
-        Pending::Call => called(run, rc),
+        Pending::Call => {
+            run.outputs.clear();
+            called(run, rc)
+        }
         Pending::Async(route) => {
-            // The worker kept its table; this run starts with an empty one.
-            run.vars = super::Vars::new(program);
+            // The worker kept its table; of that of this run only what the function has written
+            // stays.
+            let outputs = std::mem::take(&mut run.outputs);
+            run.vars = run.vars.with_only(program, &outputs);
             continue_in(program, run, route, rc);
             Flow::Next
         }
@@ -411,6 +416,7 @@ fn continue_in(program: &Program, run: &mut RunState, route: RouteId, rc: i32) {
     run.frames.clear();
     run.stack.clear();
     run.loops.clear();
+    run.outputs.clear();
     run.rc = rc;
     run.enter(program, route, SmallVec::new());
 }

@@ -11,8 +11,7 @@ mod vars;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-pub(crate) use access::kind_name;
-pub use access::{assign_var, eval_var};
+pub use access::{assign_output, assign_var, eval_var, kind_name};
 pub use eval::expand;
 pub use ops::compile_posix;
 pub(crate) use ops::compile_regex;
@@ -81,6 +80,8 @@ pub struct RunState {
     /// Depth of texts that are expanded at run time inside each other.
     expanding: u8,
     pending: Pending,
+    /// Names of the `$var`s that the function in wait has written.
+    outputs: SmallVec<[Bytes; 1]>,
     trace: Option<Box<observe::Trace>>,
 }
 
@@ -142,6 +143,7 @@ impl RunState {
             steps,
             expanding,
             pending,
+            outputs,
             trace,
         } = self;
         (*pc, *rc, *test, *called) = (0, 1, 0, false);
@@ -152,15 +154,16 @@ impl RunState {
         frames.clear();
         named.clear();
         returned.clear();
+        outputs.clear();
         self.enter(program, route, SmallVec::from(params));
     }
 
     /// What `launch()` starts: it waits for its function, then `route` runs with `text` as
-    /// `$param(1)`; to be given to [`resume`].
-    pub fn launched(route: Option<RouteId>, text: Option<Bytes>) -> Self {
+    /// `$param(1)`; to be given to [`resume`]. Its `$var` table is its own.
+    pub fn launched(program: &Program, route: Option<RouteId>, text: Option<Bytes>) -> Self {
         let named = text.map(|t| (Bytes::from_static(b"1"), Value::Str(t))).into_iter().collect();
-        let pending = Pending::Launch(route);
-        Self { rc: 1, steps: STEPS_MAX, pending, named, ..Self::default() }
+        let (vars, pending) = (Vars::new(program), Pending::Launch(route));
+        Self { vars, rc: 1, steps: STEPS_MAX, pending, named, ..Self::default() }
     }
 
     /// Named parameters of an event: `$param(name)`.

@@ -90,6 +90,15 @@ impl Vars {
         }
     }
 
+    /// A table with the values of these variables; the others are null.
+    pub(super) fn with_only(&self, program: &Program, names: &[Bytes]) -> Self {
+        let mut kept = Self::new(program);
+        for name in names {
+            kept.set_named(name, self.get_named(name));
+        }
+        kept
+    }
+
     pub(super) fn regex(&mut self, pattern: &[u8]) -> Option<Arc<Regex>> {
         if let Some((_, regex)) = self.regexes.iter().find(|(p, _)| p == pattern) {
             return Some(Arc::clone(regex));

@@ -1,9 +1,13 @@
 //! The management interface over the FIFO: shapes and error codes that the field's tools expect.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
-use tandem_tests::{Node, PATIENCE, Phone, Site, contacts, exchange, mi, wait_until};
+use tandem_tests::{
+    Node, PATIENCE, Phone, Process, Site, contacts, exchange, mi, program, wait_until,
+};
 
 const QUIET: Duration = Duration::from_millis(800);
 
@@ -112,8 +116,89 @@ fn cluster_commands_have_the_known_shapes_and_errors() {
     assert_eq!(unknown.0, 404);
     assert!(unknown.2.contains("service/1"), "{unknown:?}");
     assert_eq!(error(&one, set, json!(["service/9"])).0, 404);
+    // What was refused is not there afterwards, on neither node.
+    for node in [&one, &two] {
+        let tags = node.mi("clusterer:list_shtags", Json::Null);
+        assert_eq!(tags.as_array().map(Vec::len), Some(1), "{tags}");
+        assert_eq!(tags[0]["Tag"], "service");
+    }
     assert_eq!(two.mi(set, json!({"tag": "service/1"})), "OK");
     assert_eq!(one.mi("clusterer_shtag_set_active", json!(["service/1"])), "OK");
+}
+
+#[test]
+fn connections_between_the_nodes_are_listed() {
+    let site = Site::pair("mi-connections");
+    let (one, two) = (site.start(1), site.start(2));
+    one.wait_in_step();
+    let peer = format!("{}:5566", two.sip.ip());
+    let listed = one.mi("tcp:list", json!(["bin"]));
+    let all = listed["Connections"].as_array().expect("a list");
+    let dialled = all.iter().find(|c| c["Remote"] == *peer).unwrap_or_else(|| panic!("{listed}"));
+    assert_eq!((&dialled["Type"], &dialled["State"]), (&json!("bin"), &json!(0)));
+    assert_eq!(dialled["Alias port"], 5566);
+    let ours = format!("{}:", one.sip.ip());
+    assert!(all.iter().all(|c| c["Local"].as_str().is_some_and(|l| l.starts_with(&ours))));
+    assert_eq!(one.mi("list_tcp_conns", Json::Null)["Connections"], listed["Connections"]);
+    drop(two);
+    wait_until("the connections are gone", PATIENCE, || {
+        let listed = one.mi("tcp:list", json!(["bin"]));
+        let open = |c: &Json| c["State"] == 0;
+        listed["Connections"].as_array().is_some_and(|all| !all.iter().any(open))
+    });
+}
+
+/// The last answer of a node, over every transport that a client waits at.
+#[test]
+fn the_command_that_ends_the_server_is_answered() {
+    let site = Site::bare("mi-kill");
+    let (ip, dir) = (site.net.ip(1), site.dir().display());
+    let script = format!(
+        "socket=udp:{ip}:5060\nloadmodule \"proto_udp.so\"\nloadmodule \"mi_datagram.so\"\n\
+         modparam(\"mi_datagram\", \"socket_name\", \"udp:{ip}:8080\")\n\
+         loadmodule \"mi_fifo.so\"\nmodparam(\"mi_fifo\", \"fifo_name\", \"{dir}/fifo\")\n\
+         modparam(\"mi_fifo\", \"reply_dir\", \"{dir}/\")\n\
+         loadmodule \"httpd.so\"\nmodparam(\"httpd\", \"ip\", \"{ip}\")\n\
+         loadmodule \"mi_http.so\"\nroute {{ exit; }}\n"
+    );
+    let file = site.write("kill.cfg", &script);
+    let ask = r#"{"jsonrpc":"2.0","method":"core:kill","id":1}"#;
+    let wanted = r#"{"jsonrpc":"2.0","result":"OK","id":1}"#;
+    for transport in ["http", "datagram", "fifo"] {
+        let args = ["-F", "-f", &file.to_string_lossy(), "--state-dir", "state"];
+        let log = site.dir().join(format!("{transport}.log"));
+        let mut node = Process::start("node", &program(), &args, site.dir(), &log);
+        node.wait_for_output("ready", PATIENCE);
+        let answer = match transport {
+            "http" => posted((ip, 8888).into(), ask),
+            "datagram" => told((ip, 8080).into(), ask),
+            _ => exchange(&site.dir().join("fifo"), ask, PATIENCE).unwrap_or_default(),
+        };
+        assert!(answer.ends_with(wanted), "{transport}: {answer}");
+        assert!(node.wait(PATIENCE).success(), "{}", node.output());
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the tests own their sockets")]
+fn posted(to: SocketAddr, body: &str) -> String {
+    let mut stream = TcpStream::connect(to).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    let head = format!("POST /mi HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all((head + body).as_bytes()).expect("written");
+    let mut answer = String::new();
+    // To its end: the server closes.
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[expect(clippy::disallowed_methods, reason = "the tests own their sockets")]
+fn told(to: SocketAddr, ask: &str) -> String {
+    let socket = UdpSocket::bind((to.ip(), 0)).expect("a socket");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    socket.send_to(ask.as_bytes(), to).expect("sent");
+    let mut buffer = [0; 1_000];
+    let n = socket.recv(&mut buffer).expect("an answer");
+    String::from_utf8_lossy(&buffer[..n]).into_owned()
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -87,11 +88,15 @@ impl HttpReply {
     }
 }
 
-/// An open listener. It ends when this is dropped.
+/// An open listener. It ends when this is dropped; [`Http::close`] sends what is answered first.
 #[derive(Debug)]
 pub struct Http {
     local: SocketAddr,
     task: JoinHandle<()>,
+    /// Dropped when the connections are to end.
+    open: Option<watch::Sender<()>>,
+    room: Arc<Semaphore>,
+    connections_max: u32,
 }
 
 impl Http {
@@ -110,8 +115,22 @@ impl Http {
         let listener = TcpListener::from_std(socket)?;
         let local = listener.local_addr()?;
         let (requests, received) = mpsc::channel(REQUESTS_MAX);
-        let task = runtime.spawn(accept(listener, Arc::new(Site::new(options, requests))));
-        Ok((Self { local, task }, received))
+        let (open, ends) = watch::channel(());
+        let connections_max = options.connections_max.min(CONNECTIONS_MAX);
+        let room = Arc::new(Semaphore::new(connections_max));
+        let site = Arc::new(Site::new(options, requests, ends));
+        let task = runtime.spawn(accept(listener, Arc::clone(&room), site));
+        let connections_max = u32::try_from(connections_max).unwrap_or(u32::MAX);
+        Ok((Self { local, task, open: Some(open), room, connections_max }, received))
+    }
+
+    /// Takes no more requests, and waits until the answers that were given are written, a second
+    /// at most.
+    pub async fn close(mut self) {
+        self.task.abort();
+        self.open = None;
+        let all = self.room.acquire_many(self.connections_max);
+        let _ = tokio::time::timeout(CLOSING, all).await;
     }
 
     /// The bound address.
@@ -132,14 +151,20 @@ struct Site {
     /// The only value of the Authorization header that opens the door.
     key: Option<String>,
     requests: mpsc::Sender<HttpRequest>,
+    /// Closed when the connections are to end.
+    ends: watch::Receiver<()>,
 }
 
 impl Site {
-    fn new(options: HttpOptions, requests: mpsc::Sender<HttpRequest>) -> Self {
+    fn new(
+        options: HttpOptions,
+        requests: mpsc::Sender<HttpRequest>,
+        ends: watch::Receiver<()>,
+    ) -> Self {
         let key = options.auth.as_ref().map(|(_, user, password)| {
             format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
         });
-        Self { options, key, requests }
+        Self { options, key, requests, ends }
     }
 
     /// Whether a request may pass.
@@ -211,8 +236,7 @@ fn written(reply: HttpReply) -> Response<Full<Bytes>> {
     response
 }
 
-async fn accept(listener: TcpListener, site: Arc<Site>) {
-    let room = Arc::new(Semaphore::new(site.options.connections_max));
+async fn accept(listener: TcpListener, room: Arc<Semaphore>, site: Arc<Site>) {
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
@@ -234,20 +258,31 @@ async fn serve(stream: TcpStream, site: Arc<Site>, _permit: OwnedSemaphorePermit
 
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, site: Arc<Site>) {
     let idle = Some(site.options.idle).filter(|idle| !idle.is_zero());
+    let mut ends = site.ends.clone();
     let service = service_fn(|request| {
         let site = site.clone();
         async move { Ok::<_, Infallible>(site.respond(request).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(HEAD_BYTES_MAX);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     // A connection that breaks off concerns its client alone.
-    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = ends.changed() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
 }
 
 /// Requests that may wait for the node.
 const REQUESTS_MAX: usize = 64;
 /// Bytes of the request line and the headers.
 const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Above any number of connections that a host has descriptors for.
+const CONNECTIONS_MAX: usize = 1 << 20;
+/// How long the end waits for answers to be written.
+const CLOSING: Duration = Duration::from_secs(1);
 /// How long a client may take to agree on keys.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -116,6 +116,15 @@ impl MiDatagram {
         let _ = self.replies.try_send((to, body));
         true
     }
+
+    /// Takes no more requests, and sends the answers that were given, for a second at most.
+    pub async fn close(mut self) {
+        let [receiving, sending] = &mut self.tasks;
+        receiving.abort();
+        // The task ends with the last sender.
+        drop(std::mem::replace(&mut self.replies, mpsc::channel(1).0));
+        let _ = tokio::time::timeout(CLOSING, sending).await;
+    }
 }
 
 impl Drop for MiDatagram {
@@ -202,6 +211,8 @@ fn open_unix(
 
 /// Requests that may wait for the node.
 const REQUESTS_MAX: usize = 64;
+/// How long the end waits for answers to be sent.
+const CLOSING: Duration = Duration::from_secs(1);
 /// Answers that may wait for their clients.
 const REPLIES_MAX: usize = 64;
 const RETRY: Duration = Duration::from_millis(20);

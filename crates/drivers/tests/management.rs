@@ -91,6 +91,40 @@ async fn a_client_that_says_nothing_is_let_go() {
     assert!(ended.is_ok(), "the connection is still open");
 }
 
+/// One answer, and the end at once behind it.
+#[tokio::test]
+async fn the_last_answer_is_written_before_the_end() {
+    let options = HttpOptions::new("127.0.0.1:0".parse().expect("address"));
+    let (http, mut requests) = Http::open(&Handle::current(), options).expect("listener");
+    let mut idle = TcpStream::connect(http.local_addr()).await.expect("connect");
+    let mut stream = TcpStream::connect(http.local_addr()).await.expect("connect");
+    let request = "POST /mi HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.expect("write");
+    let asked = requests.recv().await.expect("request");
+    drop(requests);
+    let body = Bytes::from("bye".repeat(1000));
+    let reply = HttpReply { status: 200, content_type: "a/b", allow: None, body };
+    asked.reply.send(reply).expect("somebody waits");
+    http.close().await;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("read");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("byebye"), "{answer}");
+    assert_eq!(idle.read_to_string(&mut answer).await.expect("read"), 0);
+
+    let probe = UdpSocket::bind("127.0.0.1:0").await.expect("client");
+    let at = probe.local_addr().expect("address");
+    drop(probe);
+    let (socket, mut requests) =
+        MiDatagram::open(&Handle::current(), datagrams(Place::Udp(at))).expect("socket");
+    let client = UdpSocket::bind("127.0.0.1:0").await.expect("client");
+    client.send_to(b"ask", at).await.expect("send");
+    let request = requests.recv().await.expect("request");
+    assert!(socket.reply(request.from.expect("a sender"), request.body));
+    socket.close().await;
+    let mut buffer = [0; 16];
+    assert_eq!(client.recv(&mut buffer).await.expect("answer"), 3);
+}
+
 fn datagrams(place: Place) -> DatagramOptions {
     DatagramOptions { place, bytes_max: 100, send_timeout: Duration::from_secs(1) }
 }

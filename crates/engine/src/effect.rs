@@ -75,7 +75,7 @@ pub enum DbNews {
 #[derive(Debug)]
 pub enum BinInput {
     Accepted { conn: ConnId, peer: SocketAddr },
-    Connected { conn: ConnId },
+    Connected { conn: ConnId, local: Option<SocketAddr> },
     ConnectFailed { conn: ConnId },
     Data { conn: ConnId, bytes: Bytes },
     Closed { conn: ConnId },

@@ -14,6 +14,7 @@
 mod asking;
 pub mod attached;
 pub mod avp;
+mod bin_links;
 pub mod blacklist;
 pub mod body;
 pub mod build;

@@ -18,6 +18,7 @@ use tandem_cluster::{
     Effects, Level as ClusterLevel, Reason, Status, TagTable,
 };
 
+use crate::bin_links::{BinLink, BinLinks};
 use crate::effect::{BinInput, Effect};
 use crate::gate::GateMode;
 use crate::log::Level;
@@ -52,6 +53,7 @@ pub struct Membership {
     driver: AtomicUsize,
     /// Questions over whole tables that the driver leaves to worker 0.
     questions: Mutex<VecDeque<ClusterEffect>>,
+    links: BinLinks,
 }
 
 #[derive(Default)]
@@ -93,6 +95,7 @@ impl Membership {
             tags: OnceLock::new(),
             driver: AtomicUsize::new(0),
             questions: Mutex::default(),
+            links: BinLinks::default(),
         }
     }
 
@@ -118,6 +121,11 @@ impl Membership {
             self.answer(cx, question);
             self.turn(cx);
         }
+    }
+
+    /// The BIN connections, to be shown.
+    pub(crate) fn links(&self) -> Vec<BinLink> {
+        self.links.list()
     }
 
     /// This node's id; 0 without a cluster.
@@ -269,9 +277,10 @@ impl Membership {
 
     pub(crate) fn bin(&self, cx: &mut Cx<'_>, event: BinInput) {
         let now = cx.now;
+        self.links.heard(&event);
         self.with(|machine, out| match event {
             BinInput::Accepted { conn, peer } => machine.handle_accepted(now, conn, peer.ip(), out),
-            BinInput::Connected { conn } => machine.handle_connected(now, conn, out),
+            BinInput::Connected { conn, .. } => machine.handle_connected(now, conn, out),
             BinInput::ConnectFailed { conn } => machine.handle_connect_failed(now, conn, out),
             BinInput::Data { conn, bytes } => machine.handle_bytes(now, conn, &bytes, out),
             BinInput::Closed { conn } => machine.handle_closed(now, conn, out),
@@ -372,6 +381,7 @@ impl Membership {
     fn carry_out(&self, cx: &mut Cx<'_>, effect: ClusterEffect) {
         match effect {
             ClusterEffect::Connect { conn, peer, local_ip } => {
+                self.links.connecting(conn, peer);
                 cx.out.push(Effect::BinConnect { conn, peer, local_ip });
             }
             ClusterEffect::Write { conn, bytes } => cx.out.push(Effect::BinWrite { conn, bytes }),

@@ -122,7 +122,7 @@ impl World {
                 let told = self.streams.arrive(&self.network, stream, to, number, parcel);
                 if let Some((of, conn, parcel)) = told {
                     let input = match parcel {
-                        Parcel::Connected => BinInput::Connected { conn },
+                        Parcel::Connected => BinInput::Connected { conn, local: None },
                         Parcel::Bytes(bytes) => BinInput::Data { conn, bytes },
                         Parcel::Closed => BinInput::Closed { conn },
                     };

@@ -76,7 +76,9 @@ impl World {
             BinInput::Accepted { conn, peer } => {
                 self.with_stock(of, |stock, now| stock.accepted(now, conn, peer.ip()));
             }
-            BinInput::Connected { conn } => self.with_stock(of, |stock, _| stock.connected(conn)),
+            BinInput::Connected { conn, .. } => {
+                self.with_stock(of, |stock, _| stock.connected(conn))
+            }
             BinInput::ConnectFailed { conn } | BinInput::Closed { conn } => {
                 self.with_stock(of, |stock, _| stock.gone(conn));
             }

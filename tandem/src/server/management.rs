@@ -279,8 +279,17 @@ impl Management {
 
     /// Sends the answers that wait and removes the files.
     pub(super) async fn close(self) {
-        if let Some((fifo, _)) = self.fifo {
+        let Self { fifo, datagram, http, from_http, asking, .. } = self;
+        // Who still waits is told that nobody answers.
+        drop((from_http, asking));
+        if let Some((fifo, _)) = fifo {
             fifo.close().await;
+        }
+        if let Some((datagram, _)) = datagram {
+            datagram.close().await;
+        }
+        if let Some((http, _)) = http {
+            http.close().await;
         }
     }
 }

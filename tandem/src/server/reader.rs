@@ -323,7 +323,9 @@ fn conn_id(id: tandem_net::ConnId) -> tandem_cluster::ConnId {
 fn bin_input(event: BinEvent) -> BinInput {
     match event {
         BinEvent::Accepted { conn, peer, .. } => BinInput::Accepted { conn: conn_id(conn), peer },
-        BinEvent::Connected { conn, .. } => BinInput::Connected { conn: conn_id(conn) },
+        BinEvent::Connected { conn, local } => {
+            BinInput::Connected { conn: conn_id(conn), local: Some(local) }
+        }
         BinEvent::ConnectFailed { conn, .. } => BinInput::ConnectFailed { conn: conn_id(conn) },
         BinEvent::Data { conn, bytes } => BinInput::Data { conn: conn_id(conn), bytes },
         BinEvent::Closed { conn, .. } => BinInput::Closed { conn: conn_id(conn) },

@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value as Json, json};
+use tandem_cluster::ConnId;
 use tandem_script::host::Called;
 use tandem_script::sig::{ArgKind, ArgSig, Routes};
 
+use crate::bin_links::BinLink;
 use crate::date;
 use crate::effect::Effect;
 use crate::mi::{MiCall, MiDef, MiOutcome};
 use crate::module::{Cx, FunctionDef};
+use crate::sockets::Proto;
 use crate::stream::{StreamId, StreamView};
 use crate::table::{arg, function, mi_text, optional};
 
@@ -80,8 +83,9 @@ fn list(call: &mut MiCall<'_, '_>) -> MiOutcome {
     {
         return MiOutcome::failed(400, "Bad protocol");
     }
-    let streams = call.cx.node.streams.list();
-    let rows = streams.iter().map(|view| row(call.cx, view));
+    let (streams, links) = (call.cx.node.streams.list(), call.cx.node.membership.links());
+    let bin = links.iter().map(|link| bin_row(call.cx, link));
+    let rows = streams.iter().map(|view| row(call.cx, view)).chain(bin);
     let rows = rows.filter(|row| wanted.as_ref().is_none_or(|p| row["Type"] == p.as_str()));
     MiOutcome::Done(json!({"Connections": rows.collect::<Vec<Json>>()}))
 }
@@ -98,6 +102,24 @@ fn row(cx: &Cx<'_>, view: &StreamView) -> Json {
         "Local": view.local.to_string(),
         "Lifetime": date::iso(cx.now.unix_s() + left_s),
         "Alias port": view.alias_port,
+    })
+}
+
+fn bin_row(cx: &Cx<'_>, link: &BinLink) -> Json {
+    let ours = cx.node.sockets.iter().find(|(_, s)| s.proto == Proto::Bin).map(|(_, s)| s.addr);
+    let local = match (link.local, link.conn) {
+        (None, ConnId::Outgoing(_)) => ours.map(|addr| SocketAddr::new(addr.ip(), 0)),
+        (local, _) => local.or(ours),
+    };
+    let lifetime_s = u64::from(cx.node.streams.settings.lifetime_s);
+    json!({
+        "ID": link.number(),
+        "Type": Proto::Bin.text(),
+        "State": if link.open { 0 } else { 1 },
+        "Remote": link.remote.to_string(),
+        "Local": local.map(|addr| addr.to_string()).unwrap_or_default(),
+        "Lifetime": date::iso(cx.now.unix_s() + lifetime_s),
+        "Alias port": link.remote.port(),
     })
 }
 

@@ -29,10 +29,12 @@ impl Registry {
         let index = self.commands.len();
         self.commands.push(Found { def, slot });
         self.exact.insert(def.name, index);
-        for old in def.old_names {
+        let short = def.name.split_once(':').map(|(_, short)| short);
+        // An old name that is the unqualified one is ambiguous like that.
+        for old in def.old_names.iter().filter(|old| Some(**old) != short) {
             self.exact.entry(old).or_insert(index);
         }
-        if let Some((_, short)) = def.name.split_once(':') {
+        if let Some(short) = short {
             self.short.entry(short).or_default().push(index);
         }
     }
@@ -146,12 +148,13 @@ mod tests {
     static DUMP: MiDef = def("usrloc:dump", &["ul_dump"], &[&[], BRIEF]);
     static LIST: MiDef = def("clusterer:list", &["clusterer_list"], &[&[]]);
     static STATS: MiDef = def("statistics:list", &["list_statistics"], &[&[]]);
+    static PIKE: MiDef = def("pike:list", &["list"], &[&[]]);
     static ACTIVE: MiDef =
         def("clusterer:shtag_set_active", &["clusterer_shtag_set_active"], &[TAG]);
 
     fn registry() -> Registry {
         let mut registry = Registry::default();
-        for (slot, def) in [&DUMP, &LIST, &STATS, &ACTIVE].into_iter().enumerate() {
+        for (slot, def) in [&DUMP, &LIST, &STATS, &ACTIVE, &PIKE].into_iter().enumerate() {
             registry.add(slot as u16, def);
         }
         registry
@@ -169,7 +172,7 @@ mod tests {
         }
         let error = registry.find("list").err().unwrap();
         assert_eq!(error.code, -32001);
-        assert_eq!(data(error), "supported names: clusterer:list, statistics:list");
+        assert_eq!(data(error), "supported names: clusterer:list, statistics:list, pike:list");
         assert_eq!(registry.find("nosuch").err().unwrap().code, -32601);
     }
 

@@ -271,6 +271,6 @@ impl Nodes {
         let own = self.node(at).sockets.iter().find(|(_, s)| s.addr.port() == peer.port());
         let from = SocketAddr::new(own.map_or(peer.ip(), |(_, s)| s.addr.ip()), 40_000);
         self.step(to, Input::Bin(BinInput::Accepted { conn: other, peer: from }));
-        self.step(at, Input::Bin(BinInput::Connected { conn }));
+        self.step(at, Input::Bin(BinInput::Connected { conn, local: Some(from) }));
     }
 }

@@ -157,7 +157,6 @@ fn the_command_that_ends_the_server_is_answered() {
         "socket=udp:{ip}:5060\nloadmodule \"proto_udp.so\"\nloadmodule \"mi_datagram.so\"\n\
          modparam(\"mi_datagram\", \"socket_name\", \"udp:{ip}:8080\")\n\
          loadmodule \"mi_fifo.so\"\nmodparam(\"mi_fifo\", \"fifo_name\", \"{dir}/fifo\")\n\
-         modparam(\"mi_fifo\", \"reply_dir\", \"{dir}/\")\n\
          loadmodule \"httpd.so\"\nmodparam(\"httpd\", \"ip\", \"{ip}\")\n\
          loadmodule \"mi_http.so\"\nroute {{ exit; }}\n"
     );

@@ -280,7 +280,7 @@ pub(crate) fn resume(cx: &mut Cx<'_>, run: u64, code: i32) {
 }
 
 /// Runs a block inside a running function, on a context of its own: a branch route. It must not
-/// suspend; one that does is cut off and reported as failed.
+/// suspend: a function that would wait fails in it.
 pub(crate) fn nested(cx: &mut Cx<'_>, route: RouteId, ctx: &mut Ctx) -> RouteEnd {
     nested_with(cx, route, ctx, &[]).0
 }
@@ -305,7 +305,14 @@ fn nested_with(
     cx.worker.nested += 1;
     let mut run = RunState::start(program, route, params);
     run.vars = std::mem::take(&mut cx.worker.vars);
-    let step = vm::run(program, &mut run, &mut RunHost::of(cx, ctx, &script));
+    let mut step = vm::run(program, &mut run, &mut RunHost::of(cx, ctx, &script));
+    // Nobody can wait here: the function has failed, and the block goes on, within the limit of
+    // its steps.
+    while step == Step::Suspended {
+        (cx.worker.suspending, cx.worker.async_timeout_s) = (None, None);
+        cx.log(Level::Error, "a function that waits fails where a route cannot wait");
+        step = vm::resume(program, &mut run, -1, &mut RunHost::of(cx, ctx, &script));
+    }
     cx.worker.vars = std::mem::take(&mut run.vars);
     cx.worker.nested -= 1;
     ctx.block = kept;
@@ -314,11 +321,7 @@ fn nested_with(
             count_cut(cx, how);
             (end_of(how), code)
         }
-        Step::Suspended => {
-            cx.worker.suspending = None;
-            cx.log(Level::Error, "a function that waits was called where a route cannot wait");
-            (RouteEnd::FAILED, 0)
-        }
+        Step::Suspended => (RouteEnd::FAILED, 0),
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) const CHECKS: &[Check] = &[
     ("param advertised_address", || {
         assert_eq!(sent_by(""), "127.0.0.1:5060");
         assert_eq!(sent_by("advertised_address=\"sip.example.org\""), "sip.example.org:5060");
+        assert_eq!(sent_by("advertised_address=10.1.2.3"), "10.1.2.3:5060");
     }),
     ("param advertised_port", || {
         assert_eq!(sent_by("advertised_port=5099"), "127.0.0.1:5099");

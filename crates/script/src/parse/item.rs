@@ -95,10 +95,12 @@ impl Parser<'_> {
         }
         self.advance();
         let listens = matches!(name.name.as_str(), "socket" | "listen" | "alias");
+        // A host may begin with a digit.
+        let is_host = listens || name.name == "advertised_address";
         let next_first = self.token(1).is_none_or(|t| t.first);
         let value = match self.tok() {
             Tok::Str { .. } if next_first || !listens => GlobalValue::Text(self.texts("a value")?),
-            _ if !listens && self.is_int() => {
+            _ if !is_host && self.is_int() => {
                 let (value, span) = self.int()?;
                 GlobalValue::Int(value, span)
             }

@@ -20,22 +20,28 @@ pub fn host_ip(host: &[u8]) -> Option<IpAddr> {
 
 /// Four numbers without leading zeros, as the standard library reads them.
 fn ipv4(host: &[u8]) -> Option<Ipv4Addr> {
-    let (mut octets, mut at, mut number, mut digits) = ([0u8; 4], 0, 0u32, 0);
-    for b in host.iter().take(16) {
-        match b {
-            b'0'..=b'9' if digits == 0 || (number > 0 && digits < 3) => {
-                number = number * 10 + u32::from(b - b'0');
-                digits += 1;
-            }
-            b'.' if digits > 0 && at < 3 => {
-                *octets.get_mut(at)? = u8::try_from(number).ok()?;
-                (at, number, digits) = (at + 1, 0, 0);
-            }
-            _ => return None,
+    let (a, rest) = octet(host)?;
+    let (b, rest) = octet(rest.strip_prefix(b".")?)?;
+    let (c, rest) = octet(rest.strip_prefix(b".")?)?;
+    let (d, rest) = octet(rest.strip_prefix(b".")?)?;
+    rest.is_empty().then(|| [a, b, c, d].into())
+}
+
+/// The number that a text begins with, and what follows it.
+#[inline]
+fn octet(text: &[u8]) -> Option<(u8, &[u8])> {
+    let digit = |b: u8| u32::from(b - b'0');
+    match text {
+        [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', rest @ ..] => {
+            let number = digit(*a) * 100 + digit(*b) * 10 + digit(*c);
+            Some((u8::try_from(number).ok()?, rest))
         }
+        [a @ b'1'..=b'9', b @ b'0'..=b'9', rest @ ..] => {
+            Some(((digit(*a) * 10 + digit(*b)) as u8, rest))
+        }
+        [a @ b'0'..=b'9', rest @ ..] => Some((digit(*a) as u8, rest)),
+        _ => None,
     }
-    *octets.get_mut(at)? = u8::try_from(number).ok()?;
-    (at == 3 && digits > 0 && host.len() < 16).then(|| octets.into())
 }
 
 /// What is wrong with `host[:port]`.

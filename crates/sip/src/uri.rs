@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use crate::host::{HostPortError, host_ip, host_port};
-use crate::scan::{find_near, slice, tail};
+use crate::host::{HostPortError, host_ip, host_port, is_host_byte};
+use crate::scan::{find_near, is_token_byte, parse_u32, slice, tail};
 use crate::{Params, Transport, UriError};
 
 /// The scheme of a URI.
@@ -45,6 +45,52 @@ impl<'a> Uri<'a> {
     /// # Errors
     /// If it has no scheme, or is sip, sips or tel and malformed.
     pub fn parse(raw: &'a [u8]) -> Result<Self, UriError> {
+        match Self::plain(raw) {
+            Some(uri) => Ok(uri),
+            None => Self::general(raw),
+        }
+    }
+
+    /// The form that nearly all have, read in one walk: `sip:user@host:port;name=value`, with or
+    /// without user, port and parameters. What is written in another way is left to the general
+    /// reader, with which this one agrees.
+    fn plain(raw: &'a [u8]) -> Option<Self> {
+        let rest = raw.strip_prefix(b"sip:")?;
+        let user_end = end_of(rest, 0, is_token_byte);
+        let has_user = user_end > 0 && rest.get(user_end) == Some(&b'@');
+        let (user, host_start) = match has_user {
+            true => (Some(slice(rest, 0, user_end)), user_end + 1),
+            false => (None, 0),
+        };
+        let host_end = end_of(rest, host_start, is_host_byte);
+        let (port, end) = match rest.get(host_end) {
+            Some(b':') => {
+                let end = end_of(rest, host_end + 1, |b| b.is_ascii_digit());
+                let port = u16::try_from(parse_u32(slice(rest, host_end + 1, end))?).ok()?;
+                (Some(port), end)
+            }
+            _ => (None, host_end),
+        };
+        let params = tail(rest, end);
+        let is_plain = matches!(params.first(), None | Some(b';'))
+            && params.iter().all(|b| matches!(mark_of(*b), Mark::Plain | Mark::Semicolon));
+        if host_end == host_start || port == Some(0) || !is_plain {
+            return None;
+        }
+        Some(Self {
+            raw,
+            scheme: Scheme::Sip,
+            scheme_bytes: slice(raw, 0, 3),
+            user,
+            password: None,
+            host: slice(rest, host_start, host_end),
+            port,
+            params: Params::new(params),
+            headers: None,
+        })
+    }
+
+    fn general(raw: &'a [u8]) -> Result<Self, UriError> {
         let colon = find_near(raw, b':').ok_or(UriError::Scheme)?;
         let scheme_bytes = slice(raw, 0, colon);
         let scheme = scheme_of(scheme_bytes).ok_or(UriError::Scheme)?;
@@ -149,6 +195,13 @@ impl<'a> Uri<'a> {
     pub fn is_loose_router(&self) -> bool {
         self.param(b"lr").is_some()
     }
+}
+
+/// The end of the bytes of a kind that begin at `from`.
+#[inline]
+fn end_of(text: &[u8], from: usize, is_it: impl Fn(u8) -> bool) -> usize {
+    let rest = tail(text, from);
+    from + rest.iter().position(|b| !is_it(*b)).unwrap_or(rest.len())
 }
 
 /// Where the parts of a sip URI end, found in one walk over what follows the scheme.
@@ -326,7 +379,53 @@ mod tests {
         assert!(matches!(unescape(b"plain"), Cow::Borrowed(_)));
     }
 
+    /// The walk for the usual form says what the general reader says.
+    fn agrees(raw: &[u8]) {
+        if let Some(plain) = Uri::plain(raw) {
+            let general = Uri::general(raw).expect("the general reader takes it");
+            assert_eq!(format!("{plain:?}"), format!("{general:?}"));
+        }
+    }
+
+    #[test]
+    fn the_usual_form_is_read_in_one_walk() {
+        for text in
+            ["sip:h", "sip:a@10.0.0.1:5062", "sip:+49.30@h;transport=udp", "sip:h:5060;lr;did=1.a"]
+        {
+            assert!(Uri::plain(text.as_bytes()).is_some(), "{text}");
+            agrees(text.as_bytes());
+        }
+        for text in [
+            "sips:h",
+            "SIP:h",
+            "sip:",
+            "sip:@h",
+            "sip:a:b@h",
+            "sip:1:2@h",
+            "sip:h:0",
+            "sip:h:70000",
+            "sip:[::1]",
+            "sip:h?a=b",
+            "sip:h;a?b",
+            "sip:a;b@h",
+            "sip:h;a@b",
+            "sip:h;a b",
+            "sip:h:",
+        ] {
+            assert!(Uri::plain(text.as_bytes()).is_none(), "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn both_readers_agree(
+            text in "sip:[a-z0-9+.:;@%]{0,9}(@[a-z0-9.]{0,4})?(:[0-9]{0,6})?(;[a-z=@?:; ]{0,6})?",
+            any: Vec<u8>,
+        ) {
+            agrees(text.as_bytes());
+            agrees(&[b"sip:", &any[..]].concat());
+        }
+
         #[test]
         fn any_bytes_give_an_answer(raw in prop_oneof![
             any::<Vec<u8>>(),

@@ -186,9 +186,12 @@ pub struct Beat {
 }
 
 /// How long a slot is. Waking up costs more than several turns, so slots are long; but any 100 ms
-/// have four of them at the most, which is 1.08 times the mean.
-const SLOT_NS: u64 = 27 * MS;
-/// How late a step may be without being a pause: four slots less this are 100 ms.
+/// have three of them at the most, which is 1.08 times the mean.
+const SLOT_NS: u64 = 36 * MS;
+/// Between two slots of that length at least: so much shorter that what is overdue is caught up,
+/// so long that the fourth is 100 ms after the first.
+const DISTANCE_NS: u64 = 33_400_000;
+/// How late a step may be without being a pause: three slots less this are 100 ms.
 const LATE_NS: u64 = 8 * MS;
 /// Who is so far behind catches up at twice the speed: to ping in time matters more then.
 const FAR_BEHIND_NS: u64 = 500 * MS;
@@ -236,10 +239,9 @@ impl Beat {
         self.not_before = from.saturating_add(distance);
     }
 
-    /// Between two slots at least: so much shorter than a slot that what is overdue is caught up,
-    /// so long (25 ms) that the fifth is 100 ms after the first.
+    /// [`DISTANCE_NS`], or as much shorter as the slots of this round are.
     fn distance_ns(&self) -> u64 {
-        self.slot_ns.saturating_mul(25 * MS).div_ceil(SLOT_NS).min(25 * MS)
+        self.slot_ns.saturating_mul(DISTANCE_NS).div_ceil(SLOT_NS).min(DISTANCE_NS)
     }
 
     /// When the next slot with members has its turn; looks no further than `ahead_ns`, since
@@ -328,21 +330,21 @@ mod tests {
     #[test]
     fn every_slot_has_its_turn_once_in_a_round_and_overdue_ones_are_caught_up() {
         let mut beat = Beat::new(SEC);
-        assert_eq!(beat.slots(), 37);
+        assert_eq!(beat.slots(), 27);
         beat.begin(10 * SEC);
-        let mut turns = vec![0; 37];
+        let mut turns = vec![0; 27];
         for ms in 1..=1_000 {
             beat.due(10 * SEC + ms * MS, |_| false).into_iter().for_each(|slot| turns[slot] += 1);
         }
         assert!(turns.iter().all(|n| *n == 1), "{turns:?}");
-        // After a pause of 200 ms no 100 ms have more than four turns, and before a second is over
+        // After a pause of 200 ms no 100 ms have more than three turns, and before a second is over
         // nothing is owed any more.
         let (late, mut taken) = (11_200, Vec::new());
         for ms in late..late + 3_000 {
             taken.extend(beat.due(ms * MS, |_| false).map(|_| ms));
         }
-        assert!(taken.windows(5).all(|w| w[4] - w[0] >= 100), "{taken:?}");
-        assert!((118..=119).contains(&taken.len()), "{}", taken.len());
+        assert!(taken.windows(4).all(|w| w[3] - w[0] >= 100), "{taken:?}");
+        assert!((85..=86).contains(&taken.len()), "{}", taken.len());
         // On a host where each step comes late none is lost.
         let (mut beat, mut now, mut taken) = (Beat::new(SEC), 20 * SEC, 0);
         beat.begin(now);
@@ -355,16 +357,16 @@ mod tests {
         // Whoever was not there for an hour owes one round.
         let later = 2 * 3600 * SEC;
         assert_eq!(beat.due(later, |_| true), None);
-        assert!(beat.due(later + 28 * MS, |_| false).is_some());
+        assert!(beat.due(later + 38 * MS, |_| false).is_some());
     }
 
     #[test]
     fn nothing_is_woken_for_empty_slots() {
         let mut beat = Beat::new(27 * SEC);
         beat.begin(0);
-        assert_eq!(beat.next_at(0, 250 * MS, |slot| slot != 5), 135 * MS);
-        assert_eq!(beat.next_at(0, 250 * MS, |_| true), 243 * MS);
-        assert_eq!(beat.due(135 * MS, |slot| slot != 5), Some(5));
+        assert_eq!(beat.next_at(0, 250 * MS, |slot| slot != 5), 180 * MS);
+        assert_eq!(beat.next_at(0, 250 * MS, |_| true), 216 * MS);
+        assert_eq!(beat.due(180 * MS, |slot| slot != 5), Some(5));
     }
 
     proptest! {

@@ -407,7 +407,7 @@ fn pinging_is_switched() {
     node.advance_ms(20_000);
     assert_eq!(node.sent(), []);
     status(&mut node, json!([1]));
-    node.advance_ms(19_000);
+    node.advance_ms(20_000);
     assert_eq!(node.sent().len(), 4);
 }
 

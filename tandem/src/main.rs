@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tandem_net::Allocator = tandem_net::Allocator;
 
 fn main() -> ExitCode {
     let name = std::env::args_os().next().unwrap_or_default();

@@ -148,7 +148,7 @@ const PHONES: usize = 1_000;
 
 /// The allocator of the server.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tandem_net::Allocator = tandem_net::Allocator;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -217,7 +217,15 @@ impl Bench {
         let node: Arc<Node> =
             Node::build(program, MODULES, options).map_err(|diags| rendered(&diags))?;
         let mut worker = Worker::new(node, 1, chance, now);
-        worker.start(now, &mut Out::default());
+        let mut out = Out::default();
+        worker.start(now, &mut out);
+        // Requests wait until the node has read its state; there is none here.
+        for effect in out.effects {
+            if let Effect::ReadFile { token, .. } = effect {
+                let nothing = Input::FileRead { token, result: Ok(None) };
+                worker.step(now, nothing, &mut Out::default());
+            }
+        }
         let (waiting, sent) = (Vec::new(), Vec::new());
         Ok(Self { worker, now, pause_ns, waiting, sent, spent_ns: 0, phones: PHONES })
     }
@@ -276,7 +284,7 @@ impl Bench {
     fn pings(&mut self, wanted: usize) -> usize {
         let mut sent = 0;
         while sent < wanted {
-            self.now = self.now.plus_ns(27 * MS);
+            self.now = self.now.plus_ns(36 * MS);
             self.flush();
             sent += self.sent.len();
         }

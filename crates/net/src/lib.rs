@@ -1,7 +1,8 @@
 //! Sockets: UDP in batches, BIN streams, the addresses of the host, and a poll loop for workers.
 //!
 //! This crate moves bytes and understands none of them. It is the only one with `unsafe`, all of
-//! it in `sys.rs`: the calls that neither the standard library nor `socket2` offers.
+//! it in `sys.rs`: the calls that neither the standard library nor `socket2` offers, and those of the
+//! allocator.
 
 pub mod bin;
 mod bin_conn;
@@ -13,6 +14,8 @@ pub mod udp;
 pub use bin::{BinEvent, BinOptions, BinStreams, Command, ConnId, Keepalive};
 pub use netlink::{AddressEvent, AddressWatch, current_addresses};
 pub use poll::{Interest, Poller, Ready, Waker};
+#[cfg(feature = "mimalloc")]
+pub use sys::Allocator;
 pub use udp::{
     Datagram, Outgoing, RecvBatch, SendError, SendFailure, UdpOptions, UdpSocket, is_local_address,
 };

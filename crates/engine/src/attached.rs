@@ -77,7 +77,8 @@ pub struct Written {
 }
 
 impl Written {
-    /// With a message that is known to say the same but for its Vias: what is looked into.
+    /// With a message that is known to say the same, but for what proxies change on its way: its
+    /// Request-URI, Vias, Routes and hop count. That is what is looked into.
     pub fn like(bytes: Bytes, same: Message) -> Self {
         Self { bytes, read: OnceLock::from(Some(same)) }
     }
@@ -86,7 +87,8 @@ impl Written {
         &self.bytes
     }
 
-    /// What it says; its Vias may be those that it came with. `None`: it cannot be read.
+    /// What it says, perhaps with the Request-URI, Vias, Routes and hop count that it came with.
+    /// `None`: it cannot be read.
     pub fn message(&self) -> Option<&Message> {
         self.read.get_or_init(|| Message::parse(self.bytes.clone()).ok()).as_ref()
     }
@@ -111,7 +113,14 @@ impl Deref for Written {
 #[derive(Clone, Debug)]
 pub enum TxMoment {
     /// The request left on a branch, for the first time.
-    Sent { branch: u8, socket: SocketId, to: SocketAddr, request: Written },
+    Sent {
+        branch: u8,
+        socket: SocketId,
+        to: SocketAddr,
+        request: Written,
+        /// Record-Routes of this node that [`Written::message`] of it does not show.
+        added_routes: usize,
+    },
     /// A reply came in on a branch, before any route sees it. The retransmission of a 2xx to an
     /// INVITE is told like the first.
     Received { branch: u8, reply: Message },

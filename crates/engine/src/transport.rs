@@ -48,6 +48,15 @@ pub struct Prepared {
     pub socket: SocketId,
 }
 
+/// How many Record-Routes of this node [`prepare_request_to`] writes for a socket.
+pub fn own_record_routes(ctx: &Ctx, to: SocketId) -> usize {
+    let wanted = ctx.record_route.as_ref().filter(|route| route.wanted);
+    wanted.map_or(0, |route| match route.preset.len() {
+        0 => 1 + usize::from(route.double && ctx.source.socket != to),
+        preset => preset,
+    })
+}
+
 /// Whether a reply's topmost Via is one of ours (RFC 3261 18.1.2).
 pub(crate) fn is_our_reply(node: &Node, msg: &Message) -> bool {
     let Ok(via) = msg.top_via() else { return false };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::{Message, Span};
+use crate::{HeaderName, Message, Span};
 
 /// Changes to one message, applied by [`crate::write`].
 ///
@@ -165,6 +165,18 @@ impl Edits {
     pub fn touches_body(&self, msg: &Message) -> bool {
         let start = msg.body_span().start;
         self.body.is_some() || self.list.iter().any(|e| e.span.end >= start)
+    }
+
+    /// `true` if all changes are within headers of these names, and leave them one line each.
+    #[must_use]
+    pub fn stay_within(&self, msg: &Message, names: &[HeaderName]) -> bool {
+        let is_inside = |edit: &Edit| {
+            let mut lines = names.iter().flat_map(|name| msg.headers(*name)).map(|h| h.span());
+            lines.any(|line| line.start <= edit.span.start && edit.span.end <= line.end)
+        };
+        let fits =
+            |edit: &Edit| !edit.span.is_empty() && !edit.text.contains(&b'\n') && is_inside(edit);
+        self.body.is_none() && self.list.iter().all(fits)
     }
 
     pub(crate) fn list(&self) -> &[Edit] {

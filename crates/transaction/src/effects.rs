@@ -1,6 +1,7 @@
 //! Everything that a transaction can ask of its owner.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use tandem_clock::Mono;
 
 use crate::fork::{BranchIndex, Dest};
@@ -50,17 +51,21 @@ pub enum CancelReason {
     Answered(u16),
 }
 
-/// A list of effects that its owner reuses from step to step, so that a step allocates nothing.
+/// What steps ask for, in order. That of one step has room without an allocation, unless it is
+/// about several branches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Effects(Vec<Effect>);
+pub struct Effects(SmallVec<[Effect; ROOM]>);
+
+/// An INVITE that leaves asks for three; a reply to it that is passed on for as many.
+const ROOM: usize = 4;
 
 impl Effects {
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes everything out, in order; keeps the memory.
-    pub fn drain(&mut self) -> std::vec::Drain<'_, Effect> {
+    /// Takes everything out, in order.
+    pub fn drain(&mut self) -> smallvec::Drain<'_, [Effect; ROOM]> {
         self.0.drain(..)
     }
 

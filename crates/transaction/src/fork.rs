@@ -76,6 +76,7 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug)]
 pub struct BranchView<'a> {
     pub index: BranchIndex,
+    /// Empty when it is sent no more, unless it is one of this node.
     pub request: &'a Bytes,
     pub dest: &'a Dest,
     pub state: ClientState,
@@ -219,6 +220,18 @@ impl Fork {
                 self.end_branch(index, Outcome { code, local: false }, cx, out);
                 if new { Heard::New } else { Heard::Again }
             }
+        }
+    }
+
+    /// Lets go of a request that is sent no more: of a branch with a 2xx, and of a non-INVITE with
+    /// any result. (A negative reply to INVITE is acknowledged by it, whenever it comes.)
+    pub(crate) fn forget_request(&mut self, index: BranchIndex) {
+        let Some(branch) = self.branches.get_mut(usize::from(index.0)) else { return };
+        let is_over = branch.outcome.is_some_and(|outcome| {
+            (200..=299).contains(&outcome.code) || self.kind == Kind::NonInvite
+        });
+        if is_over && branch.cancel.is_none() {
+            branch.request = Bytes::new();
         }
     }
 

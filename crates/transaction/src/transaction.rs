@@ -189,7 +189,13 @@ impl Transaction {
             return Heard::Stray;
         }
         let mut heard = Heard::Stray;
-        self.step(now, out, |_, fork, cx, out| heard = fork.on_reply(branch, code, reply, cx, out));
+        self.step(now, out, |server, fork, cx, out| {
+            heard = fork.on_reply(branch, code, reply, cx, out);
+            // A request of this node itself is acknowledged from here.
+            if server.upstream != Upstream::Local {
+                fork.forget_request(branch);
+            }
+        });
         heard
     }
 

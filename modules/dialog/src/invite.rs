@@ -28,8 +28,8 @@ impl Dialogs {
     fn on_initial(&self, cx: &mut Cx<'_>, current: &Current, moment: &TxMoment) {
         let id = current.id;
         match moment {
-            TxMoment::Sent { branch, socket, request, .. } => {
-                self.initial_sent(cx, current, *branch, *socket, request);
+            TxMoment::Sent { branch, socket, request, added_routes, .. } => {
+                self.initial_sent(cx, current, (*branch, *socket), request, *added_routes);
             }
             TxMoment::Received { branch, reply } => {
                 self.heard(cx, current, *branch, reply);
@@ -84,9 +84,9 @@ impl Dialogs {
         &self,
         cx: &mut Cx<'_>,
         current: &Current,
-        branch: u8,
-        socket: SocketId,
+        (branch, socket): (u8, SocketId),
         request: &Written,
+        added_routes: usize,
     ) {
         let Some(sent) = request.message() else { return };
         let (from, to) = (sent.from().map(|a| a.uri).ok(), sent.to().map(|a| a.uri).ok());
@@ -113,7 +113,7 @@ impl Dialogs {
         }
         let mut work = current.work.lock();
         work.branches.retain(|b| b.branch != branch);
-        let routes = sent.values(HeaderName::RecordRoute).count();
+        let routes = sent.values(HeaderName::RecordRoute).count() + added_routes;
         let advertised = advertised.map(Text::from).unwrap_or_default();
         let socket = cx.node.sockets.get(socket).map(|s| Text::from(&s.wire()[..]));
         let socket = socket.unwrap_or_default();
@@ -301,7 +301,9 @@ fn is_own(cx: &Cx<'_>, contact: &[u8]) -> bool {
 fn routes_beyond(cx: &Cx<'_>, reply: &Message, (param, did): (&[u8], &[u8]), sent: usize) -> Text {
     let values = reply.values(HeaderName::RecordRoute).map(|v| v.bytes);
     let values: SmallVec<[&[u8]; 4]> = values.collect();
-    if values.is_empty() {
+    // Ours is the only one, wherever it names us.
+    let only_ours = values.len() == 1 && sent > 0;
+    if values.is_empty() || only_ours {
         return Text::default();
     }
     let uris = values.iter().map(|value| NameAddr::parse(value).ok().map(|addr| addr.uri));

@@ -97,12 +97,9 @@ impl Tm {
     fn handle(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>, cell: &mut Cell, event: Event) {
         let now = cx.now;
         let record = &mut cell.record;
-        let mut fx = std::mem::take(&mut record.effects);
+        let mut fx = Effects::new();
         match event {
-            Event::Reply { branch, ctx } => {
-                record.effects = fx;
-                return self.on_reply(cx, tx, cell, branch, ctx);
-            }
+            Event::Reply { branch, ctx } => return self.on_reply(cx, tx, cell, branch, ctx),
             Event::CancelReply { branch, code } => {
                 record.machine.on_cancel_reply(now, branch, code, &mut fx);
             }
@@ -118,17 +115,14 @@ impl Tm {
             Event::Retransmission => record.machine.on_request_retransmission(&mut fx),
             Event::Ack => record.machine.on_ack(now, &mut fx),
             Event::Local { code, bytes } => {
-                record.effects = fx;
                 self.send_local(cx, tx.id, record, code, bytes);
                 return;
             }
             Event::SendFailed { branch } => {
-                record.effects = fx;
                 self.note_failed(cx, &cell.record, branch);
                 if self.redirect(cx, tx, cell, branch) {
                     return;
                 }
-                fx = std::mem::take(&mut cell.record.effects);
                 cell.record.machine.on_send_error(now, branch, 477, &mut fx);
             }
             Event::NoMore => record.machine.stop_waiting(now, &mut fx),
@@ -145,7 +139,7 @@ impl Tm {
             let due = timers.iter().enumerate().filter(|(_, (_, at))| *at <= now.mono_ns);
             let Some((place, _)) = due.min_by_key(|(_, (_, at))| *at) else { return };
             let (timer, at) = cell.record.timers.swap_remove(place);
-            let mut fx = std::mem::take(&mut cell.record.effects);
+            let mut fx = Effects::new();
             cell.record.machine.on_timer(now, timer, at, &mut fx);
             if timer == Timer::G
                 && fx.as_slice().iter().any(|e| matches!(e, Effect::SendReply { .. }))
@@ -166,7 +160,6 @@ impl Tm {
         reply: Option<&ReplyIn<'_>>,
     ) {
         let decided = self.perform(cx, tx.id, &mut cell.record, &mut fx, reply);
-        cell.record.effects = fx;
         if let Some(decided) = decided {
             self.decide(cx, tx, cell, decided);
         }
@@ -304,13 +297,16 @@ impl Tm {
         let Some(leg) = record.leg_mut(branch) else { return };
         let again = leg.sends;
         leg.sends = again.saturating_add(1);
+        let passed_on = leg.passed_on;
         if again == 0 {
-            let socket = SocketId(dest.socket as u16);
-            cx.tell_transaction(&record.saved.attached, || TxMoment::Sent {
-                branch: branch.0,
-                socket,
-                to: dest.addr,
-                request: bytes.clone().into(),
+            let (branch, socket) = (branch.0, SocketId(dest.socket as u16));
+            cx.tell_transaction(&record.saved.attached, || {
+                let request = match passed_on {
+                    Some(_) => Written::like(bytes.clone(), record.saved.msg.clone()),
+                    None => bytes.clone().into(),
+                };
+                let added_routes = passed_on.unwrap_or_default();
+                TxMoment::Sent { branch, socket, to: dest.addr, request, added_routes }
             });
         } else {
             self.count(cx, stats::RETRANSMITTED_REQUESTS + (again as usize - 1).min(3));

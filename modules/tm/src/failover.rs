@@ -6,7 +6,7 @@ use tandem_engine::context::Ctx;
 use tandem_engine::module::Cx;
 use tandem_engine::sockets::SocketId;
 use tandem_engine::transport::{Hop, Prepared, first_allowed, prepare_request_to};
-use tandem_transaction::BranchIndex;
+use tandem_transaction::{BranchIndex, Effects};
 
 use crate::drive::Decided;
 use crate::launch::dest_of;
@@ -60,7 +60,7 @@ impl Tm {
         leg.sends = 0;
         leg.socket = ready.socket;
         let dest = dest_of(cx, &ready);
-        let mut fx = std::mem::take(&mut cell.record.effects);
+        let mut fx = Effects::new();
         let machine = &mut cell.record.machine;
         let moved = machine.redirect_branch(cx.now, branch, (ready.bytes, dest), &mut fx);
         self.finish_step(cx, tx, cell, fx, None);

@@ -11,7 +11,7 @@ use tandem_script::host::Called;
 use tandem_script::sig::{FlagSig, Routes};
 use tandem_script::value::Value;
 use tandem_sip::{Message, Method};
-use tandem_transaction::{BranchIndex, Role as BranchRole};
+use tandem_transaction::{BranchIndex, Effects, Role as BranchRole};
 
 use crate::draft::drafts_of;
 use crate::later::Waits;
@@ -211,7 +211,7 @@ pub(crate) fn cancel(
         .map(|b| b.index)
         .collect();
     for branch in pending {
-        let mut fx = std::mem::take(&mut cell.record.effects);
+        let mut fx = Effects::new();
         cell.record.machine.cancel_branch(call.cx.now, branch, &mut fx);
         tm.finish_step(call.cx, tx, &mut cell, fx, None);
     }

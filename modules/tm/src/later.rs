@@ -6,6 +6,7 @@ use tandem_engine::avp::Avps;
 use tandem_engine::context::{Branch, Ctx, Source};
 use tandem_engine::module::Cx;
 use tandem_script::sig::Routes;
+use tandem_transaction::Effects;
 
 use crate::draft::drafts_of;
 use crate::inject::{TxRef, begin};
@@ -60,7 +61,7 @@ impl Tm {
             return Waits::Failed;
         }
         cell.record.save(&cx.node.sockets, ctx);
-        let mut fx = std::mem::take(&mut cell.record.effects);
+        let mut fx = Effects::new();
         let added = cell.record.machine.wait_for_branches(cx.now, &mut fx);
         if added.is_ok() {
             cell.record.legs.push(Leg::phony(ctx));

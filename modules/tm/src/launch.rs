@@ -18,7 +18,7 @@ use tandem_engine::transport::{
 };
 use tandem_script::host::Called;
 use tandem_script::sig::Routes;
-use tandem_transaction::{BranchError, BranchIndex, BranchSpec, Dest};
+use tandem_transaction::{BranchError, BranchIndex, BranchSpec, Dest, Effects};
 
 use crate::draft::{Draft, Way};
 use crate::failover::Spare;
@@ -276,7 +276,8 @@ impl Tm {
         let spare: Vec<Hop> = hops.drain(first + 1..).collect();
         let hop = *hops.last().ok_or(HopError::Unresolvable)?;
         let prepared = prepare_request_to(cx.node, &ctx, &ctx.target, &via_branch, hop)?;
-        let leg = Leg::of(&ctx, prepared.socket, on_reply, bavps);
+        let mut leg = Leg::of(&ctx, prepared.socket, on_reply, bavps);
+        leg.passed_on = cell.record.passed_on(&ctx, prepared.socket);
         let index = self.add_prepared(cx, tx, cell, prepared, leg)?;
         if failover
             && !spare.is_empty()
@@ -304,7 +305,7 @@ impl Tm {
             fr_inv_ms: None,
             minor: leg.target.flags & self.params.minor_branch != 0,
         };
-        let mut fx = std::mem::take(&mut record.effects);
+        let mut fx = Effects::new();
         let added = record.machine.add_branch(cx.now, spec, &mut fx);
         if added.is_ok() {
             record.legs.push(leg);

@@ -10,6 +10,7 @@ use tandem_engine::events::Destination;
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
 use tandem_script::host::Called;
+use tandem_transaction::Effects;
 
 use crate::record::Leg;
 use crate::tm::{Begun, Tm};
@@ -74,7 +75,7 @@ fn write(call: &mut Call<'_, '_, '_>, to: Destination) -> Called {
     let payload = described(call, action, &id, found.flatten().as_ref());
     {
         let mut cell = tx.cell.lock();
-        let mut fx = std::mem::take(&mut cell.record.effects);
+        let mut fx = Effects::new();
         if cell.record.machine.wait_for_branches(call.cx.now, &mut fx).is_ok() {
             cell.record.legs.push(Leg::phony(call.ctx));
         }

@@ -11,11 +11,11 @@ use tandem_engine::avp::Avps;
 use tandem_engine::blacklist::Choice;
 use tandem_engine::context::{Branch, Ctx, Hides, OwnVia, RecordRoute, Rewritten, Source};
 use tandem_engine::sockets::{SocketId, Sockets};
-use tandem_engine::transport::reply_target;
+use tandem_engine::transport::{own_record_routes, reply_target};
 use tandem_script::program::RouteId;
 use tandem_script::sig::Routes;
-use tandem_sip::{Edits, Message};
-use tandem_transaction::{BranchIndex, Effects, Timer, Transaction};
+use tandem_sip::{Edits, HeaderName, Message};
+use tandem_transaction::{BranchIndex, Timer, Transaction};
 
 use crate::bavp::Bavps;
 use crate::failover::Spare;
@@ -113,6 +113,8 @@ pub(crate) struct Leg {
     pub(crate) spare: Option<Box<Spare>>,
     /// It sends nothing and waits for others.
     pub(crate) phony: bool,
+    /// See [`Record::passed_on`].
+    pub(crate) passed_on: Option<usize>,
 }
 
 impl Leg {
@@ -122,7 +124,8 @@ impl Leg {
         // A part of the message costs nothing to keep.
         let received = || ctx.msg.bytes().slice_ref(ctx.msg.request_uri());
         target.uri.get_or_insert_with(received);
-        Self { target, socket, on_reply, sends: 0, bavps, spare: None, phony: false }
+        let (spare, phony, passed_on) = (None, false, None);
+        Self { target, socket, on_reply, sends: 0, bavps, spare, phony, passed_on }
     }
 
     /// A branch that only waits.
@@ -167,8 +170,6 @@ pub(crate) struct Record {
     pub(crate) rewritten: Rewritten,
     /// What is hidden of replies.
     pub(crate) hides: Option<Arc<Hides>>,
-    /// Memory for the effects of a step.
-    pub(crate) effects: Effects,
 }
 
 impl Record {
@@ -192,7 +193,6 @@ impl Record {
             avps_used: false,
             rewritten: Rewritten::default(),
             hides: None,
-            effects: Effects::new(),
         }
     }
 
@@ -200,6 +200,16 @@ impl Record {
     pub(crate) fn save(&mut self, sockets: &Sockets, ctx: &Ctx) {
         self.saved = Saved::of(ctx);
         self.reply_to = reply_target(sockets, &ctx.msg, &ctx.source, ctx.force_rport);
+    }
+
+    /// How many Record-Routes of ours a request gets that leaves `socket` as it came, but for what
+    /// proxies change on its way. `None`: the script has changed more, or nobody wants to know.
+    pub(crate) fn passed_on(&self, ctx: &Ctx, socket: SocketId) -> Option<usize> {
+        let is_the_request = ctx.msg.bytes().as_ptr() == self.saved.msg.bytes().as_ptr();
+        let changes = [HeaderName::MaxForwards, HeaderName::Route, HeaderName::Via];
+        let passes =
+            !ctx.attached.is_empty() && is_the_request && ctx.edits.stay_within(&ctx.msg, &changes);
+        passes.then(|| own_record_routes(ctx, socket))
     }
 
     pub(crate) fn leg(&self, branch: BranchIndex) -> Option<&Leg> {

@@ -10,7 +10,7 @@ use tandem_engine::node::Node;
 use tandem_engine::transport::{via_lines, written};
 use tandem_script::program::RouteId;
 use tandem_sip::{Edits, HeaderName, Message, Method, remove_top_via};
-use tandem_transaction::{BranchIndex, Kind};
+use tandem_transaction::{BranchIndex, Effects, Kind};
 
 use crate::drive::{ReplyIn, send_ack};
 use crate::record::{Busy, Event, Record, Role, Section};
@@ -172,7 +172,7 @@ impl Tm {
     ) {
         let code = ctx.msg.status();
         let bytes = if code > 100 { upstream_bytes(cx, &cell.record, ctx) } else { Bytes::new() };
-        let mut fx = std::mem::take(&mut cell.record.effects);
+        let mut fx = Effects::new();
         cell.record.machine.on_reply(cx.now, branch, code, bytes.clone(), &mut fx);
         let record = &cell.record;
         let bytes = if !record.saved.attached.is_empty() && passes_unchanged(record, ctx) {

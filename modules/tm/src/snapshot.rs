@@ -214,7 +214,6 @@ impl Record {
             avps_used,
             rewritten,
             hides,
-            effects: _, // memory
         } = self;
         RecordSnapshot {
             machine: machine.snapshot(cx.now),
@@ -285,7 +284,6 @@ impl RecordSnapshot {
             avps_used,
             rewritten,
             hides: hides.and_then(|hides| hides_of(cx, hides)),
-            effects: Effects::new(),
         })
     }
 }
@@ -389,7 +387,16 @@ impl ArmedSnapshot {
 
 impl Leg {
     fn snapshot(&self, cx: &Cx<'_>) -> LegSnapshot {
-        let Self { target, socket, on_reply, sends, bavps, spare, phony } = self;
+        let Self {
+            target,
+            socket,
+            on_reply,
+            sends,
+            bavps,
+            spare,
+            phony,
+            passed_on: _, // of what has left
+        } = self;
         LegSnapshot {
             target: branch_snapshot(cx, target),
             socket: socket_text(cx, *socket),
@@ -413,6 +420,7 @@ impl LegSnapshot {
             bavps: bavps.map(Box::new),
             spare: spare.map(|spare| spare.restore(cx).map(Box::new)).transpose()?,
             phony,
+            passed_on: None,
         })
     }
 }

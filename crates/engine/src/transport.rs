@@ -164,12 +164,20 @@ pub fn uri_hop(uri: &[u8]) -> Result<Hop, HopError> {
         let secure = uri.is_sips();
         return Err(if secure { HopError::NoSocket } else { HopError::UnknownScheme });
     }
-    let proto = match uri.param(b"transport") {
+    // The first of each name counts.
+    let (mut transport, mut maddr) = (None, None);
+    for param in uri.params {
+        if param.name.eq_ignore_ascii_case(b"transport") {
+            transport.get_or_insert(param.value);
+        } else if param.name.eq_ignore_ascii_case(b"maddr") {
+            maddr.get_or_insert(param.value);
+        }
+    }
+    let proto = match transport {
         None => Proto::Udp,
-        Some(_) => uri.transport().and_then(proto_of).ok_or(HopError::NoSocket)?,
+        Some(name) => name.and_then(Transport::of).and_then(proto_of).ok_or(HopError::NoSocket)?,
     };
-    let maddr = uri.param(b"maddr").flatten();
-    let ip = match maddr.and_then(|m| std::str::from_utf8(m).ok()) {
+    let ip = match maddr.flatten().and_then(|m| std::str::from_utf8(m).ok()) {
         Some(maddr) => maddr.trim_matches(['[', ']']).parse().ok(),
         None => uri.host_ip(),
     };

@@ -25,7 +25,7 @@ use thiserror::Error;
 use crate::failover::Spare;
 use crate::inject::TxRef;
 use crate::local::Owner;
-use crate::record::{Armed, Leg, Record, Saved};
+use crate::record::{Armed, Leg, Record, Saved, kept_via};
 use crate::table::Tx;
 use crate::tm::Tm;
 use crate::via_branch::{SHARDS, TxId};
@@ -319,8 +319,8 @@ impl Saved {
             force_rport: *force_rport,
             routes_taken: *routes_taken,
             record_route: record_route.clone(),
-            own_path: own_path.clone(),
-            own_via: own_via.clone(),
+            own_path: own_path.as_deref().cloned(),
+            own_via: own_via.as_deref().cloned().unwrap_or_default(),
             blacklists: blacklists.as_ref().map(|choice| cx.node.blacklists.names(choice)),
             attached: sections(cx, attached),
         }
@@ -357,8 +357,8 @@ impl SavedSnapshot {
             force_rport,
             routes_taken,
             record_route,
-            own_path,
-            own_via,
+            own_path: own_path.map(Box::new),
+            own_via: kept_via(&own_via),
             blacklists: blacklists.map(|names| Box::new(cx.node.blacklists.choice(&names))),
             attached: attached_of(cx, attached),
         })

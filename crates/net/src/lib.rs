@@ -1,8 +1,8 @@
 //! Sockets: UDP in batches, BIN streams, the addresses of the host, and a poll loop for workers.
 //!
 //! This crate moves bytes and understands none of them. It is the only one with `unsafe`, all of
-//! it in `sys.rs`: the calls that neither the standard library nor `socket2` offers, and those of the
-//! allocator.
+//! it in `sys.rs`: the calls that neither the standard library nor `socket2` offers, and those of
+//! the allocator.
 
 pub mod bin;
 mod bin_conn;

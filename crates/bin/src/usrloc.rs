@@ -1,4 +1,4 @@
-//! `usrloc-contact-repl`: registrations. Versions 2, 3 and 5 are read, version 5 is written.
+//! `usrloc-contact-repl`: registrations. Versions 2 to 5 are read, version 5 is written.
 
 use crate::{Malformed, Reader, TooBig, Writer};
 use bytes::Bytes;
@@ -90,7 +90,7 @@ pub struct ContactDelete {
 /// Set branch flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BranchFlags {
-    /// Names separated by space (version 5).
+    /// Names separated by space (from version 4 on).
     Names(Bytes),
     /// A mask whose bits depend on the sender's order of registration (versions 2 and 3). It has
     /// no meaning for another node, so version 5 writes no name for it.
@@ -259,7 +259,7 @@ impl Contact {
             cseq: r.int("CSeq")?,
             flags: r.uint("flags")?,
             branch_flags: match version {
-                5 => BranchFlags::Names(r.str("branch flags")?),
+                4.. => BranchFlags::Names(r.str("branch flags")?),
                 _ => BranchFlags::Mask(r.uint("branch flags")?),
             },
             methods: r.uint("methods")?,
@@ -344,7 +344,7 @@ impl MatchMode {
 
 fn check_version(version: u16) -> Result<(), Malformed> {
     match version {
-        2 | 3 | 5 => Ok(()),
+        2..=5 => Ok(()),
         other => Err(Malformed::Version(other)),
     }
 }
@@ -410,6 +410,44 @@ mod tests {
         assert_eq!(contact.branch_flags, BranchFlags::Mask(6));
         assert_eq!(contact.match_mode, MatchMode::UriAndCallId);
         assert_eq!(contact.cseq, 3);
-        assert_eq!(Usrloc::decode(3, 4, &payload), Err(Malformed::Version(4)));
+        assert_eq!(Usrloc::decode(3, 6, &payload), Err(Malformed::Version(6)));
+    }
+
+    #[test]
+    fn version_4_has_names_of_flags_and_no_values_of_the_aor() {
+        let mut w = Writer::payload();
+        w.str(b"location");
+        w.str(b"a@b");
+        w.uint(7);
+        w.int(9);
+        let Ok(Usrloc::AorInsert(aor)) = Usrloc::decode(1, 4, &w.finish().unwrap()) else {
+            panic!("not read")
+        };
+        assert_eq!((aor.label, aor.next_contact_label, &aor.key_values[..]), (7, 9, &b""[..]));
+        let contact = Contact {
+            table: Bytes::from_static(b"location"),
+            aor: Bytes::from_static(b"a@b"),
+            uri: Bytes::from_static(b"sip:a@b"),
+            id: 1,
+            call_id: Bytes::new(),
+            user_agent: Bytes::new(),
+            path: Bytes::new(),
+            attr: Bytes::new(),
+            received: Bytes::new(),
+            instance: Bytes::new(),
+            expires_unix_s: 5,
+            q: -1,
+            socket: Bytes::new(),
+            cseq: 1,
+            flags: 0,
+            branch_flags: BranchFlags::Names(Bytes::from_static(b"NAT SIPPING")),
+            methods: u32::MAX,
+            last_modified_unix_s: 1,
+            key_values: Bytes::new(),
+            match_mode: MatchMode::Default,
+        };
+        let payload = Usrloc::ContactInsert(Box::new(contact.clone())).encode().unwrap();
+        let read = Usrloc::decode(3, 4, &payload);
+        assert_eq!(read, Ok(Usrloc::ContactInsert(Box::new(contact))));
     }
 }

@@ -50,6 +50,9 @@ pub struct Clusterer {
     gate: GateMode,
     last_activation: u64,
     last_token: u64,
+    /// The state file is being written; what changes meanwhile waits, so that a peer who takes
+    /// tags as fast as it can keeps no disk busy.
+    saving: bool,
     /// The state file was found to be unreadable at start.
     bad_file: Option<String>,
     pub(crate) bridges: Vec<Bridge>,
@@ -81,6 +84,7 @@ impl Clusterer {
             gate: config.gate,
             last_activation: 0,
             last_token: 0,
+            saving: false,
             bad_file: None,
             bridges: Vec::new(),
         };
@@ -400,6 +404,7 @@ impl Clusterer {
             let text = "the state file cannot be written: a restart will not know the last holder";
             out.log(Level::Warning, text);
         }
+        self.saving = false;
         self.each(now, out, |c, ctx| c.persisted(ctx, token));
     }
 
@@ -466,9 +471,10 @@ impl Clusterer {
     /// The end of a step: writes leave, and claims that changed go to disk.
     fn finish(&mut self, out: &mut Effects) {
         self.flush(out);
-        if !std::mem::take(&mut self.shared.unsaved) {
+        if self.saving || !std::mem::take(&mut self.shared.unsaved) {
             return;
         }
+        self.saving = true;
         self.last_token += 1;
         let token = self.last_token;
         for c in self.clusters.values_mut() {

@@ -3,11 +3,12 @@
 //! What a page is and who answers it is not known here. Every limit is: connections, bytes of a
 //! request, idle time, and how long an answer may take.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -23,7 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -39,7 +40,7 @@ pub struct HttpOptions {
     pub idle: Duration,
     /// How long a body may take to arrive, and the node to answer.
     pub patience: Duration,
-    /// Further connections wait in the kernel until one ends.
+    /// For a further connection the oldest one is closed that has no request being answered.
     pub connections_max: usize,
     /// Certificates and ciphers, for HTTPS.
     pub tls: Option<Arc<rustls::ServerConfig>>,
@@ -153,6 +154,15 @@ struct Site {
     requests: mpsc::Sender<HttpRequest>,
     /// Closed when the connections are to end.
     ends: watch::Receiver<()>,
+    /// Connections that have no request being answered, by age.
+    resting: Mutex<BTreeMap<u64, Arc<Notify>>>,
+}
+
+/// A connection: its place in the order, and what tells it to end.
+#[derive(Clone)]
+struct Visit {
+    id: u64,
+    ends: Arc<Notify>,
 }
 
 impl Site {
@@ -164,7 +174,24 @@ impl Site {
         let key = options.auth.as_ref().map(|(_, user, password)| {
             format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
         });
-        Self { options, key, requests, ends }
+        Self { options, key, requests, ends, resting: Mutex::default() }
+    }
+
+    fn rests(&self, visit: &Visit) {
+        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        resting.insert(visit.id, Arc::clone(&visit.ends));
+    }
+
+    fn works(&self, visit: &Visit) {
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner).remove(&visit.id);
+    }
+
+    /// Clients that hold connections and ask nothing must not keep out those who ask.
+    fn make_room(&self) {
+        let oldest = self.resting.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
+        if let Some((_, ends)) = oldest {
+            ends.notify_one();
+        }
     }
 
     /// Whether a request may pass.
@@ -179,7 +206,7 @@ impl Site {
         same_scheme && given.len() == key.len() && differs == 0
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> HttpReply {
+    async fn answer(&self, request: Request<Incoming>, visit: &Visit) -> HttpReply {
         let method = request.method().as_str().to_owned();
         let path = request.uri().path().to_owned();
         let query = request.uri().query().unwrap_or_default().to_owned();
@@ -200,14 +227,21 @@ impl Site {
             self.requests.send(request).await.ok()?;
             answered.await.ok()
         };
-        match tokio::time::timeout(self.options.patience, ask).await {
+        self.works(visit);
+        let reply = tokio::time::timeout(self.options.patience, ask).await;
+        self.rests(visit);
+        match reply {
             Ok(Some(reply)) => reply,
             Ok(None) => HttpReply::text(503, "the node does not answer"),
             Err(_) => HttpReply::text(504, "the answer took too long"),
         }
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(
+        &self,
+        request: Request<Incoming>,
+        visit: &Visit,
+    ) -> Response<Full<Bytes>> {
         if !self.admits(&request) {
             let mut response = written(HttpReply::text(401, "authentication is required"));
             let realm = self.options.auth.as_ref().map_or("", |a| a.0.as_str());
@@ -217,7 +251,7 @@ impl Site {
             }
             return response;
         }
-        written(self.answer(request).await)
+        written(self.answer(request, visit).await)
     }
 }
 
@@ -237,31 +271,48 @@ fn written(reply: HttpReply) -> Response<Full<Bytes>> {
 }
 
 async fn accept(listener: TcpListener, room: Arc<Semaphore>, site: Arc<Site>) {
-    loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(serve(stream, site.clone(), permit))),
+    for id in 0.. {
+        let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, or a peer that gave up: neither ends the listener.
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        if room.available_permits() == 0 {
+            site.make_room();
         }
+        // Where all of them are being answered, the client waits for a moment.
+        let permit = tokio::time::timeout(ROOM_WAIT, room.clone().acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else { continue };
+        let visit = Visit { id, ends: Arc::default() };
+        site.rests(&visit);
+        drop(tokio::spawn(serve(stream, site.clone(), visit, permit)));
     }
 }
 
-async fn serve(stream: TcpStream, site: Arc<Site>, _permit: OwnedSemaphorePermit) {
+async fn serve(stream: TcpStream, site: Arc<Site>, visit: Visit, _permit: OwnedSemaphorePermit) {
+    let ends = Arc::clone(&visit.ends);
+    tokio::select! {
+        () = visited(stream, site.clone(), visit.clone()) => {}
+        () = ends.notified() => {}
+    }
+    site.works(&visit);
+}
+
+async fn visited(stream: TcpStream, site: Arc<Site>, visit: Visit) {
     let _ = stream.set_nodelay(true);
-    let Some(tls) = site.options.tls.clone() else { return talk(stream, site).await };
+    let Some(tls) = site.options.tls.clone() else { return talk(stream, site, visit).await };
     let handshake = TlsAcceptor::from(tls).accept(stream);
     if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, handshake).await {
-        talk(stream, site).await;
+        talk(stream, site, visit).await;
     }
 }
 
-async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, site: Arc<Site>) {
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(stream: S, site: Arc<Site>, visit: Visit) {
     let idle = Some(site.options.idle).filter(|idle| !idle.is_zero());
     let mut ends = site.ends.clone();
     let service = service_fn(|request| {
-        let site = site.clone();
-        async move { Ok::<_, Infallible>(site.respond(request).await) }
+        let (site, visit) = (site.clone(), visit.clone());
+        async move { Ok::<_, Infallible>(site.respond(request, &visit).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(HEAD_BYTES_MAX);
@@ -285,4 +336,6 @@ const CONNECTIONS_MAX: usize = 1 << 20;
 const CLOSING: Duration = Duration::from_secs(1);
 /// How long a client may take to agree on keys.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a client waits for its place.
+const ROOM_WAIT: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

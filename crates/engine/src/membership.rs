@@ -453,9 +453,9 @@ impl Membership {
                     self.on_records(cx, cap, |cx, r| r.listing(cx, &buckets)).unwrap_or_default();
                 self.with(|machine, out| machine.listing_ready(now, request, entries, out));
             }
-            ClusterEffect::ReplayWanted { request, cap, since_unix_ms, buckets, .. } => {
+            ClusterEffect::ReplayWanted { request, peer, cap, since_unix_ms, buckets, .. } => {
                 let missed = self
-                    .on_records(cx, cap, |cx, r| r.replay_since(cx, since_unix_ms, &buckets))
+                    .on_records(cx, cap, |cx, r| r.replay_since(cx, peer, since_unix_ms, &buckets))
                     .unwrap_or_default();
                 self.with(|machine, out| machine.replay_ready(now, request, missed, out));
             }

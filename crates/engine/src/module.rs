@@ -20,7 +20,6 @@ use crate::dialog::DialogEvent;
 use crate::effect::{DatabaseId, DbNews, Effect, Out, Send, SpoolAnswer, SpoolAsk};
 use crate::endpoint::{Endpoint, HttpAnswer, HttpAsk};
 use crate::gate::{GateMode, Gated};
-use crate::log::Level;
 use crate::mi::{MiDef, RpcError};
 use crate::node::{Job, Node, WorkerState};
 use crate::replication::Replicated;
@@ -482,28 +481,6 @@ impl Cx<'_> {
         match gated {
             Gated::Send(send) => self.out.send(send),
             Gated::Word(number) => self.worker.add_job(Job::Acknowledged { number }),
-        }
-    }
-
-    /// Whether lines of this level are written: by `$log_level` of the worker, else by the node's.
-    pub fn logs(&self, level: Level) -> bool {
-        match self.worker.log_level {
-            Some(most) => level <= most,
-            None => self.node.logs(level),
-        }
-    }
-
-    /// The same for lines of `xlog()`.
-    pub fn xlogs(&self, level: Level) -> bool {
-        match self.worker.xlog_level {
-            Some(most) => level <= most,
-            None => self.node.xlogs(level),
-        }
-    }
-
-    pub fn log(&mut self, level: Level, text: impl Into<String>) {
-        if self.logs(level) {
-            self.out.log(level, text);
         }
     }
 

@@ -28,7 +28,7 @@ use crate::events::Events;
 use crate::gate::{GateMode, GateTable};
 use crate::held::Held;
 use crate::load::{Load, Memory};
-use crate::log::Level;
+use crate::log::{Flood, Level};
 use crate::log::LogOutputs;
 use crate::membership::Membership;
 use crate::mi::{MiDef, Registry, RpcError, reply_error, reply_result};
@@ -412,6 +412,8 @@ pub struct WorkerState {
     /// `$log_level` and `$xlog_level` of this worker, when a script has set them.
     pub(crate) log_level: Option<Level>,
     pub(crate) xlog_level: Option<Level>,
+    /// What it has written into the log of late.
+    pub(crate) flood: Flood,
     /// A run that has ended, for the next one to take its place without making a new one.
     pub(crate) spare_run: Option<Box<RunState>>,
     /// Where a reply is put together.
@@ -443,6 +445,7 @@ impl WorkerState {
             messages: 0,
             log_level: None,
             xlog_level: None,
+            flood: Flood::default(),
             spare_run: None,
             reply_text: Vec::new(),
             replies: BytesMut::new(),

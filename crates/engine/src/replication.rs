@@ -49,10 +49,11 @@ pub trait Replicated {
     }
 
     /// What changed here since then in some buckets, for a stock peer that missed it: (type,
-    /// version, payload).
+    /// version, payload). What that peer itself told last may be left out.
     fn replay_since(
         &self,
         cx: &mut Cx<'_>,
+        peer: u32,
         since_unix_ms: u64,
         buckets: &[u8],
     ) -> Vec<(u32, u16, Bytes)>;

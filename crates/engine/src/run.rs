@@ -124,7 +124,7 @@ impl Host for RunHost<'_, '_> {
             _ if level > Level::Warning => text.to_owned(),
             line => format!("{}:{line}:{}: {text}", program.file_name(place), place.column),
         };
-        self.cx.out.log(level, line);
+        self.cx.log(level, line);
     }
 
     fn logs(&self, level: i32) -> bool {

@@ -34,6 +34,8 @@ impl ConnId {
 pub struct BinOptions {
     /// A connection whose unsent bytes exceed this is closed.
     pub write_queue_bytes_max: usize,
+    /// The same for one that the peer opened.
+    pub write_queue_bytes_of_accepted_max: usize,
     /// A connection with more writes waiting than this is closed as well.
     pub write_queue_chunks_max: usize,
     /// Connections that the kernel holds until they are accepted.
@@ -52,8 +54,9 @@ impl Default for BinOptions {
     fn default() -> Self {
         Self {
             write_queue_bytes_max: 64 << 20,
+            write_queue_bytes_of_accepted_max: 64 << 20,
             write_queue_chunks_max: usize::MAX,
-            backlog: 128,
+            backlog: 1024,
             keepalive: None,
             connect_timeout_ns: 100_000_000,
             linger_ns: 1_000_000_000,
@@ -206,7 +209,12 @@ impl BinStreams {
             }
             Command::Write { conn: id, bytes } => {
                 let Some(conn) = self.conns.get_mut(&id) else { return };
-                match conn.push(bytes, &self.options) {
+                let limits = &self.options;
+                let bytes_max = match id.0 >= ConnId::ACCEPTED {
+                    true => limits.write_queue_bytes_of_accepted_max,
+                    false => limits.write_queue_bytes_max,
+                };
+                match conn.push(bytes, bytes_max, limits.write_queue_chunks_max) {
                     Ok(true) => self.unflushed.push(id),
                     Ok(false) => {}
                     Err(error) => self.end(id, Some(error), events),

@@ -6,8 +6,6 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use bytes::{Buf, Bytes};
 
-use crate::bin::BinOptions;
-
 /// The connection is over; with the error, if it was not in order.
 #[derive(Debug)]
 pub(crate) struct Ended(pub(crate) Option<io::Error>);
@@ -74,13 +72,18 @@ impl Conn {
 
     /// Queues bytes; true when the connection has to be flushed, an error when more than the
     /// limits allow would wait.
-    pub(crate) fn push(&mut self, bytes: Bytes, limits: &BinOptions) -> io::Result<bool> {
+    pub(crate) fn push(
+        &mut self,
+        bytes: Bytes,
+        bytes_max: usize,
+        chunks_max: usize,
+    ) -> io::Result<bool> {
         if self.finishing || bytes.is_empty() {
             return Ok(false);
         }
-        if self.bytes.saturating_add(bytes.len()) > limits.write_queue_bytes_max
-            || self.chunks.len() >= limits.write_queue_chunks_max
-        {
+        // What is small takes more room than its bytes.
+        let room = self.bytes + self.chunks.len() * CHUNK_BYTES;
+        if room.saturating_add(bytes.len()) > bytes_max || self.chunks.len() >= chunks_max {
             return Err(io::Error::other("the write queue is over its limit"));
         }
         let first = self.chunks.is_empty();
@@ -171,6 +174,8 @@ fn take(chunks: &mut VecDeque<Bytes>, mut sent: usize) {
     }
 }
 
+/// What a chunk in the queue takes beside its bytes.
+const CHUNK_BYTES: usize = 128;
 /// Full reads of one connection before the others get their turn.
 const READS_IN_A_ROW: usize = 4;
 /// Chunks that one system call gathers.

@@ -89,7 +89,7 @@ impl Acc {
             Backend::Log => {
                 if cx.logs(self.params.log_level) {
                     let line = lines::record_line(kind, record, fields, legs);
-                    cx.log(self.params.log_level, line);
+                    cx.log_record(self.params.log_level, line);
                 }
             }
             Backend::Evi => events::raise_record(cx, kind, record, (fields, legs)),
@@ -137,7 +137,8 @@ impl Acc {
         match backend {
             Backend::Log => {
                 if cx.logs(self.params.log_level) {
-                    cx.log(self.params.log_level, lines::cdr_line(cdr, fields, legs));
+                    let line = lines::cdr_line(cdr, fields, legs);
+                    cx.log_record(self.params.log_level, line);
                 }
             }
             Backend::Evi => events::raise_cdr(cx, cdr, fields, legs),

@@ -154,13 +154,16 @@ impl Replicated for Local {
     fn replay_since(
         &self,
         cx: &mut Cx<'_>,
+        peer: u32,
         since_unix_ms: u64,
         buckets: &[u8],
     ) -> Vec<(u32, u16, Bytes)> {
         let now = cx.now;
         let since_us = since_unix_ms.saturating_mul(1_000);
         let changed = self.entries(now, Some(buckets));
-        let changed = changed.filter(|(.., entry)| entry.stamp.time_us >= since_us);
+        let changed = changed.filter(|(.., entry)| {
+            entry.stamp.time_us >= since_us && entry.stamp.node != peer
+        });
         changed
             .filter_map(|(collection, key, entry)| {
                 let packet = packet(collection, &key, &entry, now);

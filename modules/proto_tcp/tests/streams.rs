@@ -241,3 +241,19 @@ fn no_more_connections_are_opened_than_there_may_be() {
     let sent = node.test.sent();
     assert!(sent.iter().any(|(_, m)| m.starts_with("SIP/2.0 477 ")), "{sent:?}");
 }
+
+#[test]
+fn a_connection_that_never_says_anything_makes_room_for_a_new_one() {
+    let mut node = Node::new("tcp_max_connections=2");
+    let phone = node.connect(PHONE);
+    node.data(phone, OPTIONS);
+    let silent = node.connect("127.0.0.8:40000");
+    let third = node.connect("127.0.0.8:40001");
+    assert_eq!(node.test.closed, [silent]);
+    node.written();
+    node.data(third, OPTIONS);
+    assert_eq!(node.written().len(), 1, "the new one is served");
+    // Who has spoken keeps its place.
+    let fourth = node.connect("127.0.0.8:40002");
+    assert_eq!(node.test.closed, [silent, fourth]);
+}

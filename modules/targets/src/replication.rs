@@ -221,6 +221,7 @@ impl<O: Owner> Replicated for Register<O> {
     fn replay_since(
         &self,
         cx: &mut Cx<'_>,
+        peer: u32,
         since_unix_ms: u64,
         buckets: &[u8],
     ) -> Vec<(u32, u16, Bytes)> {
@@ -229,7 +230,8 @@ impl<O: Owner> Replicated for Register<O> {
             return packets;
         }
         self.each(Some(buckets), |named| {
-            if named.status.stamp().time_us >= since_unix_ms.saturating_mul(1_000) {
+            let stamp = named.status.stamp();
+            if stamp.node != peer && stamp.time_us >= since_unix_ms.saturating_mul(1_000) {
                 let packet = O::packet(named.key, named.status.bits());
                 packets.extend(packet.map(|(kind, payload)| (kind, O::VERSION, payload)));
             }

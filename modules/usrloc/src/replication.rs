@@ -223,9 +223,10 @@ impl Usrloc {
         match wire::SyncRecord::decode(version, chunk) {
             Ok(wire::SyncRecord::Aor(_)) => {}
             Ok(wire::SyncRecord::Contact(c)) => {
-                let put = Change::Put { contact: new_contact(&c), matching: &self.params.matching };
+                let (contact, matching) = (new_contact(&c), &self.params.matching);
+                let learn = Change::Learn { contact, matching };
                 let origin = Origin::Stock { node: source };
-                self.on_aor(cx, &c.table, &c.aor, origin, |edit| edit.apply(put));
+                self.on_aor(cx, &c.table, &c.aor, origin, |edit| edit.apply(learn));
             }
             Err(e) => cx.log(Level::Warning, format!("a record of a sync cannot be read: {e}")),
         }
@@ -374,6 +375,7 @@ impl Replicated for Usrloc {
     fn replay_since(
         &self,
         cx: &mut Cx<'_>,
+        peer: u32,
         since_unix_ms: u64,
         buckets: &[u8],
     ) -> Vec<(u32, u16, Bytes)> {
@@ -385,6 +387,13 @@ impl Replicated for Usrloc {
                 for record in table.domain.snapshot(*bucket, now_s) {
                     let name = Bytes::copy_from_slice(table.name().as_bytes());
                     let found = match record {
+                        // What it told us it knows.
+                        store::Record::Contact(contact) if contact.stamp().node == peer => continue,
+                        store::Record::Tombstone { tombstone, .. }
+                            if tombstone.stamp.node == peer =>
+                        {
+                            continue;
+                        }
                         store::Record::Contact(contact) if contact.last_modified_s() >= since_s => {
                             let matching = key_mode(contact.keyed_by_call_id());
                             let (aor, contact) = (contact.aor(), &contact);

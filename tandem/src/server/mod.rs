@@ -152,8 +152,15 @@ fn start(options: &Options) -> Result<(), String> {
     control::run(&shared, (workers, tcp), chance, bin, &state, begun)
 }
 
+/// Bytes that may wait on a connection that a node opened to us: nothing but answers to who asks
+/// as a stranger leaves there.
+const ANSWERS_BYTES_MAX: usize = 256 << 10;
+
 fn listen_bin(node: &Node, poller: &Poller) -> Result<BinStreams, String> {
-    let mut bin = BinStreams::new(BinOptions::default());
+    let mut bin = BinStreams::new(BinOptions {
+        write_queue_bytes_of_accepted_max: ANSWERS_BYTES_MAX,
+        ..BinOptions::default()
+    });
     for (_, socket) in node.sockets.of(Proto::Bin) {
         bin.listen(poller, socket.addr)
             .map_err(|e| format!("tandem: cannot listen on {}: {e}", socket.text()))?;

@@ -22,6 +22,8 @@ use super::{Shared, log};
 const COMMANDS_MAX: usize = 65_536;
 /// Commands taken in one turn.
 const COMMANDS_A_TURN: usize = 4_096;
+/// Connections beyond `tcp_max_connections` that have just come, until one is closed for them.
+const ON_THEIR_WAY_MAX: usize = 256;
 /// Bytes that may wait to be written on one connection; a peer that takes less is let go.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
 
@@ -59,12 +61,14 @@ fn options(node: &Node) -> BinOptions {
     let settings = &node.streams.settings;
     BinOptions {
         write_queue_bytes_max: QUEUE_BYTES_MAX,
+        write_queue_bytes_of_accepted_max: QUEUE_BYTES_MAX,
         write_queue_chunks_max: match settings.proto.writes_max {
             0 => usize::MAX,
             n => n as usize,
         },
         connect_timeout_ns: u64::from(settings.connect_timeout_ms) * MS,
-        connections_max: settings.connections_max,
+        // The node closes one for a new one: both are there for a moment.
+        connections_max: settings.connections_max.saturating_add(ON_THEIR_WAY_MAX),
         backlog: settings.backlog,
         keepalive: settings.keepalive.then_some(Keepalive {
             idle_s: settings.keep_idle_s,

@@ -62,11 +62,27 @@ impl Worker {
         let Some(socket) = listener(&node.sockets, local) else {
             return out.push(Effect::StreamClose { conn });
         };
+        if node.streams.table.lock().len() >= node.streams.settings.connections_max
+            && !self.make_room(now, out)
+        {
+            return out.push(Effect::StreamClose { conn });
+        }
         let until = self.life(now);
         let reads = node.sockets.get(socket).is_some_and(|s| s.proxy.reads);
         let proxy = if reads { Proxy::Expected } else { Proxy::None };
         node.streams.table.lock().accepted(conn, socket, (peer, local), until, proxy);
         self.watch_idle(now, conn, until, out);
+    }
+
+    /// The table is full: whoever connects and says nothing must not keep out those who do.
+    fn make_room(&mut self, now: Now, out: &mut Out) -> bool {
+        let stranger = self.node().streams.table.lock().oldest_stranger();
+        if let Some(stranger) = stranger {
+            let text = "too many TCP connections: one without a message is closed for a new one";
+            self.cx(now, out).log(Level::Warning, text);
+            self.close_stream(now, stranger, out);
+        }
+        stranger.is_some()
     }
 
     /// Writes the header of the PROXY protocol in front of everything, where the socket wants it.
@@ -124,6 +140,7 @@ impl Worker {
         loop {
             match reading.framer.next(options.pieces_max) {
                 Ok(Some(Frame::Message(message))) => {
+                    node.streams.table.lock().speaks(conn);
                     reading.since = None;
                     self.set_proxied(proxied);
                     if let Err(problem) = self.stream_message(now, (conn, source), message, out) {
@@ -246,10 +263,10 @@ impl Worker {
         problem: &str,
         out: &mut Out,
     ) {
-        let cx = self.cx(now, out);
+        let mut cx = self.cx(now, out);
         cx.count(stat::BAD_MSG_HDR, 1);
         let text = format!("the connection of tcp:{} is closed: {problem}", source.addr);
-        cx.out.log(Level::Info, text);
+        cx.log(Level::Info, text);
         // What the last batch said to this peer goes out first.
         self.route_streams(now, out);
         self.close_stream(now, conn, out);

@@ -3,7 +3,7 @@
 //! Plain data behind one lock that is held for a look-up. Sending never waits: what a connection
 //! that is being opened cannot take yet is kept here, bounded.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use tandem_clock::{HashKey, Mono, Now};
@@ -79,6 +79,8 @@ pub(super) enum Sent {
 #[derive(Debug)]
 pub(super) struct Table {
     conns: BTreeMap<StreamId, Conn>,
+    /// Those of peers that have not brought a whole message yet.
+    strangers: BTreeSet<StreamId>,
     /// By our socket and the peer's address.
     by_remote: HashMap<(SocketId, SocketAddr), StreamId, ahash::RandomState>,
     /// By our socket and an address that the peer is also known under.
@@ -91,6 +93,7 @@ impl Table {
     pub(super) fn new(key: HashKey) -> Self {
         Self {
             conns: BTreeMap::new(),
+            strangers: BTreeSet::new(),
             by_remote: HashMap::with_hasher(key.state()),
             by_alias: HashMap::with_hasher(key.state()),
             by_flow: HashMap::with_hasher(key.state()),
@@ -169,6 +172,20 @@ impl Table {
         };
         self.by_remote.insert((socket, remote), id);
         self.conns.insert(id, conn);
+        self.strangers.insert(id);
+    }
+
+    /// A whole message has come.
+    pub(super) fn speaks(&mut self, id: StreamId) {
+        // Nobody is left there most of the time.
+        if !self.strangers.is_empty() {
+            self.strangers.remove(&id);
+        }
+    }
+
+    /// The connection that has said nothing for longest: its place is wanted.
+    pub(super) fn oldest_stranger(&self) -> Option<StreamId> {
+        self.strangers.first().copied()
     }
 
     /// A connection of ours is open; what waited for it.
@@ -182,6 +199,7 @@ impl Table {
     /// A connection has ended; what still waited for it.
     pub(super) fn closed(&mut self, id: StreamId) -> Vec<Send> {
         let Some(conn) = self.conns.remove(&id) else { return Vec::new() };
+        self.strangers.remove(&id);
         let forget = |map: &mut HashMap<_, StreamId, _>, port: u16| {
             let key = (conn.socket, SocketAddr::new(conn.remote.ip(), port));
             if map.get(&key) == Some(&id) {

@@ -210,6 +210,7 @@ impl Replicated for Dialogs {
     fn replay_since(
         &self,
         _cx: &mut Cx<'_>,
+        _peer: u32,
         since_unix_ms: u64,
         buckets: &[u8],
     ) -> Vec<(u32, u16, Bytes)> {

@@ -170,6 +170,7 @@ impl Replicated for Presence {
     fn replay_since(
         &self,
         cx: &mut Cx<'_>,
+        _peer: u32,
         since_unix_ms: u64,
         buckets: &[u8],
     ) -> Vec<(u32, u16, Bytes)> {

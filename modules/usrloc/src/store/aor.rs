@@ -30,9 +30,9 @@ pub(super) fn compare(a: &Contact, b: &Contact) -> Ordering {
 pub(super) struct Graves(SmallVec<[Tombstone; 1]>);
 
 impl Graves {
-    /// The stamp of the delete of the contact with this name.
-    pub(super) fn stamp_of(&self, uri: &[u8], call_id: Option<&[u8]>) -> Option<Stamp> {
-        self.0.iter().find(|t| is_named(t, uri, call_id)).map(|t| t.stamp)
+    /// The delete of the contact with this name.
+    pub(super) fn find(&self, uri: &[u8], call_id: Option<&[u8]>) -> Option<&Tombstone> {
+        self.0.iter().find(|t| is_named(t, uri, call_id))
     }
 
     /// Remembers a delete; the later one of the same name stays.

@@ -36,6 +36,8 @@ pub enum Change<'a> {
     /// As [`Change::Put`] of a stock peer's update packet, where an equal CSeq is accepted. Of
     /// this node: exactly this state, key/values and all.
     Update { contact: NewContact<'a>, matching: &'a Matching },
+    /// As [`Change::Put`], of a stock peer's sync: what it says may be old.
+    Learn { contact: NewContact<'a>, matching: &'a Matching },
     /// Remove the contact with this id.
     Delete { id: u64 },
     /// Remove the contact that a peer names.

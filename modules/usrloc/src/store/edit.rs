@@ -23,6 +23,8 @@ use super::turns::{Place, Turns};
 
 /// How long a delete is remembered when nobody can say how long the contact would have lived.
 const TOMBSTONE_S: u64 = 24 * 3600;
+/// How much the clock of a stock peer may be behind: beyond that, people are warned.
+const SKEW_S: u64 = 2;
 /// A peer that missed the last refresh has the contact for longer than we knew it: a phone that
 /// shortens its registration before it ends it must not come back from there.
 const TOMBSTONE_S_MIN: u64 = 3600;
@@ -122,11 +124,15 @@ impl<'a> Edit<'a> {
                 self.merge(&contact, matching.is_keyed_by_call_id(), stamp, matching)
             }
             (Change::Put { contact, matching }, Origin::Stock { node }) => {
-                self.put_stock(&contact, matching, node, false)
+                self.put_stock(&contact, matching, node, (false, SKEW_S))
             }
             (Change::Update { contact, matching }, Origin::Stock { node }) => {
-                self.put_stock(&contact, matching, node, true)
+                self.put_stock(&contact, matching, node, (true, SKEW_S))
             }
+            (Change::Learn { contact, matching }, Origin::Stock { node }) => {
+                self.put_stock(&contact, matching, node, (false, 0))
+            }
+            (Change::Learn { contact, matching }, _) => self.put(&contact, matching),
             (Change::Update { contact, matching }, _) => self.put(&contact, matching),
             (Change::Delete { id }, _) => self.delete(id),
             (Change::DeleteNamed { uri, call_id, cseq, matching }, Origin::Tandem { stamp }) => {
@@ -246,8 +252,12 @@ impl<'a> Edit<'a> {
         self.shard.graves.bury(self.at.aor, tombstone, self.now_s);
     }
 
+    fn grave(&self, uri: &[u8], call_id: Option<&[u8]>) -> Option<&Tombstone> {
+        self.shard.graves.of(self.at.aor).and_then(|g| g.find(uri, call_id))
+    }
+
     fn dead(&self, uri: &[u8], call_id: Option<&[u8]>) -> Option<Stamp> {
-        self.shard.graves.of(self.at.aor).and_then(|g| g.stamp_of(uri, call_id))
+        self.grave(uri, call_id).map(|tombstone| tombstone.stamp)
     }
 
     /// A stamped contact from a Tandem peer or from SQL: the later state wins, in any order.
@@ -282,13 +292,14 @@ impl<'a> Edit<'a> {
 
     /// The receiver rules of a stock node, with stamps that both ends of a Tandem pair compute
     /// alike: last-modified has whole seconds, so a write within the second of the stored one
-    /// counts as later, and takes the next stamp.
+    /// counts as later, and takes the next stamp. Its clock may be behind by `skew_s`. What the
+    /// client itself has ordered, by the CSeq of one Call-ID, no clock puts into another order.
     fn put_stock(
         &mut self,
         new: &NewContact<'_>,
         matching: &Matching,
         node: u32,
-        equal_cseq: bool,
+        (equal_cseq, skew_s): (bool, u64),
     ) -> Outcome {
         let found = self.found(matching, new.uri, new.call_id);
         let found = found.map(|(at, slot)| (at, Arc::clone(&slot.contact)));
@@ -301,8 +312,13 @@ impl<'a> Edit<'a> {
                 return Outcome::Ignored(Why::OldCseq);
             }
         }
-        for earlier in self.dead(new.uri, call_id).into_iter().chain(old.map(|c| c.stamp())) {
-            if earlier.time_us / 1_000_000 > new.last_modified_s {
+        let is_next = |call_id: &[u8], cseq| call_id == new.call_id && cseq < new.cseq;
+        let grave = self.grave(new.uri, call_id);
+        let grave = grave.map(|t| (t.stamp, is_next(t.call_id(), t.cseq)));
+        let stored = old.map(|c| (c.stamp(), is_next(c.call_id(), c.cseq)));
+        for (earlier, is_next) in grave.into_iter().chain(stored) {
+            let ahead_s = (earlier.time_us / 1_000_000).saturating_sub(new.last_modified_s);
+            if ahead_s > skew_s && !is_next {
                 return Outcome::Ignored(Why::Older);
             }
             if earlier >= stamp {
@@ -404,6 +420,8 @@ impl<'a> Edit<'a> {
         let Some(contact) = self.take(id) else { return Outcome::Ignored(Why::NotFound) };
         let stamp = match self.done.origin {
             Origin::Tandem { stamp } => stamp,
+            // Whose delete it was: that one need not be told.
+            Origin::Stock { node } => stamp_at(self.sink.stamp().time_us, node),
             _ => self.sink.stamp(),
         };
         let tombstone = self.tombstone_of(&contact, stamp);

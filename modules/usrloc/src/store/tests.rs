@@ -318,6 +318,31 @@ fn a_stock_write_from_before_a_delete_does_not_undo_it() {
 }
 
 #[test]
+fn a_stock_node_whose_clock_is_behind_is_believed_live_but_not_in_a_sync() {
+    let clock = clock();
+    let node = Node::new(1, &clock);
+    let stock = Origin::Stock { node: 9 };
+    let behind = |s, call_id, cseq| NewContact {
+        last_modified_s: NOW_S - s,
+        ..contact("sip:a@h", call_id, cseq)
+    };
+    let put = |contact| Change::Put { contact, matching: &Matching::Uri };
+    let learn = |contact| Change::Learn { contact, matching: &Matching::Uri };
+    assert!(matches!(node.apply(AOR, stock, put(behind(0, "c", 1))).0, Outcome::Inserted(_)));
+    // The client's own order counts more than any clock.
+    let next = node.apply(AOR, stock, put(behind(60, "c", 2))).0;
+    assert!(matches!(next, Outcome::Refreshed(_)), "{next:?}");
+    node.apply(AOR, stock, Change::DeleteAor);
+    assert_eq!(node.apply(AOR, stock, put(behind(60, "d", 1))).0, Outcome::Ignored(Why::Older));
+    assert_eq!(node.apply(AOR, stock, learn(behind(2, "d", 1))).0, Outcome::Ignored(Why::Older));
+    let back = node.apply(AOR, stock, put(behind(2, "d", 1))).0;
+    assert!(matches!(back, Outcome::Inserted(_)), "{back:?}");
+    node.apply(AOR, stock, Change::DeleteAor);
+    let back = node.apply(AOR, stock, learn(behind(60, "d", 2))).0;
+    assert!(matches!(back, Outcome::Inserted(_)), "{back:?}");
+}
+
+#[test]
 fn a_named_delete_of_a_peer_holds_although_the_contact_comes_later() {
     let clock = clock();
     let node = Node::new(2, &clock);

@@ -1,7 +1,7 @@
 //! Links from a cluster to another one: what all of it counts goes to one node of the other, from
 //! the node that holds a tag. Nobody answers, and what is lost is told again soon.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
 use tandem_bin::{BRIDGED, ClusterId, Packet, Trailer};
@@ -46,6 +46,12 @@ impl Clusterer {
                 out.push(Effect::Close { conn: ConnId::Outgoing(id) });
             }
         }
+        // A bridge names nodes of the cluster it leads to, which may have one back to us.
+        self.bridge_hosts.clear();
+        for bridge in &bridges {
+            let hosts = bridge.addresses.iter().take(ADDRESSES_MAX).map(SocketAddr::ip);
+            self.bridge_hosts.entry(bridge.to).or_default().extend(hosts);
+        }
         let ours = bridges.into_iter().filter(|b| self.clusters.contains_key(&b.from));
         let usable = ours.filter(|b| !b.addresses.is_empty());
         self.bridges = usable
@@ -54,6 +60,15 @@ impl Clusterer {
                 Bridge { cfg, at: 0, conn: None, waiting: BytesMut::new(), told: false }
             })
             .collect();
+    }
+
+    /// Whether a host may speak for another cluster over a bridge. Where none leads there, nothing
+    /// is known of its nodes, and anybody may, as with stock nodes.
+    pub(crate) fn may_bridge(&self, from: ClusterId, ip: IpAddr) -> bool {
+        let own = self.clusters.get(&from);
+        let own = own.map(|c| c.peers.values().any(|peer| peer.cfg.address.ip() == ip));
+        let named = || self.bridge_hosts.get(&from).map(|hosts| hosts.contains(&ip));
+        own.or_else(named).unwrap_or(true)
     }
 
     /// Sends a packet of a capability over the bridges of its cluster whose tags are active here;

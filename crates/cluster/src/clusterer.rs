@@ -17,7 +17,7 @@ use crate::streams::Accepted;
 use crate::table::TagTable;
 use crate::tags::SETTLE_BOOT_NS;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tandem_bin::{ClusterId, NodeId, TooBig};
@@ -56,6 +56,8 @@ pub struct Clusterer {
     /// The state file was found to be unreadable at start.
     bad_file: Option<String>,
     pub(crate) bridges: Vec<Bridge>,
+    /// Hosts of other clusters, as bridges name them.
+    pub(crate) bridge_hosts: BTreeMap<ClusterId, BTreeSet<IpAddr>>,
 }
 
 impl Clusterer {
@@ -87,6 +89,7 @@ impl Clusterer {
             saving: false,
             bad_file: None,
             bridges: Vec::new(),
+            bridge_hosts: BTreeMap::new(),
         };
         this.restore(config.saved_claims);
         for tag in &config.tags {

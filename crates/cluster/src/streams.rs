@@ -262,6 +262,11 @@ impl Clusterer {
             let text = || format!("packet from {ip} dropped: this node is in no cluster {cluster}");
             return self.shared.complaints.add(now, Level::Warning, out, text);
         }
+        if let Some(from) = trailer.bridge.filter(|from| !self.may_bridge(*from, origin.ip)) {
+            let ip = origin.ip;
+            let text = || format!("bridge packet from {ip} dropped: no node of cluster {from}");
+            return self.shared.complaints.add(now, Level::Warning, out, text);
+        }
         self.within(now, out, trailer.cluster, |c, ctx| {
             let source = trailer.source;
             if trailer.bridge.is_some() {

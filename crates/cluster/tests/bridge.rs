@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use bytes::Bytes;
-use tandem_bin::Packet;
+use tandem_bin::{BRIDGED, Packet, Trailer};
 use tandem_clock::Now;
 use tandem_cluster::{
     BridgeConfig, CapId, ClusterConfig, Clusterer, Config, ConnId, Effect, Effects, NodeConfig,
@@ -127,4 +127,53 @@ fn the_next_address_is_tried_when_one_cannot_be_reached() {
     let told = drain(&mut out);
     assert_eq!(connect(&told), None, "both have been tried");
     assert!(told.iter().any(|e| matches!(e, Effect::Log { .. })));
+}
+
+/// Whether a count of cluster `from` that comes from a host is taken.
+fn is_taken(machine: &mut Clusterer, from: u32, host: &str) -> bool {
+    let edge = Packet::decode(vector("091")).unwrap();
+    let trailer = Trailer { bridge: Some(from), ..Trailer::new(1, 9, BRIDGED) };
+    let packet = Packet { trailer: Some(trailer), ..edge };
+    let (conn, mut out) = (ConnId::Accepted(1), Effects::default());
+    machine.handle_accepted(NOW, conn, host.parse().unwrap(), &mut out);
+    machine.handle_bytes(NOW, conn, &packet.encode().unwrap(), &mut out);
+    machine.handle_closed(NOW, conn, &mut out);
+    drain(&mut out).iter().any(|e| matches!(e, Effect::Deliver { .. }))
+}
+
+#[test]
+fn only_nodes_of_a_cluster_that_is_known_speak_for_it() {
+    let (mut machine, _) = node();
+    assert!(is_taken(&mut machine, 2, "127.0.0.3"));
+    assert!(!is_taken(&mut machine, 2, "127.0.0.9"), "no node of cluster 2");
+    assert!(!is_taken(&mut machine, 1, "127.0.0.9"), "no node of our own cluster");
+    assert!(is_taken(&mut machine, 3, "127.0.0.9"), "nothing is known of cluster 3");
+}
+
+#[test]
+fn the_state_file_is_written_once_at_a_time_whatever_peers_do() {
+    let (mut machine, _) = node();
+    let tokens = |effects: &[Effect]| {
+        let token =
+            |e: &Effect| if let Effect::Persist { token, .. } = e { Some(*token) } else { None };
+        effects.iter().filter_map(token).collect::<Vec<u64>>()
+    };
+    let activate = |machine: &mut Clusterer| {
+        let mut out = Effects::default();
+        machine.activate_tag(NOW, "edge", 1, Reason::default(), &mut out).unwrap();
+        tokens(&drain(&mut out))
+    };
+    let first = activate(&mut machine);
+    assert_eq!(first.len(), 1);
+    assert!(activate(&mut machine).is_empty() && activate(&mut machine).is_empty());
+    let mut out = Effects::default();
+    machine.persisted(NOW, first[0], true, &mut out);
+    let told = drain(&mut out);
+    let second = tokens(&told);
+    assert_eq!(second.len(), 1, "what changed meanwhile is written now");
+    assert_eq!(told.iter().filter(|e| matches!(e, Effect::Activated { .. })).count(), 1);
+    machine.persisted(NOW, second[0], true, &mut out);
+    let told = drain(&mut out);
+    assert!(tokens(&told).is_empty());
+    assert_eq!(told.iter().filter(|e| matches!(e, Effect::Activated { .. })).count(), 2);
 }

@@ -237,11 +237,7 @@ impl Site {
         }
     }
 
-    async fn respond(
-        &self,
-        request: Request<Incoming>,
-        visit: &Visit,
-    ) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: Request<Incoming>, visit: &Visit) -> Response<Full<Bytes>> {
         if !self.admits(&request) {
             let mut response = written(HttpReply::text(401, "authentication is required"));
             let realm = self.options.auth.as_ref().map_or("", |a| a.0.as_str());

@@ -125,6 +125,23 @@ async fn the_last_answer_is_written_before_the_end() {
     assert_eq!(client.recv(&mut buffer).await.expect("answer"), 3);
 }
 
+#[tokio::test]
+async fn clients_that_only_hold_connections_do_not_keep_out_those_who_ask() {
+    let http = echo(|o| o.connections_max = 4);
+    let mut silent = Vec::new();
+    for _ in 0..10 {
+        let mut stream = TcpStream::connect(http.local_addr()).await.expect("connect");
+        stream.write_all(b"POST /mi HTTP/1.1\r\nContent-Le").await.expect("write");
+        silent.push(stream);
+    }
+    let answer = exchange(&http, "POST /mi?x", "0123456789").await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let mut oldest = silent.remove(0);
+    let mut rest = Vec::new();
+    let _ = oldest.read_to_end(&mut rest).await;
+    assert!(rest.is_empty(), "it was closed");
+}
+
 fn datagrams(place: Place) -> DatagramOptions {
     DatagramOptions { place, bytes_max: 100, send_timeout: Duration::from_secs(1) }
 }

@@ -41,6 +41,7 @@ pub mod log;
 pub mod membership;
 pub mod mi;
 pub mod module;
+pub mod multipart;
 pub mod node;
 pub mod outbox;
 pub mod own_reply;

@@ -161,9 +161,8 @@ impl Replicated for Local {
         let now = cx.now;
         let since_us = since_unix_ms.saturating_mul(1_000);
         let changed = self.entries(now, Some(buckets));
-        let changed = changed.filter(|(.., entry)| {
-            entry.stamp.time_us >= since_us && entry.stamp.node != peer
-        });
+        let changed = changed
+            .filter(|(.., entry)| entry.stamp.time_us >= since_us && entry.stamp.node != peer);
         changed
             .filter_map(|(collection, key, entry)| {
                 let packet = packet(collection, &key, &entry, now);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
+use tandem_engine::multipart::contents_of;
 use tandem_script::host::Called;
 use tandem_script::program::Ready;
 use tandem_script::sig::FlagSig;
@@ -62,7 +63,8 @@ pub(crate) fn fix_nated_sdp(call: &mut Call<'_, '_, '_>) -> Called {
     let tandem_engine::body::Body { content_type, bytes: body } = ctx.body();
     let kind = if content_type.is_empty() { &b"application/sdp"[..] } else { &content_type };
     let kind = kind.to_vec();
-    if body.is_empty() || !is_sdp(&kind) {
+    let sessions = contents_of(&kind, &body, b"application/sdp");
+    if body.is_empty() || sessions.is_empty() {
         return Called::Returned(-1);
     }
     let work = Work {
@@ -74,13 +76,17 @@ pub(crate) fn fix_nated_sdp(call: &mut Call<'_, '_, '_>) -> Called {
         ip,
         fields: &fields,
     };
-    ctx.edits.set_body(Bytes::from(kind), work.fixed(&body, &module.params));
+    let mut fixed = Vec::with_capacity(body.len() + 128);
+    let mut done = 0;
+    for session in sessions {
+        fixed.extend_from_slice(body.get(done..session.start).unwrap_or_default());
+        let text = body.get(session.clone()).unwrap_or_default();
+        fixed.extend_from_slice(&work.fixed(text, &module.params));
+        done = session.end;
+    }
+    fixed.extend_from_slice(body.get(done..).unwrap_or_default());
+    ctx.edits.set_body(Bytes::from(kind), fixed);
     Called::Returned(1)
-}
-
-fn is_sdp(kind: &[u8]) -> bool {
-    let name = kind.split(|b| *b == b';').next().unwrap_or_default();
-    name.trim_ascii().eq_ignore_ascii_case(b"application/sdp")
 }
 
 impl Work<'_> {

@@ -360,7 +360,30 @@ fn body(settings: &str, function: &str) -> String {
     body.to_owned()
 }
 
+/// The session descriptions of a body of several parts are rewritten, and nothing else of it.
+fn sessions_among_other_parts_are_rewritten() {
+    let mut node =
+        node("", "fix_nated_sdp(\"rewrite-media-ip\"); $du = \"sip:127.0.0.8\"; t_relay();");
+    let isup = "\x01c=IN IP4 10.0.0.5\r\n";
+    let body = format!(
+        "--x\r\nContent-Type: application/sdp\r\n\r\n{SDP}\r\n--x\r\n\
+         Content-Type: application/ISUP\r\n\r\n{isup}\r\n--x--\r\n"
+    );
+    let head = request("INVITE", "Content-Type: multipart/mixed;boundary=x\n");
+    let head = head.replace("Content-Length: 0", &format!("Content-Length: {}", body.len()));
+    node.udp(PHONE, &format!("{}{body}", head.replace('\n', "\r\n")));
+    let relayed = node.sent().into_iter().find(|(to, _)| to.to_string() == "127.0.0.8:5060");
+    let relayed = relayed.unwrap().1;
+    let (head, sent) = relayed.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(&format!("Content-Length: {}", sent.len())), "{head}");
+    assert!(head.contains("Content-Type: multipart/mixed;boundary=x"), "{head}");
+    let fixed = SDP.replacen("c=IN IP4 10.0.0.5", "c=IN IP4 203.0.113.7", 1);
+    let fixed = format!("{fixed}a=oldcip:10.0.0.5\r\n");
+    assert_eq!(sent, body.replacen(SDP, &fixed, 1));
+}
+
 fn bodies_are_rewritten() {
+    sessions_among_other_parts_are_rewritten();
     let media = body("", "fix_nated_sdp(\"rewrite-media-ip\");");
     assert!(media.contains("c=IN IP4 203.0.113.7\r\n") && media.contains("c=IN IP4 0.0.0.0"));
     assert!(media.contains("o=- 1 1 IN IP4 10.0.0.5") && media.contains("a=oldcip:10.0.0.5\r\n"));

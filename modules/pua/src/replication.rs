@@ -139,13 +139,7 @@ impl Replicated for Pua {
         records.iter().map(entry).filter(|(_, digest)| *digest != 0).collect()
     }
 
-    fn replay_since(
-        &self,
-        _: &mut Cx<'_>,
-        _: u32,
-        _: u64,
-        _: &[u8],
-    ) -> Vec<(u32, u16, Bytes)> {
+    fn replay_since(&self, _: &mut Cx<'_>, _: u32, _: u64, _: &[u8]) -> Vec<(u32, u16, Bytes)> {
         // A stock peer that was away reads the database when it needs a record.
         Vec::new()
     }

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use tandem_engine::context::Ctx;
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
+use tandem_engine::multipart::{Part, boundary_of, mime_of, parts};
 use tandem_script::host::Called;
 use tandem_script::value::Value;
 
-use crate::multipart::{Part, boundary_of, mime_of, parts};
 use crate::{NO, YES, said};
 
 /// The body with what was changed so far, and its type.

@@ -6,7 +6,6 @@ mod expressions;
 mod headers;
 mod json;
 mod lists;
-mod multipart;
 mod reply;
 mod sdp;
 mod table;

@@ -105,7 +105,7 @@ fn body(msg: &Message, wanted: Wanted, is_stream: bool) -> Result<(), Fault> {
     let Some(media) = msg.content_type().filter(|t| !t.is_empty()) else {
         return Err((-21, "no Content-Type header"));
     };
-    let is_sdp = crate::multipart::mime_of(media).eq_ignore_ascii_case(b"application/sdp");
+    let is_sdp = tandem_engine::multipart::mime_of(media).eq_ignore_ascii_case(b"application/sdp");
     if wanted.sdp && is_sdp && !sdp_is_fine(msg.body()) {
         return Err((-6, "the session description cannot be read"));
     }

@@ -277,13 +277,7 @@ impl Replicated for Tm {
         Digests::default()
     }
 
-    fn replay_since(
-        &self,
-        _: &mut Cx<'_>,
-        _: u32,
-        _: u64,
-        _: &[u8],
-    ) -> Vec<(u32, u16, Bytes)> {
+    fn replay_since(&self, _: &mut Cx<'_>, _: u32, _: u64, _: &[u8]) -> Vec<(u32, u16, Bytes)> {
         Vec::new()
     }
 }

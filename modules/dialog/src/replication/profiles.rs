@@ -223,13 +223,7 @@ impl Replicated for Counts {
         Digests::default()
     }
 
-    fn replay_since(
-        &self,
-        _: &mut Cx<'_>,
-        _: u32,
-        _: u64,
-        _: &[u8],
-    ) -> Vec<(u32, u16, Bytes)> {
+    fn replay_since(&self, _: &mut Cx<'_>, _: u32, _: u64, _: &[u8]) -> Vec<(u32, u16, Bytes)> {
         Vec::new()
     }
 }

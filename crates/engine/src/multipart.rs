@@ -7,21 +7,31 @@ const PARTS_MAX: usize = 64;
 
 /// One part of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
+pub struct Part {
     /// From its delimiter to the next one.
-    pub(crate) whole: Range<usize>,
-    pub(crate) content: Range<usize>,
+    pub whole: Range<usize>,
+    pub content: Range<usize>,
     /// Type and subtype, without parameters.
-    pub(crate) mime: Vec<u8>,
+    pub mime: Vec<u8>,
+}
+
+/// Where the contents of one type are in a body: the whole of it, or parts.
+pub fn contents_of(content_type: &[u8], body: &[u8], mime: &[u8]) -> Vec<Range<usize>> {
+    if mime_of(content_type).eq_ignore_ascii_case(mime) {
+        return vec![0..body.len()];
+    }
+    let Some(boundary) = boundary_of(content_type) else { return Vec::new() };
+    let parts = parts(body, &boundary).into_iter();
+    parts.filter(|part| part.mime.eq_ignore_ascii_case(mime)).map(|part| part.content).collect()
 }
 
 /// The type of a Content-Type without its parameters.
-pub(crate) fn mime_of(content_type: &[u8]) -> &[u8] {
+pub fn mime_of(content_type: &[u8]) -> &[u8] {
     content_type.split(|b| *b == b';').next().unwrap_or_default().trim_ascii()
 }
 
 /// The boundary, if a Content-Type is that of several parts.
-pub(crate) fn boundary_of(content_type: &[u8]) -> Option<Vec<u8>> {
+pub fn boundary_of(content_type: &[u8]) -> Option<Vec<u8>> {
     let mime = mime_of(content_type);
     mime.get(..10).filter(|start| start.eq_ignore_ascii_case(b"multipart/"))?;
     let params = content_type.get(content_type.iter().position(|b| *b == b';')?..)?;
@@ -30,7 +40,7 @@ pub(crate) fn boundary_of(content_type: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The parts of a body.
-pub(crate) fn parts(body: &[u8], boundary: &[u8]) -> Vec<Part> {
+pub fn parts(body: &[u8], boundary: &[u8]) -> Vec<Part> {
     let marks = delimiters(body, boundary);
     let mut parts = Vec::new();
     for pair in marks.windows(2).take(PARTS_MAX) {

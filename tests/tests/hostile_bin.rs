@@ -252,3 +252,28 @@ fn silent_and_slow_connections_are_let_go() {
     wait_until("both are named", PATIENCE, || scene.names(66) && scene.names(67));
     scene.all_is_well();
 }
+
+#[test]
+fn what_a_node_sends_that_cannot_be_read_fills_no_log() {
+    let mut scene = Scene::new("bin-unread");
+    let packet = Packet {
+        capability: CAPABILITY.into(),
+        packet_type: 3,
+        version: VERSION,
+        payload: (&b"\x09"[..]).into(),
+        trailer: Some(Trailer::new(1, 2, 1)),
+    };
+    let many = packet.encode().expect("small").repeat(500);
+    let mut peer = scene.on_the_peers_machine();
+    for _ in 0..100 {
+        offer(&mut peer, &many);
+        assert_eq!(scene.alice.options(scene.one.sip).code(), Some(200));
+    }
+    wait_until("it is said that there are more", PATIENCE, || {
+        offer(&mut peer, &many);
+        scene.one.process.output().contains("more lines like those of a moment ago")
+    });
+    assert!(scene.one.process.output().lines().count() < 2_000);
+    assert!(scene.one.process.memory_mb() < MEMORY_MB_MAX);
+    scene.all_is_well();
+}

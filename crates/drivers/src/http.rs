@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -210,14 +210,17 @@ impl Site {
         let method = request.method().as_str().to_owned();
         let path = request.uri().path().to_owned();
         let query = request.uri().query().unwrap_or_default().to_owned();
+        let too_long = || {
+            let max = self.options.body_bytes_max;
+            HttpReply::text(413, &format!("the body is longer than {max} bytes (post_buf_size)"))
+        };
+        if request.body().size_hint().lower() > self.options.body_bytes_max as u64 {
+            return too_long();
+        }
         let body = Limited::new(request.into_body(), self.options.body_bytes_max);
         let body = match tokio::time::timeout(self.options.patience, body.collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => {
-                let max = self.options.body_bytes_max;
-                let text = format!("the body is longer than {max} bytes (post_buf_size)");
-                return HttpReply::text(413, &text);
-            }
+            Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => return too_long(),
             Ok(Err(_)) => return HttpReply::text(400, "the body cannot be read"),
             Err(_) => return HttpReply::text(408, "the body took too long"),
         };

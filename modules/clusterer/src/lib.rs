@@ -290,9 +290,6 @@ impl Module for ClustererModule {
                 ];
                 cx.raise(NODE_EVENT, params);
             }
-            News::CapState { cluster, report, .. } => {
-                cx.log(Level::Info, format!("cluster {cluster}: {report}"));
-            }
             _ => {}
         }
     }

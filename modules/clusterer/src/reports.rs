@@ -1,6 +1,7 @@
 //! Status reports of the cluster: `cap:<name>`, `sharing_tags`, `node_states`.
 
 use tandem_cluster::{CapState, Effect as News};
+use tandem_engine::log::Level;
 use tandem_engine::module::Cx;
 
 const GROUP: &str = "clusterer";
@@ -33,6 +34,7 @@ pub(crate) fn tell(cx: &mut Cx<'_>, news: &News) {
             let Some(name) = name else { return };
             show(cx, &name, *state);
             cx.report(GROUP, &format!("cap:{name}"), report);
+            cx.log(Level::Info, format!("cluster {cluster}, {name}: {report}"));
         }
         News::TagChanged { name, cluster, active, reason, .. } => {
             let text = match active {

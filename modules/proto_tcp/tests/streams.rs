@@ -256,4 +256,10 @@ fn a_connection_that_never_says_anything_makes_room_for_a_new_one() {
     // Who has spoken keeps its place.
     let fourth = node.connect("127.0.0.8:40002");
     assert_eq!(node.test.closed, [silent, fourth]);
+    // But not for ever.
+    node.test.advance_ms(6_000);
+    node.data(third, OPTIONS);
+    node.test.advance_ms(6_000);
+    node.connect("127.0.0.8:40003");
+    assert_eq!(node.test.closed, [silent, fourth, phone]);
 }

@@ -22,6 +22,9 @@ use crate::own_reply::{Leave, reply_stateless};
 use crate::sockets::{Proto, SocketId, Sockets};
 use crate::worker::{Worker, timer};
 
+/// How long a connection has been silent that is closed for a new one when there are too many.
+const REST_S: u32 = 10;
+
 impl Worker {
     /// Takes an event of a connection.
     pub(crate) fn stream(&mut self, now: Now, event: StreamInput, out: &mut Out) {
@@ -76,13 +79,17 @@ impl Worker {
 
     /// The table is full: whoever connects and says nothing must not keep out those who do.
     fn make_room(&mut self, now: Now, out: &mut Out) -> bool {
-        let stranger = self.node().streams.table.lock().oldest_stranger();
-        if let Some(stranger) = stranger {
-            let text = "too many TCP connections: one without a message is closed for a new one";
+        let streams = &self.node().streams;
+        let rests = streams.settings.lifetime_s.saturating_sub(REST_S);
+        let table = streams.table.lock();
+        let least_wanted = table.least_wanted(now, end_of_life(now, rests));
+        drop(table);
+        if let Some(conn) = least_wanted {
+            let text = "too many TCP connections: one that rests is closed for a new one";
             self.cx(now, out).log(Level::Warning, text);
-            self.close_stream(now, stranger, out);
+            self.close_stream(now, conn, out);
         }
-        stranger.is_some()
+        least_wanted.is_some()
     }
 
     /// Writes the header of the PROXY protocol in front of everything, where the socket wants it.

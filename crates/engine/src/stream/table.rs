@@ -183,9 +183,18 @@ impl Table {
         }
     }
 
-    /// The connection that has said nothing for longest: its place is wanted.
-    pub(super) fn oldest_stranger(&self) -> Option<StreamId> {
-        self.strangers.first().copied()
+    /// The connection whose place is wanted: the oldest that has said nothing; else, of those that
+    /// nothing leads to, one that ends before `rests_until` and rests the longest.
+    pub(super) fn least_wanted(&self, now: Now, rests_until: Mono) -> Option<StreamId> {
+        let resting = || {
+            let is_free = |c: &Conn| {
+                let is_idle = c.until <= rests_until && c.keep_until <= now.mono_ns;
+                is_idle && c.waiting.is_none() && c.flows.is_empty()
+            };
+            let free = self.conns.iter().filter(|(_, conn)| is_free(conn));
+            free.min_by_key(|(_, conn)| conn.until).map(|(id, _)| *id)
+        };
+        self.strangers.first().copied().or_else(resting)
     }
 
     /// A connection of ours is open; what waited for it.

@@ -18,7 +18,7 @@ pub struct Part {
 /// Where the contents of one type are in a body: the whole of it, or parts.
 pub fn contents_of(content_type: &[u8], body: &[u8], mime: &[u8]) -> Vec<Range<usize>> {
     if mime_of(content_type).eq_ignore_ascii_case(mime) {
-        return vec![0..body.len()];
+        return std::iter::once(0..body.len()).collect();
     }
     let Some(boundary) = boundary_of(content_type) else { return Vec::new() };
     let parts = parts(body, &boundary).into_iter();

@@ -199,6 +199,10 @@ pub trait Module: Any + std::marker::Send + Sync {
     /// A Route header of ours was taken off a request of a dialog; `params` are those of its URI.
     fn route_taken(&self, _cx: &mut Cx<'_>, _ctx: &mut Ctx, _params: &[u8]) {}
 
+    /// A request belongs to a dialog whose sides know From and To differently: what its receiver
+    /// knows them as; an empty URI is the one that is there.
+    fn names_known(&self, _cx: &mut Cx<'_>, _ctx: &mut Ctx, _from: &[u8], _to: &[u8]) {}
+
     /// A route that this module started with [`Cx::run_route`] has ended.
     fn route_ended(&self, _cx: &mut Cx<'_>, _token: u64, _ctx: Box<Ctx>, _end: RouteEnd) {}
 

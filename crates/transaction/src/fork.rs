@@ -235,6 +235,14 @@ impl Fork {
         }
     }
 
+    /// What the next provisional reply of each branch starts timer C with.
+    pub(crate) fn set_fr_inv(&mut self, ms: u32) {
+        let real = |branch: &&mut Branch| branch.role != Role::Phony;
+        for branch in self.branches.iter_mut().filter(real) {
+            branch.fr_inv_ms = ms;
+        }
+    }
+
     /// A reply to our CANCEL: it only stops its timers.
     pub(crate) fn on_cancel_reply(&mut self, index: BranchIndex, code: u16) {
         let branch = self.branches.get_mut(usize::from(index.0));

@@ -274,10 +274,14 @@ impl Transaction {
         });
     }
 
-    /// Changes `fr` and `fr_inv` for branches that will be added and replies that will be sent.
+    /// Changes `fr` and `fr_inv` for branches that will be added and replies that will be sent, and
+    /// `fr_inv` also for the next provisional reply of the branches that are there.
     pub fn set_timeouts(&mut self, fr_ms: Option<u32>, fr_inv_ms: Option<u32>) {
         self.timers.fr_ms = fr_ms.unwrap_or(self.timers.fr_ms);
-        self.timers.fr_inv_ms = fr_inv_ms.unwrap_or(self.timers.fr_inv_ms);
+        if let Some(ms) = fr_inv_ms {
+            self.timers.fr_inv_ms = ms;
+            self.fork.set_fr_inv(ms);
+        }
     }
 
     /// Changes the settings from here on.

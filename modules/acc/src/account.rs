@@ -39,6 +39,9 @@ pub(crate) struct State {
     pub(crate) created_ms: u64,
     /// The fields are those of this dialog, which keeps what changes in them.
     pub(crate) dialog: Option<DialogId>,
+    /// The dialog that the request makes, if it was there when this was asked: a call that comes by
+    /// twice has one for each time.
+    pub(crate) call: Option<DialogId>,
     /// The callee sent the request, and records are to read as the caller sees the call.
     pub(crate) is_upstream: bool,
 }

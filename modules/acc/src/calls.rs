@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tandem_dialog::record::State as Phase;
-use tandem_dialog::{Change, Dialog, DialogId, Dialogs, Flags, Side};
+use tandem_dialog::{Change, Dialog, DialogId, Dialogs, Flags, Kind, Side};
 use tandem_engine::context::Ctx;
 use tandem_engine::dialog::{DialogEvent, DialogMoment};
 use tandem_engine::log::Level;
@@ -56,8 +56,14 @@ impl Acc {
         let is_this = |d: &Dialog| {
             *d.caller.tag == *tag && (d.state != Phase::Deleted || !d.flags.has(Flags::BYE_SEEN))
         };
-        let all = dialogs.table.of_call(call_id);
-        let found = all.into_iter().find(|id| dialogs.read(*id, is_this) == Some(true));
+        let is_named = |id: &DialogId| dialogs.read(*id, is_this) == Some(true);
+        let has_none =
+            |id: &&DialogId| dialogs.read(**id, |d| d.section("acc").is_none()) == Some(true);
+        let found = state.call.filter(is_named).or_else(|| {
+            let mut all = dialogs.table.of_call(call_id);
+            all.retain(|id| is_named(id));
+            all.iter().find(has_none).or(all.first()).copied()
+        });
         let Some(id) = found else { return false };
         let fields = (&self.params.extra, &self.params.legs);
         let values = plan::values(record, state, &self.params.table_acc, fields);
@@ -274,6 +280,36 @@ impl Acc {
             ..State::default()
         };
         Some(Account::with(ctx.msg.clone(), state))
+    }
+
+    /// The account of the message of a context, made if it is missing. Within a call it begins with
+    /// the fields that the dialog keeps, and what changes in those is kept there.
+    pub(crate) fn account(&self, cx: &Cx<'_>, ctx: &mut Ctx) -> Option<Arc<Account>> {
+        if let Some(found) = Account::find(cx.slot, ctx) {
+            return Some(found);
+        }
+        let kept = self.account_of_dialog(cx, ctx);
+        let account = Account::of(cx.slot, ctx)?;
+        let detects = self.params.detect_direction;
+        let is_upstream = detects && self.is_upstream(cx, ctx, &account.request);
+        let kept = kept.map(|kept| kept.state.into_inner()).unwrap_or_default();
+        *account.state.lock() = State { is_upstream, ..kept };
+        Some(account)
+    }
+
+    /// The dialog that the request of a context makes.
+    pub(crate) fn call_of(&self, cx: &Cx<'_>, ctx: &Ctx) -> Option<DialogId> {
+        let current = self.dialogs(cx)?.current(ctx)?;
+        (current.kind == Kind::Initial).then_some(current.id)
+    }
+
+    /// The account of the message, or that of a request within a call whose fields are kept.
+    pub(crate) fn known_account(&self, cx: &Cx<'_>, ctx: &mut Ctx) -> Option<Arc<Account>> {
+        let known = Account::find(cx.slot, ctx);
+        known.or_else(|| {
+            self.account_of_dialog(cx, ctx)?;
+            self.account(cx, ctx)
+        })
     }
 
     /// Keeps a field that a script has changed in the dialog.

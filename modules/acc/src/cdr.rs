@@ -16,6 +16,8 @@ pub(crate) struct Cdr {
     pub(crate) created_ms: u64,
     pub(crate) answered_ms: u64,
     pub(crate) ended_ms: u64,
+    /// Proxies between the caller and this node: one more each time that a call comes by again.
+    pub(crate) hops: usize,
 }
 
 impl Cdr {
@@ -39,7 +41,8 @@ impl Cdr {
     /// The same on every node that knows the call.
     pub(crate) fn id(&self) -> CdrId {
         let core = &self.core;
-        CdrId::of_call(&core.call_id, &core.from_tag, &core.to_tag, self.created_s())
+        let tags = (&core.from_tag[..], &core.to_tag[..]);
+        CdrId::of_call(&core.call_id, tags, self.created_s(), self.hops)
     }
 }
 
@@ -60,9 +63,18 @@ impl CdrId {
         Self(half)
     }
 
-    /// Of a whole call that began then.
-    pub(crate) fn of_call(call_id: &[u8], from_tag: &[u8], to_tag: &[u8], start_s: u64) -> Self {
-        Self::of(&[b"cdr", call_id, from_tag, to_tag, &start_s.to_be_bytes()])
+    /// Of a whole call with these tags that began then, so many proxies behind its caller.
+    pub(crate) fn of_call(
+        call_id: &[u8],
+        (from, to): (&[u8], &[u8]),
+        start_s: u64,
+        hops: usize,
+    ) -> Self {
+        let start = start_s.to_be_bytes();
+        match hops {
+            0 => Self::of(&[b"cdr", call_id, from, to, &start]),
+            hops => Self::of(&[b"cdr", call_id, from, to, &start, &(hops as u64).to_be_bytes()]),
+        }
     }
 
     /// 32 digits.

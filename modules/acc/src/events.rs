@@ -1,7 +1,6 @@
 //! Records as events.
 
 use bytes::Bytes;
-use tandem_db::Name;
 use tandem_engine::module::{Cx, EventDef};
 use tandem_script::value::Value;
 
@@ -64,13 +63,13 @@ pub(crate) fn raise_record(cx: &mut Cx<'_>, kind: Kind, record: &Record, more: M
     if !cx.is_wanted(event) {
         return;
     }
-    let mut params = core(record);
-    add(&mut params, more);
-    if kind == Kind::Missed {
-        params.push(number("created", record.created_s()));
-        params.push(number("setuptime", record.setup_s()));
+    for mut params in each_leg(record, more) {
+        if kind == Kind::Missed {
+            params.push(number("created", record.created_s()));
+            params.push(number("setuptime", record.setup_s()));
+        }
+        cx.raise_named(event, params);
     }
-    cx.raise_named(event, params);
 }
 
 /// Tells of a call that has ended.
@@ -78,13 +77,13 @@ pub(crate) fn raise_cdr(cx: &mut Cx<'_>, cdr: &Cdr, fields: &Fields, legs: &Fiel
     if !cx.is_wanted(E_CDR) {
         return;
     }
-    let mut params = core(&cdr.core);
-    add(&mut params, ((fields, &cdr.extra), (legs, &cdr.legs)));
-    params.push(number("duration", cdr.duration_s()));
-    params.push(number("ms_duration", cdr.duration_ms()));
-    params.push(number("setuptime", cdr.setup_s()));
-    params.push(number("created", cdr.created_s()));
-    cx.raise_named(E_CDR, params);
+    for mut params in each_leg(&cdr.core, ((fields, &cdr.extra), (legs, &cdr.legs))) {
+        params.push(number("duration", cdr.duration_s()));
+        params.push(number("ms_duration", cdr.duration_ms()));
+        params.push(number("setuptime", cdr.setup_s()));
+        params.push(number("created", cdr.created_s()));
+        cx.raise_named(E_CDR, params);
+    }
 }
 
 fn core(record: &Record) -> Params {
@@ -110,16 +109,24 @@ fn number(name: &'static str, value: u64) -> (Bytes, Value) {
     (Bytes::from_static(name.as_bytes()), value)
 }
 
-fn add(params: &mut Params, ((fields, values), (legs, all)): More<'_>) {
-    let printed = |name: &Name| Bytes::copy_from_slice(name.as_bytes());
-    let mut add_all = |fields: &[(usize, Name)], values: &Values| {
-        for (at, name) in fields {
-            let value = values.get(*at).cloned().unwrap_or_default();
-            params.push((printed(name), Value::Str(value)));
-        }
+/// An event for each leg, like the rows of a table, so that a name is there once; one at least.
+fn each_leg(record: &Record, ((fields, values), (legs, all)): More<'_>) -> Vec<Params> {
+    let mut params = core(record);
+    add(&mut params, fields, values);
+    let none = [Values::default()];
+    let shows_legs = !all.is_empty() && !legs.of(Backend::Evi).is_empty();
+    let of_leg = |leg: &Values| {
+        let mut params = params.clone();
+        add(&mut params, legs, leg);
+        params
     };
-    add_all(fields.of(Backend::Evi), values);
-    for leg in all {
-        add_all(legs.of(Backend::Evi), leg);
+    let all = if shows_legs { all } else { &none };
+    all.iter().map(of_leg).collect()
+}
+
+fn add(params: &mut Params, fields: &Fields, values: &Values) {
+    for (at, name) in fields.of(Backend::Evi) {
+        let value = values.get(*at).cloned().unwrap_or_default();
+        params.push((Bytes::copy_from_slice(name.as_bytes()), Value::Str(value)));
     }
 }

@@ -106,8 +106,10 @@ fn do_accounting(call: &mut Call<'_, '_, '_>) -> Called {
         Ok(table) => table,
         Err(why) => return call.complain(Level::Error, why),
     };
-    let Some(account) = account(call, &acc) else { return Called::Returned(-1) };
+    let Some(account) = acc.account(call.cx, call.ctx) else { return Called::Returned(-1) };
+    let of_call = acc.call_of(call.cx, call.ctx);
     let mut state = account.state.lock();
+    state.call = of_call.or(state.call);
     state.begin(call.cx.now);
     for backend in types {
         state.marks.add(backend, ACC | flags);
@@ -146,7 +148,7 @@ fn request(call: &mut Call<'_, '_, '_>, backend: Backend) -> Called {
         Ok(_) => None,
         Err(why) => return call.complain(Level::Error, why),
     };
-    let Some(account) = account(call, &acc) else { return Called::Returned(-1) };
+    let Some(account) = acc.account(call.cx, call.ctx) else { return Called::Returned(-1) };
     let record = Record::requested(call.cx.now, &account, &call.text(0));
     let is_missed = backend == Backend::Evi
         && account.request.method() == Method::Invite
@@ -162,7 +164,7 @@ fn acc_new_leg(call: &mut Call<'_, '_, '_>) -> Called {
     if acc.params.legs.is_empty() {
         return call.complain(Level::Error, "acc_new_leg: leg_fields declares no field");
     }
-    let Some(account) = account(call, &acc) else { return Called::Returned(-1) };
+    let Some(account) = acc.account(call.cx, call.ctx) else { return Called::Returned(-1) };
     if account.shown().state.lock().add_leg() {
         return Called::Returned(1);
     }
@@ -174,7 +176,7 @@ fn load_from_dialog(call: &mut Call<'_, '_, '_>) -> Called {
     let Some(of_dialog) = acc.account_of_dialog(call.cx, call.ctx) else {
         return Called::Returned(-1);
     };
-    let Some(account) = account(call, &acc) else { return Called::Returned(-1) };
+    let Some(account) = acc.account(call.cx, call.ctx) else { return Called::Returned(-1) };
     account.show(Some(Arc::new(of_dialog)));
     Called::Returned(1)
 }
@@ -183,18 +185,6 @@ fn unload(call: &mut Call<'_, '_, '_>) -> Called {
     let account = Account::find(call.cx.slot, call.ctx);
     let was_loaded = account.and_then(|account| account.show(None)).is_some();
     Called::Returned(if was_loaded { 1 } else { -1 })
-}
-
-/// The account of the message, made if it is missing.
-fn account(call: &mut Call<'_, '_, '_>, acc: &Acc) -> Option<Arc<Account>> {
-    let slot = call.cx.slot;
-    let known = Account::find(slot, call.ctx).is_some();
-    let account = Account::of(slot, call.ctx)?;
-    if !known && acc.params.detect_direction {
-        let is_upstream = acc.is_upstream(call.cx, call.ctx, &account.request);
-        account.state.lock().is_upstream = is_upstream;
-    }
-    Some(account)
 }
 
 /// The table that a variable or an argument names.

@@ -162,6 +162,7 @@ mod tests {
             created_ms: 4_200,
             answered_ms: 9_900,
             ended_ms: 20_221,
+            hops: 0,
         };
         let line = cdr_line(&cdr, &Fields::default(), &Fields::default());
         assert_eq!(

@@ -170,6 +170,7 @@ pub(crate) fn read(dialog: &Dialog, extra: &Fields, legs: &Fields) -> Option<Pla
             created_ms,
             answered_ms,
             ended_ms: 0,
+            hops: hops(dialog),
         },
         marks: read_flags(text_of(dialog, FLAGS).unwrap_or_default()),
         table: table.map(|t| t.to_owned().into()),
@@ -180,7 +181,7 @@ pub(crate) fn read(dialog: &Dialog, extra: &Fields, legs: &Fields) -> Option<Pla
 pub(crate) fn identity(dialog: &Dialog) -> Option<(CdrId, Marks)> {
     let mut core = Reader(text_of(dialog, CORE)?);
     let [_, from_tag, to_tag, call_id, ..] = core.texts::<6>()?;
-    let id = CdrId::of_call(call_id, from_tag, to_tag, created_s(dialog));
+    let id = CdrId::of_call(call_id, (from_tag, to_tag), created_s(dialog), hops(dialog));
     Some((id, read_flags(text_of(dialog, FLAGS).unwrap_or_default())))
 }
 
@@ -188,6 +189,11 @@ pub(crate) fn identity(dialog: &Dialog) -> Option<(CdrId, Marks)> {
 fn created_s(dialog: &Dialog) -> u64 {
     let created_s = text_of(dialog, CREATED).and_then(|t| Reader(t).u64());
     created_s.unwrap_or(u64::from(dialog.start_s))
+}
+
+/// The routes towards the caller.
+fn hops(dialog: &Dialog) -> usize {
+    dialog.caller.route_set.iter().filter(|b| **b == b'<').count()
 }
 
 fn text_of<'a>(dialog: &'a Dialog, name: &[u8]) -> Option<&'a [u8]> {

@@ -170,7 +170,8 @@ impl Acc {
         end: impl Fn(&mut Row),
     ) -> Vec<Row> {
         let none = [Values::default()];
-        let legs = if legs.is_empty() || self.params.legs.is_empty() { &none } else { legs };
+        let shows_legs = !legs.is_empty() && !self.params.legs.of(Backend::Db).is_empty();
+        let legs = if shows_legs { legs } else { &none };
         let row = |leg: &Values| {
             let mut row = Row::with_capacity(self.params.cdr_columns.len());
             let core = [

@@ -37,7 +37,7 @@ pub(crate) const VARIABLES: &[VariableDef] = &[
         set: Some(set_leg),
     },
     variable("acc_current_leg", "Number of the current leg, from 0.", |call| {
-        let account = shown(call);
+        let account = call.state::<Acc>().and_then(|acc| shown(call, &acc));
         let legs = account.map_or(0, |a| a.state.lock().legs.len());
         Value::Int(legs.saturating_sub(1) as i32)
     }),
@@ -46,13 +46,14 @@ pub(crate) const VARIABLES: &[VariableDef] = &[
 fn get_extra(call: &mut VarCall<'_, '_>) -> Value {
     let Some(acc) = call.state::<Acc>() else { return Value::Null };
     let Some(at) = acc.params.extra.position(call.access.name) else { return Value::Null };
-    shown(call).and_then(|a| a.state.lock().extra.get(at).cloned()).map_or(Value::Null, Value::Str)
+    let value = shown(call, &acc).and_then(|a| a.state.lock().extra.get(at).cloned());
+    value.map_or(Value::Null, Value::Str)
 }
 
 fn set_extra(call: &mut VarCall<'_, '_>, _how: Assign, value: Value) -> Result<(), String> {
     let acc = call.state::<Acc>().ok_or("acc is not loaded")?;
     let at = field(acc.params.extra.position(call.access.name), call.access.name)?;
-    let account = Account::of(call.cx.slot, call.ctx).ok_or("there is no request here")?.shown();
+    let account = acc.account(call.cx, call.ctx).ok_or("there is no request here")?.shown();
     let mut state = account.state.lock();
     state.extra.set(at, value.into_bytes());
     if let Some(id) = state.dialog {
@@ -66,7 +67,7 @@ fn set_extra(call: &mut VarCall<'_, '_>, _how: Assign, value: Value) -> Result<(
 fn get_leg(call: &mut VarCall<'_, '_>) -> Value {
     let Some(acc) = call.state::<Acc>() else { return Value::Null };
     let Some(at) = acc.params.legs.position(call.access.name) else { return Value::Null };
-    let Some(account) = shown(call) else { return Value::Null };
+    let Some(account) = shown(call, &acc) else { return Value::Null };
     let state = account.state.lock();
     let leg = match index(call.access.index) {
         Ok(Some(n)) => state.legs.get(n),
@@ -80,7 +81,7 @@ fn set_leg(call: &mut VarCall<'_, '_>, _how: Assign, value: Value) -> Result<(),
     let acc = call.state::<Acc>().ok_or("acc is not loaded")?;
     let at = field(acc.params.legs.position(call.access.name), call.access.name)?;
     let number = index(call.access.index)?;
-    let account = Account::of(call.cx.slot, call.ctx).ok_or("there is no request here")?.shown();
+    let account = acc.account(call.cx, call.ctx).ok_or("there is no request here")?.shown();
     let mut state = account.state.lock();
     let legs = state.legs.len();
     let Some(leg) = state.leg_mut(number) else {
@@ -108,6 +109,6 @@ fn field(at: Option<usize>, name: &[u8]) -> Result<usize, String> {
 }
 
 /// The account whose fields the script sees.
-fn shown(call: &VarCall<'_, '_>) -> Option<Arc<Account>> {
-    Account::find(call.cx.slot, call.ctx).map(|account| account.shown())
+fn shown(call: &mut VarCall<'_, '_>, acc: &Acc) -> Option<Arc<Account>> {
+    acc.known_account(call.cx, call.ctx).map(|account| account.shown())
 }

@@ -116,7 +116,7 @@ fn fields_of_the_dialog_are_shown_and_kept() {
     sent_to(&mut node, CALLEE);
     common::hang_up_as(&mut node, &ok, 3);
     let said: Vec<String> = node.logs().into_iter().map(|(_, text)| text).collect();
-    assert_eq!(said[..2], ["in alice", "out <null>"], "{said:?}");
+    assert_eq!(said[..2], ["in alice", "out alice"], "{said:?}");
     assert_eq!(field(&said[2], "who"), Some("carol"));
 }
 
@@ -353,4 +353,68 @@ fn one_call(node: &mut TestNode, n: usize) {
     let ok = common::answer(node, &invite);
     common::hang_up(node, &ok);
     sent_to(node, CALLER);
+}
+
+#[test]
+fn fields_of_a_call_are_those_of_its_later_requests() {
+    let within = "if (is_method(\"INFO\")) $acc_extra(who) = \"carol\"; \
+         if (is_method(\"BYE\")) { xlog(\"L_NOTICE\", \"has $acc_extra(who)\"); \
+         do_accounting(\"log\"); }";
+    let mut node = node(INITIAL, within);
+    let invite = common::dial(&mut node);
+    let ok = common::answer(&mut node, &invite);
+    node.udp(CALLER, &common::within(&ok, "INFO", 2));
+    sent_to(&mut node, CALLEE);
+    common::hang_up_as(&mut node, &ok, 3);
+    let said: Vec<String> = node.logs().into_iter().map(|(_, text)| text).collect();
+    assert!(said.contains(&"has carol".to_owned()), "{said:?}");
+    let records: Vec<_> = said
+        .iter()
+        .filter(|line| line.starts_with("ACC:"))
+        .map(|line| (field(line, "method").unwrap(), field(line, "who").unwrap()))
+        .collect();
+    assert_eq!(records, [("INVITE", "carol"), ("BYE", "carol")], "{said:?}");
+}
+
+#[test]
+fn a_field_that_is_set_first_does_not_hide_the_direction() {
+    let params = modparam("detect_direction", "1") + &modparam("extra_fields", "log: who");
+    let within = "$acc_extra(who) = \"x\"; do_accounting(\"log\");";
+    let mut node = with_dialogs(&params, "create_dialog();", within);
+    let invite = common::dial(&mut node);
+    let ok = common::answer(&mut node, &invite);
+    node.udp(CALLER, &common::within(&ok, "ACK", 1));
+    node.udp(CALLEE, &common::from_callee(&invite, "BYE", 1));
+    let bye = sent_to(&mut node, CALLER).into_iter().find(|m| m.starts_with("BYE")).unwrap();
+    node.udp(CALLER, &common::reply_to(&bye, 200, ""));
+    let said = lines(&mut node);
+    assert_eq!(field(&said[0], "from_tag"), Some("f"), "{said:?}");
+}
+
+#[test]
+fn a_call_that_comes_by_twice_has_a_record_for_each_time() {
+    // The first time it goes to the node itself, under another name.
+    let initial = "create_dialog(); $acc_extra(who) = $rU; do_accounting(\"log|db\", \"cdr\"); \
+         if ($rU == \"desk\") { $rU = \"bob\"; $du = \"sip:127.0.0.1\"; }";
+    let mut node = node(initial, "");
+    let first = common::request("INVITE", "a", "").replace("sip:bob@", "sip:desk@");
+    node.udp(CALLER, &first);
+    let own = "127.0.0.1:5060";
+    let again = sent_to(&mut node, own).pop().unwrap();
+    node.udp(own, &again);
+    let invite = sent_to(&mut node, CALLEE).pop().unwrap();
+    node.udp(CALLEE, &common::reply_to(&invite, 200, ""));
+    let inner = sent_to(&mut node, own).pop().unwrap();
+    node.udp(own, &inner);
+    let ok = sent_to(&mut node, CALLER).pop().unwrap();
+    assert!(ok.starts_with("SIP/2.0 200"), "{ok}");
+    let ended = node.mi("dialog:end_dlg", serde_json::json!(["c"]));
+    assert_eq!(ended["result"], "OK", "{ended}");
+    node.mi("dialog:end_dlg", serde_json::json!(["c"]));
+    let said = lines(&mut node);
+    let mut who: Vec<_> = said.iter().map(|line| field(line, "who").unwrap()).collect();
+    who.sort_unstable();
+    assert_eq!(who, ["bob", "desk"], "{said:?}");
+    node.advance_ms(40);
+    assert_eq!(rows(&mut node, "acc").rows.len(), 2);
 }

@@ -335,6 +335,17 @@ fn legs() {
     let rows = rows(&mut node, "acc");
     let all: Vec<String> = (0..2).map(|n| text(rows.get(n, "sip_reason").unwrap())).collect();
     assert_eq!((all, rows.rows.len()), (vec!["a".to_owned(), "b".to_owned()], 2));
+
+    // And one event; a database that shows none of their fields has one row.
+    let params = modparam("leg_fields", "evi: to->callee");
+    let routes = "route { $acc_leg(to) = \"a\"; acc_new_leg(); $acc_leg(to) = \"b\"; \
+         do_accounting(\"db|evi\"); t_relay(); } event_route[E_ACC_EVENT] { \
+         xlog(\"L_NOTICE\", \"$param(sip_code) $param(callee)\"); }";
+    let mut node = common::node(&params, routes);
+    call(&mut node, "INVITE", 200);
+    let said: Vec<String> = node.logs().into_iter().map(|(_, t)| t).collect();
+    assert_eq!(said, ["200 a", "200 b"]);
+    assert_eq!(common::rows(&mut node, "acc").rows.len(), 1);
 }
 
 const EVENTS: &str = "event_route[E_ACC_EVENT] { xlog(\"L_NOTICE\", \"event \
@@ -395,7 +406,7 @@ fn dialog_fields() {
     let ok = common::answer(&mut node, &invite);
     common::hang_up(&mut node, &ok);
     let said: Vec<String> = node.logs().into_iter().map(|(_, t)| t).collect();
-    assert_eq!(said, ["in alice", "out <null>", "twice"]);
+    assert_eq!(said, ["in alice", "out alice", "twice"]);
 }
 
 fn spool() {

@@ -14,7 +14,7 @@ use crate::create::contact_of;
 use crate::current::{Current, Kind};
 use crate::id::DialogId;
 use crate::params::MatchMode;
-use crate::record::{Dialog, EndReason, Side, State};
+use crate::record::{Dialog, EndReason, Side, State, Text};
 use crate::sdp::sdp_of;
 use crate::state::Dialogs;
 
@@ -110,6 +110,7 @@ impl Dialogs {
             // It passes, and changes nothing any more.
             return;
         }
+        self.tell_names(cx, ctx, id, sender);
         self.renumber(cx, ctx, id, (towards, callee));
         // An ACK has the number of its INVITE.
         if !matches!(method, Method::Ack | Method::Cancel) && number > before {
@@ -122,6 +123,26 @@ impl Dialogs {
             Method::Bye if number < before => {}
             Method::Bye => self.bye(cx, ctx, found),
             _ => self.tell_request(cx, ctx, id),
+        }
+    }
+
+    /// Tells whoever has changed From or To what the receiver of a request knows.
+    fn tell_names(&self, cx: &mut Cx<'_>, ctx: &mut Ctx, id: DialogId, sender: Side) {
+        let names = self.read(id, |d| {
+            let (from, to) = (&d.mangled_from, &d.mangled_to);
+            let own = |mangled: &Text, own: &Text| match mangled.is_empty() {
+                true => Text::default(),
+                false => own.clone(),
+            };
+            (!from.is_empty() || !to.is_empty()).then(|| match sender {
+                Side::Caller => (from.clone(), to.clone()),
+                Side::Callee => (own(to, &d.to_uri), own(from, &d.from_uri)),
+            })
+        });
+        let Some((from, to)) = names.flatten() else { return };
+        let node = Arc::clone(cx.node);
+        for (slot, _, module) in node.loaded() {
+            cx.for_slot(slot, |cx| module.names_known(cx, ctx, &from, &to));
         }
     }
 

@@ -7,9 +7,10 @@ use tandem_engine::context::Ctx;
 use tandem_sip::{HeaderName, Method};
 
 use crate::change::Change;
+use crate::current::Kind;
 use crate::id::DialogId;
 use crate::local::Renumbered;
-use crate::record::Side;
+use crate::record::{Dialog, Side};
 use crate::state::Dialogs;
 use tandem_engine::module::Cx;
 
@@ -29,6 +30,28 @@ impl Dialogs {
             }
             local.renumbered.push(one);
         });
+    }
+
+    /// The number of a request within a dialog that a script counts up: `wanted`, or the next one
+    /// that its receiver has not seen. What follows in the dialog is above it; the ACK to an
+    /// INVITE gets the same. `None`: the message is no request within a dialog.
+    pub fn count_up(&self, cx: &mut Cx<'_>, ctx: &Ctx, wanted: u32) -> Option<u32> {
+        let current = self.current(ctx)?;
+        let Kind::Within(method) = current.kind else { return None };
+        if ctx.msg.is_reply() || matches!(method, Method::Ack | Method::Cancel) {
+            return None;
+        }
+        let (id, towards, callee) = (current.id, current.sender.other(), current.callee);
+        let leg = |d: &Dialog| match towards {
+            Side::Caller => Some(d.caller.generated_cseq),
+            Side::Callee => d.callees.get(usize::from(callee)).map(|leg| leg.generated_cseq),
+        };
+        let generated = self.read(id, leg)??;
+        let to = wanted.max(generated.saturating_add(1));
+        let (from, invite) = (ctx.msg.cseq().ok()?.number, method == Method::Invite);
+        self.keep_number(id, Renumbered { towards, invite, from, to });
+        self.try_change(cx, id, Change::Generated { towards, callee, cseq: to });
+        Some(to)
     }
 
     /// Gives a request the number it needs.

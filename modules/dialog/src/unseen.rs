@@ -38,7 +38,7 @@ impl Dialogs {
         }
         let Some((slot, tm)) = cx.node.find::<Tm>() else { return };
         let Some((attached, invite)) =
-            cx.for_slot(slot, |cx| tm.answered_elsewhere(cx, call_id, from))
+            cx.for_slot(slot, |cx| tm.answered_elsewhere(cx, (call_id, from), ack.request_uri()))
         else {
             return;
         };

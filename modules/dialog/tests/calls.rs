@@ -187,3 +187,34 @@ fn the_ack_of_an_answer_that_passed_elsewhere_makes_the_call_one_that_is_answere
     assert_eq!(state(&mut node), 5);
     assert_eq!(stat(&mut node, "active_dialogs"), 0);
 }
+
+#[test]
+fn the_other_phones_of_a_fork_that_was_answered_elsewhere_stop_ringing() {
+    const THIRD: &str = "127.0.0.3:5060";
+    let initial = "create_dialog(); append_msg_branch(\"sip:bob@127.0.0.3\");";
+    let mut node = node("", initial, "");
+    node.udp(CALLER, &Phones::request("c1"));
+    let sent = node.sent();
+    let to = |at: &str| sent.iter().find(|(to, _)| to.to_string() == at).unwrap().1.clone();
+    let (invite, third) = (to(CALLEE), to(THIRD));
+    let ok = format!("Record-Route: {}\n", header(&invite, "Record-Route"));
+    let mut phones = Phones { call_id: "c1".into(), invite, ok };
+    phones.ring(&mut node);
+    node.udp(THIRD, &reply_to(&third, 180, "t3", "Contact: <sip:x@127.0.0.3>\n", ""));
+    node.sent();
+    phones.ack(&mut node);
+    assert_eq!(state(&mut node), 4);
+    let sent = node.sent();
+    let cancel = sent.iter().find(|(_, m)| m.starts_with("CANCEL ") && m.contains("127.0.0.3"));
+    let (at, cancel) = cancel.expect("the third phone is told");
+    assert_eq!(at.to_string(), THIRD);
+    assert!(header(cancel, "Reason").contains("Call completed elsewhere"), "{cancel}");
+    assert!(!sent.iter().any(|(to, _)| to.to_string() == CALLER), "{sent:?}");
+    // Its 487 ends here; the call goes on.
+    node.udp(THIRD, &reply_to(&third, 487, "t3", "", ""));
+    let sent = node.sent();
+    assert!(sent.iter().any(|(to, m)| to.to_string() == THIRD && m.starts_with("ACK ")));
+    assert!(!sent.iter().any(|(to, _)| to.to_string() == CALLER), "{sent:?}");
+    node.advance_ms(200_000);
+    assert_eq!(state(&mut node), 4);
+}

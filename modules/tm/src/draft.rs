@@ -44,9 +44,15 @@ impl Way {
         match uri_hop(uri) {
             Ok(hop) => Self::Known(smallvec![hop]),
             Err(HopError::Unresolvable) => Self::Named(Bytes::copy_from_slice(uri)),
+            // A number that the script has made no SIP URI of.
+            Err(HopError::UnknownScheme) if is_number(uri) => Self::Lost(HopError::BadUri),
             Err(error) => Self::Lost(error),
         }
     }
+}
+
+fn is_number(uri: &[u8]) -> bool {
+    uri.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"tel:"))
 }
 
 /// Runs the branch route for each target of the script. The failure is that of the last target

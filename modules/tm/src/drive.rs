@@ -351,6 +351,10 @@ fn come_back(cx: &mut Cx<'_>, id: TxId, record: &mut Record, at: Mono) {
 /// (decisions: "Gates").
 fn send_reply(cx: &mut Cx<'_>, record: &Record, payload: Bytes) {
     let socket = record.saved.source.socket;
+    // The answer passed over another node.
+    if payload.is_empty() {
+        return;
+    }
     if !cx.node.streams.may_reply(record.saved.flags, socket, record.reply_to) {
         return;
     }

@@ -80,6 +80,8 @@ const ARMING: Routes = ASKING.or(Routes::LOCAL);
 
 const OK: Called = Called::Returned(1);
 const NO: Called = Called::Returned(-1);
+/// `t_check_trans()` for the ACK to a 2xx.
+const END_TO_END: Called = Called::Returned(-2);
 
 pub(crate) const FUNCTIONS: &[FunctionDef] = &[
     function(
@@ -347,10 +349,14 @@ fn t_check_trans(call: &mut Call<'_, '_, '_>) -> Called {
     match call.ctx.msg.method() {
         Method::Cancel => truth(tm.invite_of(call.ctx).is_some()),
         Method::Ack => {
-            let Some(tx) = tm.invite_of(call.ctx) else { return NO };
-            let state = tx.cell.lock().record.machine.server_state();
-            if state == ServerState::Accepted {
-                return Called::Returned(-2);
+            let tx = tm.invite_of(call.ctx);
+            let state = tx.map(|tx| tx.cell.lock().record.machine.server_state());
+            match state {
+                Some(ServerState::Accepted) => return END_TO_END,
+                Some(_) => {}
+                // The ACK to a 2xx has a branch of its own (RFC 3261 13.2.2.4).
+                None if tm.is_answer_acked(&call.ctx.msg) => return END_TO_END,
+                None => return NO,
             }
             absorb_ack(&tm, call);
             OK

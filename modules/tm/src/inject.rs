@@ -16,7 +16,7 @@ use tandem_transaction::{BranchIndex, Effects, Role as BranchRole};
 use crate::draft::drafts_of;
 use crate::later::Waits;
 use crate::launch::{Errand, Relaying};
-use crate::record::{Busy, Role, Section};
+use crate::record::{Busy, Leg, Role, Section};
 use crate::relay::Options;
 use crate::table::{Cell, Tx};
 use crate::tm::Tm;
@@ -68,13 +68,14 @@ impl Tm {
         }
     }
 
-    /// A call that rings here was answered over another node. Its transaction is forgotten, since
-    /// what still comes for it goes on by the Vias: what was attached to it, and its INVITE.
+    /// A call that rings here was answered over another node, by the phone at `contact`: what was
+    /// attached to its transaction, and its INVITE. The transaction is forgotten, since what still
+    /// comes for it goes on by the Vias; unless other phones ring, which hear of the answer.
     pub fn answered_elsewhere(
         &self,
         cx: &mut tandem_engine::module::Cx<'_>,
-        call_id: &[u8],
-        from_tag: &[u8],
+        (call_id, from_tag): (&[u8], &[u8]),
+        contact: &[u8],
     ) -> Option<(Attached, Message)> {
         let waits = |tx: &Arc<Tx>| {
             let cell = tx.cell.lock();
@@ -86,13 +87,40 @@ impl Tm {
                 && cell.record.machine.last_code() < 200
         };
         let tx = self.table.of_call(call_id).into_iter().find(waits)?;
-        self.table.remove(&tx);
         let mut cell = tx.cell.lock();
         let attached = std::mem::take(&mut cell.record.saved.attached);
         let invite = cell.record.saved.msg.clone();
-        drop(cell);
+        let rings = cell.record.machine.branches().filter(|b| b.outcome.is_none()).count();
+        if rings > 1 {
+            self.leave_to(cx, &tx, &mut cell, contact);
+            self.settle(cx, &tx, cell);
+        } else {
+            drop(cell);
+            self.table.remove(&tx);
+        }
         cx.tell_transaction(&attached, || TxMoment::Ended);
         Some((attached, invite))
+    }
+
+    /// Ends a fork as its answer does, and sends the caller nothing. Whoever has answered takes no
+    /// notice of a CANCEL (RFC 3261 9.2), so it does no harm if he is not known.
+    fn leave_to(
+        &self,
+        cx: &mut tandem_engine::module::Cx<'_>,
+        tx: &Arc<Tx>,
+        cell: &mut Cell,
+        contact: &[u8],
+    ) {
+        let record = &mut cell.record;
+        let is_his = |leg: &Leg| leg.target.uri.as_deref() == Some(contact);
+        let his = record.legs.iter().position(is_his).and_then(|at| u8::try_from(at).ok());
+        let mut fx = std::mem::take(&mut record.effects);
+        if let Some(branch) = his.map(BranchIndex) {
+            record.machine.on_reply(cx.now, branch, 200, Bytes::new(), &mut fx);
+        }
+        // Without a reply at hand nothing is relayed, and of no bytes nothing is sent.
+        let _ = record.machine.reply(cx.now, 200, Bytes::new(), &mut fx);
+        self.finish_step(cx, tx, cell, fx, None);
     }
 
     /// Lets a run work on a transaction that waits: its functions and variables mean that one.

@@ -132,6 +132,7 @@ impl Tm {
         ctx.flags = record.saved.flags;
         ctx.target.flags = record.leg(branch).map_or(0, |leg| leg.target.flags);
         ctx.attached = record.saved.attached.clone();
+        ctx.hides.clone_from(&record.hides);
         if self.shows_avps(record) {
             ctx.avps = std::mem::take(&mut record.saved.avps);
             record.avps_used = true;

@@ -12,7 +12,7 @@ use tandem_engine::own_reply::{Leave, own_reply, reply_stateless};
 use tandem_engine::replication::Replicated;
 use tandem_engine::transport::{Hop, HopError};
 use tandem_sip::{Message, Method};
-use tandem_transaction::{BranchIndex, Kind, Transaction};
+use tandem_transaction::{BranchIndex, Kind, ServerState, Transaction};
 
 use crate::launch::Errands;
 use crate::local::CallIds;
@@ -136,6 +136,20 @@ impl Tm {
                 && msg.call_id() == Some(call_id)
                 && number.is_none_or(|n| cseq == Some(n))
                 && !cell.record.machine.is_ended()
+        })
+    }
+
+    /// Whether an ACK is the caller's to a 2xx that passed here.
+    pub(crate) fn is_answer_acked(&self, ack: &Message) -> bool {
+        let (Some(call_id), Ok(cseq)) = (ack.call_id(), ack.cseq()) else { return false };
+        self.table.of_call(call_id).into_iter().any(|tx| {
+            let record = &tx.cell.lock().record;
+            let invite = &record.saved.msg;
+            record.machine.server_state() == ServerState::Accepted
+                && invite.method() == Method::Invite
+                && invite.call_id() == Some(call_id)
+                && invite.from_tag() == ack.from_tag()
+                && invite.cseq().is_ok_and(|sent| sent.number == cseq.number)
         })
     }
 

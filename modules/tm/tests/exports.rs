@@ -381,6 +381,12 @@ fn t_check_trans() {
     node.udp(CALLEE, &reply_to(&forwarded, 200, ""));
     node.udp(CALLER, &request("ACK", "a", ""));
     assert!(logged(&mut node, "ACK rc -2"));
+    // Mostly it has a branch of its own.
+    let from_end_to_end = request("ACK", "b", "").replace("c-b", "c-a");
+    node.udp(CALLER, &from_end_to_end);
+    assert!(logged(&mut node, "ACK rc -2"));
+    node.udp(CALLER, &from_end_to_end.replace("CSeq: 1", "CSeq: 2"));
+    assert!(logged(&mut node, "ACK rc -1"));
 }
 
 fn t_was_cancelled() {
@@ -475,6 +481,16 @@ fn timeout_variables() {
     after.udp(CALLEE, &reply_to(&forwarded, 180, ""));
     after.advance_ms(3_100);
     assert_eq!(codes(&mut after), [180, 408]);
+
+    // Where a reply is looked at, what it starts is meant.
+    let mut ringing = node(
+        "route { t_on_reply(\"r\"); t_relay(); } \
+         onreply_route[r] { if ($rs == 180) $T_fr_inv_timeout = 2; }",
+    );
+    let forwarded = start_call(&mut ringing);
+    ringing.udp(CALLEE, &reply_to(&forwarded, 180, ""));
+    ringing.advance_ms(2_100);
+    assert_eq!(codes(&mut ringing), [180, 408]);
 }
 
 fn transaction_id() {

@@ -204,6 +204,8 @@ fn what_cannot_be_sent_is_answered_and_the_script_ends() {
     for (uri, line) in [
         ("sip:bob@no.such.host", "476 Unresolvable destination (476/TM)"),
         ("nonsense", "475 Bad URI (475/TM)"),
+        ("tel:+123", "475 Bad URI (475/TM)"),
+        ("mailto:bob@h", "416 Unsupported URI Scheme"),
         ("sip:bob@127.0.0.2;transport=tcp", "477 Send failed (477/TM)"),
     ] {
         let mut node = node(&format!("route {{ $ru = \"{uri}\"; t_relay(); xlog(\"went on\"); }}"));

@@ -197,9 +197,15 @@ fn call_id() {
     assert!(key.starts_with("DLGCH_") && key != usual);
     let prefix = ids("modparam(\"topology_hiding\", \"th_callid_prefix\", \"X-\")\n");
     assert!(prefix.starts_with("X-"));
-    let mut node = node("", "\"C\"");
+    let script = "onreply_route[r] { xlog(\"L_NOTICE\", \"$TH_callee_callid\"); } route { \
+         topology_hiding(\"C\"); t_on_reply(\"r\"); xlog(\"L_NOTICE\", \"$rc $TH_callee_callid\"); \
+         t_relay(); }";
+    let mut node = TestNode::new(&format!("{MODULE_LINES}{script}"), MODULES);
     node.udp(CALLER, INVITE);
     assert_eq!(node.logs().pop().unwrap().1, format!("1 {usual}"), "$TH_callee_callid");
+    let invite = sent_to(&mut node, CALLEE);
+    node.udp(CALLEE, &reply_to(&invite, 180, ""));
+    assert_eq!(node.logs().pop().unwrap().1, usual, "$TH_callee_callid of a reply");
 }
 
 fn encoding() {

@@ -42,7 +42,7 @@ pub(crate) fn uac_auth(call: &mut Call<'_, '_, '_>) -> Called {
     if lines.is_empty() {
         return call.complain(Level::Warning, "no credentials for the challenge");
     }
-    if !cseq::add(call.ctx, 1) {
+    if !cseq::add(call.cx, call.ctx, 1) {
         return call.complain(Level::Error, "CSeq cannot be counted up");
     }
     call.ctx.edits.append_header(&call.ctx.msg, lines);

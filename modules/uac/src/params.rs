@@ -8,7 +8,7 @@ use tandem_engine::table::param;
 use tandem_script::sig::{ParamKind, ParamSig};
 use tandem_uac_auth::UacAuth;
 
-use crate::replace::{Which, restore};
+use crate::replace::{Which, rename, restore};
 
 pub(crate) const PARAMS: &[ParamSig] = &[
     ParamSig {
@@ -95,6 +95,14 @@ impl Module for Uac {
         if self.mode == Mode::Auto {
             restore(self, ctx, params, Which::From);
             restore(self, ctx, params, Which::To);
+        }
+    }
+
+    /// Where no Record-Route says it, as with hidden topology, the dialog does.
+    fn names_known(&self, _cx: &mut Cx<'_>, ctx: &mut Ctx, from: &[u8], to: &[u8]) {
+        if self.mode == Mode::Auto {
+            rename(ctx, Which::From, from);
+            rename(ctx, Which::To, to);
         }
     }
 }

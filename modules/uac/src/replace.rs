@@ -153,6 +153,14 @@ pub(crate) fn restore(uac: &Uac, ctx: &mut Ctx, params: &[u8], which: Which) -> 
     true
 }
 
+/// Gives a request within a dialog the URI that its receiver knows; an empty one is left alone.
+pub(crate) fn rename(ctx: &mut Ctx, which: Which, uri: &[u8]) {
+    let differs = uri_of(ctx, which).is_some_and(|old| old != uri);
+    if !uri.is_empty() && differs && write(ctx, which, None, uri) {
+        ctx.rewritten.names = true;
+    }
+}
+
 fn uri_of(ctx: &Ctx, which: Which) -> Option<Vec<u8>> {
     let header = ctx.msg.header(which.header())?;
     Some(NameAddr::parse(header.value()).ok()?.uri.to_vec())

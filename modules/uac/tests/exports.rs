@@ -307,17 +307,20 @@ fn inc_cseq() {
 
 #[test]
 fn the_ack_of_a_call_that_was_challenged_follows_its_invite() {
-    let script = "route { if ($tt != NULL) { loose_route(); t_relay(); exit; } create_dialog(); \
-                  t_on_failure(\"f\"); record_route(); t_relay(); } \
-                  failure_route[f] { uac_inc_cseq(1); t_relay(); }";
+    let script = "route { if ($tt != NULL) { loose_route(); t_on_failure(\"f\"); t_relay(); exit; } \
+                  create_dialog(); t_on_failure(\"f\"); record_route(); t_relay(); } \
+                  failure_route[f] { uac_inc_cseq(1); t_on_failure(\"f\"); t_relay(); }";
     let mut node = node("loadmodule \"dialog.so\"\n", script);
     node.udp(CALLER, &invite(FROM));
     let first = forwarded(&mut node);
-    node.udp(CALLEE, &reply_to(&first, 407, ""));
-    let again = forwarded(&mut node);
     let number =
         |text: &str| -> u32 { header(text, "CSeq").split(' ').next().unwrap().parse().unwrap() };
-    assert_eq!(number(&again), number(&first) + 1);
+    // Once by the proxy, once by the phone.
+    node.udp(CALLEE, &reply_to(&first, 407, ""));
+    let again = forwarded(&mut node);
+    node.udp(CALLEE, &reply_to(&again, 401, ""));
+    let again = forwarded(&mut node);
+    assert_eq!(number(&again), number(&first) + 2);
     node.udp(CALLEE, &reply_to(&again, 200, "Contact: <sip:bob@127.0.0.2>\n"));
     let answer = node.sent().pop().unwrap().1;
     assert_eq!(number(&answer), number(&first));
@@ -335,5 +338,49 @@ fn the_ack_of_a_call_that_was_challenged_follows_its_invite() {
     let ack = node.sent().pop().unwrap().1;
     assert!(ack.starts_with("ACK ") && number(&ack) == number(&again), "{ack}");
     node.udp(CALLER, &within("INFO", number(&first) + 1));
-    assert_eq!(number(&forwarded(&mut node)), number(&again) + 1);
+    let info = forwarded(&mut node);
+    assert_eq!(number(&info), number(&again) + 1);
+    // What is asked for credentials within the call counts on as well.
+    node.udp(CALLEE, &reply_to(&info, 407, ""));
+    let info = forwarded(&mut node);
+    assert_eq!(number(&info), number(&again) + 2);
+    node.udp(CALLEE, &reply_to(&info, 200, ""));
+    assert_eq!(number(&node.sent().pop().unwrap().1), number(&first) + 1);
+    node.udp(CALLER, &within("BYE", number(&first) + 2));
+    assert_eq!(number(&forwarded(&mut node)), number(&again) + 3);
+}
+
+#[test]
+fn a_dialog_restores_names_where_no_route_does() {
+    let within = |from: &str, to: &str, target: &str, branch: &str| {
+        format!(
+            "INFO {target} SIP/2.0\nVia: SIP/2.0/UDP x.test;branch=z9hG4bK{branch}\nFrom: {from}\n\
+             To: {to}\nCall-ID: c\nCSeq: 8 INFO\nContent-Length: 0\n\n"
+        )
+    };
+    for (mode, from) in [("auto", "sip:pbx@a-much-longer-name.test"), ("none", "sip:alice@a.test")]
+    {
+        let script = format!(
+            "route {{ if ($tt != NULL) {{ match_dialog(); t_relay(); exit; }} create_dialog(); \
+             {FROM_CHANGE}; uac_replace_to(\"\", \"sip:t@t.test\"); t_relay(); }}"
+        );
+        let params =
+            format!("loadmodule \"dialog.so\"\nmodparam(\"uac\", \"restore_mode\", \"{mode}\")\n");
+        let mut node = node(&params, &script);
+        node.udp(CALLER, &invite("<sip:alice@a.test>;tag=f"));
+        let out = forwarded(&mut node);
+        node.udp(CALLEE, &reply_to(&out, 200, "Contact: <sip:bob@127.0.0.2>\n"));
+        let (asked, got) = ("<sip:alice@a.test>;tag=f", "<sip:bob@b.test>;tag=t");
+        node.udp(CALLER, &within(asked, got, "sip:bob@127.0.0.2", "b"));
+        let info = forwarded(&mut node);
+        assert_eq!(header(&info, "From"), format!("<{from}>;tag=f"));
+        node.udp(CALLEE, &reply_to(&info, 200, ""));
+        assert_eq!(header(&node.sent().pop().unwrap().1, "From"), asked);
+        let to = format!("{};tag=t", header(&out, "To"));
+        node.udp(CALLEE, &within(&to, header(&out, "From"), "sip:alice@127.0.0.9", "c"));
+        let sent = node.sent();
+        let back = &sent.iter().rfind(|(to, _)| to.to_string() == CALLER).unwrap().1;
+        let wanted = if mode == "auto" { "sip:alice@a.test" } else { "pbx@a-much-longer-name" };
+        assert!(header(back, "To").contains(wanted), "{back}");
+    }
 }

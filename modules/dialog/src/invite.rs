@@ -176,7 +176,13 @@ impl Dialogs {
             self.keep_number(current.id, Renumbered { towards, invite: true, from, to });
         }
         let (from, to) = mangled;
-        if !from.is_empty() || !to.is_empty() {
+        // The names are those that the callee knows who has answered first.
+        let is_other = |d: &Dialog| {
+            let answered = d.answered.and_then(|at| d.callees.get(usize::from(at)));
+            answered.is_some_and(|leg| *leg.tag != *tag)
+        };
+        let is_late = self.read(current.id, is_other) == Some(true);
+        if !is_late && (!from.is_empty() || !to.is_empty()) {
             self.try_change(cx, current.id, Change::Mangled { from, to });
         }
     }

@@ -100,7 +100,7 @@ impl Module for Uac {
 
     /// Where no Record-Route says it, as with hidden topology, the dialog does.
     fn names_known(&self, _cx: &mut Cx<'_>, ctx: &mut Ctx, from: &[u8], to: &[u8]) {
-        if self.mode == Mode::Auto {
+        if self.mode == Mode::Auto && !ctx.rewritten.names {
             rename(ctx, Which::From, from);
             rename(ctx, Which::To, to);
         }

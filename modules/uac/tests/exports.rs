@@ -384,3 +384,24 @@ fn a_dialog_restores_names_where_no_route_does() {
         assert!(header(back, "To").contains(wanted), "{back}");
     }
 }
+
+#[test]
+fn a_late_second_answer_leaves_the_names_of_the_first() {
+    let script = "route { if ($tt != NULL) { match_dialog(); t_relay(); exit; } create_dialog(); \
+                  append_msg_branch(\"sip:bob@127.0.0.3\"); t_on_branch(\"b\"); t_relay(); } \
+                  branch_route[b] { uac_replace_from(\"\", \"sip:n$T_branch_idx@x.test\"); }";
+    let mut node = node("loadmodule \"dialog.so\"\n", script);
+    node.udp(CALLER, &invite(FROM));
+    let sent = node.sent();
+    let to = |at: &str| sent.iter().find(|(to, _)| to.to_string() == at).unwrap().1.clone();
+    let (first, second) = (to(CALLEE), to("127.0.0.3:5060"));
+    node.udp(CALLEE, &reply_to(&first, 200, "Contact: <sip:bob@127.0.0.2>\n"));
+    let late = reply_to(&second, 200, "Contact: <sip:bob@127.0.0.3>\n").replace("tag=t", "tag=u");
+    node.udp("127.0.0.3:5060", &late);
+    let info = format!(
+        "INFO sip:bob@127.0.0.2 SIP/2.0\nVia: SIP/2.0/UDP x.test;branch=z9hG4bKi\nFrom: {FROM}\n\
+         To: <sip:bob@b.test>;tag=t\nCall-ID: c\nCSeq: 8 INFO\nContent-Length: 0\n\n"
+    );
+    node.udp(CALLER, &info);
+    assert_eq!(header(&forwarded(&mut node), "From"), "\"A\" <sip:n0@x.test>;tag=f");
+}

@@ -1,6 +1,7 @@
 //! Two nodes with one service address, and two phones.
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses what it needs")]
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
 pub mod checks;
 

@@ -1,6 +1,7 @@
 //! What is in the database, and checks of the parameters about it.
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses what it needs")]
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
 use serde_json::{Value as Json, json};
 use tandem_db::{Query, Select, Value};

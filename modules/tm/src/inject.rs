@@ -114,7 +114,7 @@ impl Tm {
         let record = &mut cell.record;
         let is_his = |leg: &Leg| leg.target.uri.as_deref() == Some(contact);
         let his = record.legs.iter().position(is_his).and_then(|at| u8::try_from(at).ok());
-        let mut fx = std::mem::take(&mut record.effects);
+        let mut fx = Effects::new();
         if let Some(branch) = his.map(BranchIndex) {
             record.machine.on_reply(cx.now, branch, 200, Bytes::new(), &mut fx);
         }

@@ -249,6 +249,7 @@ fn within(
             presence.keep_waiting(call.cx, &key, &s);
         }
     }
+    presence.look_for_publications(call.cx, &key);
     let change = Change::subscribe(s.clone());
     let done = presence.apply(call.cx, &key, Origin::Local, change);
     let done = done.map_err(|_| Refusal::new(481, "Subscription Does Not Exist"))?;

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use tandem_db::{DbError, Rows};
+use bytes::Bytes;
+use tandem_db::{DbError, Rows, Value};
 use tandem_engine::module::{Call, Cx};
 
 use super::Asked;
-use crate::record::{Key, SubId};
+use super::rows::ROWS_OF_ONE;
+use crate::change::{Change, Origin};
+use crate::record::{Key, SubId, Text};
 use crate::rules::Progress;
 use crate::state::Presence;
+use crate::table::Presentity;
 
 impl Presence {
     /// Whether the database is asked for the publications of a presentity, and the run waits. Once
@@ -45,20 +49,22 @@ impl Presence {
         cx.call_again(run);
     }
 
-    /// Somebody begins to watch a presentity of whom nothing is known here. He is told nothing
-    /// before the database has answered.
+    /// Somebody watches a presentity. If nothing of it is known here, or no peer tells what other
+    /// nodes have written, he is told nothing before the database has answered.
     pub(crate) fn look_for_publications(&self, cx: &mut Cx<'_>, key: &Arc<Key>) {
         let Some(sql) = self.sql.as_ref().filter(|_| self.params.fallback2db) else { return };
         if key.watched().is_some() {
             return;
         }
-        let asks = self.table.local_or_new(key, |p| {
-            let asks = p.publications.is_empty() && !p.is_asking;
+        // What waits to be written would be missing from the answer.
+        let always = !self.is_replicated() && sql.is_settled();
+        let known = self.table.local_or_new(key, |p| {
+            let asks = (always || p.publications.is_empty()) && !p.is_asking;
             p.is_asking |= asks;
-            asks
+            asks.then(|| p.publications.iter().map(|p| p.publication.id.clone()).collect())
         });
-        if asks {
-            let about = Asked::Publications(Arc::clone(key));
+        if let Some(known) = known {
+            let about = Asked::Publications(Arc::clone(key), known);
             sql.ask(cx, sql.tables.publications_of(key), about);
         }
     }
@@ -67,10 +73,32 @@ impl Presence {
         &self,
         cx: &mut Cx<'_>,
         key: &Arc<Key>,
-        result: Result<Rows, DbError>,
+        known: &[Text],
+        mut result: Result<Rows, DbError>,
     ) {
         self.table.local(key, |p| p.is_asking = false);
+        let mut gone = Vec::new();
+        if let (Ok(found), Some(sql)) = (&mut result, &self.sql) {
+            let ids = |row: &Vec<Value>| sql.tables.publication(row).map(|(_, p)| p.id);
+            if found.rows.len() < ROWS_OF_ONE as usize {
+                let there: Vec<Text> = found.rows.iter().filter_map(ids).collect();
+                gone.extend(known.iter().filter(|id| !there.contains(id)));
+            }
+            // What was removed here meanwhile does not come back.
+            let is_here = |id: &Text| {
+                let has = |p: &Presentity| p.publications.iter().any(|p| p.publication.id == *id);
+                self.table.read(key, has) == Some(true)
+            };
+            found.rows.retain(|row| ids(row).is_none_or(|id| !known.contains(&id) || is_here(&id)));
+        }
         self.take_publications(cx, Some(key), result);
+        // What another node has removed.
+        for id in gone {
+            let change = Change::Unpublish { id: id.clone(), body: Bytes::new() };
+            if let Ok(done) = self.apply(cx, key, Origin::Database, change) {
+                self.follow(cx, key, Origin::Database, &done);
+            }
+        }
         self.walk(cx, key);
     }
 }

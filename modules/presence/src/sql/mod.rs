@@ -22,7 +22,7 @@ use tandem_engine::module::{Cx, Timer};
 use crate::change::{Done, Origin};
 use crate::package::Status;
 use crate::params::Params;
-use crate::record::{Key, SubId, Subscription};
+use crate::record::{Key, SubId, Subscription, Text};
 use crate::state::Presence;
 use rows::Tables;
 
@@ -53,7 +53,7 @@ enum Asked {
     LoadSubscriptions,
     Batch(Vec<Write>),
     /// Publications of a presentity whose watchers wait.
-    Publications(Arc<Key>),
+    Publications(Arc<Key>, Vec<Text>),
     /// A run of the script waits.
     RunPublications(Arc<Key>, u64),
     RunSubscriptions(u64),
@@ -110,6 +110,12 @@ impl Sql {
         } else {
             state.queue.push_back(write);
         }
+    }
+
+    /// Whether the database has everything.
+    fn is_settled(&self) -> bool {
+        let state = self.state.lock();
+        !state.is_down && !state.is_writing && state.queue.is_empty()
     }
 
     /// Rows that wait, for the status page.
@@ -258,7 +264,9 @@ impl Presence {
             Asked::LoadPublications => self.publications_loaded(cx, sql, result),
             Asked::LoadSubscriptions => self.subscriptions_loaded(cx, sql, result),
             Asked::Batch(writes) => self.written(cx, sql, writes, result),
-            Asked::Publications(key) => self.publications_found(cx, &key, result),
+            Asked::Publications(key, known) => {
+                self.publications_found(cx, &key, &known, result);
+            }
             Asked::RunPublications(key, run) => {
                 self.take_publications(cx, Some(&key), result);
                 self.looked(cx, run);

@@ -18,7 +18,7 @@ use crate::request::{are_lines, is_keepable, is_one_line};
 /// Rows that are read at a time.
 pub(super) const ROWS_A_PAGE: u32 = 1_000;
 /// Rows of one presentity or dialog that are read.
-const ROWS_OF_ONE: u32 = 200;
+pub(super) const ROWS_OF_ONE: u32 = 200;
 /// Numbers that are left out when a subscription is read: its row is written now and then.
 const ROW_MARGIN: u32 = 1_000;
 /// Seconds of a day.

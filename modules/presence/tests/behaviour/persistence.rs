@@ -86,6 +86,32 @@ fn nodes_with_one_database_find_what_the_other_has() {
 }
 
 #[test]
+fn what_another_node_writes_is_told_with_the_next_subscribe() {
+    let params = stored() + &set("fallback2db", "1");
+    let (mut a, mut b) = (node(&params), node(&params));
+    let (mut watcher, _) = Watcher::watch(&mut a, "w", "bob", "presence");
+    // The database is with one node at a time.
+    std::mem::swap(&mut a.db, &mut b.db);
+    let tag = etag(&published(&mut b, &publish("bob", "presence", 1, "", "open")));
+    std::mem::swap(&mut a.db, &mut b.db);
+    let (_, notifies) = watcher.go(&mut a, "Expires: 70\n");
+    assert_eq!(body(&notifies[0]), "open", "it was published at the other");
+    std::mem::swap(&mut a.db, &mut b.db);
+    b.advance_ms(2_000);
+    let change = format!("SIP-If-Match: {tag}\n");
+    let tag = etag(&published(&mut b, &publish("bob", "presence", 2, &change, "away")));
+    std::mem::swap(&mut a.db, &mut b.db);
+    let (_, notifies) = watcher.go(&mut a, "Expires: 70\n");
+    assert_eq!(body(&notifies[0]), "away", "it was changed there");
+    std::mem::swap(&mut a.db, &mut b.db);
+    let end = format!("SIP-If-Match: {tag}\nExpires: 0\n");
+    published(&mut b, &publish("bob", "presence", 3, &end, ""));
+    std::mem::swap(&mut a.db, &mut b.db);
+    let (_, notifies) = watcher.go(&mut a, "Expires: 70\n");
+    assert_eq!(body(&notifies[0]), "after away", "it was removed");
+}
+
+#[test]
 fn rows_that_say_nothing_do_no_harm() {
     let mut node = TestNode::with_database(&script_of(&stored(), ROUTE), MODULES, |db| {
         let insert = |table: &str, row: &[(&str, Value)]| tandem_db::Query::Insert {

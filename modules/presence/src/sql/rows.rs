@@ -291,6 +291,9 @@ impl Tables {
             return None;
         }
         let received_s = row.number(6);
+        // Several changes within a second are told apart by the last number of the ETag.
+        let count = etag.rsplit(|b| *b == b'.').next().and_then(|n| std::str::from_utf8(n).ok());
+        let count = count.and_then(|n| n.parse().ok()).unwrap_or(0u64).min(999_999);
         let (content_type, extra) = type_of(extra);
         let publication = Publication {
             id: id_of(&etag).into(),
@@ -302,7 +305,7 @@ impl Tables {
             received_s,
             expires_s: self.read_end(row.int(5)),
             // What a node says is newer than what a row says.
-            stamp: Stamp { time_us: u64::from(received_s.max(1)) * 1_000_000, node: 0 },
+            stamp: Stamp { time_us: u64::from(received_s.max(1)) * 1_000_000 + count, node: 0 },
             ..Publication::default()
         };
         Some((Key::new(&uri_of(&user, &domain), &event), publication))

@@ -10,6 +10,7 @@ use tandem_net::{RecvBatch, UdpOptions, UdpSocket};
 
 use crate::Plan;
 use crate::clock::now;
+use crate::network::Network;
 use crate::report::{Row, Sample, table};
 use crate::server::{Place, Server};
 
@@ -30,14 +31,28 @@ const SDP: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\
 
 /// Measures calls for each contestant in turn.
 pub(crate) fn measure(place: &Place, plan: &Plan, what: &str) -> Result<String, String> {
-    let mut contestants = Vec::new();
     let starts = match what {
         "calls" => [Place::kamailio_calls, Place::tandem_calls],
         "calls to four" => [Place::kamailio_forking, Place::tandem_forking],
         _ => [Place::kamailio_dialogs, Place::tandem_dialogs],
     };
-    for start in starts {
-        let server = start(place)?;
+    contest(starts.map(|start| start(place)), plan, what)
+}
+
+/// Measures calls on pairs, whose nodes keep the same dialogs.
+pub(crate) fn replicated(place: &Place, network: &Network, plan: &Plan) -> Result<String, String> {
+    let pairs = [place.kamailio_dialog_pair(network), place.tandem_dialog_pair(network)];
+    contest(pairs, plan, "calls with dialog and CDR, replicated")
+}
+
+fn contest(
+    servers: [Result<Server, String>; 2],
+    plan: &Plan,
+    what: &str,
+) -> Result<String, String> {
+    let mut contestants = Vec::new();
+    for server in servers {
+        let server = server?;
         let load = Load::new(server.from, server.active()).map_err(|e| e.to_string())?;
         contestants.push((server, load));
     }

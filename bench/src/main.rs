@@ -29,10 +29,13 @@ use rounds::{Contest, PHONES, SOCKETS};
 use server::Place;
 
 const USAGE: &str = "usage: bench [--quick] [--rounds N] [\
-                     --only single|calls|forking|dialogs|routes|pings|presence|pair|bulk]";
+                     --only single|calls|forking|dialogs|routes|pings|presence|pair|callpair|\
+                     bulk]";
 
-const PARTS: [&str; 9] =
-    ["single", "calls", "forking", "dialogs", "routes", "pings", "presence", "pair", "bulk"];
+const PARTS: [&str; 10] = [
+    "single", "calls", "forking", "dialogs", "routes", "pings", "presence", "pair", "callpair",
+    "bulk",
+];
 
 /// How much is measured.
 #[derive(Debug, Clone)]
@@ -134,6 +137,9 @@ fn measure(plan: &Plan) -> Result<(), String> {
         contest.rounds(plan)?;
         println!("{}", contest.table());
         println!("{}", contest.unequal()?);
+    }
+    if let Some(network) = network.as_ref().filter(|_| plan.wants("callpair")) {
+        println!("{}", calls::replicated(&place, network, plan)?);
     }
     if plan.wants("bulk") {
         println!("{}", bulk::million(&place, plan.million)?);

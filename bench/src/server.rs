@@ -27,6 +27,21 @@ const LAST_TANDEM: &str = "loadmodule \"sipmsgops.so\"\n";
 const TANDEM_DIALOGS: &str = "loadmodule \"dialog.so\"\nloadmodule \"acc.so\"\n\
     modparam(\"acc\", \"log_level\", -1)\n";
 const TANDEM_ACCOUNTS: &str = "create_dialog(); do_accounting(\"log\", \"cdr\"); record_route();";
+/// What makes a pair of those that keep dialogs.
+const KAMAILIO_DMQ: &str = "loadmodule \"dmq.so\"\n\
+    modparam(\"dmq\", \"server_address\", \"sip:ADDRESS:5062\")\n\
+    modparam(\"dmq\", \"notification_address\", \"sip:NEIGHBOR:5062\")\n\
+    modparam(\"dmq\", \"num_workers\", WORKERS)\n";
+const KAMAILIO_SHARED: &str = "modparam(\"dialog\", \"enable_dmq\", 1)\n";
+const TANDEM_CLUSTER: &str = "loadmodule \"proto_bin.so\"\nloadmodule \"clusterer.so\"\n\
+    modparam(\"clusterer\", \"db_mode\", 0)\n\
+    modparam(\"clusterer\", \"my_node_id\", NODE)\n\
+    modparam(\"clusterer\", \"my_node_info\", \"cluster_id=1, url=bin:ADDRESS:5566FLAGS\")\n\
+    modparam(\"clusterer\", \"neighbor_node_info\", \
+    \"cluster_id=1, node_id=PEER, url=bin:NEIGHBOR:5566\")\n\
+    modparam(\"clusterer\", \"sharing_tag\", \"service/1=ROLE\")\n";
+const TANDEM_SHARED: &str = "modparam(\"dialog\", \"dialog_replication_cluster\", 1)\n";
+const SIP_SOCKET: &str = "udp:ADDRESS:5060\n";
 /// The last module of the scripts for a single server.
 const LAST_SINGLE: &str = "loadmodule \"auth.so\"\n";
 const TANDEM: &str = include_str!("../configs/tandem.cfg");
@@ -57,6 +72,18 @@ const START: Duration = Duration::from_secs(60);
 fn forks(append: &str) -> String {
     let one = |n: u32| format!("{append}(\"sip:f{n}-$rU@$rd:$rp\"); ");
     format!("{}record_route();", (1..=3).map(one).collect::<String>())
+}
+
+fn kamailio_with_dialogs(script: &str) -> String {
+    script
+        .replace(LAST_KAMAILIO, &format!("{LAST_KAMAILIO}{KAMAILIO_DIALOGS}"))
+        .replace("record_route();", "dlg_manage(); record_route();")
+}
+
+fn tandem_with_dialogs(script: &str) -> String {
+    script
+        .replace(LAST_TANDEM, &format!("{LAST_TANDEM}{TANDEM_DIALOGS}"))
+        .replace("record_route();", TANDEM_ACCOUNTS)
 }
 
 /// A running server: one process or two nodes. Dropping it ends it.
@@ -105,17 +132,11 @@ impl Place {
 
     /// The same with a dialog and a CDR in the log for each call.
     pub(crate) fn kamailio_dialogs(&self) -> Result<Server, String> {
-        let script = KAMAILIO_CALLS
-            .replace(LAST_KAMAILIO, &format!("{LAST_KAMAILIO}{KAMAILIO_DIALOGS}"))
-            .replace("record_route();", "dlg_manage(); record_route();");
-        self.kamailio_script("dialogs", "127.0.3.5", &script)
+        self.kamailio_script("dialogs", "127.0.3.5", &kamailio_with_dialogs(KAMAILIO_CALLS))
     }
 
     pub(crate) fn tandem_dialogs(&self) -> Result<Server, String> {
-        let script = TANDEM_CALLS
-            .replace(LAST_TANDEM, &format!("{LAST_TANDEM}{TANDEM_DIALOGS}"))
-            .replace("record_route();", TANDEM_ACCOUNTS);
-        self.tandem_script("dialogs", "127.0.3.6", &script)
+        self.tandem_script("dialogs", "127.0.3.6", &tandem_with_dialogs(TANDEM_CALLS))
     }
 
     /// The same with three more branches for each call.
@@ -235,11 +256,38 @@ impl Place {
 
     /// One of them.
     pub(crate) fn kamailio_node(&self, network: &Network, n: usize) -> Result<Child, String> {
-        let dir = self.folder(&format!("kamailio{n}"))?;
+        self.kamailio_host(network, n, "kamailio", KAMAILIO_PAIR)
+    }
+
+    fn kamailio_host(
+        &self,
+        network: &Network,
+        n: usize,
+        name: &str,
+        script: &str,
+    ) -> Result<Child, String> {
+        let dir = self.folder(&format!("{name}{n}"))?;
         let neighbor = network.address(3 - n);
         let words = [("NEIGHBOR", neighbor.as_str())];
-        let config = self.config(&dir, KAMAILIO_PAIR, &network.address(n), &words)?;
+        let config = self.config(&dir, script, &network.address(n), &words)?;
         self.spawn_kamailio(&dir, &config, Some(network.host(n)))
+    }
+
+    /// Two Kamailios that keep the same dialogs.
+    pub(crate) fn kamailio_dialog_pair(&self, network: &Network) -> Result<Server, String> {
+        let more = format!("{LAST_KAMAILIO}{KAMAILIO_DMQ}");
+        let two = format!("{SIP_SOCKET}listen=udp:ADDRESS:5062\n");
+        let messages = "if (is_method(\"KDMQ\")) { dmq_handle_message(); exit; }";
+        let script = kamailio_with_dialogs(KAMAILIO_CALLS)
+            .replace(LAST_KAMAILIO, &more)
+            .replace(KAMAILIO_DIALOGS, &format!("{KAMAILIO_DIALOGS}{KAMAILIO_SHARED}"))
+            .replace(SIP_SOCKET, &two)
+            .replace("request_route {\n", &format!("request_route {{\n{messages}\n"));
+        let mut nodes = Vec::new();
+        for n in 1..=2 {
+            nodes.push(self.kamailio_host(network, n, "kamailio-calls", &script)?);
+        }
+        self.serving_pair("Kamailio, DMQ", network, 1, nodes)
     }
 
     /// Two Tandem nodes that replicate, on the third and fourth host.
@@ -252,10 +300,35 @@ impl Place {
         self.serving_pair("Tandem, pair", network, 3, nodes)
     }
 
+    /// Two Tandem nodes that keep the same dialogs; a 200 is held back until the other has it.
+    pub(crate) fn tandem_dialog_pair(&self, network: &Network) -> Result<Server, String> {
+        let script = tandem_with_dialogs(TANDEM_CALLS)
+            .replace(LAST_TANDEM, &format!("{LAST_TANDEM}{TANDEM_CLUSTER}"))
+            .replace(TANDEM_DIALOGS, &format!("{TANDEM_DIALOGS}{TANDEM_SHARED}"))
+            .replace(SIP_SOCKET, &format!("{SIP_SOCKET}socket = bin:ADDRESS:5566\n"))
+            .replace("create_dialog();", "create_dialog(); set_dlg_sharing_tag(\"service\");");
+        let mut nodes = Vec::new();
+        for n in 1..=2 {
+            nodes.push(self.tandem_host(network, n, "pair-calls", &script)?);
+            await_port(&network.address(n + 2))?;
+        }
+        self.serving_pair("Tandem, pair", network, 3, nodes)
+    }
+
     /// One of them.
     pub(crate) fn tandem_node(&self, network: &Network, n: usize) -> Result<Child, String> {
+        self.tandem_host(network, n, "pair", TANDEM_PAIR)
+    }
+
+    fn tandem_host(
+        &self,
+        network: &Network,
+        n: usize,
+        name: &str,
+        script: &str,
+    ) -> Result<Child, String> {
         let (own, peer) = (n.to_string(), (3 - n).to_string());
-        let dir = self.folder(&format!("pair{own}"))?;
+        let dir = self.folder(&format!("{name}{own}"))?;
         let roles = [("active", ", flags=seed"), ("backup", "")];
         let neighbor = network.address(5 - n);
         let words = [
@@ -265,7 +338,7 @@ impl Place {
             ("ROLE", roles[n - 1].0),
             ("FLAGS", roles[n - 1].1),
         ];
-        let config = self.config(&dir, TANDEM_PAIR, &network.address(n + 2), &words)?;
+        let config = self.config(&dir, script, &network.address(n + 2), &words)?;
         self.spawn_tandem(&dir, &config, Some(network.host(n + 2)))
     }
 

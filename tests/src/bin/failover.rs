@@ -1,8 +1,9 @@
-//! Failovers by the hundred: `failover [--long] [--store files|shared] [--keep]`.
+//! Failovers by the hundred: `failover [--long | --splits N] [--store files|shared] [--keep]`.
 //!
 //! Two machines with keepalived, phones on two further hosts, and calls that are at every step
 //! when the machine that serves is dealt a blow. Counted is what the phones saw and what stands in
-//! the database. Five blows to each store; `--long` deals 50 to each, amid 5,000 calls. Needs root.
+//! the database. Five blows to each store; `--long` deals 50 to each, amid 5,000 calls;
+//! `--splits N` only separates the two for a second, N times. Needs root.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,12 @@ enum Amid {
 struct Round {
     amid: Amid,
     blows: Vec<(Blow, Duration)>,
+}
+
+/// What is done to one pair, and the calls that each host of phones places meanwhile.
+struct Plan {
+    rounds: Vec<Round>,
+    calls: u32,
 }
 
 /// How long the database is away at least.
@@ -55,29 +62,39 @@ fn main() -> ExitCode {
         eprintln!("failover: hosts are network namespaces, and making them takes root");
         return ExitCode::FAILURE;
     }
+    let times = words.iter().skip_while(|w| *w != "--splits").nth(1);
+    let plan = match times.map(|n| n.parse().ok().filter(|n| (1..=500).contains(n))) {
+        None => {
+            Plan { rounds: rounds(has("--long")), calls: if has("--long") { 2_500 } else { 250 } }
+        }
+        Some(Some(n)) => splits(n),
+        Some(None) => {
+            eprintln!("failover: --splits wants a number from 1 to 500");
+            return ExitCode::from(2);
+        }
+    };
     let mut clean = true;
     for store in stores {
-        clean &= run(*store, has("--long"), has("--keep"));
+        clean &= run(*store, &plan, has("--keep"));
     }
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Deals all blows to one pair, and says whether everything is as it should be.
-fn run(store: Store, long: bool, keep: bool) -> bool {
+fn run(store: Store, plan: &Plan, keep: bool) -> bool {
     let Some(mut standby) = Standby::start("failover", store) else { return false };
     eprintln!("{store:?}: the pair serves; its files are in {}", standby.site.dir().display());
     let program = beside("phones");
-    let calls = if long { 2_500 } else { 250 };
-    let phones =
-        PHONES.map(|host| Phones::start(&standby, &program, host, [calls, PER_SECOND], None));
+    let load = [plan.calls, PER_SECOND];
+    let phones = PHONES.map(|host| Phones::start(&standby, &program, host, load, None));
     wait_until("the contacts are on both", ELECTION, || {
         standby.machines.iter().all(|m| m.knows("b49") && m.knows("c49"))
     });
     // Calls of every length are up before the first blow.
     wait_until("calls are under way", 2 * ELECTION, || phones[0].placed() >= 100);
     let mut deeds = Vec::new();
-    for round in rounds(long) {
-        go(&mut standby, &phones[0], &round, &mut deeds);
+    for round in &plan.rounds {
+        go(&mut standby, &phones[0], round, &mut deeds);
     }
     phones.iter().for_each(Phones::enough);
     let patience = Duration::from_secs(1_200);
@@ -212,6 +229,12 @@ fn rounds(long: bool) -> Vec<Round> {
     let dealt: usize = rounds.iter().map(|r| r.blows.len()).sum();
     rounds.extend((dealt..50).map(|_| one(Amid::Nothing, Death, SHORT)));
     rounds
+}
+
+/// The two do not see each other for a second, again and again.
+fn splits(times: u32) -> Plan {
+    let one = || Round { amid: Amid::Nothing, blows: vec![(Blow::Split, SHORT)] };
+    Plan { rounds: (0..times).map(|_| one()).collect(), calls: 20 * times + 100 }
 }
 
 /// The program beside this one.

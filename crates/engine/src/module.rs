@@ -163,6 +163,9 @@ pub trait Module: Any + std::marker::Send + Sync {
         Some(ctx)
     }
 
+    /// A reply that no module owns goes on by its Via.
+    fn reply_passes(&self, _cx: &mut Cx<'_>, _reply: &Message) {}
+
     /// Whether [`Module::takes_reply`] is to be asked.
     fn knows_replies(&self) -> bool {
         false

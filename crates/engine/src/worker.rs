@@ -570,6 +570,9 @@ pub(crate) fn after_onreply(cx: &mut Cx<'_>, ctx: Box<Ctx>) {
     }
     // Only what was sent from here goes on: this node is no reflector.
     if cx.node.settings.stateless_replies && transport::is_our_reply(cx.node, &ctx.msg) {
+        for (slot, _, module) in node.loaded() {
+            cx.for_slot(slot, |cx| module.reply_passes(cx, &ctx.msg));
+        }
         transport::forward_reply(cx, &ctx);
     } else {
         cx.count(stat::ERR_REPLIES, 1);

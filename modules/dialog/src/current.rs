@@ -160,25 +160,25 @@ impl Current {
     }
 }
 
-fn text(out: &mut Vec<u8>, text: &[u8]) {
+pub(crate) fn text(out: &mut Vec<u8>, text: &[u8]) {
     let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(text);
 }
 
-fn byte(rest: &mut &[u8]) -> Option<u8> {
+pub(crate) fn byte(rest: &mut &[u8]) -> Option<u8> {
     let (first, after) = rest.split_first()?;
     *rest = after;
     Some(*first)
 }
 
-fn array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+pub(crate) fn array<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (head, after) = rest.split_at_checked(N)?;
     *rest = after;
     head.try_into().ok()
 }
 
-fn take(rest: &mut &[u8]) -> Option<Text> {
+pub(crate) fn take(rest: &mut &[u8]) -> Option<Text> {
     let len = u32::from_le_bytes(array(rest)?);
     let (text, after) = rest.split_at_checked(usize::try_from(len).ok()?)?;
     *rest = after;

@@ -77,7 +77,7 @@ impl Dialogs {
             }
             None => {
                 if let Some(did) = did {
-                    self.remember_bye(cx, did, &ctx.msg);
+                    self.request_passes(cx, did, &ctx.msg);
                     self.refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     let text = "a request names a dialog that it does not belong to";
                     cx.log(Level::Info, text);
@@ -162,7 +162,11 @@ impl Dialogs {
     /// A BYE of the caller counts when it goes to the callee that answered.
     fn bye(&self, cx: &mut Cx<'_>, ctx: &Ctx, found: Found) {
         let answered = self.read(found.id, |d| (d.state.is_answered(), d.answered));
-        let Some((true, answered)) = answered else { return };
+        let Some((is_answered, answered)) = answered else { return };
+        if !is_answered {
+            // Its answer may have passed over another node.
+            return self.request_passes(cx, found.id, &ctx.msg);
+        }
         let (reason, counts) = match found.sender {
             Side::Callee => (EndReason::UpstreamBye, answered.is_none_or(|a| a == found.callee)),
             Side::Caller => (EndReason::DownstreamBye, answered.is_none_or(|a| a == found.callee)),

@@ -23,8 +23,8 @@ use crate::debts::Waiting;
 use crate::events;
 use crate::id::DialogId;
 use crate::local::Local;
-use crate::orphans::Orphans;
 use crate::params::Params;
+use crate::passed::{FOLLOW, Passed, TELL_AGAIN};
 use crate::prack::PRACK;
 use crate::record::{Dialog, EndReason, State};
 use crate::replication::profiles::{Counts, TELL};
@@ -61,7 +61,7 @@ pub struct Dialogs {
     /// Unix seconds of when such a refusal was last in the log.
     pub(crate) told_refused_s: AtomicU64,
     /// BYEs that came before their dialog.
-    pub(crate) orphans: Orphans,
+    pub(crate) passed: Passed,
 }
 
 impl Dialogs {
@@ -99,7 +99,7 @@ impl Dialogs {
             sql_asks: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             told_refused_s: AtomicU64::new(0),
-            orphans: Orphans::default(),
+            passed: Passed::default(),
             params,
         }))
     }
@@ -180,7 +180,7 @@ impl Dialogs {
             self.table.insert(cx.now, dialog, local, origin, &Log { dialogs: self, cx })?;
         if inserted && matches!(origin, Origin::Peer { .. }) {
             self.count(cx, stats::CREATE_RECV);
-            self.end_if_orphaned(cx, id);
+            self.follow(cx, id);
         }
         self.store(cx);
         Ok(inserted)
@@ -212,6 +212,9 @@ impl Dialogs {
     ) {
         if done.after == State::Confirmed && origin == Origin::Local {
             self.plan_pings(cx, id);
+        }
+        if done.after == State::Unacked && origin == Origin::Local {
+            self.follow_soon(cx, id);
         }
         let Some(record) = &done.record else { return };
         events::state_changed(cx, record, done.before);
@@ -350,6 +353,8 @@ impl Module for Dialogs {
             PRACK => self.prack_late(cx, timer.id),
             TELL => self.tell_counts(cx),
             LOOK => self.look_through(cx, timer.id),
+            FOLLOW => self.follow(cx, DialogId::from_number(timer.id)),
+            TELL_AGAIN => self.tell_again(cx, timer.id),
             sql::FLUSH => self.flush_timer(cx),
             sql::RETRY => self.retry_sql(cx),
             _ => {}
@@ -404,6 +409,10 @@ impl Module for Dialogs {
         if let Some(current) = section.downcast_ref::<Current>() {
             self.on_transaction(cx, current, moment);
         }
+    }
+
+    fn reply_passes(&self, cx: &mut Cx<'_>, reply: &Message) {
+        self.answer_passes(cx, reply);
     }
 
     fn route_taken(&self, cx: &mut Cx<'_>, ctx: &mut Ctx, params: &[u8]) {

@@ -3,16 +3,20 @@
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tandem_engine::attached::TxMoment;
+use tandem_engine::attached::{Attached, TxMoment};
 use tandem_engine::context::Ctx;
 use tandem_engine::log::Level;
 use tandem_engine::module::Cx;
-use tandem_sip::{HeaderName, Message, Method};
-use tandem_tm::Tm;
+use tandem_engine::transport::written;
+use tandem_sip::{Edits, HeaderName, Message, Method, remove_top_via};
+use tandem_tm::{AnsweredBy, Tm};
 
 use crate::id::DialogId;
 use crate::record::{Dialog, State};
 use crate::state::Dialogs;
+
+/// How late this node may hear of an answer.
+const LATE_MS_MAX: u64 = 300_000;
 
 impl Dialogs {
     /// Takes the ACK of a call that rings, as far as this node knows, for the 200 that must have
@@ -37,15 +41,56 @@ impl Dialogs {
             return;
         }
         let Some((slot, tm)) = cx.node.find::<Tm>() else { return };
-        let Some((attached, invite)) =
-            cx.for_slot(slot, |cx| tm.answered_elsewhere(cx, (call_id, from), ack.request_uri()))
+        let by = AnsweredBy::Contact(ack.request_uri());
+        let Some((attached, invite, branch)) =
+            cx.for_slot(slot, |cx| tm.answered_elsewhere(cx, (call_id, from), by))
         else {
             return;
         };
-        let Some(reply) = unseen(&invite, ack) else { return };
+        if let Some(reply) = unseen(&invite, ack) {
+            self.answered_elsewhere(cx, &attached, branch, &reply);
+        }
+    }
+
+    /// A peer let the answer to a call of this node pass, at that time (Unix milliseconds).
+    pub(crate) fn learn_passed_answer(
+        &self,
+        cx: &mut Cx<'_>,
+        id: DialogId,
+        reply: &Bytes,
+        at_ms: u64,
+    ) {
+        let Ok(reply) = Message::parse(reply.clone()) else { return };
+        let (Some(call_id), Some(from)) = (reply.call_id(), reply.from_tag()) else { return };
+        let is_its = |d: &Dialog| d.has_call_id(call_id) && *d.caller.tag == *from;
+        // Only the reply to the very request that was sent from here.
+        let branch = reply.top_via().ok().and_then(|via| via.branch);
+        let (true, Some(branch)) = (self.read(id, is_its) == Some(true), branch) else { return };
+        let Some((slot, tm)) = cx.node.find::<Tm>() else { return };
+        let found = cx.for_slot(slot, |cx| {
+            tm.answered_elsewhere(cx, (call_id, from), AnsweredBy::Via(branch))
+        });
+        let Some((attached, _, branch)) = found else { return };
+        // It was answered then, not now.
+        let now = cx.now;
+        cx.now.unix_ms = at_ms.clamp(now.unix_ms.saturating_sub(LATE_MS_MAX), now.unix_ms);
+        if let Some(reply) = to_caller(&reply) {
+            self.answered_elsewhere(cx, &attached, branch, &reply);
+        }
+        cx.now = now;
+    }
+
+    /// Lets whoever keeps something with an INVITE hear of the answer that this node did not see.
+    fn answered_elsewhere(
+        &self,
+        cx: &mut Cx<'_>,
+        attached: &Attached,
+        branch: u8,
+        reply: &Message,
+    ) {
         cx.log(Level::Notice, "the answer to a call has passed over another node");
         let moments = [
-            TxMoment::Received { branch: 0, reply: reply.clone() },
+            TxMoment::Received { branch, reply: reply.clone() },
             TxMoment::Replied {
                 code: 200,
                 reply: reply.bytes().clone().into(),
@@ -54,9 +99,16 @@ impl Dialogs {
             },
         ];
         for moment in moments {
-            cx.tell_transaction_now(&attached, &moment);
+            cx.tell_transaction_now(attached, &moment);
         }
     }
+}
+
+/// The answer as the caller got it: without our own Via.
+fn to_caller(reply: &Message) -> Option<Message> {
+    let mut edits = Edits::new();
+    remove_top_via(reply, &mut edits).then_some(())?;
+    Message::parse(written(reply, &edits)).ok()
 }
 
 /// The 200 as far as the ACK shows it: the callee's tag, where it is reached, and over what.

@@ -5,6 +5,8 @@
 use crate::common;
 use crate::pair;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use common::*;
 use pair::Pair;
@@ -101,6 +103,88 @@ fn a_bye_that_a_node_gets_before_its_dialog_ends_the_call_when_that_comes() {
         let calls: Vec<_> = alive.map(|d| d.call_id.to_vec()).collect();
         assert_eq!(calls, [b"c2".to_vec()], "node {at}");
     }
+}
+
+/// A call whose INVITE goes over node 0 while nobody sees the other, and all that follows over
+/// node 1; `bye_at` is where the BYE goes, if there is one.
+fn crossed(pair: &mut Pair, call_id: &str, bye_at: Option<usize>) {
+    pair.udp(0, CALLER, &Phones::request(call_id));
+    let invite = pair.sent_to(0, CALLEE).pop().unwrap();
+    let contact = "Contact: <sip:bob@127.0.0.2:5060>\n";
+    pair.udp(0, CALLEE, &reply_to(&invite, 180, "t", contact, ""));
+    pair.udp(1, CALLEE, &reply_to(&invite, 200, "t", contact, SDP_B));
+    let ok = pair.sent_to(1, CALLER).pop().unwrap();
+    assert!(first_line(&ok).starts_with("SIP/2.0 200"), "{ok}");
+    let phones = Phones { call_id: call_id.to_owned(), invite, ok };
+    pair.udp(1, CALLER, &phones.within("ACK", 7, ""));
+    pair.advance_ms(4_000);
+    if let Some(at) = bye_at {
+        let (bye, ok) = pair.hang_up(at, &phones);
+        assert!(bye.starts_with("BYE ") && ok.starts_with("SIP/2.0 200"), "{bye}{ok}");
+    }
+}
+
+#[test]
+fn an_answer_that_passes_over_the_other_node_counts_from_then() {
+    let mut pair = Pair::new("", "set_dlg_sharing_tag(\"vip\");");
+    pair.cut();
+    pair.advance_ms(10_000);
+    let answered_s = pair.now.unix_ms / 1000;
+    crossed(&mut pair, "goes-on", None);
+    crossed(&mut pair, "ends-there", Some(1));
+    crossed(&mut pair, "ends-here", Some(0));
+    assert_eq!(pair.states(0), [State::Early; 3], "nobody told it");
+    pair.heal();
+    // They try each other again after `node_timeout`.
+    for _ in 0..70 {
+        if pair.states(0).contains(&State::Early) {
+            pair.advance_ms(1_000);
+        }
+    }
+    pair.advance_ms(1_000);
+    for at in [0, 1] {
+        let all: BTreeMap<_, _> = { pair.all(at).into_iter() }
+            .map(|d| (String::from_utf8_lossy(&d.call_id).into_owned(), d))
+            .collect();
+        assert_eq!(all.len(), 3, "node {at}");
+        assert_eq!(all["goes-on"].state, State::Confirmed);
+        assert_eq!(u64::from(all["goes-on"].answered_s), answered_s);
+        for call in ["ends-there", "ends-here"] {
+            let d = &all[call];
+            assert_eq!(d.state, State::Deleted, "{call} at node {at}");
+            assert_eq!(d.end_reason, Some(EndReason::DownstreamBye));
+            assert_eq!(d.ended_s - d.answered_s, 4, "{call}");
+        }
+    }
+    // Its time is not over because of the transaction that was left.
+    pair.advance_ms(200_000);
+    assert_eq!(pair.states(0), [State::Confirmed]);
+}
+
+#[test]
+fn an_answer_that_is_made_up_answers_nothing() {
+    let mut pair = Pair::new("", "");
+    pair.udp(0, CALLER, &Phones::request("c"));
+    let invite = pair.sent_to(0, CALLEE).pop().unwrap();
+    let contact = "Contact: <sip:bob@127.0.0.2:5060>\n";
+    let answer = reply_to(&invite, 200, "t", contact, SDP_B);
+    let at = answer.find("branch=").unwrap() + "branch=z9hG4bK".len();
+    let mut branch = answer.clone().into_bytes();
+    branch[at] = if branch[at] == b'1' { b'2' } else { b'1' };
+    let forged = [
+        String::from_utf8(branch).unwrap(),
+        answer.replace("tag=f", "tag=x"),
+        answer.replace("Call-ID: c", "Call-ID: d"),
+    ];
+    for reply in forged {
+        assert_ne!(reply, answer);
+        pair.udp(1, CALLEE, &reply);
+        pair.advance_ms(100);
+        assert_eq!(pair.states(0), [State::Unconfirmed]);
+    }
+    pair.udp(1, CALLEE, &answer);
+    pair.advance_ms(100);
+    assert_eq!(pair.states(0), [State::Unacked]);
 }
 
 #[test]

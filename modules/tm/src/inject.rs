@@ -44,6 +44,15 @@ pub(crate) const FLAGS: &[FlagSig] = &[
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TxRef(pub(crate) TxId);
 
+/// Which branch a call was answered on, as far as another node or an ACK tells.
+#[derive(Clone, Copy, Debug)]
+pub enum AnsweredBy<'a> {
+    /// The branch of the topmost Via of the answer.
+    Via(&'a [u8]),
+    /// Where the ACK goes to.
+    Contact(&'a [u8]),
+}
+
 impl Tm {
     /// The transaction of the message of a context. `slot` is that of this module.
     pub fn transaction_of(&self, slot: u16, ctx: &Ctx) -> Option<TxRef> {
@@ -68,16 +77,24 @@ impl Tm {
         }
     }
 
-    /// A call that rings here was answered over another node, by the phone at `contact`: what was
-    /// attached to its transaction, and its INVITE. The transaction is forgotten, since what still
-    /// comes for it goes on by the Vias; unless other phones ring, which hear of the answer.
+    /// A call that rings here was answered over another node: what was attached to its
+    /// transaction, its INVITE, and the branch, 0 where that is not known. The transaction is
+    /// forgotten, since what still comes for it goes on by the Vias; unless other phones ring,
+    /// which hear of the answer.
     pub fn answered_elsewhere(
         &self,
         cx: &mut tandem_engine::module::Cx<'_>,
         (call_id, from_tag): (&[u8], &[u8]),
-        contact: &[u8],
-    ) -> Option<(Attached, Message)> {
+        by: AnsweredBy<'_>,
+    ) -> Option<(Attached, Message, u8)> {
+        let named = match by {
+            AnsweredBy::Via(branch) => Some(TxId::parse(branch)?),
+            AnsweredBy::Contact(_) => None,
+        };
         let waits = |tx: &Arc<Tx>| {
+            if named.is_some_and(|(id, _)| id != tx.id) {
+                return false;
+            }
             let cell = tx.cell.lock();
             let msg = &cell.record.saved.msg;
             msg.method() == Method::Invite
@@ -92,14 +109,14 @@ impl Tm {
         let invite = cell.record.saved.msg.clone();
         let rings = cell.record.machine.branches().filter(|b| b.outcome.is_none()).count();
         if rings > 1 {
-            self.leave_to(cx, &tx, &mut cell, contact);
+            self.leave_to(cx, &tx, &mut cell, by);
             self.settle(cx, &tx, cell);
         } else {
             drop(cell);
             self.table.remove(&tx);
         }
         cx.tell_transaction(&attached, || TxMoment::Ended);
-        Some((attached, invite))
+        Some((attached, invite, named.map_or(0, |(_, branch)| branch)))
     }
 
     /// Ends a fork as its answer does, and sends the caller nothing. Whoever has answered takes no
@@ -109,11 +126,16 @@ impl Tm {
         cx: &mut tandem_engine::module::Cx<'_>,
         tx: &Arc<Tx>,
         cell: &mut Cell,
-        contact: &[u8],
+        by: AnsweredBy<'_>,
     ) {
         let record = &mut cell.record;
-        let is_his = |leg: &Leg| leg.target.uri.as_deref() == Some(contact);
-        let his = record.legs.iter().position(is_his).and_then(|at| u8::try_from(at).ok());
+        let his = match by {
+            AnsweredBy::Via(branch) => TxId::parse(branch).map(|(_, branch)| branch),
+            AnsweredBy::Contact(contact) => {
+                let is_his = |leg: &Leg| leg.target.uri.as_deref() == Some(contact);
+                record.legs.iter().position(is_his).and_then(|at| u8::try_from(at).ok())
+            }
+        };
         let mut fx = Effects::new();
         if let Some(branch) = his.map(BranchIndex) {
             record.machine.on_reply(cx.now, branch, 200, Bytes::new(), &mut fx);

@@ -55,7 +55,7 @@ mod via_branch;
 use tandem_engine::module::ModuleDef;
 use tandem_script::sig::Dependency;
 
-pub use inject::TxRef;
+pub use inject::{AnsweredBy, TxRef};
 pub use later::{Injected, Origin, Waits};
 pub use local::{LocalRequest, Owner};
 pub use snapshot::{RestoreError, TxSnapshot};

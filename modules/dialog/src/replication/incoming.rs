@@ -12,6 +12,7 @@ use tandem_engine::replication::Incoming;
 use super::{PATCH, WHOLE, empty, fields, stock};
 use crate::change::{Change, Origin, Refused};
 use crate::id::DialogId;
+use crate::passed::PASSED;
 use crate::record::{Dialog, EndReason, Side, Stamp};
 use crate::state::Dialogs;
 
@@ -21,6 +22,11 @@ impl Dialogs {
         match change.kind {
             WHOLE | PATCH if change.stamp.is_some() => {
                 self.heard_record(cx, change.source, change.payload);
+            }
+            PASSED if change.stamp.is_some() => {
+                if self.heard_passed(cx, &change.payload).is_none() {
+                    self.malformed(cx, change.source, "what passed by cannot be read");
+                }
             }
             kind => match wire::DialogPacket::decode(kind, change.version, &change.payload) {
                 Ok(packet) => self.heard_packet(cx, change.source, packet),

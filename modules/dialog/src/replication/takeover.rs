@@ -95,6 +95,7 @@ impl Dialogs {
             News::TagChanged { cluster, active: true, .. } if *cluster == ours => {
                 self.begin_takeover(cx);
             }
+            News::NodeState { cluster, up: true, .. } if *cluster == ours => self.peer_came(cx),
             News::NodeState { cluster, node, up: false } => {
                 if *cluster == self.counts.cluster {
                     self.counts.forget_node(*node);
@@ -174,6 +175,9 @@ impl Dialogs {
     /// Looks through one shard after the other.
     pub(crate) fn look_through(&self, cx: &mut Cx<'_>, shard: u64) {
         let tags = cx.node.membership().tags().cloned();
+        if shard == 0 {
+            self.follow_all(cx);
+        }
         for id in self.table.shard_ids(shard as usize) {
             let found = self.read(id, |d| {
                 let owed = !d.state.is_alive() && self.is_orphaned(tags.as_deref(), d);

@@ -148,7 +148,7 @@ const PHONES: usize = 1_000;
 
 /// The allocator of the server.
 #[global_allocator]
-static ALLOCATOR: tandem_net::Allocator = tandem_net::Allocator;
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -1,8 +1,7 @@
 //! Sockets: UDP in batches, BIN streams, the addresses of the host, and a poll loop for workers.
 //!
 //! This crate moves bytes and understands none of them. It is the only one with `unsafe`, all of
-//! it in `sys.rs`: the calls that neither the standard library nor `socket2` offers, and those of
-//! the allocator.
+//! it in `sys.rs`: the calls that neither the standard library nor `socket2` offers.
 
 pub mod bin;
 mod bin_conn;
@@ -14,8 +13,6 @@ pub mod udp;
 pub use bin::{BinEvent, BinOptions, BinStreams, Command, ConnId, Keepalive};
 pub use netlink::{AddressEvent, AddressWatch, current_addresses};
 pub use poll::{Interest, Poller, Ready, Waker};
-#[cfg(feature = "mimalloc")]
-pub use sys::Allocator;
 pub use udp::{
     Datagram, Outgoing, RecvBatch, SendError, SendFailure, UdpOptions, UdpSocket, is_local_address,
 };

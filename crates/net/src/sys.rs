@@ -1,5 +1,5 @@
-//! What has no safe wrapper: the system calls for batched UDP, epoll, eventfd and the address of a
-//! netlink socket, and the calls of the allocator. All `unsafe` of the project is in this file.
+//! The system calls that have no safe wrapper here: batched UDP, epoll, eventfd, and the address
+//! of a netlink socket. All `unsafe` of the project is in this file.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -368,68 +368,5 @@ fn write_control<T>(header: &mut libc::msghdr, level: libc::c_int, kind: libc::c
         control.cmsg_len = libc::CMSG_LEN(size_of::<T>() as libc::c_uint) as _;
         ptr::write_unaligned(libc::CMSG_DATA(control).cast::<T>(), value);
         header.msg_controllen = libc::CMSG_SPACE(size_of::<T>() as libc::c_uint) as _;
-    }
-}
-
-/// The allocator of the server: mimalloc. It is asked for an alignment only where that is more
-/// than every object gets, since its way there is much longer.
-#[cfg(feature = "mimalloc")]
-#[derive(Debug)]
-pub struct Allocator;
-
-/// Every object of mimalloc has this alignment, or its own size if that is less
-/// (`MI_MAX_ALIGN_SIZE`).
-#[cfg(feature = "mimalloc")]
-const OBJECT_ALIGN: usize = 16;
-
-#[cfg(feature = "mimalloc")]
-fn is_usual(align: usize, size: usize) -> bool {
-    align <= OBJECT_ALIGN && align <= size
-}
-
-// SAFETY: what the functions of mimalloc give is theirs, of that size, and aligned: by them where
-// it is asked for, and by `is_usual` where it is not. All of it goes back to `mi_free`.
-#[cfg(feature = "mimalloc")]
-unsafe impl std::alloc::GlobalAlloc for Allocator {
-    #[inline]
-    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
-        let (size, align) = (layout.size(), layout.align());
-        // SAFETY: any size and any power of 2 may be asked for.
-        unsafe {
-            match is_usual(align, size) {
-                true => libmimalloc_sys::mi_malloc(size).cast(),
-                false => libmimalloc_sys::mi_malloc_aligned(size, align).cast(),
-            }
-        }
-    }
-
-    #[inline]
-    unsafe fn alloc_zeroed(&self, layout: std::alloc::Layout) -> *mut u8 {
-        let (size, align) = (layout.size(), layout.align());
-        // SAFETY: as above.
-        unsafe {
-            match is_usual(align, size) {
-                true => libmimalloc_sys::mi_zalloc(size).cast(),
-                false => libmimalloc_sys::mi_zalloc_aligned(size, align).cast(),
-            }
-        }
-    }
-
-    #[inline]
-    unsafe fn dealloc(&self, ptr: *mut u8, _layout: std::alloc::Layout) {
-        // SAFETY: the caller has it from one of these functions and does not use it any more.
-        unsafe { libmimalloc_sys::mi_free(ptr.cast()) }
-    }
-
-    #[inline]
-    unsafe fn realloc(&self, ptr: *mut u8, layout: std::alloc::Layout, new_size: usize) -> *mut u8 {
-        let align = layout.align();
-        // SAFETY: as above; what it was is copied.
-        unsafe {
-            match is_usual(align, new_size) {
-                true => libmimalloc_sys::mi_realloc(ptr.cast(), new_size).cast(),
-                false => libmimalloc_sys::mi_realloc_aligned(ptr.cast(), new_size, align).cast(),
-            }
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! The tests of `tests`, linked once.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
 mod article;
 mod article_whole;
 mod balancing;

@@ -1,5 +1,7 @@
 //! The tests of `cluster`, linked once.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
 mod bridge;
 mod scene;
 mod stage;

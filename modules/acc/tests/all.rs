@@ -1,5 +1,7 @@
 //! The tests of `acc`, linked once.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
 mod calls;
 mod common;
 mod exports;

@@ -1,4 +1,6 @@
 //! The tests of `clusterer`, linked once.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
 mod cluster;
 mod exports;

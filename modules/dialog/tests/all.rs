@@ -1,5 +1,7 @@
 //! The tests of `dialog`, linked once.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
 mod calls;
 mod cluster;
 mod common;

@@ -1,5 +1,7 @@
 //! The tests of `nathelper`, linked once.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
 mod exports;
 mod spread;
 mod takeover;

@@ -1,5 +1,7 @@
 //! The tests of `proto_tcp`, linked once.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
 mod common;
 mod exports;
 mod flows;

@@ -1,5 +1,7 @@
 //! The tests of `tm`, linked once.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
 mod anycast;
 mod asynchronous;
 mod common;

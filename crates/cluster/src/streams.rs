@@ -5,6 +5,7 @@ use crate::clusterer::Clusterer;
 use crate::effects::{ConnId, Effect, Effects, Level};
 use crate::link::LinkState;
 use crate::links::Origin;
+use crate::peer::{Kind, Peer};
 use crate::wire::{Hello, TANDEM, Tandem};
 use bytes::Bytes;
 use std::net::IpAddr;
@@ -33,6 +34,10 @@ const ACCEPTED_OF_STRANGER_MAX: usize = 16;
 const ACCEPTED_OF_NODE_MAX: usize = 256;
 /// How long a packet may take to arrive whole. The field allows 32 reads.
 const DRIP_NS: u64 = 10 * SEC;
+/// Stock nodes close streams that were at rest for twice as long.
+const REST_NS: u64 = 60 * SEC;
+/// A stock node is asked again for everything after this at the earliest.
+const AGAIN_NS: u64 = 10 * SEC;
 /// The only capability whose packets cross bridges between clusters.
 const BRIDGED: &[u8] = b"ratelimit-pipe-repl";
 /// The only packet type that comes over a bridge; the others are for the nodes of one cluster.
@@ -109,10 +114,33 @@ impl Clusterer {
     }
 
     pub fn handle_closed(&mut self, now: Now, conn: ConnId, out: &mut Effects) {
-        if let ConnId::Accepted(id) = conn {
-            self.accepted.remove(&id);
+        if let ConnId::Accepted(id) = conn
+            && let Some(gone) = self.accepted.remove(&id)
+        {
+            self.told_in_vain(now, &gone, out);
         }
         self.lost(now, conn, false, out);
+    }
+
+    /// A stream on which a stock node spoke is over, and what it said last may be lost: changes,
+    /// or that it took a tag, which it says once. It is asked for everything, and hears again of
+    /// what we hold, so that never two do. Streams that were at rest end all the time.
+    fn told_in_vain(&mut self, now: Now, gone: &Accepted, out: &mut Effects) {
+        let rested = now.mono_ns.saturating_sub(gone.waits_since) >= REST_NS;
+        if rested || gone.hello_first.is_none() {
+            return;
+        }
+        self.each(now, out, |c, ctx| {
+            let spoke = |p: &Peer| p.kind == Kind::Stock && p.cfg.address.ip() == gone.ip;
+            let nodes = c.peers.iter().filter(|(_, p)| spoke(p) && p.link.is_up());
+            for node in nodes.map(|(&id, _)| id).collect::<Vec<_>>() {
+                let asked = c.peers.get(&node).and_then(|p| p.replayed).map(|(_, at)| at);
+                if asked.is_none_or(|at| now.mono_ns.saturating_sub(at) >= AGAIN_NS) {
+                    c.catch_up_with_stock(ctx, node, now.unix_ms);
+                }
+                c.announce_to_stock(ctx, node);
+            }
+        });
     }
 
     fn lost(&mut self, now: Now, conn: ConnId, failed: bool, out: &mut Effects) {

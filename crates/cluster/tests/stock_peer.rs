@@ -230,6 +230,27 @@ fn a_closed_connection_of_a_living_stock_peer_is_replaced_and_what_was_lost_repe
     assert!(next > s.now.mono_ns, "nothing is left that would be due for ever");
 }
 
+/// It may have said that it took the tag.
+#[test]
+fn a_stock_node_whose_stream_is_over_hears_again_who_holds_the_tag() {
+    let mut s = Stage::new(true);
+    s.link_up();
+    s.activate();
+    s.run_ms(6_000);
+    s.got.clear();
+    s.input(|m, now, out| m.handle_closed(now, ConnId::Accepted(1), out));
+    assert_eq!(s.of_type("clusterer-extra", 13).len(), 1);
+    assert!(s.active());
+    let accepted = ConnId::Accepted(1);
+    s.input(|m, now, out| m.handle_accepted(now, accepted, ip(2), out));
+    s.run_ms(6_000);
+    s.shtag_active();
+    s.run_ms(6_000);
+    s.got.clear();
+    s.input(|m, now, out| m.handle_closed(now, accepted, out));
+    assert!(s.of_type("clusterer-extra", 13).is_empty(), "what is not held is not announced");
+}
+
 /// What the stock node was told of its contacts, in order: type and text.
 fn told(s: &Stage) -> Vec<(u32, String)> {
     let ours = s.got.iter().filter(|p| p.capability.as_ref() == CAP);

@@ -10,6 +10,9 @@ use super::network::{Network, segment_delay};
 use super::queue::{Event, Life, Parcel, Queue};
 use crate::options::{Dice, Options};
 
+/// How long nodes wait for a connection (`bin_async_local_connect_timeout`).
+const CONNECT_TIMEOUT: Mono = 100 * MS;
+
 /// All streams, by number. End 0 has connected, end 1 has accepted.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
@@ -85,7 +88,7 @@ impl Streams {
         let stuck = wire.network.is_stuck(caller.node, to.of.node);
         let target = target.filter(|_| !stuck && from.is_open);
         let Some(target) = target else {
-            let wait = if stuck { wire.dice.between(SEC, 3 * SEC) } else { MS };
+            let wait = if stuck { CONNECT_TIMEOUT } else { MS };
             let failed = Event::ConnectFailed { of: caller, conn };
             wire.queue.push(wire.now + wait, failed);
             self.remove(stream);

@@ -5,6 +5,7 @@
 mod bridge;
 mod scene;
 mod stage;
+mod stand;
 mod stock_peer;
 mod sync_rules;
 mod tandem_nodes;

@@ -1,8 +1,7 @@
 //! Node 1, a Tandem node, among stock nodes 2 to 4 that are played with raw packets.
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
-#[path = "../stand/mod.rs"]
-mod stand;
+use crate::stand;
 
 use bytes::Bytes;
 use std::collections::BTreeMap;

@@ -1,8 +1,7 @@
 //! A Tandem node and stock nodes played with raw packets.
 #![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing)]
 
-#[path = "../stand/mod.rs"]
-mod stand;
+use crate::stand;
 
 use bytes::Bytes;
 use tandem_bin::clusterer::{Body, CapNode, CapUpdate, Extra, Internal};

@@ -115,19 +115,17 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn own_cap_node(&self, only: Option<usize>) -> CapNode {
-        let wanted = self.caps.iter().enumerate().filter(|(i, _)| only.is_none_or(|o| o == *i));
-        CapNode {
-            node: self.me,
-            capabilities: wanted.map(|(_, cap)| (cap.name.clone(), cap.ok)).collect(),
-        }
+    pub(crate) fn own_cap_node(&self) -> CapNode {
+        let capabilities = self.caps.iter().map(|cap| (cap.name.clone(), cap.ok)).collect();
+        CapNode { node: self.me, capabilities }
     }
 
-    /// Sets or clears OK, and tells every neighbour.
+    /// Sets or clears OK, and tells every neighbour: with the state of every capability, as a peer
+    /// that takes updates in another order drops all but the last.
     fn set_ok(&mut self, ctx: &mut Ctx<'_>, i: usize, ok: bool) {
         let Some(cap) = self.caps.get_mut(i) else { return };
         cap.ok = ok;
-        let node = self.own_cap_node(Some(i));
+        let node = self.own_cap_node();
         let update = self.cap_update(ctx, vec![node], false);
         let neighbours: Vec<_> = self.neighbours().collect();
         for id in neighbours {

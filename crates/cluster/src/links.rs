@@ -339,7 +339,7 @@ impl Cluster {
 
     /// Capabilities of this node and of third nodes, for `to`.
     pub(crate) fn send_caps(&mut self, ctx: &mut Ctx<'_>, to: NodeId, require_reply: bool) {
-        let mut nodes = vec![self.own_cap_node(None)];
+        let mut nodes = vec![self.own_cap_node()];
         for (&id, peer) in self.peers.iter().filter(|&(&id, p)| id != to && !p.caps.is_empty()) {
             let capabilities = peer.caps.iter().map(|(name, &ok)| (name.clone(), ok)).collect();
             nodes.push(tandem_bin::clusterer::CapNode { node: id, capabilities });

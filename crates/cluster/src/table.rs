@@ -152,6 +152,12 @@ impl TagTable {
         inner.tags.get(&cluster).and_then(|tags| tags.get(name)).is_some_and(|tag| tag.active)
     }
 
+    /// The node that holds the tag, as far as this one knows.
+    pub fn holder(&self, name: &str, cluster: ClusterId) -> Option<NodeId> {
+        let inner = self.read();
+        inner.tags.get(&cluster).and_then(|tags| tags.get(name)).and_then(|tag| tag.holder)
+    }
+
     /// Whether the tag is defined, used or heard of.
     pub fn is_known(&self, name: &str, cluster: ClusterId) -> bool {
         self.read().tags.get(&cluster).is_some_and(|tags| tags.contains_key(name))

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use tandem_cluster::Payload;
@@ -12,7 +11,7 @@ use tandem_engine::outbox::Record;
 
 use crate::owner::{Becomes, Change, Origin, Owner};
 use crate::params::Sharing;
-use crate::replication::{WITH_WISH, with_stamp};
+use crate::replication::{Told, WITH_WISH, with_stamp};
 use crate::status::{NEVER, Order, Status};
 
 /// States of peers about what is not loaded yet, at most.
@@ -30,8 +29,7 @@ pub enum Outcome {
 pub struct Register<O: Owner> {
     pub(crate) sharing: Sharing,
     pub(crate) inner: Mutex<Inner<O::Key>>,
-    /// When a stock peer was given all states, in monotonic nanoseconds; 0: never.
-    pub(crate) given_at: AtomicU64,
+    pub(crate) told: Mutex<Told>,
     /// The owner is found through the node when it is needed.
     owner: PhantomData<fn() -> O>,
 }
@@ -49,7 +47,7 @@ impl<O: Owner> Register<O> {
     pub fn new(sharing: Sharing) -> Self {
         let (states, early, dirty) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let inner = Mutex::new(Inner { states, early, dirty, changes: 0 });
-        Self { sharing, inner, given_at: AtomicU64::new(0), owner: PhantomData }
+        Self { sharing, inner, told: Mutex::default(), owner: PhantomData }
     }
 
     pub fn status(&self, key: &O::Key) -> Option<Arc<Status>> {
@@ -216,6 +214,17 @@ impl<O: Owner> Register<O> {
         tag.as_ref().is_none_or(|tag| {
             cx.node.membership().tags().is_some_and(|tags| tags.is_active(tag, *cluster))
         })
+    }
+
+    /// The node that holds the tag, as far as is known here.
+    pub(crate) fn holder(&self, cx: &Cx<'_>) -> Option<u32> {
+        let Sharing { cluster, tag } = &self.sharing;
+        cx.node.membership().tags()?.holder(tag.as_ref()?, *cluster)
+    }
+
+    pub(crate) fn is_reachable(&self, cx: &Cx<'_>, node: u32) -> bool {
+        let tags = cx.node.membership().tags();
+        tags.is_some_and(|tags| tags.is_reachable(self.sharing.cluster, node))
     }
 }
 

@@ -1,10 +1,10 @@
 //! The states at the peers: what goes to them, and what comes from them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tandem_clock::Now;
+use tandem_clock::{Mono, Now, SEC};
 use tandem_cluster::{BUCKETS, Digests, Form, Snapshot, Stamp};
 use tandem_engine::log::Level;
 use tandem_engine::module::Cx;
@@ -13,7 +13,7 @@ use tandem_sip::sip_hash;
 
 use crate::owner::{Key, Origin, Owner, Said};
 use crate::register::{Outcome, Register};
-use crate::status::{NEVER, Status};
+use crate::status::Status;
 
 /// Version of the records between Tandem nodes: a chunk of a stock sync, the stamp of the wish
 /// (since version 2), then that of the state: microseconds (8 bytes, little endian) and node (4).
@@ -23,7 +23,34 @@ const TANDEM_VERSION: u16 = 2;
 pub(crate) const WITH_WISH: u32 = 1 << 16;
 const STAMP_BYTES: usize = 12;
 /// Syncs of two nodes that ask each other cross within this time.
-const CROSSING_NS: u64 = 2 * tandem_clock::SEC;
+const CROSSING_NS: Mono = 2 * SEC;
+/// A stock peer that was away answers a question within this time.
+const REPEATED_NS: Mono = 15 * SEC;
+
+/// Peers that are remembered as told.
+const TOLD_MAX: usize = 256;
+
+/// What stock peers were told: a sync crosses that.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// When one was given all states.
+    given_at: Option<Mono>,
+    /// By peer: when changes were repeated to it, and since when they had been made, in
+    /// microseconds.
+    repeated: BTreeMap<u32, (Mono, u64)>,
+}
+
+impl Told {
+    fn repeats(&mut self, now: Now, peer: u32, since_us: u64) {
+        if self.repeated.len() >= TOLD_MAX && !self.repeated.contains_key(&peer) {
+            self.repeated.clear();
+        }
+        let (at, since) = self.repeated.entry(peer).or_insert((now.mono_ns, since_us));
+        let is_old = now.mono_ns.saturating_sub(*at) >= REPEATED_NS;
+        *since = if is_old { since_us } else { since_us.min(*since) };
+        *at = now.mono_ns;
+    }
+}
 
 /// A state with its name.
 struct Named<'a, K> {
@@ -77,12 +104,29 @@ fn stamp_of(cx: &Cx<'_>, source: u32) -> Stamp {
 }
 
 impl<O: Owner> Register<O> {
-    /// Whether a stock peer that was asked for its states has asked for ours as well: it takes
-    /// those, and if we took its own instead the two would have been swapped.
-    fn crosses(&self, cx: &Cx<'_>, key: &O::Key) -> bool {
-        let at = self.given_at.load(Ordering::Relaxed);
-        let is_recent = at != 0 && cx.now.mono_ns.saturating_sub(at) < CROSSING_NS;
-        is_recent && self.status(key).is_some_and(|status| status.stamp() != NEVER)
+    /// Whether what a stock peer gives in a sync is not to be taken, because it is being told
+    /// otherwise: it takes that, and if we took what it had the two would have been swapped.
+    ///
+    /// It has asked for our states as well; or it was away and what changed meanwhile was repeated
+    /// to it; or another node speaks for the cluster and settles it with that peer.
+    fn crosses(&self, cx: &Cx<'_>, source: u32, key: &O::Key) -> bool {
+        let holder = self.holder(cx).filter(|holder| *holder != source);
+        if holder.is_some_and(|holder| holder != cx.node.membership().node_id() && self.is_reachable(cx, holder)) {
+            return true;
+        }
+        let told = self.told.lock();
+        let within = |at: Mono, time: Mono| cx.now.mono_ns.saturating_sub(at) < time;
+        if told.given_at.is_some_and(|at| within(at, CROSSING_NS)) {
+            return true;
+        }
+        let speaks = self.sharing.tag.is_none() || holder.is_some();
+        let repeated = told.repeated.get(&source).filter(|(at, _)| within(*at, REPEATED_NS));
+        let since_us = repeated.map(|(_, since_us)| *since_us);
+        drop(told);
+        since_us.filter(|_| speaks).zip(self.status(key)).is_some_and(|(since_us, status)| {
+            let stamp = status.stamp();
+            stamp.node != source && stamp.time_us >= since_us
+        })
     }
 
     fn each(&self, buckets: Option<&[u8]>, mut see: impl FnMut(&Named<'_, O::Key>)) {
@@ -170,7 +214,7 @@ impl<O: Owner> Replicated for Register<O> {
                 cx.node.outbox.hear(cx.now, stamp);
             }
             let is_tandem = form == Form::Tandem;
-            if !is_tandem && self.crosses(cx, &owner.known_as(said.key.clone())) {
+            if !is_tandem && self.crosses(cx, source, &owner.known_as(said.key.clone())) {
                 continue;
             }
             self.take(cx, &owner, said, Origin::Peer { stamp, wish, in_sync: true, is_tandem });
@@ -179,7 +223,7 @@ impl<O: Owner> Replicated for Register<O> {
 
     fn snapshot(&self, cx: &mut Cx<'_>, form: Form, buckets: Option<&[u8]>) -> Snapshot {
         if form == Form::Stock {
-            self.given_at.store(cx.now.mono_ns.max(1), Ordering::Relaxed);
+            self.told.lock().given_at = Some(cx.now.mono_ns);
         }
         let version = match form {
             Form::Stock => O::VERSION,
@@ -225,6 +269,7 @@ impl<O: Owner> Replicated for Register<O> {
         since_unix_ms: u64,
         buckets: &[u8],
     ) -> Vec<(u32, u16, Bytes)> {
+        self.told.lock().repeats(cx.now, peer, since_unix_ms.saturating_mul(1_000));
         let mut packets = Vec::new();
         if !self.holds_tag(cx) {
             return packets;

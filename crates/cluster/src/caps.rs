@@ -16,6 +16,8 @@ pub(crate) struct LocalCap {
     pub(crate) id: CapId,
     pub(crate) name: Bytes,
     pub(crate) startup_sync: bool,
+    /// Records of a peer stand against ours, and do not add to them.
+    pub(crate) replaces: bool,
     pub(crate) enabled: bool,
     pub(crate) ok: bool,
     pub(crate) sync: SyncPhase,
@@ -67,6 +69,7 @@ impl LocalCap {
             id,
             name,
             startup_sync,
+            replaces: false,
             enabled: true,
             ok: !startup_sync,
             sync: SyncPhase::Idle,
@@ -149,13 +152,21 @@ impl Cluster {
             return;
         }
         let reborn = update.sequence <= before.sequence;
+        let mut synced = Vec::new();
         for block in update.nodes.iter().filter(|block| block.node != self.me) {
             let Some(peer) = self.peers.get_mut(&block.node) else { continue };
             for (name, ok) in &block.capabilities {
                 if peer.caps.len() < CAPS_MAX || peer.caps.contains_key(name) {
-                    peer.caps.insert(Bytes::copy_from_slice(name), *ok);
+                    let before = peer.caps.insert(Bytes::copy_from_slice(name), *ok);
+                    if *ok && before == Some(false) && peer.kind == Kind::Stock {
+                        synced.push((block.node, name.clone()));
+                    }
                 }
             }
+        }
+        synced.iter().for_each(|(node, name)| self.stock_is_synced(ctx, *node, name));
+        if update.nodes.iter().any(|block| block.node == source) {
+            self.ask_known_stock(ctx, source);
         }
         self.publish(ctx);
         self.retry_pending(ctx);

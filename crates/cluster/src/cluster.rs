@@ -242,6 +242,7 @@ impl Cluster {
     pub(crate) fn link_lost(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.lost_at_unix_ms = Some(ctx.now.unix_ms);
+            peer.caps_are_old = true;
             peer.drop_log();
             if peer.bulk.repeats() {
                 // What waited to be repeated has not arrived.
@@ -328,6 +329,7 @@ impl Cluster {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.drop_log();
             peer.lost_at_unix_ms = Some(ctx.now.unix_ms);
+            peer.caps_are_old = true;
             peer.assume_stock_at = None;
         }
         self.donor_lost(ctx, node);

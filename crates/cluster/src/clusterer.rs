@@ -137,6 +137,13 @@ impl Clusterer {
         Ok(id)
     }
 
+    /// Says before `start` that records of this capability stand against those of other nodes, as
+    /// states do, and do not add to them: a node that is not synced itself has nothing to tell.
+    pub fn records_replace(&mut self, id: CapId) {
+        let caps = self.clusters.values_mut().flat_map(|c| c.caps.iter_mut());
+        caps.filter(|cap| cap.id == id).for_each(|cap| cap.replaces = true);
+    }
+
     /// A tag that a script uses; backup until it is activated. False if there are too many.
     pub fn define_tag(&mut self, name: &str, cluster: ClusterId, now: Now) -> bool {
         let mut out = Effects::default();
@@ -185,6 +192,7 @@ impl Clusterer {
             for peer in c.peers.values_mut() {
                 // What changes here before the first meeting has to be told at it.
                 peer.lost_at_unix_ms = Some(ctx.now.unix_ms);
+                peer.caps_are_old = true;
             }
             c.tags.settle_at = Some(ctx.now.mono_ns.saturating_add(SETTLE_BOOT_NS));
             let names: Vec<_> = c.tags.registers.keys().cloned().collect();

@@ -92,6 +92,10 @@ pub(crate) struct Peer {
     pub(crate) top_seen: Seen,
     pub(crate) cap_seen: Seen,
     pub(crate) caps: BTreeMap<Bytes, bool>,
+    /// It has not said so itself since the link came up.
+    pub(crate) caps_are_old: bool,
+    /// What replaces ours is asked of it as soon as it says that it is synced.
+    pub(crate) is_to_be_asked: bool,
     /// Nodes of its last PONG list.
     pub(crate) listed: Vec<NodeId>,
     pub(crate) reachable: bool,
@@ -154,6 +158,8 @@ impl Peer {
             top_seen: Seen::NOTHING,
             cap_seen: Seen::NOTHING,
             caps: BTreeMap::new(),
+            caps_are_old: false,
+            is_to_be_asked: false,
             listed: Vec::new(),
             reachable: false,
             lost_at_unix_ms: None,

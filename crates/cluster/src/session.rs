@@ -1,6 +1,6 @@
 //! What is said between Tandem nodes: HELLO, envelopes, acknowledgements, digests.
 
-use crate::caps::{Queued, RECORD_BYTES_MAX, SyncPhase};
+use crate::caps::{LocalCap, Queued, RECORD_BYTES_MAX, SyncPhase};
 use crate::cluster::{Cluster, Ctx};
 use crate::donor::DonationKind;
 use crate::effects::{
@@ -147,17 +147,55 @@ impl Cluster {
         // What was sent between the last PONG and the discovery of the loss is lost as well.
         let unsure_ns = self.times.ping_interval_ns + 2 * self.times.ping_timeout_ns;
         let since_unix_ms = lost_at_unix_ms.saturating_sub(unsure_ns / MS);
+        let known = !peer.caps_are_old;
+        peer.is_to_be_asked = !known;
         let caps = self.caps.iter().filter(|cap| cap.enabled && cap.startup_sync);
-        let caps: Vec<_> = caps.map(|cap| (cap.id, cap.name.clone(), cap.ok)).collect();
-        for (cap, capability, ok) in caps {
-            let request = tandem_bin::clusterer::Extra::SyncReq { capability };
-            // What is not synced has asked, or will, in its own time.
-            if let Ok(bytes) = request.encode(&self.trailer(node))
-                && ok
-            {
-                self.route(ctx, node, &bytes);
+        let caps: Vec<_> = caps.map(|cap| (cap.id, cap.replaces)).collect();
+        for (cap, replaces) in caps {
+            if !replaces || known {
+                self.ask_stock(ctx, node, cap);
             }
             self.give(ctx, node, cap, DonationKind::Replay { since_unix_ms }, None);
+        }
+    }
+
+    /// A stock peer says whether it is synced, which was waited for.
+    pub(crate) fn ask_known_stock(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.caps_are_old = false;
+        if !std::mem::take(&mut peer.is_to_be_asked) || !peer.reachable {
+            return;
+        }
+        let caps = self.caps.iter().filter(|c| c.enabled && c.startup_sync && c.replaces);
+        for cap in caps.map(|cap| cap.id).collect::<Vec<_>>() {
+            self.ask_stock(ctx, node, cap);
+        }
+    }
+
+    /// A stock peer has taken the records of some donor, which may not have been those of the node
+    /// that speaks for the cluster: that one repeats all it has changed, synced itself or not.
+    pub(crate) fn stock_is_synced(&mut self, ctx: &mut Ctx<'_>, node: NodeId, name: &[u8]) {
+        let is_it = |c: &&LocalCap| c.name == name && c.enabled && c.replaces;
+        if let Some(cap) = self.caps.iter().find(is_it).map(|cap| cap.id) {
+            self.give(ctx, node, cap, DonationKind::Replay { since_unix_ms: 1 }, None);
+        }
+    }
+
+    /// What is not synced here has asked, or will, in its own time; a peer that is not synced is
+    /// about to ask us for what replaces its own.
+    fn ask_stock(&mut self, ctx: &mut Ctx<'_>, node: NodeId, cap: CapId) {
+        let (Some(peer), Some(cap)) =
+            (self.peers.get(&node), self.caps.iter().find(|c| c.id == cap))
+        else {
+            return;
+        };
+        let is_synced = peer.caps.get(&cap.name) != Some(&false);
+        if cap.ok && (is_synced || !cap.replaces) {
+            let capability = cap.name.clone();
+            let request = tandem_bin::clusterer::Extra::SyncReq { capability };
+            if let Ok(bytes) = request.encode(&self.trailer(node)) {
+                self.route(ctx, node, &bytes);
+            }
         }
     }
 

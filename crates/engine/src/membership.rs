@@ -162,7 +162,12 @@ impl Membership {
             for (part, records) in capabilities(module.as_ref()) {
                 let (cluster, name) = (records.cluster(), records.capability());
                 match machine.register_capability(cluster, name, records.startup_sync()) {
-                    Ok(id) => inner.caps.push(Capability { id, slot, part, cluster }),
+                    Ok(id) => {
+                        if records.replaces() {
+                            machine.records_replace(id);
+                        }
+                        inner.caps.push(Capability { id, slot, part, cluster });
+                    }
                     Err(e) => cx.out.log(Level::Error, format!("{name}: {e}")),
                 }
             }

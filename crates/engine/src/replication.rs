@@ -31,6 +31,12 @@ pub trait Replicated {
     /// Whether a node asks for all records when it starts.
     fn startup_sync(&self) -> bool;
 
+    /// Whether the records of a peer stand against those here, and do not add to them: then a
+    /// stock node that is not synced itself is not asked.
+    fn replaces(&self) -> bool {
+        false
+    }
+
     /// Applies one change of a peer.
     fn apply(&self, cx: &mut Cx<'_>, change: Incoming);
 

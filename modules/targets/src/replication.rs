@@ -167,6 +167,10 @@ impl<O: Owner> Replicated for Register<O> {
         O::STARTUP_SYNC
     }
 
+    fn replaces(&self) -> bool {
+        true
+    }
+
     fn apply(&self, cx: &mut Cx<'_>, change: Incoming) {
         let is_tandem = change.stamp.is_some();
         let split = if is_tandem && change.kind & WITH_WISH != 0 {

@@ -160,6 +160,12 @@ impl Clusterer {
 
     /// Bytes of a stream, in order. What they deliver comes before the acknowledgement.
     pub fn handle_bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8], out: &mut Effects) {
+        if let ConnId::Accepted(id) = conn
+            && !self.accepted.contains_key(&id)
+        {
+            // Accepted before this machine was there: what is said on it would never be heard.
+            return out.push(Effect::Close { conn });
+        }
         if let Some(framer) = self.framer(conn) {
             let begins = framer.pending_bytes() == 0;
             framer.push(bytes);

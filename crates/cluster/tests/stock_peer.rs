@@ -137,20 +137,49 @@ fn after_a_loss_we_ask_again_without_giving_up_our_state() {
     let mut s = Stage::new(true);
     s.link_up();
     s.run_ms(6000);
-    // Silence: the stock node hangs.
-    for _ in 0..12 {
-        let end = s.now.plus_ns(1000 * MS);
-        s.now = end;
-        s.input(|m, now, out| m.handle_timeout(now, out));
-        s.got.clear();
-    }
-    assert_eq!(s.link(), "Down");
+    hangs(&mut s);
     s.say_caps(true);
     s.got.clear();
     s.link_up();
     assert_eq!(s.of_type("clusterer-extra", 10).len(), 1);
     assert!(s.log.iter().any(|e| matches!(e, Effect::ReplayWanted { peer: 2, .. })));
     assert_eq!(s.m.status().clusters[0].capabilities[0].state, CapState::Synced);
+}
+
+/// Silence of the stock node, until it is given up.
+fn hangs(s: &mut Stage) {
+    for _ in 0..12 {
+        s.now = s.now.plus_ns(1000 * MS);
+        s.input(|m, now, out| m.handle_timeout(now, out));
+        s.got.clear();
+    }
+    assert_eq!(s.link(), "Down");
+}
+
+/// States of nodes stand against each other: those of a node that has just started are none.
+#[test]
+fn a_stock_node_is_asked_for_what_would_replace_ours_only_when_it_says_that_it_is_synced() {
+    let asked = |s: &Stage| s.of_type("clusterer-extra", 10).len();
+    let repeats_all = |s: &Stage| {
+        let all = |e: &Effect| matches!(e, Effect::ReplayWanted { since_unix_ms: 1, .. });
+        s.log.iter().any(all)
+    };
+    let mut s = Stage::new(true);
+    let cap = s.cap;
+    s.m.records_replace(cap);
+    s.link_up();
+    s.run_ms(6000);
+    hangs(&mut s);
+    s.link_up();
+    assert_eq!(asked(&s), 0, "it has not said anything");
+    s.say_caps(true);
+    assert_eq!(asked(&s), 1);
+    hangs(&mut s);
+    s.link_up();
+    s.say_caps(false);
+    assert_eq!((asked(&s), repeats_all(&s)), (0, false), "it is about to ask somebody");
+    s.say_caps(true);
+    assert_eq!((asked(&s), repeats_all(&s)), (0, true), "whoever answered, it hears of ours");
 }
 
 #[test]

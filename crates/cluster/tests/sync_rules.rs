@@ -280,6 +280,17 @@ fn strangers_may_open_few_connections_and_have_to_speak_in_time() {
 }
 
 #[test]
+fn a_stream_that_nobody_knows_is_closed_so_that_its_peer_opens_another() {
+    let mut s = Scene::new(&[2]);
+    s.all_up();
+    s.log.clear();
+    let conn = ConnId::Accepted(900);
+    s.input(|m, now, out| m.handle_bytes(now, conn, b"P4CK", out));
+    assert_eq!(s.log.len(), 1);
+    assert!(matches!(&s.log[0], Effect::Close { conn: it } if *it == conn), "{:?}", s.log);
+}
+
+#[test]
 fn lies_about_lengths_and_counts_cost_a_line_and_nothing_else() {
     let mut s = Scene::new(&[2, 3]);
     s.all_up();

@@ -11,6 +11,7 @@ use tandem_sip::{HeaderName, Message, Uri};
 use crate::change::{Change, Done, Origin, Refused};
 use crate::events;
 use crate::package::{Package, Refusal};
+use crate::rules::Progress;
 use crate::record::{BODY_BYTES_MAX, Key, Publication, ROUTES_BYTES_MAX, Text, WINFO};
 use crate::reply::{Leave, refuse, refuse_event, reply};
 use crate::request::{Event, are_lines, expires, is_keepable, presentity_of};
@@ -234,6 +235,12 @@ pub(crate) fn handle_publish(call: &mut Call<'_, '_, '_>) -> Called {
         Ok(publish) => publish,
         Err(refusal) => return refuse(call, &refusal),
     };
+    let progress = call.ctx.section_mut::<Progress>(presence.slot);
+    if let Some(published) = progress.published.take() {
+        accept(call, &presence, &published.0);
+        presence.follow_reply(call.cx, &key, &published.1);
+        return Called::Returned(1);
+    }
     if let Some(granted) = presence.repeated(call.cx, &key, publish.request) {
         accept(call, &presence, &granted);
         return Called::Returned(1);
@@ -245,9 +252,14 @@ pub(crate) fn handle_publish(call: &mut Call<'_, '_, '_>) -> Called {
         return Called::Suspended;
     }
     match presence.take(call.cx, &key, &*package, publish) {
-        Ok((granted, done)) => {
-            accept(call, &presence, &granted);
-            presence.follow_reply(call.cx, &key, &done);
+        Ok(mut published) => {
+            if presence.waits_for_rows(call, &key, &mut published.1) {
+                let progress = call.ctx.section_mut::<Progress>(presence.slot);
+                progress.published = Some(Box::new(published));
+                return Called::Suspended;
+            }
+            accept(call, &presence, &published.0);
+            presence.follow_reply(call.cx, &key, &published.1);
             Called::Returned(1)
         }
         Err(refusal) => refuse(call, &refusal),

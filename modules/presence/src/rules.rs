@@ -6,9 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_engine::module::Cx;
 
-use crate::change::{Change, Origin};
+use crate::change::{Change, Done, Origin};
 use crate::notify::Errand;
 use crate::package::{Package, RuleAsk, Status, VIEW_BYTES_MAX, Verdict};
+use crate::publish::Granted;
 use crate::record::{Key, SubId, Subscription};
 use crate::state::Presence;
 
@@ -21,6 +22,8 @@ pub(crate) struct Progress {
     pub(crate) verdict: Option<Verdict>,
     /// The database was asked for what the request names.
     pub(crate) has_looked: bool,
+    /// A PUBLISH that is answered when its row is written.
+    pub(crate) published: Option<Box<(Granted, Done)>>,
 }
 
 /// Who waits for an answer.

@@ -57,7 +57,7 @@ impl Presence {
             return;
         }
         // What waits to be written would be missing from the answer.
-        let always = !self.is_replicated() && sql.is_settled();
+        let always = !self.is_replicated() && sql.has_publications(key);
         let known = self.table.local_or_new(key, |p| {
             let asks = (always || p.publications.is_empty()) && !p.is_asking;
             p.is_asking |= asks;

@@ -9,6 +9,7 @@
 mod fallback;
 mod load;
 mod rows;
+mod unsaved;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use crate::params::Params;
 use crate::record::{Key, SubId, Subscription, Text};
 use crate::state::Presence;
 use rows::Tables;
+use unsaved::Unsaved;
 
 pub(crate) use rows::id_of;
 
@@ -42,8 +44,12 @@ const RETRY_MS: u64 = 1_000;
 #[derive(Clone, Debug)]
 enum Write {
     Query(Query),
+    /// A row of a publication of this presentity.
+    Publication(Arc<Key>, Query),
     /// The row of a subscription is made what the subscription is then.
     Subscription(Arc<Key>, Arc<SubId>),
+    /// No row: a run of the script goes on when everything before it is written.
+    Run(u64),
 }
 
 /// What a query was about.
@@ -84,6 +90,7 @@ struct State {
     lost: u64,
     /// Presentities of which a publication was over when it was loaded.
     stale: HashSet<Key>,
+    unsaved: Unsaved,
 }
 
 impl Sql {
@@ -108,14 +115,15 @@ impl Sql {
         if state.queue.len() >= WAITING_MAX {
             state.lost += 1;
         } else {
+            state.unsaved.add(&write);
             state.queue.push_back(write);
         }
     }
 
-    /// Whether the database has everything.
-    fn is_settled(&self) -> bool {
+    /// Whether the database has what was published here of a presentity.
+    fn has_publications(&self, key: &Key) -> bool {
         let state = self.state.lock();
-        !state.is_down && !state.is_writing && state.queue.is_empty()
+        !state.is_down && !state.unsaved.has(key)
     }
 
     /// Rows that wait, for the status page.
@@ -134,7 +142,12 @@ impl Sql {
         let most = if state.alone > 0 { 1 } else { WRITES_A_QUERY };
         state.alone = state.alone.saturating_sub(1);
         let count = state.queue.len().min(most);
-        Some(state.queue.drain(..count).collect())
+        let mut writes: Vec<Write> = state.queue.drain(..count).collect();
+        while let Some(Write::Run(run)) = state.queue.front() {
+            writes.push(Write::Run(*run));
+            state.queue.pop_front();
+        }
+        Some(writes)
     }
 
     /// Puts writes back to where they were: before everything that came later.
@@ -185,12 +198,15 @@ impl Presence {
         let Some(sql) = self.sql.as_ref().filter(|_| origin == Origin::Local) else { return };
         if let Some((publication, old_etag)) = &done.published {
             if !old_etag.is_empty() && *old_etag != publication.etag {
-                sql.push(Write::Query(sql.tables.delete_publication(key, old_etag)));
+                let query = sql.tables.delete_publication(key, old_etag);
+                sql.push(Write::Publication(Arc::clone(key), query));
             }
-            sql.push(Write::Query(sql.tables.write_publication(key, publication)));
+            let query = sql.tables.write_publication(key, publication);
+            sql.push(Write::Publication(Arc::clone(key), query));
         }
         for ended in &done.ended {
-            sql.push(Write::Query(sql.tables.delete_publication(key, &ended.etag)));
+            let query = sql.tables.delete_publication(key, &ended.etag);
+            sql.push(Write::Publication(Arc::clone(key), query));
         }
         let forgotten = done.forgotten.as_ref().map(|s| &s.id);
         if let Some(id) = done.touched.as_ref().or(forgotten) {
@@ -239,14 +255,16 @@ impl Presence {
 
     fn ask_batch(&self, cx: &mut Cx<'_>, sql: &Sql, writes: Vec<Write>) {
         let query = |write: &Write| match write {
-            Write::Query(query) => query.clone(),
-            Write::Subscription(key, id) => match self.table.subscription(key, id) {
+            Write::Query(query) | Write::Publication(_, query) => Some(query.clone()),
+            Write::Subscription(key, id) => Some(match self.table.subscription(key, id) {
                 Some(s) => sql.tables.write_subscription(key, &s),
                 None => sql.tables.delete_subscription(key, id),
-            },
+            }),
+            Write::Run(_) => None,
         };
-        let mut queries: Vec<Query> = writes.iter().map(query).collect();
+        let mut queries: Vec<Query> = writes.iter().filter_map(query).collect();
         let all = match (queries.len(), queries.pop()) {
+            (_, None) => return sql.wrote(cx, &writes),
             (1, Some(query)) => query,
             (_, last) => {
                 queries.extend(last);
@@ -288,9 +306,9 @@ impl Presence {
     ) {
         match result {
             Ok(_) => {
+                sql.wrote(cx, &writes);
                 let (was_told, lost) = {
                     let mut state = sql.state.lock();
-                    state.is_writing = false;
                     (std::mem::take(&mut state.is_told), std::mem::take(&mut state.lost))
                 };
                 if was_told {
@@ -305,9 +323,9 @@ impl Presence {
 
     fn sql_failed(&self, cx: &mut Cx<'_>, sql: &Sql, writes: Vec<Write>, error: &DbError) {
         let passes = matches!(error.kind, DbErrorKind::Busy | DbErrorKind::Unavailable);
-        if !passes && writes.len() == 1 {
+        if !passes && unsaved::rows(&writes) == 1 {
             // A row that the database will never take must not keep the others waiting.
-            sql.state.lock().is_writing = false;
+            sql.wrote(cx, &writes);
             cx.log(Level::Error, format!("a row of presence cannot be saved: {error}"));
             return;
         }
@@ -317,8 +335,9 @@ impl Presence {
         }
         let (was_told, waiting) = {
             let mut state = sql.state.lock();
-            let was_alone = writes.len() == 1 && state.alone > 0;
+            let was_alone = unsaved::rows(&writes) == 1 && state.alone > 0;
             Sql::put_back(&mut state, writes, was_alone);
+            unsaved::let_go(cx, &mut state.queue);
             state.is_down = true;
             (std::mem::replace(&mut state.is_told, true), state.queue.len())
         };

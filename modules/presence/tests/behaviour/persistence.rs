@@ -185,22 +185,72 @@ fn a_body_of_another_type_is_of_that_type_after_a_restart() {
 fn a_write_that_is_tried_again_is_not_overtaken() {
     use tandem_engine::testing::DbState;
     let mut node = node(&stored());
-    node.db_state = DbState::Slow;
     let mut change = String::new();
-    // The first batch is on its way when the database goes; what comes then waits behind it.
     for (n, text) in (1..).zip(["one", "two", "three", "four"]) {
-        let tag = etag(&published(&mut node, &publish("bob", "presence", n, &change, text)));
-        change = format!("SIP-If-Match: {tag}\n");
+        let mut reply = published(&mut node, &publish("bob", "presence", n, &change, text));
         if n == 2 {
+            // The write is on its way when the database goes; what comes then waits behind it.
+            assert_eq!(reply, "");
             node.db_state = DbState::Down;
             node.answer_queries();
+            reply = node.sent().into_iter().map(|(_, text)| text).next().unwrap();
         }
+        change = format!("SIP-If-Match: {}\n", etag(&reply));
+        node.db_state = if n == 1 { DbState::Slow } else { DbState::Down };
     }
     node.db_state = DbState::Up;
     node.advance_ms(3_000);
     let rows = rows(&mut node, "presentity", &["body"]);
     let bodies: Vec<_> = rows.iter().map(|row| row[0].as_bytes().unwrap().to_vec()).collect();
     assert_eq!(bodies, [b"four".to_vec()]);
+}
+
+#[test]
+fn the_answer_to_a_publish_leaves_when_its_row_is_written() {
+    use tandem_engine::testing::DbState;
+    let mut node = node(&stored());
+    Watcher::watch(&mut node, "w", "bob", "presence");
+    let write = |node: &mut TestNode, n: u32, extra: &str, text: &str| {
+        node.db_state = DbState::Slow;
+        let early = published(node, &publish("bob", "presence", n, extra, text));
+        assert_eq!((early.as_str(), told(node).len()), ("", 0), "{text}");
+        node.advance_ms(1_200);
+        node.db_state = DbState::Up;
+        node.answer_queries();
+        let sent = node.sent().into_iter();
+        let (mine, rest): (Vec<_>, Vec<_>) = sent.partition(|(_, text)| text.starts_with("SIP/"));
+        assert_eq!((mine.len(), rest.len()), (1, 1), "the answer, and a NOTIFY");
+        let text = mine.into_iter().map(|(_, text)| text).next().unwrap();
+        assert_eq!(rest[0].1.lines().next().unwrap().split(' ').next(), Some("NOTIFY"));
+        node.udp(WATCHER, &reply_to(&rest[0].1, 200));
+        text
+    };
+    let reply = write(&mut node, 1, "Expires: 600\n", "open");
+    assert_eq!(header(&reply, "Expires"), "600", "what was granted, not what is left");
+    let change = format!("SIP-If-Match: {}\n", etag(&reply));
+    let reply = write(&mut node, 2, &change, "away");
+    assert_eq!(rows(&mut node, "presentity", &["etag"]).len(), 1);
+    let end = format!("SIP-If-Match: {}\nExpires: 0\n", etag(&reply));
+    let reply = write(&mut node, 3, &end, "");
+    assert!(reply.starts_with("SIP/2.0 200"), "{reply}");
+    assert!(rows(&mut node, "presentity", &["etag"]).is_empty());
+}
+
+#[test]
+fn a_look_at_the_state_asks_the_database_while_its_watcher_is_written() {
+    // Who may watch is written with each SUBSCRIBE; that is nothing that was published here.
+    let params = stored() + &set("fallback2db", "1");
+    let (mut a, mut b) = (node(&params), node(&params));
+    let mut extra = String::new();
+    for (n, text) in (1..).zip(["open", "away", "open", "busy"]) {
+        let tag = etag(&published(&mut a, &publish("bob", "presence", n, &extra, text)));
+        extra = format!("SIP-If-Match: {tag}\n");
+        std::mem::swap(&mut a.db, &mut b.db);
+        let mut looks = Watcher::new(&format!("w{n}"), "bob", "presence");
+        let (_, notifies) = looks.go(&mut b, "Expires: 0\n");
+        std::mem::swap(&mut a.db, &mut b.db);
+        assert_eq!(notifies.last().map(|text| body(text)), Some(text));
+    }
 }
 
 #[test]

@@ -107,10 +107,22 @@ fn broadcast(call: &mut MiCall<'_, '_>) -> Result<MiOutcome, MiOutcome> {
         return Err(MiOutcome::failed(400, "Bad value for 'cluster_id'"));
     }
     let params = call.array("cmd_params").map(<[Json]>::to_vec).unwrap_or_default();
-    Ok(run_command(call.cx, call.request, &name, positional(params)))
+    let params = positional(call.cx.node.command(&name).ok(), params);
+    Ok(run_command(call.cx, call.request, &name, params))
 }
 
-fn positional(params: Vec<Json>) -> Params {
+/// The parameters for a command. A packet carries nothing but texts, so where the command wants a
+/// list (`get_statistics`), the texts from there on are its items.
+fn positional(command: Option<&MiDef>, mut params: Vec<Json>) -> Params {
+    let sets = command.map_or(&[] as &[&[MiParam]], |def| def.param_sets);
+    let fits = |set: &&&[MiParam]| {
+        let is_list = set.last().is_some_and(|last| last.kind == MiKind::Array);
+        is_list && params.len() >= set.len() && params.iter().all(Json::is_string)
+    };
+    if let Some(set) = sets.iter().find(fits) {
+        let items = params.split_off(set.len() - 1);
+        params.push(Json::Array(items));
+    }
     if params.is_empty() { Params::None } else { Params::Positional(params) }
 }
 
@@ -134,7 +146,8 @@ pub(crate) fn run(module: &ClustererModule, cx: &mut Cx<'_>, source: u32, comman
         return;
     }
     let params = command.params.iter().map(|p| Json::from(String::from_utf8_lossy(p)));
-    match run_command(cx, 0, &name, positional(params.collect())) {
+    let params = positional(found.ok(), params.collect());
+    match run_command(cx, 0, &name, params) {
         MiOutcome::Done(result) => {
             cx.log(Level::Info, format!("node {source} ran {name}: {result}"));
         }
@@ -149,6 +162,28 @@ pub(crate) fn run(module: &ClustererModule, cx: &mut Cx<'_>, source: u32, comman
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_of_a_packet_are_the_items_of_a_list() {
+        use serde_json::json;
+        const LIST: MiDef = command("a:b", &[], &[&[], &[CMD_PARAMS]], "", |_| MiOutcome::ok());
+        const TAIL: &[MiParam] = &[mi_text("x"), CMD_PARAMS];
+        const MIXED: MiDef = command("a:c", &[], &[TAIL], "", |_| MiOutcome::ok());
+        let of = |def: &MiDef, params: Json| match positional(
+            Some(def),
+            params.as_array().cloned().unwrap_or_default(),
+        ) {
+            Params::Positional(all) => Json::Array(all),
+            _ => Json::Null,
+        };
+        assert_eq!(of(&LIST, json!([])), Json::Null);
+        assert_eq!(of(&LIST, json!(["all"])), json!([["all"]]));
+        assert_eq!(of(&LIST, json!(["net:", "tm:"])), json!([["net:", "tm:"]]));
+        assert_eq!(of(&LIST, json!([["all"]])), json!([["all"]]), "a list as it is");
+        assert_eq!(of(&MIXED, json!(["x", "a", "b"])), json!(["x", ["a", "b"]]));
+        assert_eq!(of(&MIXED, json!(["x"])), json!(["x"]));
+        assert_eq!(of(&BROADCAST_MI, json!([1, "uptime"])), json!([1, "uptime"]));
+    }
 
     #[test]
     fn the_default_list_cannot_end_a_node() {

@@ -179,6 +179,11 @@ fn a_command_runs_on_another_node_if_its_list_has_it() {
         "cmd_params": ["3"]});
     assert_eq!(ask(&mut nodes, 1, "cluster_send_mi", params), "OK");
     assert!(logged(&nodes, 2, "node 1 ran log_level"), "{:?}", nodes.logs);
+    // A packet carries texts, where the command has a list.
+    let statistics = json!([1, 2, "get_statistics", ["clusterer_nodes_up"]]);
+    assert_eq!(ask(&mut nodes, 1, "clusterer:send_mi", statistics), "OK");
+    let told = "node 1 ran get_statistics: {\"clusterer:clusterer_nodes_up\":1}";
+    assert!(logged(&nodes, 2, told), "{:?}", nodes.logs);
     assert_eq!(ask(&mut nodes, 1, "clusterer:send_mi", json!([1, 2, "kill"])), "OK");
     assert!(logged(&nodes, 2, "command \"kill\" of node 1 refused"));
     let remove = json!([1, 2, "clusterer:remove_node", ["1", "1"]]);

@@ -11,10 +11,10 @@ use tandem_sip::{HeaderName, Message, Uri};
 use crate::change::{Change, Done, Origin, Refused};
 use crate::events;
 use crate::package::{Package, Refusal};
-use crate::rules::Progress;
 use crate::record::{BODY_BYTES_MAX, Key, Publication, ROUTES_BYTES_MAX, Text, WINFO};
 use crate::reply::{Leave, refuse, refuse_event, reply};
 use crate::request::{Event, are_lines, expires, is_keepable, presentity_of};
+use crate::rules::Progress;
 use crate::sql::id_of;
 use crate::state::Presence;
 

@@ -111,7 +111,9 @@ impl<O: Owner> Register<O> {
     /// to it; or another node speaks for the cluster and settles it with that peer.
     fn crosses(&self, cx: &Cx<'_>, source: u32, key: &O::Key) -> bool {
         let holder = self.holder(cx).filter(|holder| *holder != source);
-        if holder.is_some_and(|holder| holder != cx.node.membership().node_id() && self.is_reachable(cx, holder)) {
+        if holder.is_some_and(|holder| {
+            holder != cx.node.membership().node_id() && self.is_reachable(cx, holder)
+        }) {
             return true;
         }
         let told = self.told.lock();

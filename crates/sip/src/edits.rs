@@ -87,6 +87,13 @@ impl Edits {
         }
     }
 
+    /// `true` if nothing of `span` is left.
+    #[must_use]
+    pub fn removes(&self, span: Span) -> bool {
+        let covers = |e: &Edit| e.span.start <= span.start && span.end <= e.span.end;
+        !span.is_empty() && self.list.iter().any(|e| e.text.is_empty() && covers(e))
+    }
+
     /// Inserts `text` at `offset`, in front of what was inserted there before.
     pub fn insert_before(&mut self, offset: u32, text: impl Into<Bytes>) {
         let at = self.list.partition_point(|e| e.span.start < offset);

@@ -85,7 +85,9 @@ pub fn mark_received(
     source: &Received,
 ) -> Result<bool, ValueError> {
     let notes = source_notes(msg, source)?;
-    if notes.is_empty() {
+    // A Via that leaves with nothing of it needs no notes.
+    let is_removed = msg.header(HeaderName::Via).is_some_and(|via| edits.removes(via.span()));
+    if notes.is_empty() || is_removed {
         return Ok(false);
     }
     // Both share one piece of memory.

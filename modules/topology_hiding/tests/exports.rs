@@ -135,6 +135,12 @@ fn hiding() {
     assert!(header(&flow.ok, "Via").contains("branch=z9hG4bKa"), "{}", flow.ok);
     assert!(contact_uri(&flow.ok).starts_with("sip:127.0.0.1:5060;thinfo="));
     assert!(!flow.ok.contains("10.7.7.7") && !flow.ok.contains("10.6.6.6"));
+    // Also one that says where the request came from.
+    let invite = INVITE.replace("127.0.0.9;branch", "10.9.9.9:5099;rport;branch");
+    let mut asks = node("", "");
+    asks.udp(CALLER, &invite);
+    let out = sent_to(&mut asks, CALLEE);
+    assert_eq!(count(&out, "Via"), 1, "{out}");
     let users = super_flow_users();
     assert_eq!(users, ("sip:alice@127.0.0.1:5060".into(), "sip:bob@127.0.0.1:5060".into()));
     let named = self::flow("", ", \"left/right\"");

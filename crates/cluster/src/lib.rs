@@ -26,6 +26,7 @@ mod register;
 mod routed;
 mod saved;
 mod session;
+mod skew;
 mod status;
 mod streams;
 mod table;

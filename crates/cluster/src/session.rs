@@ -8,6 +8,7 @@ use crate::effects::{
 };
 use crate::peer::{COMPARE_EVERY_NS, Kind, Peer, RECHECK_NS, Unacked};
 use crate::questions::Question;
+use crate::skew;
 use crate::status::Step;
 use crate::wire::{Ack, DigestMsg, Envelope, Hello, LEVEL_MAX, LEVEL_MIN, Tandem};
 use bytes::Bytes;
@@ -93,10 +94,11 @@ impl Cluster {
 
     fn measure_skew(&mut self, ctx: &mut Ctx<'_>, source: NodeId, clock_unix_ms: u64) {
         let Some(peer) = self.peers.get_mut(&source) else { return };
-        let skew = (clock_unix_ms as i64).wrapping_sub(ctx.now.unix_ms as i64);
-        let was_far = peer.skew_ms.is_some_and(|old| old.unsigned_abs() > SKEW_WARN_MS);
+        let measured = (clock_unix_ms as i64).wrapping_sub(ctx.now.unix_ms as i64);
+        let known = peer.skew_ms;
+        let skew = skew::estimate(known, measured);
         peer.skew_ms = Some(skew);
-        if skew.unsigned_abs() > SKEW_WARN_MS && !was_far {
+        if skew::is_far(skew) && !known.is_some_and(skew::is_far) {
             let text = format!("the clock of node {source} differs by {skew} ms from ours");
             ctx.out.log(Level::Warning, text);
         }
@@ -548,5 +550,4 @@ fn envelope(
 const HALVES_NS: u64 = 5 * tandem_clock::SEC;
 /// How long a replay to a stock peer may have been lost with its link.
 const REPLAY_UNSURE_NS: u64 = 20 * tandem_clock::SEC;
-const SKEW_WARN_MS: u64 = 2000;
 const _: () = assert!(BUCKETS == 256, "buckets are numbered by a byte");

@@ -73,7 +73,10 @@ impl Server {
     }
 
     pub(crate) fn on_request_retransmission(&self, out: &mut Effects) {
-        if matches!(self.state, ServerState::Proceeding | ServerState::Completed) {
+        // Whoever repeats an INVITE has lost its 2xx: RFC 6026 7.1 leaves it to the callee to
+        // send that again, OpenSIPS and we do it at once.
+        let answered = [ServerState::Proceeding, ServerState::Completed, ServerState::Accepted];
+        if answered.contains(&self.state) {
             self.resend(out);
         }
     }
@@ -113,8 +116,12 @@ impl Server {
         }
         self.last_code = code;
         self.send(bytes.clone(), out);
-        // A 2xx to INVITE is retransmitted end to end, so only other replies are kept.
-        let keep = self.upstream != Upstream::Local && !(self.kind == Kind::Invite && success);
+        // A 2xx to INVITE ends the transaction for us over a connection, where nothing is repeated.
+        let keep = match self.upstream {
+            Upstream::Unreliable => true,
+            Upstream::Reliable => !(self.kind == Kind::Invite && success),
+            Upstream::Local => false,
+        };
         self.last_reply = if keep { bytes } else { Bytes::new() };
         match (self.kind, code) {
             (_, 100..=199) => self.state = ServerState::Proceeding,

@@ -141,7 +141,7 @@ fn invite_server_follows_figure_7_and_rfc_6026() {
             ("Confirmed, INVITE", &[Up(486), Ack], Request, &[], S::Confirmed),
             ("Confirmed, before I", &[Up(486), Ack], At(4_999), &[], S::Confirmed),
             ("Confirmed, timer I", &[Up(486), Ack], At(5_000), &["ended"], S::Terminated),
-            ("Accepted, INVITE", &[Up(200)], Request, &[], S::Accepted),
+            ("Accepted, INVITE", &[Up(200)], Request, &["up 200"], S::Accepted),
             ("Accepted, ACK", &[Up(200)], Ack, &[], S::Accepted),
             ("Accepted, 2xx from TU", &[Up(200)], Up(200), &["up 200"], S::Accepted),
             ("Accepted, 300-699 from TU", &[Up(200)], Up(486), &[], S::Accepted),

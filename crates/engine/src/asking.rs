@@ -4,10 +4,8 @@ use std::any::Any;
 
 use tandem_db::Query;
 use tandem_script::host::Called;
-use tandem_script::sig::Routes;
 
 use crate::effect::DatabaseId;
-use crate::log::Level;
 use crate::module::{Call, Cx};
 
 /// What a run waits for, in the section of its module.
@@ -22,12 +20,8 @@ impl<W> Default for Asked<W> {
 impl Call<'_, '_, '_> {
     /// Asks a database and makes the run wait. The answer comes to
     /// [`crate::module::Module::db`] with the run as its token; [`Cx::asked`] gives `wait` back
-    /// there. Where the run cannot wait the function fails.
+    /// there.
     pub fn ask<W: Any + Send>(&mut self, database: DatabaseId, ask: Query, wait: W) -> Called {
-        if self.ctx.block == Routes::BRANCH {
-            let why = "a branch route cannot wait for a database: ask in the route before";
-            return self.complain(Level::Error, why);
-        }
         let run = self.suspend();
         let slot = self.cx.slot;
         *self.ctx.section_mut::<Asked<W>>(slot) = Asked(Some(wait));

@@ -109,17 +109,24 @@ pub struct Rewritten {
     pub names: bool,
     /// What was added to the number of CSeq.
     pub cseq: u32,
+    /// Reliable provisional replies are acknowledged by this node, so they go on as plain ones
+    /// (RFC 3262).
+    pub plain: bool,
 }
 
 impl Rewritten {
     /// Both together.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
-        Self { names: self.names || other.names, cseq: self.cseq.max(other.cseq) }
+        Self {
+            names: self.names || other.names,
+            cseq: self.cseq.max(other.cseq),
+            plain: self.plain || other.plain,
+        }
     }
 
     pub fn is_any(self) -> bool {
-        self.names || self.cseq != 0
+        self.names || self.cseq != 0 || self.plain
     }
 }
 

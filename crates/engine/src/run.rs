@@ -1,5 +1,6 @@
 //! Script runs: the virtual machine's door to the node, and what starts, suspends and ends runs.
 
+mod inner;
 mod kinds;
 mod parked;
 mod timer_routes;
@@ -23,10 +24,8 @@ use crate::script::Script;
 use crate::sockets::SocketId;
 use crate::worker::{after_onreply, next_run, timer};
 
+pub use inner::Inner;
 pub(crate) use timer_routes::{start_timer_routes, timer_route};
-
-/// Events that one step may raise in a chain before the chain is taken for a loop.
-const NESTED_ROUTES_MAX: u32 = 8;
 
 /// What `$rc` is in the route of an `async()` whose time was over before its answer came.
 pub(crate) const ASYNC_TIMED_OUT: i32 = -2;
@@ -279,52 +278,6 @@ pub(crate) fn resume(cx: &mut Cx<'_>, run: u64, code: i32) {
     go_on(cx, suspended, Some(code));
 }
 
-/// Runs a block inside a running function, on a context of its own: a branch route. It must not
-/// suspend: a function that would wait fails in it.
-pub(crate) fn nested(cx: &mut Cx<'_>, route: RouteId, ctx: &mut Ctx) -> RouteEnd {
-    nested_with(cx, route, ctx, &[]).0
-}
-
-/// The same with parameters; with the return code of the block.
-fn nested_with(
-    cx: &mut Cx<'_>,
-    route: RouteId,
-    ctx: &mut Ctx,
-    params: &[Value],
-) -> (RouteEnd, i32) {
-    if cx.worker.nested >= NESTED_ROUTES_MAX {
-        cx.log(Level::Error, "routes started by routes are nested too deep");
-        return (RouteEnd::FAILED, 0);
-    }
-    let script = Arc::clone(&cx.worker.script);
-    let program = &script.program;
-    let kept = ctx.block;
-    if let Some(block) = program.route(route) {
-        ctx.block = block.kind;
-    }
-    cx.worker.nested += 1;
-    let mut run = RunState::start(program, route, params);
-    run.vars = std::mem::take(&mut cx.worker.vars);
-    let mut step = vm::run(program, &mut run, &mut RunHost::of(cx, ctx, &script));
-    // Nobody can wait here: the function has failed, and the block goes on, within the limit of
-    // its steps.
-    while step == Step::Suspended {
-        (cx.worker.suspending, cx.worker.async_timeout_s) = (None, None);
-        cx.log(Level::Error, "a function that waits fails where a route cannot wait");
-        step = vm::resume(program, &mut run, -1, &mut RunHost::of(cx, ctx, &script));
-    }
-    cx.worker.vars = std::mem::take(&mut run.vars);
-    cx.worker.nested -= 1;
-    ctx.block = kept;
-    match step {
-        Step::Done { code, how } => {
-            count_cut(cx, how);
-            (end_of(how), code)
-        }
-        Step::Suspended => (RouteEnd::FAILED, 0),
-    }
-}
-
 fn begin(cx: &mut Cx<'_>, route: RouteId, ctx: Box<Ctx>, after: After, params: &[Value]) {
     let mut run = cx.worker.spare_run.take().unwrap_or_default();
     run.restart(&cx.worker.script.program, route, params);
@@ -466,11 +419,6 @@ pub(crate) fn host<'a, 'b>(
 }
 
 impl Call<'_, '_, '_> {
-    /// Runs a block on a context of its own, inside this function.
-    pub fn run_nested(&mut self, route: RouteId, ctx: &mut Ctx) -> RouteEnd {
-        nested(self.cx, route, ctx)
-    }
-
     /// Makes this call wait. The number identifies the run for [`Cx::resume`]; the function
     /// returns [`Called::Suspended`] next.
     pub fn suspend(&mut self) -> u64 {
@@ -550,21 +498,6 @@ impl Cx<'_> {
     /// A context without a message of its own, for a block that a module starts by itself.
     pub fn own_context(&self, block: Routes) -> Ctx {
         dummy_context(self.node, block)
-    }
-
-    /// Runs a block on a context of its own, inside this step. It must not wait.
-    pub fn run_nested(&mut self, route: RouteId, ctx: &mut Ctx) -> RouteEnd {
-        nested(self, route, ctx)
-    }
-
-    /// The same with `$param(1)` and so on; with the return code of the block.
-    pub fn run_nested_with(
-        &mut self,
-        route: RouteId,
-        ctx: &mut Ctx,
-        params: &[Value],
-    ) -> (RouteEnd, i32) {
-        nested_with(self, route, ctx, params)
     }
 
     /// The script that new runs belong to.

@@ -88,6 +88,7 @@ impl Dialogs {
         })?;
         let current = Current::new(id, Side::Caller, 0, Kind::Initial);
         ctx.attached.put(self.slot, Arc::new(current));
+        ctx.rewritten.plain |= flags.has(Flags::AUTO_PRACK);
         if self.params.match_mode.uses_did() {
             let route = ctx.record_route.get_or_insert_default();
             let parts =

@@ -141,7 +141,7 @@ fn by_route(
     for destination in set {
         let attrs = Value::str(destination.attrs.as_bytes().to_vec());
         let params = [Value::Str(destination.uri.clone()), attrs];
-        let (end, load) = call.cx.run_nested_with(route, call.ctx, &params);
+        let (end, load) = call.run_nested(route, &params);
         if !end.failed && load >= 0 {
             loads.push((load, destination));
         }

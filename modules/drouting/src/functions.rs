@@ -191,7 +191,7 @@ impl Search<'_> {
             let why = format!("rule {}: the script has no route `{name}`", rule.id);
             return Err(call.complain(Level::Error, why));
         };
-        let end = call.cx.run_nested(route, call.ctx);
+        let (end, _) = call.run_nested(route, &[]);
         if end.dropped || end.failed { Err(NO) } else { Ok(()) }
     }
 

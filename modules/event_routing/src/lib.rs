@@ -105,9 +105,6 @@ fn build(_: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
 }
 
 fn wait_for_event(call: &mut Call<'_, '_, '_>) -> Called {
-    if call.ctx.block == Routes::BRANCH {
-        return call.complain(Level::Error, "a branch route cannot wait for an event");
-    }
     let (event, filter) = match asked(call) {
         Ok(asked) => asked,
         Err(why) => return call.complain(Level::Error, why),

@@ -4,7 +4,6 @@ use tandem_engine::context::Ctx;
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
 use tandem_script::host::Called;
-use tandem_script::sig::Routes;
 use tandem_sip::{HeaderName, NameAddr, Uri};
 
 use crate::files::{Answer, Asking, By, Names};
@@ -64,10 +63,6 @@ fn judge(
     };
     if let Some(pair) = state.files.lock().there(names) {
         return if what.iter().all(|what| pair.lets(&who, what)) { YES } else { NO };
-    }
-    if call.ctx.block == Routes::BRANCH {
-        let why = format!("{} is not read yet, and a branch route cannot wait", names.allow);
-        return call.complain(Level::Error, why);
     }
     let run = call.suspend();
     let answer = state.files.lock().ask(names, Some(Asking { who, what, by: By::Run(run) }));

@@ -30,7 +30,9 @@ pub(crate) fn t_reply(call: &mut Call<'_, '_, '_>) -> Called {
         Begun::Failed => return NO,
     }
     let reason = call.text(1);
-    if tm.reply_with(call.cx, call.ctx, code, &reason) { OK } else { NO }
+    // `local_reply_route` sees the variables of the script.
+    let sent = call.sharing_vars(|call| tm.reply_with(call.cx, call.ctx, code, &reason));
+    if sent { OK } else { NO }
 }
 
 pub(crate) fn t_reply_with_body(call: &mut Call<'_, '_, '_>) -> Called {

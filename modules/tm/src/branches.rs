@@ -1,12 +1,16 @@
 //! Functions about single branches, and the variables that show them.
 
+use std::sync::Arc;
+
+use tandem_engine::context::Branch as Target;
 use tandem_engine::module::{Call, VarCall};
 use tandem_script::host::{Assign, Called, Index};
 use tandem_script::value::Value;
 use tandem_transaction::{BranchIndex, BranchView, Role as BranchRole};
 
 use crate::inject::cancel;
-use crate::record::{Leg, Section};
+use crate::record::{Leg, Role, Section};
+use crate::table::Tx;
 use crate::tm::Tm;
 
 const OK: Called = Called::Returned(1);
@@ -49,7 +53,7 @@ pub(crate) fn t_get_branch_idx_by_attr(call: &mut Call<'_, '_, '_>) -> Called {
 }
 
 /// The branch that a variable means: the one of its index, else that of the route.
-fn place(call: &VarCall<'_, '_>) -> Option<(std::sync::Arc<crate::table::Tx>, BranchIndex)> {
+fn place(call: &VarCall<'_, '_>) -> Option<(Arc<Tx>, BranchIndex)> {
     let section = call.ctx.section::<Section>(call.cx.slot)?;
     let tx = section.tx.clone()?;
     let branch = match call.access.index {
@@ -63,18 +67,43 @@ fn place(call: &VarCall<'_, '_>) -> Option<(std::sync::Arc<crate::table::Tx>, Br
     Some((tx, branch))
 }
 
-/// Looks at the branch that a variable means.
-pub(crate) fn of_leg(call: &mut VarCall<'_, '_>, look: fn(&Leg) -> Value) -> Value {
-    let Some((tx, branch)) = place(call) else { return Value::Null };
-    let cell = tx.cell.lock();
-    cell.record.leg(branch).map_or(Value::Null, look)
+/// What `look` finds at the branch that a variable means; with `[*]`, at all of them.
+fn look_at(call: &VarCall<'_, '_>, look: impl Fn(&Tx, BranchIndex) -> Value) -> Value {
+    if call.access.index != Index::All {
+        return place(call).map_or(Value::Null, |(tx, branch)| look(&tx, branch));
+    }
+    let section = call.ctx.section::<Section>(call.cx.slot);
+    let Some(tx) = section.and_then(|s| s.tx.as_ref()) else { return Value::Null };
+    let count = tx.cell.lock().record.legs.len();
+    let all = (0..count).filter_map(|n| u8::try_from(n).ok()).map(BranchIndex);
+    let texts: Vec<bytes::Bytes> = all.filter_map(|n| look(tx, n).into_bytes()).collect();
+    if texts.is_empty() { Value::Null } else { Value::str(texts.join(&b", "[..])) }
+}
+
+/// Looks at the target of a branch. That of a branch route's own branch is the message's.
+fn of_target(call: &VarCall<'_, '_>, look: impl Fn(&Target) -> Value) -> Value {
+    let own = own_branch(call);
+    look_at(call, |tx, branch| {
+        if own == Some(branch) {
+            return look(&call.ctx.target);
+        }
+        let cell = tx.cell.lock();
+        cell.record.leg(branch).map_or(Value::Null, |leg| look(&leg.target))
+    })
+}
+
+/// The branch that is only being made, in its branch route.
+fn own_branch(call: &VarCall<'_, '_>) -> Option<BranchIndex> {
+    let section = call.ctx.section::<Section>(call.cx.slot)?;
+    section.branch.filter(|_| section.role == Role::Branch)
 }
 
 /// The same at its machine.
-pub(crate) fn of_view(call: &mut VarCall<'_, '_>, look: fn(BranchView<'_>) -> Value) -> Value {
-    let Some((tx, branch)) = place(call) else { return Value::Null };
-    let cell = tx.cell.lock();
-    cell.record.machine.branch(branch).map_or(Value::Null, look)
+fn of_view(call: &VarCall<'_, '_>, look: fn(BranchView<'_>) -> Value) -> Value {
+    look_at(call, |tx, branch| {
+        let cell = tx.cell.lock();
+        cell.record.machine.branch(branch).map_or(Value::Null, look)
+    })
 }
 
 fn text(value: &[u8]) -> Value {
@@ -82,37 +111,42 @@ fn text(value: &[u8]) -> Value {
 }
 
 pub(crate) fn uri(call: &mut VarCall<'_, '_>) -> Value {
-    of_leg(call, |leg| text(leg.target.uri.as_deref().unwrap_or_default()))
+    let received = call.ctx.request_uri();
+    of_target(call, |target| text(target.uri.as_deref().unwrap_or(received)))
 }
 
 pub(crate) fn dst_uri(call: &mut VarCall<'_, '_>) -> Value {
-    of_leg(call, |leg| text(leg.target.dst_uri.as_deref().unwrap_or_default()))
+    of_target(call, |target| text(target.dst_uri.as_deref().unwrap_or_default()))
 }
 
 pub(crate) fn path(call: &mut VarCall<'_, '_>) -> Value {
-    of_leg(call, |leg| text(&leg.target.path))
+    of_target(call, |target| text(&target.path))
 }
 
 pub(crate) fn q(call: &mut VarCall<'_, '_>) -> Value {
-    of_leg(call, |leg| leg.target.q.map_or(Value::Null, |q| Value::Int(i32::from(q))))
+    of_target(call, |target| target.q.map_or(Value::Null, |q| Value::Int(i32::from(q))))
 }
 
 pub(crate) fn flags(call: &mut VarCall<'_, '_>) -> Value {
-    let names = call.cx.node.script();
-    let Some((tx, branch)) = place(call) else { return Value::Null };
-    let mask = tx.cell.lock().record.leg(branch).map(|leg| leg.target.flags);
-    let Some(mask) = mask else { return Value::Null };
-    let all = names.program.branch_flags.iter().enumerate();
-    let set = all.filter(|(n, _)| mask & 1u32.checked_shl(*n as u32).unwrap_or(0) != 0);
-    let set: Vec<&str> = set.map(|(_, name)| name.as_str()).collect();
-    Value::str(set.join(" "))
+    let script = call.cx.node.script();
+    of_target(call, |target| {
+        let all = script.program.branch_flags.iter().enumerate();
+        let is_set = |n: usize| target.flags & 1u32.checked_shl(n as u32).unwrap_or(0) != 0;
+        let set: Vec<&str> = all.filter(|(n, _)| is_set(*n)).map(|(_, n)| n.as_str()).collect();
+        Value::str(set.join(" "))
+    })
 }
 
 pub(crate) fn socket(call: &mut VarCall<'_, '_>) -> Value {
-    let Some((tx, branch)) = place(call) else { return Value::Null };
-    let socket = tx.cell.lock().record.leg(branch).filter(|l| !l.phony).map(|leg| leg.socket);
-    let found = socket.and_then(|id| call.cx.node.sockets.get(id));
-    found.map_or(Value::Null, |s| Value::str(s.text().to_owned()))
+    let own = own_branch(call);
+    let name = |id| call.cx.node.sockets.get(id).map_or(Value::Null, |s| text(s.text().as_bytes()));
+    look_at(call, |tx, branch| {
+        if own == Some(branch) {
+            return call.ctx.target.socket.map_or(Value::Null, name);
+        }
+        let socket = tx.cell.lock().record.leg(branch).filter(|l| !l.phony).map(|l| l.socket);
+        socket.map_or(Value::Null, name)
+    })
 }
 
 /// The mask of the branch flag that the name in brackets means.
@@ -124,37 +158,41 @@ fn mask(call: &VarCall<'_, '_>) -> Option<u32> {
 }
 
 pub(crate) fn flag(call: &mut VarCall<'_, '_>) -> Value {
-    let (Some((tx, branch)), mask) = (place(call), mask(call).unwrap_or(0)) else {
-        return Value::Null;
-    };
-    let cell = tx.cell.lock();
-    let set = cell.record.leg(branch).map(|leg| leg.target.flags & mask != 0);
-    set.map_or(Value::Null, |set| Value::Int(i32::from(set)))
+    let mask = mask(call).unwrap_or(0);
+    of_target(call, |target| Value::Int(i32::from(target.flags & mask != 0)))
 }
 
 pub(crate) fn set_flag(call: &mut VarCall<'_, '_>, _: Assign, value: Value) -> Result<(), String> {
     let mask = mask(call).ok_or("no function and no flag parameter names this branch flag")?;
-    let (tx, branch) = place(call).ok_or("there is no such branch")?;
-    let mut cell = tx.cell.lock();
-    let leg = cell.record.leg_mut(branch).ok_or("there is no such branch")?;
     let on = value.int().is_some_and(|n| n != 0);
-    leg.target.flags = if on { leg.target.flags | mask } else { leg.target.flags & !mask };
-    Ok(())
+    change(call, |target| {
+        target.flags = if on { target.flags | mask } else { target.flags & !mask };
+        Ok(())
+    })
 }
 
 pub(crate) fn attr(call: &mut VarCall<'_, '_>) -> Value {
-    let Some((tx, branch)) = place(call) else { return Value::Null };
-    let cell = tx.cell.lock();
-    let leg = cell.record.leg(branch);
-    leg.and_then(|leg| leg.target.attr(call.access.name).cloned()).unwrap_or_default()
+    let name = call.access.name;
+    of_target(call, |target| target.attr(name).cloned().unwrap_or_default())
 }
 
 pub(crate) fn set_attr(call: &mut VarCall<'_, '_>, _: Assign, value: Value) -> Result<(), String> {
     let name = bytes::Bytes::copy_from_slice(call.access.name);
+    change(call, |target| target.set_attr(name, value))
+}
+
+/// Changes the target of the branch that a variable means.
+fn change(
+    call: &mut VarCall<'_, '_>,
+    how: impl FnOnce(&mut Target) -> Result<(), String>,
+) -> Result<(), String> {
     let (tx, branch) = place(call).ok_or("there is no such branch")?;
+    if own_branch(call) == Some(branch) {
+        return how(&mut call.ctx.target);
+    }
     let mut cell = tx.cell.lock();
     let leg = cell.record.leg_mut(branch).ok_or("there is no such branch")?;
-    leg.target.set_attr(name, value)
+    how(&mut leg.target)
 }
 
 /// The last code of the network; null while there is none.

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 use tandem_engine::context::{Branch, Ctx};
 use tandem_engine::log::Level;
-use tandem_engine::module::{Call, Cx};
+use tandem_engine::module::{Cx, RouteEnd};
+use tandem_engine::run::Inner;
 use tandem_engine::transport::{Hop, HopError, next_uri, uri_hop};
 use tandem_script::program::RouteId;
 use tandem_script::sig::Routes;
@@ -14,7 +15,7 @@ use tandem_transaction::BranchIndex;
 
 use crate::bavp::Bavps;
 use crate::record::{Busy, Role, Section};
-use crate::relay::{Failure, Options, targets};
+use crate::relay::Failure;
 use crate::table::Tx;
 
 /// A branch whose route has run.
@@ -55,92 +56,105 @@ fn is_number(uri: &[u8]) -> bool {
     uri.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"tel:"))
 }
 
-/// Runs the branch route for each target of the script. The failure is that of the last target
-/// which cannot be used.
-pub(crate) fn drafts(
-    call: &mut Call<'_, '_, '_>,
-    tx: &Arc<Tx>,
-    options: &Options,
-) -> (Vec<Draft>, Option<Failure>) {
-    let targets = targets(call);
-    let made = drafts_of(call.cx, call.ctx, tx, targets, options);
-    let mut cell = tx.cell.lock();
-    cell.record.rewritten = cell.record.rewritten.or(call.ctx.rewritten);
-    cell.record.hides = call.ctx.hides.clone().or(cell.record.hides.take());
-    if cell.busy == Some(Busy::Relay) {
-        // What branch routes did to the AVPs belongs to the transaction.
-        cell.record.saved.avps = call.ctx.avps.clone();
-    }
-    made
-}
-
-/// The same for given targets, from a context that need not be the script's.
-pub(crate) fn drafts_of(
-    cx: &mut Cx<'_>,
-    base: &mut Ctx,
-    tx: &Arc<Tx>,
-    targets: Vec<Branch>,
-    options: &Options,
-) -> (Vec<Draft>, Option<Failure>) {
-    let (used, route, headers) = {
-        let record = &tx.cell.lock().record;
-        (record.legs.len(), record.armed.branch, record.headers.clone())
-    };
-    let mut drafts = Vec::new();
-    let mut failure = None;
-    for mut target in targets {
-        let Some(number) = u8::try_from(used + drafts.len()).ok() else { break };
-        if target.dst_uri.is_none() {
-            target.dst_uri = options.proxy.clone();
-        }
-        let Some(mut draft) = draft(cx, base, tx, route, target, number) else { continue };
-        if !headers.is_empty() {
-            let ctx = &mut draft.ctx;
-            ctx.edits.append_header(&ctx.msg, headers.clone());
-        }
-        match &draft.way {
-            Way::Lost(error) => {
-                let text = format!("t_relay: a branch is left out: {error}");
-                cx.log(Level::Info, text);
-                failure = Some(Failure::from(*error));
-            }
-            Way::Known(_) | Way::Named(_) => drafts.push(draft),
-        }
-    }
-    (drafts, failure)
-}
-
-/// `None` if the branch route drops the branch.
-fn draft(
-    cx: &mut Cx<'_>,
-    base: &mut Ctx,
-    tx: &Arc<Tx>,
+/// Targets on their way through the branch route.
+pub(crate) struct Drafting {
+    pub(crate) tx: Arc<Tx>,
+    targets: std::vec::IntoIter<Branch>,
+    /// Where to send without `$du`.
+    proxy: Option<Bytes>,
     route: Option<RouteId>,
-    target: Branch,
-    number: u8,
-) -> Option<Draft> {
-    let mut ctx = Box::new(base.for_target(target, Routes::BRANCH));
-    let (mut on_reply, mut bavps) = (None, Bavps::default());
-    if let Some(route) = route {
-        let slot = cx.slot;
-        let section = ctx.section_mut::<Section>(slot);
-        section.tx = Some(Arc::clone(tx));
-        section.role = Role::Branch;
-        section.branch = Some(BranchIndex(number));
-        ctx.avps = std::mem::take(&mut base.avps);
-        let end = cx.run_nested(route, &mut ctx);
+    /// `t_add_hdrs`.
+    headers: Bytes,
+    /// Branches that the transaction has already.
+    used: usize,
+    drafts: Vec<Draft>,
+    /// That of the last target which cannot be used.
+    failure: Option<Failure>,
+}
+
+impl Drafting {
+    pub(crate) fn of(tx: &Arc<Tx>, targets: Vec<Branch>, proxy: Option<Bytes>) -> Self {
+        let (used, route, headers) = {
+            let record = &tx.cell.lock().record;
+            (record.legs.len(), record.armed.branch, record.headers.clone())
+        };
+        let (targets, drafts) = (targets.into_iter(), Vec::new());
+        Self { tx: Arc::clone(tx), targets, proxy, route, headers, used, drafts, failure: None }
+    }
+
+    /// Runs the branch route for what is left; `false` if it waits, until [`Self::take`].
+    pub(crate) fn go_on(&mut self, cx: &mut Cx<'_>, base: &mut Ctx) -> bool {
+        while let Some(mut target) = self.targets.next() {
+            let Some(number) = u8::try_from(self.used + self.drafts.len()).ok() else { break };
+            if target.dst_uri.is_none() {
+                target.dst_uri = self.proxy.clone();
+            }
+            let mut ctx = Box::new(base.for_target(target, Routes::BRANCH));
+            let Some(route) = self.route else {
+                self.add(cx, ctx, None, Bavps::default());
+                continue;
+            };
+            let section = ctx.section_mut::<Section>(cx.slot);
+            section.tx = Some(Arc::clone(&self.tx));
+            section.role = Role::Branch;
+            section.branch = Some(BranchIndex(number));
+            ctx.avps = std::mem::take(&mut base.avps);
+            match cx.run_inner(route, ctx, self.tx.id.token(0)) {
+                Inner::Ended(ctx, end) => self.take(cx, base, ctx, end),
+                Inner::Waits => return false,
+            }
+        }
+        true
+    }
+
+    /// The branch route is over for one target.
+    pub(crate) fn take(
+        &mut self,
+        cx: &mut Cx<'_>,
+        base: &mut Ctx,
+        mut ctx: Box<Ctx>,
+        end: RouteEnd,
+    ) {
         base.avps = std::mem::take(&mut ctx.avps);
         base.rewritten = base.rewritten.or(ctx.rewritten);
         base.attached.update(&ctx.attached);
-        tx.cell.lock().record.saved.attached.update(&ctx.attached);
-        let section = ctx.section_mut::<Section>(slot);
-        on_reply = section.armed.reply;
-        bavps = std::mem::take(&mut section.bavps);
+        self.tx.cell.lock().record.saved.attached.update(&ctx.attached);
+        let section = ctx.section_mut::<Section>(cx.slot);
+        let on_reply = section.armed.reply;
+        let bavps = std::mem::take(&mut section.bavps);
         section.tx = None;
-        if end.dropped {
-            return None;
+        if !end.dropped {
+            self.add(cx, ctx, on_reply, bavps);
         }
     }
-    let way = Way::of(&ctx);
-    Some(Draft { ctx, on_reply, bavps, way })
+
+    fn add(&mut self, cx: &mut Cx<'_>, mut ctx: Box<Ctx>, on_reply: Option<RouteId>, bavps: Bavps) {
+        let way = Way::of(&ctx);
+        if !self.headers.is_empty() {
+            ctx.edits.append_header(&ctx.msg, self.headers.clone());
+        }
+        match way {
+            Way::Lost(error) => {
+                cx.log(Level::Info, format!("t_relay: a branch is left out: {error}"));
+                self.failure = Some(Failure::from(error));
+            }
+            way => self.drafts.push(Draft { ctx, on_reply, bavps, way }),
+        }
+    }
+
+    /// All are through: what became of the script's context belongs to the transaction.
+    pub(crate) fn save(&self, base: &Ctx) {
+        let mut cell = self.tx.cell.lock();
+        cell.record.rewritten = cell.record.rewritten.or(base.rewritten);
+        cell.record.hides = base.hides.clone().or(cell.record.hides.take());
+        if cell.busy == Some(Busy::Relay) {
+            // What branch routes did to the AVPs.
+            cell.record.saved.avps = base.avps.clone();
+        }
+    }
+
+    /// The branches, and why the last one that is missing is.
+    pub(crate) fn end(self) -> (Vec<Draft>, Option<Failure>) {
+        (self.drafts, self.failure)
+    }
 }

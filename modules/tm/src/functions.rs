@@ -10,7 +10,7 @@ use tandem_script::host::Called;
 use tandem_script::program::{Ready, RouteId};
 use tandem_script::sig::{ArgKind, ArgSig, Routes};
 use tandem_sip::Method;
-use tandem_transaction::ServerState;
+use tandem_transaction::{BranchView, ServerState};
 
 use crate::answers::{t_reply, t_reply_by_callid, t_reply_with_body};
 use crate::anycast::t_anycast_replicate;
@@ -141,7 +141,8 @@ pub(crate) const FUNCTIONS: &[FunctionDef] = &[
         "t_local_replied",
         WHICH,
         ASKING,
-        "Tests whether \"all\" results, that of the \"branch\", or the \"last\" reply are ours.",
+        "Tests whether nobody has answered \"all\" branches or this \"branch\", or whether the \
+         \"last\" reply, in a failure route the winner, was made here.",
         t_local_replied,
     ),
     function(
@@ -377,20 +378,26 @@ fn check_which(text: &str) -> Result<(), String> {
     }
 }
 
+/// "all": nobody has answered any branch of this attempt; "branch": nobody this one; "last": the
+/// last reply was made here, whatever came before it. In a failure route that is the winner.
 fn t_local_replied(call: &mut Call<'_, '_, '_>) -> Called {
     let which = call.text(0);
-    let branch = call.ctx.section::<Section>(call.cx.slot).and_then(|section| section.branch);
+    let section = call.ctx.section::<Section>(call.cx.slot);
+    let (branch, role) =
+        section.map_or((None, Role::Request), |section| (section.branch, section.role));
     let local = read(call, |tx| {
         let cell = tx.cell.lock();
         let record = &cell.record;
-        let is_local =
-            |outcome: Option<tandem_transaction::Outcome>| outcome.is_some_and(|o| o.local);
+        let view = branch.and_then(|branch| record.machine.branch(branch));
+        let unheard = |view: &BranchView<'_>| view.outcome.is_some() && view.last_code == 0;
         match &which[..] {
-            b"all" => record.machine.current_set().all(|view| is_local(view.outcome)),
-            b"branch" => branch
-                .and_then(|branch| record.machine.branch(branch))
-                .is_some_and(|view| is_local(view.outcome)),
-            _ => record.last_local,
+            b"all" => record.machine.current_set().all(|view| unheard(&view)),
+            b"branch" => view.is_some_and(|view| unheard(&view)),
+            _ => match role {
+                Role::Reply => false,
+                Role::Failure => view.and_then(|view| view.outcome).is_none_or(|o| o.local),
+                _ => record.last_local,
+            },
         }
     });
     truth(local == Some(true))

@@ -13,11 +13,10 @@ use tandem_script::value::Value;
 use tandem_sip::{Message, Method};
 use tandem_transaction::{BranchIndex, Effects, Role as BranchRole};
 
-use crate::draft::drafts_of;
+use crate::draft::Drafting;
 use crate::later::Waits;
-use crate::launch::{Errand, Relaying};
+use crate::pause::Then;
 use crate::record::{Busy, Leg, Role, Section};
-use crate::relay::Options;
 use crate::table::{Cell, Tx};
 use crate::tm::Tm;
 use crate::via_branch::TxId;
@@ -225,12 +224,9 @@ pub(crate) fn t_inject_branches(call: &mut Call<'_, '_, '_>) -> Called {
     if flags.has(0) {
         cancel(&tm, call, &tx, |_| true);
     }
-    let mut base = tx.cell.lock().record.saved.context(Routes::REQUEST);
-    let options = Options::default();
-    let (drafts, failure) = drafts_of(call.cx, &mut base, &tx, targets, &options);
+    let base = Box::new(tx.cell.lock().record.saved.context(Routes::REQUEST));
     tx.cell.lock().record.last_injection = flags.has(1);
-    let relaying = Relaying { tx, answers: false, failover: true, drafts, failure };
-    tm.launch(call, Errand::Inject(relaying))
+    tm.draft(call, Drafting::of(&tx, targets, None), Then::Inject, Some(base))
 }
 
 /// Takes an idle transaction; within a route of its own it is taken already.

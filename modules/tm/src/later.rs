@@ -8,11 +8,9 @@ use tandem_engine::module::Cx;
 use tandem_script::sig::Routes;
 use tandem_transaction::Effects;
 
-use crate::draft::drafts_of;
+use crate::draft::Drafting;
 use crate::inject::{TxRef, begin};
-use crate::launch::{Errand, Relaying};
 use crate::record::{Event, Leg, Role, Section};
-use crate::relay::Options;
 use crate::tm::{Begun, Tm};
 
 /// What became of the wish to wait.
@@ -91,10 +89,8 @@ impl Tm {
                 return Injected::Busy;
             }
         }
-        let mut base = tx.cell.lock().record.saved.context(Routes::REQUEST);
-        let (drafts, failure) = drafts_of(cx, &mut base, &tx, targets, &Options::default());
-        let relaying = Relaying { tx, answers: false, failover: true, drafts, failure };
-        self.start(cx, Errand::Inject(relaying));
+        let base = Box::new(tx.cell.lock().record.saved.context(Routes::REQUEST));
+        self.inject_from(cx, Drafting::of(&tx, targets, None), base);
         Injected::Added
     }
 

@@ -22,6 +22,7 @@ use tandem_transaction::{BranchError, BranchIndex, BranchSpec, Dest, Effects};
 
 use crate::draft::{Draft, Way};
 use crate::failover::Spare;
+use crate::pause::Pause;
 use crate::record::{Busy, Event, Leg};
 use crate::relay::{Failure, INTERNAL, NO_BRANCH};
 use crate::table::{Cell, Tx};
@@ -58,6 +59,8 @@ pub(crate) struct Relaying {
 pub(crate) struct Errands {
     waiting: Mutex<BTreeMap<u64, Waiting>>,
     next: AtomicU64,
+    /// Branch routes that wait, by the token of their transaction: no more than runs that wait.
+    pub(crate) pauses: Mutex<BTreeMap<u64, Pause>>,
 }
 
 struct Waiting {
@@ -133,7 +136,7 @@ impl Tm {
     }
 
     /// Looks up what has to be; the result if everything was known.
-    fn look_up(&self, cx: &mut Cx<'_>, errand: Errand, run: Option<u64>) -> Option<i32> {
+    pub(crate) fn look_up(&self, cx: &mut Cx<'_>, errand: Errand, run: Option<u64>) -> Option<i32> {
         let names = errand.names();
         let number = self.errands.next.fetch_add(1, Ordering::Relaxed) + 1;
         let waiting = Waiting { errand, open: names.len() + 1, run };

@@ -16,10 +16,11 @@ use tandem_script::sig::{FlagSig, Routes};
 use tandem_sip::Method;
 use tandem_transaction::{ServerState, Settings};
 
-use crate::draft::drafts;
+use crate::draft::Drafting;
 use crate::drive::reason_lines;
 use crate::later::sends_nothing;
-use crate::launch::{Errand, Relaying, send_stateless};
+use crate::launch::{Errand, send_stateless};
+use crate::pause::Then;
 use crate::record::{Busy, Event, Role, Section};
 use crate::stats;
 use crate::table::Tx;
@@ -112,15 +113,10 @@ pub(crate) fn t_relay(call: &mut Call<'_, '_, '_>) -> Called {
         tm.settle(call.cx, &tx, cell);
         return Called::Returned(1);
     }
-    let (drafts, failure) = drafts(call, &tx, &options);
-    let relaying = Relaying {
-        tx,
-        answers: created && !options.no_auto_477,
-        failover: !options.no_dns_failover,
-        drafts,
-        failure,
-    };
-    tm.launch(call, Errand::Relay(relaying))
+    let drafting = Drafting::of(&tx, targets(call), options.proxy);
+    let answers = created && !options.no_auto_477;
+    let then = Then::Relay { answers, failover: !options.no_dns_failover };
+    tm.draft(call, drafting, then, None)
 }
 
 /// The options of a call: flags are argument `at`, an outbound proxy argument `proxy`.

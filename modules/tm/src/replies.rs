@@ -210,6 +210,9 @@ fn upstream_bytes(cx: &mut Cx<'_>, record: &Record, ctx: &Ctx) -> Bytes {
     if record.rewritten.is_any() {
         restore(&record.saved.msg, &ctx.msg, &mut edits);
     }
+    if record.rewritten.plain && ctx.msg.status() < 200 {
+        unreliable(&ctx.msg, &mut edits);
+    }
     if let Some(hides) = &record.hides {
         let saved = &record.saved;
         restore_vias(cx.node, record, &ctx.msg, &mut edits);
@@ -245,6 +248,22 @@ fn restore(request: &Message, reply: &Message, edits: &mut Edits) {
         value.extend_from_slice(&[b";tag=", tag].concat());
     }
     edits.replace(header.value_span(), value);
+}
+
+/// Takes from a provisional reply what asks for a PRACK (RFC 3262 3).
+fn unreliable(reply: &Message, edits: &mut Edits) {
+    for header in reply.headers_by_text(b"RSeq") {
+        edits.remove(header.span());
+    }
+    for header in reply.headers(HeaderName::Require) {
+        let all = header.values().map(|value| value.bytes);
+        let kept: Vec<&[u8]> = all.filter(|v| !v.eq_ignore_ascii_case(b"100rel")).collect();
+        if kept.is_empty() {
+            edits.remove(header.span());
+        } else if kept.len() < header.values().count() {
+            edits.replace(header.value_span(), kept.join(&b", "[..]));
+        }
+    }
 }
 
 /// The Vias of a request that left without them.

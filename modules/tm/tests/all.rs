@@ -4,6 +4,7 @@
 
 mod anycast;
 mod asynchronous;
+mod branch_routes;
 mod common;
 mod exports;
 mod forking;

@@ -183,16 +183,6 @@ fn a_block_for_requests_works_from_a_failure_route_as_well() {
 }
 
 #[test]
-fn a_function_that_waits_fails_in_a_branch_route_which_goes_on() {
-    let mut node = node(
-        "route { t_on_branch(\"b\"); t_relay(); } branch_route[b] { \
-         wait_10_s(); xlog(\"waited $rc\"); append_hf(\"X-B: 1\\r\\n\"); }",
-    );
-    assert!(start_call(&mut node).contains("X-B: 1"));
-    assert!(logged(&mut node, "waited -1"));
-}
-
-#[test]
 fn what_is_for_requests_is_kept_from_replies() {
     let mut node = node(
         "route { t_on_reply(\"r\"); t_relay(); } \

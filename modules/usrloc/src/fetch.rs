@@ -13,7 +13,6 @@ use serde_json::Value as Json;
 use tandem_db::{DbError, Query, Rows, Select, Value};
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome};
 use tandem_engine::module::{Call, Cx};
-use tandem_script::sig::Routes;
 
 use crate::sql::{Asked, Sql};
 use crate::state::{Table, Usrloc};
@@ -42,12 +41,9 @@ impl Usrloc {
     }
 
     /// Where contacts live in SQL alone, the rows of these AoRs are read before the function works
-    /// on them: true when it has to return `Suspended` and will be called again. In a branch
-    /// route, which cannot wait, what was read last has to do.
+    /// on them: true when it has to return `Suspended` and will be called again.
     pub fn fetch(&self, call: &mut Call<'_, '_, '_>, table: &Table, aors: &[&[u8]]) -> bool {
-        let Some(sql) = self.shared_sql().filter(|_| call.ctx.block != Routes::BRANCH) else {
-            return false;
-        };
+        let Some(sql) = self.shared_sql() else { return false };
         let fetched = call.ctx.section_mut::<Fetched>(self.slot());
         let is_here = |aor: &[u8]| fetched.0.iter().any(|(at, key)| *at == table.at && key == aor);
         let Some(missing) = aors.iter().find(|aor| !is_here(aor)) else {

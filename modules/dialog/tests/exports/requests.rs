@@ -108,9 +108,14 @@ pub(crate) fn prack() {
         );
         let mut node = node(&params, "create_dialog(\"auto-prack\");", "");
         let phones = Phones::dial(&mut node, "c");
-        let reliable = "Require: 100rel\nRSeq: 41\nContact: <sip:bob@127.0.0.2:5060>\n";
+        let reliable = "Require: 100rel, x\nRSeq: 41\nContact: <sip:bob@127.0.0.2:5060>\n";
         node.udp(CALLEE, &reply_to(&phones.invite, 183, "t", reliable, ""));
-        let pracks = of_method(&mut node, "PRACK");
+        let sent = node.sent();
+        // The caller is not asked to do it as well.
+        let (_, shown) = sent.iter().find(|(_, text)| text.starts_with("SIP/2.0 183")).unwrap();
+        assert_eq!((header(shown, "Require"), header(shown, "RSeq")), ("x", ""));
+        let pracks: Vec<_> =
+            sent.into_iter().filter(|(_, text)| text.starts_with("PRACK ")).collect();
         assert_eq!(pracks.len(), 1);
         assert_eq!(header(&pracks[0].1, "RAck"), "41 7 INVITE");
         assert_eq!(header(&pracks[0].1, "CSeq"), "8 PRACK");

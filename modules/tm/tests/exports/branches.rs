@@ -145,3 +145,34 @@ fn shown() {
         assert!(logs.contains(text), "{text}: {logs}");
     }
 }
+
+#[test]
+fn a_star_lists_every_branch() {
+    let mut node = node(&format!(
+        "route {{ append_msg_branch(\"sip:bob@{SECOND}\"); t_on_failure(\"f\"); t_relay(); }} \
+         failure_route[f] {{ xlog(\"all $(tm.branch.uri[*]) $(tm.branch.last_received[*])\"); \
+           xlog(\"codes $(T_branch_last_reply_code[*])\"); }}"
+    ));
+    let forwarded = start_call(&mut node);
+    let second = forwarded.replace(".0\n", ".1\n").replace(".0\r\n", ".1\r\n");
+    node.udp(CALLEE, &reply_to(&forwarded, 404, ""));
+    node.udp(SECOND, &reply_to(&second, 486, ""));
+    let logs: Vec<String> = node.logs().into_iter().map(|(_, line)| line).collect();
+    let all = format!("all sip:bob@{CALLEE}, sip:bob@{SECOND} 404, 486");
+    assert!(logs.contains(&all) && logs.contains(&"codes 404, 486".to_owned()), "{logs:#?}");
+}
+
+#[test]
+fn a_branch_route_sees_and_changes_its_own_branch() {
+    let mut node = node(
+        "route { setbflag(nat); t_on_branch(\"b\"); t_on_reply(\"r\"); t_relay(); } \
+         branch_route[b] { xlog(\"own $tm.branch.uri $(tm.branch.flag(nat))\"); \
+           $tm.branch.flag(nat) = 0; $tm.branch.attr(kind) = \"made\"; } \
+         onreply_route[r] { xlog(\"then $(tm.branch.flag(nat)) $(tm.branch.attr(kind))\"); }",
+    );
+    let forwarded = start_call(&mut node);
+    node.udp(CALLEE, &reply_to(&forwarded, 180, ""));
+    let logs: Vec<String> = node.logs().into_iter().map(|(_, line)| line).collect();
+    let own = format!("own sip:bob@{CALLEE} 1");
+    assert!(logs.contains(&own) && logs.contains(&"then 0 made".to_owned()), "{logs:#?}");
+}

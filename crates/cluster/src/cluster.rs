@@ -361,7 +361,9 @@ impl Cluster {
             let who = nodes.iter().copied().filter(|&id| synced(id, cap)).collect();
             (cap.text(), who)
         });
-        ctx.node.table.set_nodes(self.id, nodes.clone(), sharers.collect());
+        let is_stock = |id: &NodeId| self.peers.get(id).is_some_and(|p| p.kind == Kind::Stock);
+        let stock = nodes.iter().copied().filter(is_stock).collect();
+        ctx.node.table.set_nodes(self.id, nodes.clone(), stock, sharers.collect());
     }
 }
 

@@ -19,6 +19,8 @@ struct Inner {
     tags: BTreeMap<ClusterId, BTreeMap<String, TagView>>,
     /// Reachable nodes with this node, ascending.
     nodes: BTreeMap<ClusterId, Vec<NodeId>>,
+    /// Those of them that are stock nodes.
+    stock: BTreeMap<ClusterId, Vec<NodeId>>,
     /// Of those, the ones that are synced for a capability.
     sharers: BTreeMap<ClusterId, BTreeMap<String, Vec<NodeId>>>,
 }
@@ -158,6 +160,15 @@ impl TagTable {
         inner.tags.get(&cluster).and_then(|tags| tags.get(name)).and_then(|tag| tag.holder)
     }
 
+    /// Whether a stock node that can be reached holds the tag.
+    pub fn is_held_by_stock(&self, name: &str, cluster: ClusterId) -> bool {
+        let inner = self.read();
+        let tag = inner.tags.get(&cluster).and_then(|tags| tags.get(name));
+        let holder = tag.filter(|tag| !tag.active).and_then(|tag| tag.holder);
+        let stock = inner.stock.get(&cluster);
+        holder.zip(stock).is_some_and(|(holder, stock)| stock.contains(&holder))
+    }
+
     /// Whether the tag is defined, used or heard of.
     pub fn is_known(&self, name: &str, cluster: ClusterId) -> bool {
         self.read().tags.get(&cluster).is_some_and(|tags| tags.contains_key(name))
@@ -181,10 +192,12 @@ impl TagTable {
         &self,
         cluster: ClusterId,
         nodes: Vec<NodeId>,
+        stock: Vec<NodeId>,
         sharers: BTreeMap<String, Vec<NodeId>>,
     ) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         inner.nodes.insert(cluster, nodes);
+        inner.stock.insert(cluster, stock);
         inner.sharers.insert(cluster, sharers);
     }
 
@@ -236,7 +249,7 @@ mod tests {
         let tables: Vec<_> = [2, 5, 9].map(TagTable::new).into_iter().collect();
         for table in &tables {
             let sharers = BTreeMap::from([("x".to_owned(), vec![2, 5, 9])]);
-            table.set_nodes(1, vec![2, 5, 9], sharers);
+            table.set_nodes(1, vec![2, 5, 9], Vec::new(), sharers);
         }
         for key in 0..50 {
             let acting = tables.iter().filter(|t| t.duty_by_share(1, "x", key).is_some()).count();

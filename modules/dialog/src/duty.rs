@@ -47,6 +47,13 @@ impl Dialogs {
         self.leave(tags, d).is_some()
     }
 
+    /// Whether a stock node acts for a dialog.
+    pub(crate) fn is_left_to_stock(&self, node: &Node, d: &Dialog) -> bool {
+        let (Some(tags), Some(tag)) = (node.membership().tags(), d.tag()) else { return false };
+        let (name, cluster) = parts(tag, self.params.cluster);
+        tags.is_held_by_stock(name, cluster)
+    }
+
     /// Whether an operator may change a dialog here: one with a tag where that is held, any other
     /// everywhere.
     pub(crate) fn may_edit(&self, node: &Node, d: &Dialog) -> bool {

@@ -35,6 +35,8 @@ const MERCY_NS: u64 = 5 * SEC;
 const PUT_OFF_S: u64 = 2;
 /// A dialog that has expired so long ago and that nobody ends is dropped.
 const LEAK_S: u64 = 600;
+/// The same where a stock node acts: it ends a call within a second, and says so once.
+const STOCK_LEAK_S: u64 = 20;
 /// In the index of profiles, before the creator of a dialog without a tag.
 pub(crate) const CREATOR_MARK: u8 = 0;
 
@@ -127,12 +129,15 @@ impl Dialogs {
     /// node that may has told nothing yet.
     pub(crate) fn may_end(&self, cx: &mut Cx<'_>, id: DialogId) -> bool {
         let now_s = cx.now.unix_s();
-        let found = self.read(id, |d| (self.is_ours(cx, d), d.expires_s));
-        let Some((ours, expires_s)) = found else { return false };
+        let found = self.read(id, |d| {
+            let leak_s = if self.is_left_to_stock(cx.node, d) { STOCK_LEAK_S } else { LEAK_S };
+            (self.is_ours(cx, d), u64::from(d.expires_s) + leak_s)
+        });
+        let Some((ours, leaks_at_s)) = found else { return false };
         if ours && self.is_its_turn(cx.now, id) {
             return true;
         }
-        if !ours && u64::from(expires_s) + LEAK_S <= now_s {
+        if !ours && leaks_at_s <= now_s {
             // Whoever should have ended it is gone for good, or has forgotten to say so.
             let (origin, reason) = (Origin::Peer { node: 0 }, EndReason::Lifetime);
             let _ = self.change_by(cx, id, origin, Change::Ended { reason }, None);

@@ -74,13 +74,26 @@ impl fmt::Debug for Attached {
 pub struct Written {
     bytes: Bytes,
     read: OnceLock<Option<Message>>,
+    contact: Option<Bytes>,
 }
 
 impl Written {
     /// With a message that is known to say the same, but for what proxies change on its way: its
     /// Request-URI, Vias, Routes and hop count. That is what is looked into.
     pub fn like(bytes: Bytes, same: Message) -> Self {
-        Self { bytes, read: OnceLock::from(Some(same)) }
+        Self { bytes, read: OnceLock::from(Some(same)), contact: None }
+    }
+
+    /// With the URI of the sender's Contact as the script has put it right, where the message
+    /// shows another.
+    #[must_use]
+    pub fn with_contact(self, contact: Option<Bytes>) -> Self {
+        Self { contact, ..self }
+    }
+
+    /// See [`Self::with_contact`].
+    pub fn contact(&self) -> Option<&[u8]> {
+        self.contact.as_deref()
     }
 
     pub fn bytes(&self) -> &Bytes {
@@ -96,7 +109,7 @@ impl Written {
 
 impl From<Bytes> for Written {
     fn from(bytes: Bytes) -> Self {
-        Self { bytes, read: OnceLock::new() }
+        Self { bytes, read: OnceLock::new(), contact: None }
     }
 }
 

@@ -139,6 +139,8 @@ pub struct Hides {
     pub flags: u8,
     /// User of the Contact that the sender of the request is shown; empty: none.
     pub shown_user: Bytes,
+    /// The same for its receiver.
+    pub sent_user: Bytes,
     /// Routes to the sender of the request, when it does not say.
     pub own_routes: Vec<Vec<u8>>,
     /// Parameter of the shown Contact that leads back to the hidden side, with its `;`, when that

@@ -176,6 +176,18 @@ pub trait Module: Any + std::marker::Send + Sync {
         false
     }
 
+    /// A request that this module hides leaves from a socket: hides the Contact of its sender, as
+    /// the edits have left it.
+    fn hide_sender(
+        &self,
+        _node: &Node,
+        _hides: &crate::context::Hides,
+        _socket: crate::sockets::SocketId,
+        _msg: &Message,
+        _edits: &mut tandem_sip::Edits,
+    ) {
+    }
+
     /// A reply to a request that this module hides goes on: hides its sender as well. Vias are
     /// the transaction's matter.
     fn hide_reply(

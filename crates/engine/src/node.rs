@@ -390,6 +390,8 @@ pub struct WorkerState {
     pub(crate) async_timeout_s: Option<u32>,
     /// The run key taken by a function of the run at hand that suspends.
     pub(crate) suspending: Option<u64>,
+    /// `$var`s of the run whose end a module is being told.
+    pub(crate) left_vars: Option<Vars>,
     pub(crate) jobs_dropped: u64,
     /// A timer for overdue gates runs.
     pub(crate) watches_gates: bool,
@@ -433,6 +435,7 @@ impl WorkerState {
             script,
             async_timeout_s: None,
             suspending: None,
+            left_vars: None,
             jobs_dropped: 0,
             at_hand: 0,
             watches_gates: false,

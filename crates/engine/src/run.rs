@@ -319,9 +319,13 @@ fn go_on(cx: &mut Cx<'_>, mut it: Suspended, code: Option<i32>) {
                 return begin(cx, route, it.ctx, it.after, &[]);
             }
             count_cut(cx, how);
-            let Suspended { ctx, run, after, .. } = it;
+            let Suspended { ctx, mut run, after, .. } = it;
+            if resumed && matches!(after, After::Module(..)) {
+                cx.worker.left_vars = Some(std::mem::take(&mut run.vars));
+            }
             cx.worker.spare_run = Some(run);
             finish(cx, ctx, after, end_of(how));
+            cx.worker.left_vars = None;
         }
         Step::Suspended => {
             if !resumed {

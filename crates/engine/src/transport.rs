@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use tandem_dns::Protocol;
 use tandem_sip::{
-    Edits, HeaderName, Message, Received, Rport, Transport, Uri, Via, ViaLine, add_via,
+    Edits, HeaderName, Message, NameAddr, Received, Rport, Transport, Uri, Via, ViaLine, add_via,
     mark_received, remove_top_via, write,
 };
 
@@ -194,7 +194,7 @@ pub fn next_uri<'a>(ctx: &'a Ctx, branch: &'a Branch) -> Result<&'a [u8], HopErr
         return Ok(uri);
     }
     if !branch.path.is_empty() {
-        let first = tandem_sip::NameAddr::parse(first_value(&branch.path));
+        let first = NameAddr::parse(first_value(&branch.path));
         return Ok(first.map_err(|_| HopError::BadUri)?.uri);
     }
     if !ctx.routes_taken
@@ -260,6 +260,12 @@ pub fn prepare_request_to(
     }
     // Beside the URI and the Route: Record-Route, Path, two notes on the source, our Via.
     let mut edits = ctx.edits.with_room(7);
+    if let Some(hides) = &ctx.hides {
+        let module = node.modules.get(usize::from(hides.slot)).and_then(|s| s.state.as_ref());
+        if let Some(module) = module {
+            module.hide_sender(node, hides, socket, &ctx.msg, &mut edits);
+        }
+    }
     let uri = branch.uri.as_ref().or(ctx.target.uri.as_ref());
     if let Some(uri) = uri {
         edits.set_request_uri(&ctx.msg, uri.clone());
@@ -375,6 +381,22 @@ pub fn via_lines(node: &Node, msg: &Message, source: &Source, force_rport: bool)
     let Ok(marked) = Message::parse(bytes) else { return Vec::new() };
     let lines = marked.headers(HeaderName::Via).map(|header| header.line());
     lines.flat_map(|line| [line, b"\r\n"]).flatten().copied().collect()
+}
+
+/// The first Contact of a message as the script has changed it; `None`: it has not.
+pub fn changed_contact(msg: &Message, edits: &Edits) -> Option<Bytes> {
+    if !msg.headers(HeaderName::Contact).any(|header| edits.touches(header.span())) {
+        return None;
+    }
+    let now = Message::parse(written(msg, edits)).ok()?;
+    now.values(HeaderName::Contact).next().map(|value| Bytes::copy_from_slice(value.bytes))
+}
+
+/// The URI of that.
+pub fn changed_contact_uri(msg: &Message, edits: &Edits) -> Option<Bytes> {
+    let contact = changed_contact(msg, edits)?;
+    let uri = NameAddr::parse(&contact).ok()?.uri;
+    Some(contact.slice_ref(uri))
 }
 
 /// The bytes of a message with its edits.

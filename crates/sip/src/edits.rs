@@ -204,7 +204,8 @@ impl Edits {
     }
 
     /// `true` if an edit replaces bytes of `span` or inserts strictly inside of it.
-    pub(crate) fn touches(&self, span: Span) -> bool {
+    #[must_use]
+    pub fn touches(&self, span: Span) -> bool {
         self.list.iter().any(|e| is_replaced_by(e.span, span))
     }
 }

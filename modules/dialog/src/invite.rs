@@ -38,15 +38,13 @@ impl Dialogs {
                 }
             }
             TxMoment::Replied { code: 101..=199, reply, own, .. } => {
-                if let Some(reply) = reply.message().filter(|_| !own) {
+                if !own {
                     self.sent_to_caller(cx, current, reply);
                 }
                 self.try_change(cx, id, Change::Ringing);
             }
             TxMoment::Replied { code: 200..=299, reply, .. } => {
-                if let Some(reply) = reply.message() {
-                    self.answer(cx, current, reply);
-                }
+                self.answer(cx, current, reply);
             }
             TxMoment::Replied { code: 300.., first: true, .. } => self.failed(cx, id),
             TxMoment::Cancelled => {
@@ -92,6 +90,7 @@ impl Dialogs {
         let (from, to) = (sent.from().map(|a| a.uri).ok(), sent.to().map(|a| a.uri).ok());
         let number = sent.cseq().map_or(0, |cseq| cseq.number);
         let (shown, advertised) = contacts(cx, sent);
+        let shown = shown.or(request.contact());
         let seen = self.read(current.id, |d| {
             let contact = shown.filter(|c| **c != *d.caller.contact).map(Text::from);
             let cseq = if number > d.invite_cseq { number } else { 0 };
@@ -188,8 +187,9 @@ impl Dialogs {
     }
 
     /// Notes what Contact and body went to the caller, if they are others than came.
-    fn sent_to_caller(&self, cx: &mut Cx<'_>, current: &Current, reply: &Message) {
-        self.callee_shown(cx, current.id, reply);
+    fn sent_to_caller(&self, cx: &mut Cx<'_>, current: &Current, written: &Written) {
+        let Some(reply) = written.message() else { return };
+        self.callee_shown(cx, current.id, written, reply);
         let sdp = sdp_of(reply);
         let differs = current.work.lock().answer.as_deref().is_some_and(|came| *came != *sdp);
         if differs && !sdp.is_empty() {
@@ -199,12 +199,13 @@ impl Dialogs {
     }
 
     /// A Contact that the script has put right counts, since it is what the caller uses.
-    fn callee_shown(&self, cx: &mut Cx<'_>, id: DialogId, reply: &Message) {
+    fn callee_shown(&self, cx: &mut Cx<'_>, id: DialogId, written: &Written, reply: &Message) {
         let (shown, own) = contacts(cx, reply);
         if let Some(contact) = own {
             let (side, callee, contact) = (Side::Caller, 0, contact.into());
-            return self.try_change(cx, id, Change::Advertised { side, callee, contact });
+            self.try_change(cx, id, Change::Advertised { side, callee, contact });
         }
+        let shown = shown.or(written.contact());
         let (Some(contact), Some(tag)) = (shown, reply.to_tag()) else { return };
         let other = |d: &Dialog| {
             let callee = d.callee_at(tag)?;
@@ -217,7 +218,8 @@ impl Dialogs {
     }
 
     /// A 2xx went to the caller.
-    fn answer(&self, cx: &mut Cx<'_>, current: &Current, reply: &Message) {
+    fn answer(&self, cx: &mut Cx<'_>, current: &Current, written: &Written) {
+        let Some(reply) = written.message() else { return };
         let Some(tag) = reply.to_tag() else { return };
         let id = current.id;
         let known = self.read(id, |d| (d.callee_at(tag).is_some(), d.invite_cseq));
@@ -227,7 +229,7 @@ impl Dialogs {
             let leg = Leg { tag: tag.into(), cseq, ..Leg::default() };
             self.try_change(cx, id, Change::Leg(Box::new(leg)));
         }
-        self.sent_to_caller(cx, current, reply);
+        self.sent_to_caller(cx, current, written);
         // This node ended the call while it rang, and the answer crossed its CANCEL.
         let crossed = self.read(id, |d| match d.state {
             State::Deleted if !d.flags.has(Flags::CANCELLED) => d.end_reason,
@@ -251,7 +253,8 @@ impl Dialogs {
     fn on_within(&self, cx: &mut Cx<'_>, current: &Current, moment: &TxMoment) {
         match moment {
             TxMoment::Sent { request, .. } => {
-                if let Some(contact) = request.message().and_then(|sent| contacts(cx, sent).0) {
+                let shown = request.message().and_then(|sent| contacts(cx, sent).0);
+                if let Some(contact) = shown.or(request.contact()) {
                     current.work.lock().contact = Some(contact.into());
                 }
             }
@@ -259,8 +262,8 @@ impl Dialogs {
                 self.refreshed(cx, current, reply);
             }
             TxMoment::Replied { code: 200..=299, own: false, reply, .. } => {
-                let contact = reply.message().and_then(|reply| contacts(cx, reply).0);
-                let contact = contact.map(Text::from);
+                let shown = reply.message().and_then(|reply| contacts(cx, reply).0);
+                let contact = shown.or(reply.contact()).map(Text::from);
                 if contact.is_some() {
                     let (side, callee) = (current.sender.other(), current.callee);
                     let change = Change::Refreshed { side, callee, contact, sdp: None };

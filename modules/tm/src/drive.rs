@@ -299,11 +299,12 @@ impl Tm {
         leg.sends = again.saturating_add(1);
         let passed_on = leg.passed_on;
         if again == 0 {
+            let contact = leg.contact.take().map(|contact| *contact);
             let (branch, socket) = (branch.0, SocketId(dest.socket as u16));
             cx.tell_transaction(&record.saved.attached, || {
                 let request = match passed_on {
                     Some(_) => Written::like(bytes.clone(), record.saved.msg.clone()),
-                    None => bytes.clone().into(),
+                    None => Written::from(bytes.clone()).with_contact(contact),
                 };
                 let added_routes = passed_on.unwrap_or_default();
                 TxMoment::Sent { branch, socket, to: dest.addr, request, added_routes }

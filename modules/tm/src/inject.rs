@@ -8,7 +8,7 @@ use tandem_engine::context::{Branch, Ctx};
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
 use tandem_script::host::Called;
-use tandem_script::sig::{FlagSig, Routes};
+use tandem_script::sig::FlagSig;
 use tandem_script::value::Value;
 use tandem_sip::{Message, Method};
 use tandem_transaction::{BranchIndex, Effects, Role as BranchRole};
@@ -224,7 +224,7 @@ pub(crate) fn t_inject_branches(call: &mut Call<'_, '_, '_>) -> Called {
     if flags.has(0) {
         cancel(&tm, call, &tx, |_| true);
     }
-    let base = Box::new(tx.cell.lock().record.saved.context(Routes::REQUEST));
+    let base = Box::new(tx.cell.lock().record.next_context());
     tx.cell.lock().record.last_injection = flags.has(1);
     tm.draft(call, Drafting::of(&tx, targets, None), Then::Inject, Some(base))
 }

@@ -5,7 +5,6 @@ use bytes::Bytes;
 use tandem_engine::avp::Avps;
 use tandem_engine::context::{Branch, Ctx, Source};
 use tandem_engine::module::Cx;
-use tandem_script::sig::Routes;
 use tandem_transaction::Effects;
 
 use crate::draft::Drafting;
@@ -89,7 +88,7 @@ impl Tm {
                 return Injected::Busy;
             }
         }
-        let base = Box::new(tx.cell.lock().record.saved.context(Routes::REQUEST));
+        let base = Box::new(tx.cell.lock().record.next_context());
         self.inject_from(cx, Drafting::of(&tx, targets, None), base);
         Injected::Added
     }

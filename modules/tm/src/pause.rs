@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tandem_engine::context::Ctx;
 use tandem_engine::module::{Call, Cx, RouteEnd};
 use tandem_script::host::Called;
+use tandem_script::vm::Vars;
 
 use crate::draft::Drafting;
 use crate::launch::{Errand, Relaying};
@@ -26,7 +27,14 @@ pub(crate) enum Then {
 /// A branch route that waits, or whose end came before anybody waited for it.
 pub(crate) enum Pause {
     Waits(Box<Waiting>),
-    Over(Box<Ctx>, RouteEnd),
+    Over(Over),
+}
+
+/// The end of a branch route, and the `$var`s that it left.
+pub(crate) struct Over {
+    ctx: Box<Ctx>,
+    end: RouteEnd,
+    vars: Vars,
 }
 
 pub(crate) struct Waiting {
@@ -92,10 +100,10 @@ impl Tm {
 
     fn wait(&self, cx: &mut Cx<'_>, waiting: Box<Waiting>) {
         let token = waiting.drafting.tx.id.token(0);
-        let (ctx, end) = {
+        let over = {
             let mut pauses = self.errands.pauses.lock();
             match pauses.remove(&token) {
-                Some(Pause::Over(ctx, end)) => (ctx, end),
+                Some(Pause::Over(over)) => over,
                 _ => {
                     pauses.insert(token, Pause::Waits(waiting));
                     return;
@@ -103,30 +111,32 @@ impl Tm {
             }
         };
         // At most once for each branch of a message.
-        self.go_on(cx, waiting, ctx, end);
+        self.go_on(cx, waiting, over);
     }
 
     /// A branch route that had to wait has ended.
     pub(crate) fn after_branch(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>, ctx: Box<Ctx>, end: RouteEnd) {
         let token = tx.id.token(0);
+        let over = Over { ctx, end, vars: cx.left_vars() };
         let waiting = {
             let mut pauses = self.errands.pauses.lock();
             match pauses.remove(&token) {
                 Some(Pause::Waits(waiting)) => waiting,
                 _ => {
                     // Another worker was faster than the one that is about to wait.
-                    pauses.insert(token, Pause::Over(ctx, end));
+                    pauses.insert(token, Pause::Over(over));
                     return;
                 }
             }
         };
-        self.go_on(cx, waiting, ctx, end);
+        self.go_on(cx, waiting, over);
     }
 
-    fn go_on(&self, cx: &mut Cx<'_>, mut waiting: Box<Waiting>, ctx: Box<Ctx>, end: RouteEnd) {
+    fn go_on(&self, cx: &mut Cx<'_>, mut waiting: Box<Waiting>, over: Over) {
+        let Over { ctx, end, mut vars } = over;
         let Waiting { drafting, base, .. } = &mut *waiting;
         drafting.take(cx, base, ctx, end);
-        if !drafting.go_on(cx, base) {
+        if !cx.with_vars(&mut vars, |cx| drafting.go_on(cx, base)) {
             return self.wait(cx, waiting);
         }
         let Waiting { drafting, mut base, then, run } = *waiting;
@@ -139,6 +149,7 @@ impl Tm {
                 ctx.rewritten = ctx.rewritten.or(base.rewritten);
                 ctx.attached.update(&base.attached);
             });
+            cx.leave_vars(run, vars);
         }
         let code = self.look_up(cx, then.errand(drafting), run);
         if let (Some(code), Some(run)) = (code, run) {

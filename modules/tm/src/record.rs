@@ -11,7 +11,7 @@ use tandem_engine::avp::Avps;
 use tandem_engine::blacklist::Choice;
 use tandem_engine::context::{Branch, Ctx, Hides, OwnVia, RecordRoute, Rewritten, Source};
 use tandem_engine::sockets::{SocketId, Sockets};
-use tandem_engine::transport::{own_record_routes, reply_target};
+use tandem_engine::transport::{changed_contact_uri, own_record_routes, reply_target};
 use tandem_script::program::RouteId;
 use tandem_script::sig::Routes;
 use tandem_sip::{Edits, HeaderName, Message};
@@ -121,6 +121,8 @@ pub(crate) struct Leg {
     pub(crate) phony: bool,
     /// See [`Record::passed_on`].
     pub(crate) passed_on: Option<usize>,
+    /// Where the sender is reached, when its receiver is shown another Contact.
+    pub(crate) contact: Option<Box<Bytes>>,
 }
 
 impl Leg {
@@ -131,7 +133,9 @@ impl Leg {
         let received = || ctx.msg.bytes().slice_ref(ctx.msg.request_uri());
         target.uri.get_or_insert_with(received);
         let (spare, phony, passed_on) = (None, false, None);
-        Self { target, socket, on_reply, sends: 0, bavps, spare, phony, passed_on }
+        let hidden = ctx.hides.as_ref();
+        let contact = hidden.and_then(|_| changed_contact_uri(&ctx.msg, &ctx.edits)).map(Box::new);
+        Self { target, socket, on_reply, sends: 0, bavps, spare, phony, passed_on, contact }
     }
 
     /// A branch that only waits.
@@ -202,6 +206,13 @@ impl Record {
         }
     }
 
+    /// A context for branches that come later.
+    pub(crate) fn next_context(&self) -> Ctx {
+        let mut ctx = self.saved.context(Routes::REQUEST);
+        ctx.hides.clone_from(&self.hides);
+        ctx
+    }
+
     /// Takes over what the script changed since the transaction was made.
     pub(crate) fn save(&mut self, sockets: &Sockets, ctx: &Ctx) {
         self.saved = Saved::of(ctx);
@@ -213,8 +224,10 @@ impl Record {
     pub(crate) fn passed_on(&self, ctx: &Ctx, socket: SocketId) -> Option<usize> {
         let is_the_request = ctx.msg.bytes().as_ptr() == self.saved.msg.bytes().as_ptr();
         let changes = [HeaderName::MaxForwards, HeaderName::Route, HeaderName::Via];
-        let passes =
-            !ctx.attached.is_empty() && is_the_request && ctx.edits.stay_within(&ctx.msg, &changes);
+        let passes = ctx.hides.is_none()
+            && !ctx.attached.is_empty()
+            && is_the_request
+            && ctx.edits.stay_within(&ctx.msg, &changes);
         passes.then(|| own_record_routes(ctx, socket))
     }
 

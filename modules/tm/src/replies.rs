@@ -7,7 +7,7 @@ use tandem_engine::attached::{TxMoment, Written};
 use tandem_engine::context::Ctx;
 use tandem_engine::module::{Cx, RouteEnd};
 use tandem_engine::node::Node;
-use tandem_engine::transport::{via_lines, written};
+use tandem_engine::transport::{changed_contact_uri, via_lines, written};
 use tandem_script::program::RouteId;
 use tandem_sip::{Edits, HeaderName, Message, Method, remove_top_via};
 use tandem_transaction::{BranchIndex, Effects, Kind};
@@ -179,7 +179,9 @@ impl Tm {
         let bytes = if !record.saved.attached.is_empty() && passes_unchanged(record, ctx) {
             Written::like(bytes, ctx.msg.clone())
         } else {
-            Written::from(bytes)
+            let hidden = record.hides.as_ref();
+            let contact = hidden.and_then(|_| changed_contact_uri(&ctx.msg, &ctx.edits));
+            Written::from(bytes).with_contact(contact)
         };
         let Heard { acked, vetoed } = heard;
         let reply = ReplyIn { msg: &ctx.msg, bytes, acked, vetoed };

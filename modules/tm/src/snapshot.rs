@@ -142,6 +142,7 @@ struct HidesSnapshot {
     module: &'static str,
     flags: u8,
     shown_user: Bytes,
+    sent_user: Bytes,
     own_routes: Vec<Vec<u8>>,
     place: Bytes,
 }
@@ -395,7 +396,9 @@ impl Leg {
             bavps,
             spare,
             phony,
-            passed_on: _, // of what has left
+            // Of what has left.
+            passed_on: _,
+            contact: _,
         } = self;
         LegSnapshot {
             target: branch_snapshot(cx, target),
@@ -421,6 +424,7 @@ impl LegSnapshot {
             spare: spare.map(|spare| spare.restore(cx).map(Box::new)).transpose()?,
             phony,
             passed_on: None,
+            contact: None,
         })
     }
 }
@@ -465,20 +469,21 @@ fn branch_of(cx: &Cx<'_>, branch: BranchSnapshot) -> Branch {
 }
 
 fn hides_snapshot(cx: &Cx<'_>, hides: &Hides) -> Option<HidesSnapshot> {
-    let Hides { slot, flags, shown_user, own_routes, place } = hides;
+    let Hides { slot, flags, shown_user, sent_user, own_routes, place } = hides;
     Some(HidesSnapshot {
         module: module_name(cx, *slot)?,
         flags: *flags,
         shown_user: shown_user.clone(),
+        sent_user: sent_user.clone(),
         own_routes: own_routes.clone(),
         place: place.clone(),
     })
 }
 
 fn hides_of(cx: &Cx<'_>, hides: HidesSnapshot) -> Option<Arc<Hides>> {
-    let HidesSnapshot { module, flags, shown_user, own_routes, place } = hides;
+    let HidesSnapshot { module, flags, shown_user, sent_user, own_routes, place } = hides;
     let slot = slot_of(cx, module)?;
-    Some(Arc::new(Hides { slot, flags, shown_user, own_routes, place }))
+    Some(Arc::new(Hides { slot, flags, shown_user, sent_user, own_routes, place }))
 }
 
 fn owner_snapshot(cx: &Cx<'_>, owner: &Owner) -> OwnerSnapshot {

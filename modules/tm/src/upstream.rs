@@ -86,6 +86,7 @@ fn failure_context(slot: u16, tx: &Arc<Tx>, record: &mut Record, decided: Decide
     ctx.avps = std::mem::take(&mut record.saved.avps);
     record.avps_used = true;
     ctx.rewritten = record.rewritten;
+    ctx.hides.clone_from(&record.hides);
     // What was tried has failed: the script names the next target, starting from the R-URI.
     ctx.target.dst_uri = None;
     ctx.target.path = Bytes::new();

@@ -25,8 +25,8 @@ fn the_relay_waits_for_a_branch_route_that_waits() {
     let mut node = node(&format!(
         "route {{ $avp(x) = 1; append_msg_branch(\"sip:bob@{SECOND}\"); \
            append_msg_branch(\"sip:bob@127.0.0.4\"); t_on_branch(\"b\"); t_on_reply(\"r\"); \
-           t_relay(); xlog(\"relayed $rc $avp(x)\"); }} \
-         branch_route[b] {{ $var(t) = \"of \" + $rd; \
+           t_relay(); xlog(\"relayed $rc $avp(x) $var(last)\"); }} \
+         branch_route[b] {{ $var(t) = \"of \" + $rd; $var(last) = $var(last) + $rd; \
            if ($rd == \"127.0.0.2\") {{ wait_10_s(); }} \
            if ($rd == \"127.0.0.4\") {{ wait_10_s(); drop; }} \
            $avp(x) = $avp(x) + 1; append_hf(\"X-Waited: $var(t)\\r\\n\"); t_on_reply(\"own\"); }} \
@@ -50,7 +50,8 @@ fn the_relay_waits_for_a_branch_route_that_waits() {
     assert_eq!(header(&to(SECOND).unwrap(), "X-Waited"), "X-Waited: of 127.0.0.3");
     assert_eq!(to("127.0.0.4:5060"), None);
     let found = said(&mut node);
-    assert!(found.contains(&"relayed 1 3".into()), "{found:?}");
+    let relayed = "relayed 1 3 127.0.0.2127.0.0.3127.0.0.4";
+    assert!(found.contains(&relayed.into()), "{found:?}");
     node.udp(CALLEE, &reply_to(&first, 200, ""));
     let found = said(&mut node);
     assert!(found.contains(&"own 200".into()) && found.contains(&"reply 200".into()), "{found:?}");

@@ -8,6 +8,7 @@ use tandem_engine::log::Level;
 use tandem_engine::module::{Call, VarCall};
 use tandem_engine::node::Node;
 use tandem_engine::sockets::SocketId;
+use tandem_engine::transport::changed_contact;
 use tandem_script::host::Called;
 use tandem_sip::{Edits, HeaderName, Message, NameAddr, Uri};
 
@@ -44,36 +45,42 @@ pub(crate) fn topology_hiding(call: &mut Call<'_, '_, '_>) -> Called {
         Err(why) => return call.complain(Level::Error, format!("topology_hiding: {why}")),
     };
     let slot = call.cx.slot;
-    let hides = Hides { slot, flags, shown_user: caller, own_routes: Vec::new(), place };
-    request(&state, call.cx.node, call.ctx, &callee, Arc::new(hides));
+    let (shown_user, sent_user) = (caller, callee);
+    let hides = Hides { slot, flags, shown_user, sent_user, own_routes: Vec::new(), place };
+    request(call.ctx, hides);
     if flags & CALL_ID != 0 {
         encode_call_id(&state, call.ctx);
     }
     Called::Returned(1)
 }
 
-/// Hides the sender of a request.
-pub(crate) fn request(
-    state: &Hiding,
-    node: &Node,
-    ctx: &mut Ctx,
-    shown_user: &[u8],
-    hides: Arc<Hides>,
-) {
-    let mut routes = values(&ctx.msg, HeaderName::RecordRoute);
-    if routes.is_empty() {
-        routes.clone_from(&hides.own_routes);
-    }
+/// Hides the way that a request came. Its Contact follows when the script is through with it, and
+/// the socket is known ([`sender`]).
+pub(crate) fn request(ctx: &mut Ctx, hides: Hides) {
     for name in [HeaderName::Via, HeaderName::RecordRoute] {
         for header in ctx.msg.headers(name) {
             ctx.edits.remove(header.span());
         }
     }
-    let socket = ctx.target.socket.unwrap_or(ctx.source.socket);
-    let info = Info { flags: hides.flags, routes, ..Info::default() };
-    contact(state, node, &ctx.msg, &mut ctx.edits, (socket, shown_user, &hides.place), info);
     ctx.record_route = None;
-    ctx.hides = Some(hides);
+    ctx.hides = Some(Arc::new(hides));
+}
+
+/// Hides the sender of a request that leaves from `socket`.
+pub(crate) fn sender(
+    state: &Hiding,
+    node: &Node,
+    hides: &Hides,
+    socket: SocketId,
+    msg: &Message,
+    edits: &mut Edits,
+) {
+    let mut routes = values(msg, HeaderName::RecordRoute);
+    if routes.is_empty() {
+        routes.clone_from(&hides.own_routes);
+    }
+    let info = Info { flags: hides.flags, routes, ..Info::default() };
+    contact(state, node, msg, edits, (socket, &hides.sent_user, &hides.place), info);
 }
 
 /// Hides the sender of a reply, and gives the Vias and the Call-ID of the request back.
@@ -111,7 +118,7 @@ fn values(msg: &Message, name: HeaderName) -> Vec<Vec<u8>> {
     msg.values(name).map(|value| value.bytes.to_vec()).collect()
 }
 
-/// Puts this node's address in place of the Contact, with what leads to the old one.
+/// Puts this node's address in place of the Contacts, with what leads to the first of them.
 fn contact(
     state: &Hiding,
     node: &Node,
@@ -120,8 +127,12 @@ fn contact(
     (socket, shown_user, place): (SocketId, &[u8], &[u8]),
     info: Info,
 ) {
-    let Some(value) = msg.values(HeaderName::Contact).next() else { return };
-    let Ok(addr) = NameAddr::parse(value.bytes) else { return };
+    let mut headers = msg.headers(HeaderName::Contact);
+    let Some(header) = headers.next() else { return };
+    let Some(value) = header.values().next() else { return };
+    // What the script has put right is where the sender is reached.
+    let changed = changed_contact(msg, edits);
+    let Ok(addr) = NameAddr::parse(changed.as_deref().unwrap_or(value.bytes)) else { return };
     let Ok(uri) = Uri::parse(addr.uri) else { return };
     let user = match shown_user {
         b"" if info.flags & USER != 0 => uri.user.unwrap_or_default(),
@@ -150,7 +161,11 @@ fn contact(
     for name in &state.contact_params {
         passed(&mut out, name, addr.params.get(name));
     }
-    edits.replace(value.span, out);
+    out.extend_from_slice(b"\r\n");
+    edits.replace(header.span(), [b"Contact: ", &out[..]].concat());
+    for other in headers {
+        edits.remove(other.span());
+    }
 }
 
 fn passed(out: &mut Vec<u8>, name: &[u8], found: Option<Option<&[u8]>>) {

@@ -1,7 +1,5 @@
 //! With a dialog: where the hidden sides are reached is kept there, and the Contact only names it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use tandem_dialog::record::{Leg, Val};
 use tandem_dialog::{Change, Created, Current, DialogId, Dialogs, Flags, Side};
@@ -119,10 +117,11 @@ pub(crate) fn matched(state: &Hiding, call: &mut Call<'_, '_, '_>) -> Option<Cal
         slot: call.cx.slot,
         flags: kept.flags,
         shown_user: back,
+        sent_user: shown,
         own_routes: Vec::new(),
         place: place(&dialogs, current.id),
     };
-    hide::request(state, call.cx.node, ctx, &shown, Arc::new(hides));
+    hide::request(ctx, hides);
     if let Some(header) = ctx.msg.header(HeaderName::CallId)
         && header.value() != &kept.call_id[..]
     {

@@ -1,7 +1,5 @@
 //! The hidden side of a request of a dialog.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use tandem_engine::context::Hides;
 use tandem_engine::module::Call;
@@ -32,8 +30,9 @@ pub(crate) fn topology_hiding_match(call: &mut Call<'_, '_, '_>) -> Called {
     let shown_user = Bytes::copy_from_slice(shown.unwrap_or_default());
     let slot = call.cx.slot;
     let own_routes = info.own_routes;
-    let hides = Hides { slot, flags: info.flags, shown_user, own_routes, place: Bytes::new() };
-    hide::request(&state, call.cx.node, call.ctx, b"", Arc::new(hides));
+    let (sent_user, place) = (Bytes::new(), Bytes::new());
+    let hides = Hides { slot, flags: info.flags, shown_user, sent_user, own_routes, place };
+    hide::request(call.ctx, hides);
     if info.flags & CALL_ID != 0 && !hide::decode_call_id(&state, call.ctx) {
         hide::encode_call_id(&state, call.ctx);
     }

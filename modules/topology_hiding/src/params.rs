@@ -5,6 +5,8 @@ use std::sync::Arc;
 use tandem_engine::context::{Hides, Source};
 use tandem_engine::keys::{Key, Keys};
 use tandem_engine::module::{Build, BuildError, Cx, Module};
+use tandem_engine::node::Node;
+use tandem_engine::sockets::SocketId;
 use tandem_engine::table::param;
 use tandem_script::sig::{ParamKind, ParamSig};
 use tandem_sip::{Edits, Message};
@@ -162,6 +164,17 @@ impl Hiding {
 }
 
 impl Module for Hiding {
+    fn hide_sender(
+        &self,
+        node: &Node,
+        hides: &Hides,
+        socket: SocketId,
+        msg: &Message,
+        edits: &mut Edits,
+    ) {
+        hide::sender(self, node, hides, socket, msg, edits);
+    }
+
     fn hide_reply(
         &self,
         cx: &mut Cx<'_>,

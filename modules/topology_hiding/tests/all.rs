@@ -4,3 +4,4 @@
 
 mod exports;
 mod kept;
+mod nat;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tandem_script::program::RouteId;
 use tandem_script::value::Value;
-use tandem_script::vm::{self, RunState, Step};
+use tandem_script::vm::{self, RunState, Step, Vars};
 
 use super::{After, RunHost, Suspended, count_cut, end_of, parked};
 use crate::context::Ctx;
@@ -34,6 +34,27 @@ impl Cx<'_> {
     /// `token` is what [`crate::module::Module::route_ended`] hears if it does.
     pub fn run_inner(&mut self, route: RouteId, ctx: Box<Ctx>, token: u64) -> Inner {
         inner(self, route, ctx, token)
+    }
+
+    /// The `$var`s of a run that waited, while [`crate::module::Module::route_ended`] hears of its
+    /// end.
+    pub fn left_vars(&mut self) -> Vars {
+        self.worker.left_vars.take().unwrap_or_default()
+    }
+
+    /// Does something that may run blocks, which see these `$var`s and change them.
+    pub fn with_vars<R>(&mut self, vars: &mut Vars, work: impl FnOnce(&mut Self) -> R) -> R {
+        std::mem::swap(&mut self.worker.vars, vars);
+        let result = work(self);
+        std::mem::swap(&mut self.worker.vars, vars);
+        result
+    }
+
+    /// What a run that waits finds in its `$var`s when it goes on.
+    pub fn leave_vars(&self, run: u64, vars: Vars) {
+        if let Some(suspended) = self.node.suspended.lock().get_mut(&run) {
+            suspended.run.vars = vars;
+        }
     }
 }
 

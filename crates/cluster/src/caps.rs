@@ -286,10 +286,15 @@ impl Cluster {
                         && now.saturating_sub(since) >= fallback
                         && fallback > 0 =>
                 {
+                    let id = cap.id;
                     if let Some(cap) = self.caps.get_mut(i) {
                         cap.sync = SyncPhase::Idle;
                     }
                     self.set_ok(ctx, i, true);
+                    // A stock node gives what it has, synced or not, and it may be all there is.
+                    for node in self.reachable(Kind::Stock) {
+                        self.ask_stock(ctx, node, id);
+                    }
                     let text = "ERROR: Sync request aborted! (no donor found in due time) \
                                 => fallback to synced state";
                     self.report(ctx, i, text);

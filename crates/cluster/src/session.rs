@@ -185,7 +185,7 @@ impl Cluster {
 
     /// What is not synced here has asked, or will, in its own time; a peer that is not synced is
     /// about to ask us for what replaces its own.
-    fn ask_stock(&mut self, ctx: &mut Ctx<'_>, node: NodeId, cap: CapId) {
+    pub(crate) fn ask_stock(&mut self, ctx: &mut Ctx<'_>, node: NodeId, cap: CapId) {
         let (Some(peer), Some(cap)) =
             (self.peers.get(&node), self.caps.iter().find(|c| c.id == cap))
         else {

@@ -182,6 +182,18 @@ fn a_stock_node_is_asked_for_what_would_replace_ours_only_when_it_says_that_it_i
     assert_eq!((asked(&s), repeats_all(&s)), (0, true), "whoever answered, it hears of ours");
 }
 
+/// Two nodes that start at the same time: neither is synced, and each has what the other lacks.
+#[test]
+fn who_starts_alone_takes_what_a_stock_node_has_all_the_same() {
+    let mut s = Stage::new(true);
+    s.link_up();
+    s.say_caps(false);
+    assert_eq!(s.of_type("clusterer-extra", 10).len(), 0);
+    s.run_ms(6_000);
+    assert_eq!(s.m.status().clusters[0].capabilities[0].state, CapState::Synced);
+    assert_eq!(s.of_type("clusterer-extra", 10).len(), 1);
+}
+
 #[test]
 fn an_unknown_node_may_describe_itself_and_is_then_pinged() {
     let mut s = Stage::new(false);

@@ -140,12 +140,14 @@ impl World {
 
     /// All nodes have the same calls.
     fn compare_calls(&mut self) {
+        // A call counts where its tag is held; a stock node that has started again holds none.
+        let is_held = self.options.stock == 0 || self.views().iter().any(|v| v.is_active);
         let told: Vec<dialogs::Told> = (1..=self.options.nodes)
             .filter_map(|node| {
                 let list = self.ask(node, "dialog:list_ctx", json!([]))?;
                 let size = self.ask(node, "dialog:profile_get_size", json!(["calls/b"]))?;
                 let size = size["Profile"]["count"].as_u64()?;
-                let size = (self.options.stock < 2).then_some(size);
+                let size = (self.options.stock < 2 && is_held).then_some(size);
                 let host = self.hosts.iter().find(|h| h.id == node)?;
                 Some(dialogs::Told { node, unix_s: host_now(self, host).unix_s(), list, size })
             })

@@ -24,6 +24,7 @@ use crate::mi::{MiDef, RpcError};
 use crate::node::{Job, Node, WorkerState};
 use crate::replication::Replicated;
 use crate::reports::MAIN;
+use crate::sockets::SocketId;
 use crate::stats::{StatDef, StatId};
 use crate::stream::StreamOptions;
 use crate::transport::{Hop, HopError};
@@ -176,25 +177,25 @@ pub trait Module: Any + std::marker::Send + Sync {
         false
     }
 
-    /// A request that this module hides leaves from a socket: hides the Contact of its sender, as
-    /// the edits have left it.
+    /// A request that this module hides came to one socket and leaves from another: hides the
+    /// Contact of its sender, as the edits have left it.
     fn hide_sender(
         &self,
         _node: &Node,
         _hides: &crate::context::Hides,
-        _socket: crate::sockets::SocketId,
+        _sockets: (SocketId, SocketId),
         _msg: &Message,
         _edits: &mut tandem_sip::Edits,
     ) {
     }
 
-    /// A reply to a request that this module hides goes on: hides its sender as well. Vias are
-    /// the transaction's matter.
+    /// A reply to a request that this module hides goes on from one socket to the one that the
+    /// request came to: hides its sender as well. Vias are the transaction's matter.
     fn hide_reply(
         &self,
         _cx: &mut Cx<'_>,
         _hides: &crate::context::Hides,
-        _source: &Source,
+        _sockets: (SocketId, SocketId),
         _request: &Message,
         _reply: &Message,
         _edits: &mut tandem_sip::Edits,
@@ -393,7 +394,7 @@ impl Cx<'_> {
     pub fn hide_reply(
         &mut self,
         hides: &crate::context::Hides,
-        source: &Source,
+        sockets: (SocketId, SocketId),
         request: &Message,
         reply: &Message,
         edits: &mut tandem_sip::Edits,
@@ -402,7 +403,7 @@ impl Cx<'_> {
         let module = node.modules.get(usize::from(hides.slot)).and_then(|s| s.state.as_ref());
         if let Some(module) = module {
             self.for_slot(hides.slot, |cx| {
-                module.hide_reply(cx, hides, source, request, reply, edits);
+                module.hide_reply(cx, hides, sockets, request, reply, edits);
             });
         }
     }

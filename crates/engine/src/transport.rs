@@ -263,7 +263,8 @@ pub fn prepare_request_to(
     if let Some(hides) = &ctx.hides {
         let module = node.modules.get(usize::from(hides.slot)).and_then(|s| s.state.as_ref());
         if let Some(module) = module {
-            module.hide_sender(node, hides, socket, &ctx.msg, &mut edits);
+            let sockets = (ctx.source.socket, socket);
+            module.hide_sender(node, hides, sockets, &ctx.msg, &mut edits);
         }
     }
     let uri = branch.uri.as_ref().or(ctx.target.uri.as_ref());

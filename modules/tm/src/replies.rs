@@ -218,7 +218,8 @@ fn upstream_bytes(cx: &mut Cx<'_>, record: &Record, ctx: &Ctx) -> Bytes {
     if let Some(hides) = &record.hides {
         let saved = &record.saved;
         restore_vias(cx.node, record, &ctx.msg, &mut edits);
-        cx.hide_reply(hides, &saved.source, &saved.msg, &ctx.msg, &mut edits);
+        let sockets = (ctx.source.socket, saved.source.socket);
+        cx.hide_reply(hides, sockets, &saved.msg, &ctx.msg, &mut edits);
     }
     written(&ctx.msg, &edits)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tandem_engine::context::{Ctx, Hides, Source};
+use tandem_engine::context::{Ctx, Hides};
 use tandem_engine::log::Level;
 use tandem_engine::module::{Call, VarCall};
 use tandem_engine::node::Node;
@@ -66,12 +66,12 @@ pub(crate) fn request(ctx: &mut Ctx, hides: Hides) {
     ctx.hides = Some(Arc::new(hides));
 }
 
-/// Hides the sender of a request that leaves from `socket`.
+/// Hides the sender of a request that came to one socket and leaves from another.
 pub(crate) fn sender(
     state: &Hiding,
     node: &Node,
     hides: &Hides,
-    socket: SocketId,
+    sockets: (SocketId, SocketId),
     msg: &Message,
     edits: &mut Edits,
 ) {
@@ -80,7 +80,7 @@ pub(crate) fn sender(
         routes.clone_from(&hides.own_routes);
     }
     let info = Info { flags: hides.flags, routes, ..Info::default() };
-    contact(state, node, msg, edits, (socket, &hides.sent_user, &hides.place), info);
+    contact(state, node, msg, edits, (sockets, &hides.sent_user, &hides.place), info);
 }
 
 /// Hides the sender of a reply, and gives the Vias and the Call-ID of the request back.
@@ -88,7 +88,7 @@ pub(crate) fn reply(
     state: &Hiding,
     node: &Node,
     hides: &Hides,
-    source: &Source,
+    sockets: (SocketId, SocketId),
     request: &Message,
     reply: &Message,
     edits: &mut Edits,
@@ -111,7 +111,7 @@ pub(crate) fn reply(
     routes.reverse();
     let own_routes = values(request, HeaderName::RecordRoute);
     let info = Info { flags: hides.flags, routes, own_routes, ..Info::default() };
-    contact(state, node, reply, edits, (source.socket, &hides.shown_user, &hides.place), info);
+    contact(state, node, reply, edits, (sockets, &hides.shown_user, &hides.place), info);
 }
 
 fn values(msg: &Message, name: HeaderName) -> Vec<Vec<u8>> {
@@ -124,7 +124,7 @@ fn contact(
     node: &Node,
     msg: &Message,
     edits: &mut Edits,
-    (socket, shown_user, place): (SocketId, &[u8], &[u8]),
+    ((from, socket), shown_user, place): ((SocketId, SocketId), &[u8], &[u8]),
     info: Info,
 ) {
     let mut headers = msg.headers(HeaderName::Contact);
@@ -138,7 +138,10 @@ fn contact(
         b"" if info.flags & USER != 0 => uri.user.unwrap_or_default(),
         user => user,
     };
-    let info = Info { contact: addr.uri.to_vec(), ..info };
+    // Who is on another side of this node is reached from there.
+    let name = |id: SocketId| node.sockets.get(id).map(|socket| socket.text().as_bytes().to_vec());
+    let socket_of = if from == socket { None } else { name(from) };
+    let info = Info { contact: addr.uri.to_vec(), socket: socket_of.unwrap_or_default(), ..info };
     let mut out = b"<sip:".to_vec();
     if !user.is_empty() {
         out.extend_from_slice(&[user, b"@"].concat());

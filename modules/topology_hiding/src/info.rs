@@ -4,6 +4,8 @@
 
 /// Version of the encoding.
 const VERSION: u8 = 1;
+/// The version with a socket at its end.
+const WITH_SOCKET: u8 = 2;
 /// Routes of one side.
 const ROUTES_MAX: usize = 64;
 
@@ -23,15 +25,21 @@ pub(crate) struct Info {
     /// The routes of the side that gets this, when they are known: they go into the Contact of
     /// its next request.
     pub(crate) own_routes: Vec<Vec<u8>>,
+    /// The socket of this node on its side; empty: that which its requests come to.
+    pub(crate) socket: Vec<u8>,
 }
 
 impl Info {
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut out = vec![VERSION, self.flags];
+        let version = if self.socket.is_empty() { VERSION } else { WITH_SOCKET };
+        let mut out = vec![version, self.flags];
         field(&mut out, &self.contact);
         for list in [&self.routes, &self.own_routes] {
             out.push(list.len().min(ROUTES_MAX) as u8);
             list.iter().take(ROUTES_MAX).for_each(|route| field(&mut out, route));
+        }
+        if version == WITH_SOCKET {
+            field(&mut out, &self.socket);
         }
         out
     }
@@ -39,7 +47,7 @@ impl Info {
     /// `None`: it is none.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let (head, mut rest) = bytes.split_at_checked(2)?;
-        let [VERSION, flags] = head else { return None };
+        let [version @ (VERSION | WITH_SOCKET), flags] = head else { return None };
         let contact = take(&mut rest)?;
         let mut lists = [Vec::new(), Vec::new()];
         for list in &mut lists {
@@ -53,8 +61,9 @@ impl Info {
             }
         }
         let [routes, own_routes] = lists;
+        let socket = if *version == WITH_SOCKET { take(&mut rest)? } else { Vec::new() };
         let is_whole = rest.is_empty() && !contact.is_empty();
-        is_whole.then_some(Self { flags: *flags, contact, routes, own_routes })
+        is_whole.then_some(Self { flags: *flags, contact, routes, own_routes, socket })
     }
 }
 
@@ -81,11 +90,12 @@ mod tests {
         #[test]
         fn what_is_written_is_read(
             flags in any::<u8>(), contact in "[a-z]{1,9}",
-            routes in proptest::collection::vec("[a-z]{0,9}", 0..4)
+            routes in proptest::collection::vec("[a-z]{0,9}", 0..4), socket in "[a-z]{0,9}"
         ) {
             let list: Vec<Vec<u8>> = routes.into_iter().map(String::into_bytes).collect();
             let own_routes = list.clone();
-            let info = Info { flags, contact: contact.into_bytes(), routes: list, own_routes };
+            let (contact, socket) = (contact.into_bytes(), socket.into_bytes());
+            let info = Info { flags, contact, routes: list, own_routes, socket };
             prop_assert_eq!(Info::parse(&info.to_bytes()), Some(info));
         }
 

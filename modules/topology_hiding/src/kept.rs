@@ -104,6 +104,8 @@ pub(crate) fn matched(state: &Hiding, call: &mut Call<'_, '_, '_>) -> Option<Cal
     ctx.target.uri = Some(Bytes::copy_from_slice(&kept.leg.contact));
     ctx.target.dst_uri = None;
     ctx.target.path = Bytes::copy_from_slice(&kept.leg.route_set);
+    let socket = std::str::from_utf8(&kept.leg.socket).ok();
+    ctx.target.socket = socket.and_then(|text| call.cx.node.sockets.resolve(text));
     for header in ctx.msg.headers(HeaderName::Route) {
         ctx.edits.remove(header.span());
     }

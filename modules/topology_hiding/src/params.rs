@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tandem_engine::context::{Hides, Source};
+use tandem_engine::context::Hides;
 use tandem_engine::keys::{Key, Keys};
 use tandem_engine::module::{Build, BuildError, Cx, Module};
 use tandem_engine::node::Node;
@@ -168,23 +168,23 @@ impl Module for Hiding {
         &self,
         node: &Node,
         hides: &Hides,
-        socket: SocketId,
+        sockets: (SocketId, SocketId),
         msg: &Message,
         edits: &mut Edits,
     ) {
-        hide::sender(self, node, hides, socket, msg, edits);
+        hide::sender(self, node, hides, sockets, msg, edits);
     }
 
     fn hide_reply(
         &self,
         cx: &mut Cx<'_>,
         hides: &Hides,
-        source: &Source,
+        sockets: (SocketId, SocketId),
         request: &Message,
         reply: &Message,
         edits: &mut Edits,
     ) {
-        hide::reply(self, cx.node, hides, source, request, reply, edits);
+        hide::reply(self, cx.node, hides, sockets, request, reply, edits);
     }
 }
 

@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
+use bytes::Bytes;
 use tandem_engine::catalogue::Modules;
+use tandem_engine::effect::Input;
+use tandem_engine::sockets::Proto;
 use tandem_engine::testing::TestNode;
 
 static MODULES: Modules = &[
@@ -105,14 +108,37 @@ fn sides_behind_nat_are_reached() {
     }
 }
 
+/// A message of the callee to the second socket.
+fn other_side(node: &mut TestNode, text: &str) {
+    let second = node.node().sockets.of(Proto::Udp).nth(1);
+    let (socket, local_ip) = second.map(|(id, socket)| (id, socket.addr.ip())).unwrap();
+    let payload = Bytes::from(text.replace('\n', "\r\n"));
+    let source = CALLEE.parse().unwrap();
+    node.step(Input::Datagram { socket, source, local_ip, payload });
+}
+
 #[test]
-fn the_contact_is_that_of_the_socket_that_the_request_leaves() {
-    let mut node = node("", "topology_hiding(); $socket_out = \"udp:127.0.0.1:5070\";");
-    let first = request("INVITE", "sip:bob@127.0.0.2", FROM, "<sip:bob@b.test>", 1);
-    let (seen, ok) = invite(&mut node, CALLER, &first);
-    let shown = contacts(&seen);
-    assert!(shown.len() == 1 && shown[0].starts_with("sip:127.0.0.1:5070;thinfo="), "{seen}");
-    assert!(contacts(&ok)[0].starts_with("sip:127.0.0.1:5060;thinfo="), "{ok}");
+fn each_side_sees_the_socket_that_is_on_its_side() {
+    let leaves = "fix_nated_contact(); topology_hiding(); $socket_out = \"udp:127.0.0.1:5070\";";
+    let begin = format!("create_dialog(); {leaves}");
+    for (dialog, initial) in [("", leaves), ("loadmodule \"dialog.so\"\n", &begin)] {
+        let mut node = node(dialog, initial);
+        let first = request("INVITE", "sip:bob@127.0.0.2", FROM, "<sip:bob@b.test>", 1);
+        node.udp(CALLER, &first);
+        let seen = sent_to(&mut node, CALLEE);
+        other_side(&mut node, &reply_to(&seen));
+        let ok = sent_to(&mut node, CALLER);
+        let shown = contacts(&seen);
+        assert!(shown.len() == 1 && shown[0].starts_with("sip:127.0.0.1:5070;"), "{seen}");
+        let to_callee = contacts(&ok)[0];
+        assert!(to_callee.starts_with("sip:127.0.0.1:5060;"), "{ok}");
+        node.udp(CALLER, &request("BYE", to_callee, FROM, TO, 2));
+        let bye = sent_to(&mut node, CALLEE);
+        assert!(bye.contains("\nVia: SIP/2.0/UDP 127.0.0.1:5070;"), "{initial}: {bye}");
+        other_side(&mut node, &request("BYE", shown[0], TO, FROM, 3));
+        let bye = sent_to(&mut node, CALLER);
+        assert!(bye.contains("\nVia: SIP/2.0/UDP 127.0.0.1:5060;"), "{initial}: {bye}");
+    }
 }
 
 #[test]

@@ -37,6 +37,20 @@ impl Default for Clock {
     }
 }
 
+/// The time zone of the host, by its name or its rule: that of $TZ, else where /etc/localtime
+/// points to, else what /etc/timezone says.
+pub fn zone_name() -> Option<String> {
+    if let Ok(name) = std::env::var("TZ") {
+        return (!name.is_empty()).then_some(name);
+    }
+    let link = std::fs::read_link("/etc/localtime").ok();
+    let link = link.as_deref().and_then(|path| path.to_str());
+    let linked =
+        link.and_then(|path| path.split_once("zoneinfo/")).map(|(_, name)| name.to_owned());
+    let written = || std::fs::read_to_string("/etc/timezone").ok();
+    linked.or_else(written).map(|name| name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
 /// A seed for [`tandem_clock::Chance`] from the operating system.
 pub fn os_seed() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];

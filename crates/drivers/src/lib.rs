@@ -22,7 +22,7 @@ pub mod sqlite;
 mod sqlite_conn;
 pub mod tls;
 
-pub use clock::{Clock, os_seed};
+pub use clock::{Clock, os_seed, zone_name};
 pub use fifo::{Fifo, FifoError, FifoOptions, FifoReply, FifoRequest};
 
 pub use database::{Completion, Database};

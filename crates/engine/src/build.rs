@@ -114,6 +114,8 @@ impl Node {
             catching_up: Default::default(),
             gates: Mutex::default(),
             startup: Startup::new(options.now.mono_ns),
+            table_versions: Default::default(),
+            zone: Default::default(),
             suspended: Mutex::new(std::collections::HashMap::with_hasher(
                 options.chance.hash_key().state(),
             )),

@@ -1,9 +1,11 @@
 //! Requests that came before the node can answer them truly: its tables are being loaded, or its
 //! peers are telling it what they know. They wait here, in their order, and a copy of one that
-//! waits already is let go (RFC 3261 17.1: what is not answered is repeated).
+//! waits already is let go (RFC 3261 17.1: what is not answered is repeated). Commands to modules
+//! wait for the tables as well.
 
 use std::collections::{BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use tandem_clock::{MS, Mono, Now};
 use tandem_sip::Message;
 
@@ -19,6 +21,8 @@ use crate::worker::Worker;
 const HELD_MAX: usize = 8_192;
 /// The same in bytes.
 const HELD_BYTES_MAX: usize = 16 << 20;
+/// Commands that wait; further ones are carried out at once.
+const COMMANDS_MAX: usize = 1_024;
 /// How often a worker looks whether they may be served.
 const LOOK_NS: u64 = 2 * MS;
 /// Requests that are taken at the end of one batch.
@@ -31,6 +35,8 @@ pub(crate) struct Held {
     /// What a copy of one of them hashes to.
     known: BTreeSet<u64>,
     bytes: usize,
+    /// Commands with the numbers of their requests.
+    commands: VecDeque<(u64, Bytes)>,
     /// When the worker looks after them; means nothing while there are none.
     look_at: Mono,
 }
@@ -44,7 +50,7 @@ struct Request {
 
 impl Held {
     pub(crate) fn next_deadline(&self) -> Option<Mono> {
-        (!self.requests.is_empty()).then_some(self.look_at)
+        (!self.requests.is_empty() || !self.commands.is_empty()).then_some(self.look_at)
     }
 
     fn has_room(&self, bytes: usize) -> bool {
@@ -65,6 +71,13 @@ impl Node {
     /// Whether requests have to wait.
     pub(crate) fn holds_requests(&self, now: Mono) -> bool {
         self.startup.holds(now) || self.catching_up.holds(now)
+    }
+
+    /// Whether a command goes to a module.
+    fn asks_module(&self, text: &[u8]) -> bool {
+        let json = serde_json::from_slice::<serde_json::Value>(text).unwrap_or_default();
+        let name = json.get("method").and_then(serde_json::Value::as_str).unwrap_or_default();
+        self.mi.find(name).is_ok_and(|found| found.slot != crate::core::SLOT)
     }
 }
 
@@ -97,8 +110,41 @@ pub(crate) fn hold(cx: &mut Cx<'_>, msg: Message, source: Source) -> Option<Mess
 }
 
 impl Worker {
+    /// Keeps a command that has to wait; gives it back if it can be carried out. What the node
+    /// tells of itself does not wait.
+    pub(crate) fn hold_command(&mut self, now: Now, request: u64, text: Bytes) -> Option<Bytes> {
+        let node = self.node();
+        if self.state.releases || !node.startup.holds(now.mono_ns) || !node.asks_module(&text) {
+            return Some(text);
+        }
+        let held = &mut self.state.held;
+        if held.commands.len() >= COMMANDS_MAX {
+            return Some(text);
+        }
+        if held.next_deadline().is_none() {
+            held.look_at = now.mono_ns.saturating_add(LOOK_NS);
+        }
+        held.commands.push_back((request, text));
+        None
+    }
+
+    fn release_commands(&mut self, now: Now, out: &mut Out) {
+        if self.node().startup.holds(now.mono_ns) {
+            self.state.held.look_at = now.mono_ns.saturating_add(LOOK_NS);
+            return;
+        }
+        self.state.releases = true;
+        while let Some((request, text)) = self.state.held.commands.pop_front() {
+            self.management(now, request, text, out);
+        }
+        self.state.releases = false;
+    }
+
     /// Takes what has waited, as soon as it can be served.
     pub(crate) fn release_held(&mut self, now: Now, out: &mut Out) {
+        if !self.state.held.commands.is_empty() {
+            self.release_commands(now, out);
+        }
         if self.state.held.requests.is_empty() {
             return;
         }

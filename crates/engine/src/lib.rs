@@ -58,8 +58,10 @@ pub mod stats;
 pub mod stream;
 mod suspended;
 pub mod table;
+pub mod table_versions;
 pub mod testing;
 pub mod transport;
 pub mod worker;
+pub mod zone;
 
 pub mod uri_edit;

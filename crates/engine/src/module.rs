@@ -436,6 +436,9 @@ impl Cx<'_> {
 
     /// Asks a database; the answer comes to [`Module::db`] with `token` (48 bits).
     pub fn query(&mut self, database: DatabaseId, ask: Query, token: u64) {
+        if !self.node.startup.is_over() {
+            self.check_version(database, &ask);
+        }
         let query = with_slot(self.slot, token);
         self.out.push(Effect::Db { query, database, ask });
     }
@@ -502,6 +505,16 @@ impl Cx<'_> {
             Gated::Send(send) => self.out.send(send),
             Gated::Word(number) => self.worker.add_job(Job::Acknowledged { number }),
         }
+    }
+
+    /// What the clock of the host shows, in seconds since its 1970-01-01 00:00.
+    pub fn wall_s(&self) -> u64 {
+        self.node.zone.wall_s(self.now.unix_s())
+    }
+
+    /// The present time, as the clock of the host shows it too.
+    pub fn moment(&self) -> crate::zone::Moment {
+        self.node.zone.moment(self.now.unix_s())
     }
 
     /// A start-up task begins; the node is not ready before [`Cx::end_startup`].

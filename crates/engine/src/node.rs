@@ -88,6 +88,9 @@ pub struct Node {
     /// A table for each cluster.
     pub(crate) gates: Mutex<BTreeMap<u32, GateTable>>,
     pub(crate) startup: Startup,
+    pub(crate) table_versions: crate::table_versions::TableVersions,
+    /// What clock scripts and tables mean.
+    pub zone: crate::zone::Zone,
     pub(crate) mi: Registry,
     pub(crate) modules: Vec<Slot>,
     /// Whether a module judges requests before the script sees them.

@@ -109,6 +109,10 @@ impl Worker {
             }
             Input::Db { query, result } => {
                 self.node.startup.hear(now.mono_ns);
+                let (slot, database) = split_slot(query);
+                if slot == CORE {
+                    return self.cx(now, out).versions_read(database, result);
+                }
                 self.tell_module(now, query, out, |module, cx, id| module.db(cx, id, result));
             }
             Input::DbNews { database, news } => {
@@ -127,7 +131,7 @@ impl Worker {
                 let node = Arc::clone(&self.node);
                 node.membership.bin(&mut self.cx(now, out), event);
             }
-            Input::Mi { request, text } => self.management(now, request, &text, out),
+            Input::Mi { request, text } => self.management(now, request, text, out),
             Input::FileWritten { token, result } => {
                 let node = Arc::clone(&self.node);
                 let (_, token) = split_slot(token);
@@ -304,9 +308,10 @@ impl Worker {
         std::mem::take(&mut state.at_hand)
     }
 
-    fn management(&mut self, now: Now, request: u64, text: &[u8], out: &mut Out) {
+    pub(crate) fn management(&mut self, now: Now, request: u64, text: Bytes, out: &mut Out) {
+        let Some(text) = self.hold_command(now, request, text) else { return };
         let mut cx = self.cx(now, out);
-        if let Some(answer) = mi::execute(&mut cx, request, text) {
+        if let Some(answer) = mi::execute(&mut cx, request, &text) {
             out.push(Effect::MiReply { request, text: Bytes::from(answer) });
         }
     }

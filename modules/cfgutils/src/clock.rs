@@ -55,7 +55,7 @@ const fn named(mut def: VariableDef) -> VariableDef {
 
 pub(crate) const VARIABLES: &[VariableDef] = &[
     named(variable("ctime", "A part of the time: sec, min, hour, mday, mon, year, ..", |call| {
-        let t = date::fields(call.cx.now.unix_s());
+        let t = date::fields(call.cx.wall_s());
         let part = match call.access.name {
             b"sec" => t.sec,
             b"min" => t.min,

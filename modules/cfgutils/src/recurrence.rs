@@ -2,12 +2,13 @@
 //!
 //! `dtstart|dtend|duration|freq|until|interval|byday|bymonthday|byyearday|byweekno|bymonth`,
 //! empty parts at will; a time zone by its name (`Europe/Berlin`) may stand in front, in which the
-//! times are then meant; else they are UTC.
+//! times are then meant; else they are those of the host's clock.
 
 use tandem_engine::date::{self, Fields};
 use tandem_engine::log::Level;
 use tandem_engine::module::{Call, FunctionDef};
 use tandem_engine::table::{arg, function, optional};
+use tandem_engine::zone::{Moment, shown};
 use tandem_script::host::Called;
 use tandem_script::sig::{ArgKind, ArgSig, Routes};
 
@@ -40,7 +41,7 @@ fn check(call: &mut Call<'_, '_, '_>, at_s: u64) -> Called {
     let text = call.text(0);
     let text = String::from_utf8_lossy(&text).into_owned();
     match Recurrence::parse(&text) {
-        Ok(recurrence) if recurrence.matches(at_s) => OK,
+        Ok(recurrence) if recurrence.matches(call.cx.node.zone.moment(at_s)) => OK,
         Ok(_) => FAILED,
         Err(why) => {
             call.complain(Level::Error, format!("time recurrence {text:?}: {why}"));
@@ -60,7 +61,7 @@ enum Freq {
 /// A recurrence as it is written.
 #[derive(Debug, Default)]
 pub struct Recurrence {
-    /// Where the times are those of the clock on the wall.
+    /// Where the times are those of the clock on the wall; `None`: where this node is.
     zone: Option<jiff::tz::TimeZone>,
     start_s: Option<u64>,
     duration_s: Option<u64>,
@@ -85,7 +86,7 @@ impl Recurrence {
         let is_time = |p: &str| p.is_empty() || p.starts_with(|c: char| c.is_ascii_digit());
         let mut zone = None;
         if let Some(name) = parts.first().filter(|p| !is_time(p)) {
-            zone = self::zone(name)?;
+            zone = Some(self::zone(name)?);
             parts.remove(0);
         }
         if parts.len() > 11 {
@@ -119,9 +120,10 @@ impl Recurrence {
         })
     }
 
-    /// Whether a time, in Unix seconds, lies in one of the periods.
-    pub fn matches(&self, at_s: u64) -> bool {
-        let at_s = self.on_the_wall(at_s);
+    /// Whether a moment lies in one of the periods.
+    pub fn matches(&self, at: impl Into<Moment>) -> bool {
+        let at = at.into();
+        let at_s = self.zone.as_ref().map_or(at.wall_s, |zone| shown(zone, at.unix_s));
         let Some(start) = self.start_s else { return self.by_rules(&date::fields(at_s), at_s) };
         if at_s < start || self.until_s.is_some_and(|until| at_s > until) {
             return false;
@@ -140,14 +142,6 @@ impl Recurrence {
                 && at_s - begins < reach
                 && self.repeats(freq, start, begins)
         })
-    }
-
-    /// The seconds that the clock in the zone shows.
-    fn on_the_wall(&self, at_s: u64) -> u64 {
-        let Some(zone) = &self.zone else { return at_s };
-        let at = i64::try_from(at_s).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
-        let offset_s = at.map_or(0, |at| i64::from(zone.to_offset(at).seconds()));
-        at_s.saturating_add_signed(offset_s)
     }
 
     /// Whether a period begins at this time, which is the start's time of some day.
@@ -200,13 +194,13 @@ impl Recurrence {
     }
 }
 
-/// A time zone by its name; `None`: UTC.
-fn zone(name: &str) -> Result<Option<jiff::tz::TimeZone>, String> {
+/// A time zone by its name.
+fn zone(name: &str) -> Result<jiff::tz::TimeZone, String> {
     if ["UTC", "GMT", "Z"].contains(&name) {
-        return Ok(None);
+        return Ok(jiff::tz::TimeZone::UTC);
     }
     let unknown = |_| format!("the time zone `{name}` is not known, such as Europe/Berlin");
-    jiff::tz::TimeZone::get(name).map(Some).map_err(unknown)
+    jiff::tz::TimeZone::get(name).map_err(unknown)
 }
 
 fn is_leap(year: u64) -> bool {
@@ -393,6 +387,20 @@ mod tests {
         assert!(!matches(berlin, "20260720T073000"));
         let monday = "Asia/Tokyo|20260105T000000||P1D|weekly|||MO";
         assert!(matches(monday, "20260104T160000") && !matches(monday, "20260105T160000"));
+    }
+
+    #[test]
+    fn without_a_zone_the_clock_of_the_host_counts() {
+        let host = tandem_engine::zone::Zone::default();
+        host.set("America/New_York").unwrap();
+        let holds = |text: &str, at: &str| {
+            Recurrence::parse(text).unwrap().matches(host.moment(time(at).unwrap()))
+        };
+        let hour = "20260105T080000||PT1H|daily";
+        assert!(holds(hour, "20260120T133000") && !holds(hour, "20260120T083000"));
+        assert!(holds(hour, "20260720T123000"), "summer");
+        let utc = format!("UTC|{hour}");
+        assert!(holds(&utc, "20260120T083000") && !holds(&utc, "20260120T133000"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! When a rule holds: time recurrences, joined by `&` and `|`, with `!` and brackets.
 
+use tandem_engine::zone::Moment;
+
 use crate::Recurrence;
 
 /// Brackets inside each other.
@@ -26,13 +28,14 @@ impl Times {
         if rest.is_empty() { Ok(times) } else { Err(format!("`{rest}` is too much")) }
     }
 
-    /// Whether it holds at a time in Unix seconds.
-    pub fn hold(&self, unix_s: u64) -> bool {
+    /// Whether it holds at a moment.
+    pub fn hold(&self, at: impl Into<Moment>) -> bool {
+        let at = at.into();
         match self {
-            Self::One(recurrence) => recurrence.matches(unix_s),
-            Self::Not(times) => !times.hold(unix_s),
-            Self::All(list) => list.iter().all(|times| times.hold(unix_s)),
-            Self::Any(list) => list.iter().any(|times| times.hold(unix_s)),
+            Self::One(recurrence) => recurrence.matches(at),
+            Self::Not(times) => !times.hold(at),
+            Self::All(list) => list.iter().all(|times| times.hold(at)),
+            Self::Any(list) => list.iter().any(|times| times.hold(at)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use tandem_engine::mi::{MiCall, MiDef, MiKind, MiOutcome, MiParam};
 
+use crate::sql::NotRead;
 use crate::state::Dialogs;
 
 /// `dialog:db_sync`.
@@ -9,8 +10,8 @@ pub(crate) const DB_SYNC: MiDef = MiDef {
     name: "dialog:db_sync",
     old_names: &["dlg_db_sync"],
     param_sets: &[&[]],
-    help: "Reads the dialogs of the database again.",
-    run: |call| database(call, "Cannot sync in no-db mode", Dialogs::load_sql),
+    help: "Takes what was changed in the table of dialogs, and forgets what is not there.",
+    run: db_sync,
 };
 
 /// `dialog:restore_db`.
@@ -30,6 +31,16 @@ pub(crate) const CLUSTER_SYNC: MiDef = MiDef {
     help: "Asks a synced node for all dialogs.",
     run: cluster_sync,
 };
+
+fn db_sync(call: &mut MiCall<'_, '_>) -> MiOutcome {
+    let dialogs = call.cx.node.module::<Dialogs>(call.cx.slot);
+    let read = dialogs.map_or(Err(NotRead::NoDatabase), |d| d.sync_sql(call.cx, call.request));
+    match read {
+        Ok(()) => MiOutcome::Later,
+        Err(NotRead::NoDatabase) => MiOutcome::failed(400, "Cannot sync in no-db mode"),
+        Err(NotRead::Busy) => MiOutcome::failed(400, "Sync mem with DB failed"),
+    }
+}
 
 fn database(
     call: &mut MiCall<'_, '_>,

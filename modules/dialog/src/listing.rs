@@ -19,12 +19,12 @@ impl Dialogs {
         put("state", d.state.number().into());
         put("user_flags", self.flag_text(d.user_flags).into());
         put("timestart", d.start_s.into());
-        put("datestart", date_text(d.start_s).into());
+        put("datestart", date_text(node, d.start_s).into());
         // One that has ended has no timer any more.
         let expires_s = if d.state == State::Deleted { 0 } else { d.expires_s };
         put("timeout", expires_s.into());
         if expires_s != 0 {
-            put("dateout", date_text(expires_s).into());
+            put("dateout", date_text(node, expires_s).into());
         }
         put("callid", text(&d.call_id));
         put("from_uri", text(&d.from_uri));
@@ -96,8 +96,8 @@ fn bind(node: &Node, leg: &Leg) -> Json {
     found.and_then(|id| node.sockets.get(id)).map_or(Json::Null, |s| s.text().into())
 }
 
-fn date_text(unix_s: u32) -> String {
-    date::iso(u64::from(unix_s))
+fn date_text(node: &Node, unix_s: u32) -> String {
+    date::iso(node.zone.wall_s(u64::from(unix_s)))
 }
 
 fn text(bytes: &[u8]) -> Json {

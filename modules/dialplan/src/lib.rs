@@ -57,8 +57,8 @@ fn dp_translate(call: &mut Call<'_, '_, '_>) -> Called {
         return call.complain(Level::Error, why);
     };
     let (id, input) = (i64::from(call.int(0).unwrap_or_default()), call.text(1));
-    let unix_s = call.cx.now.unix_s();
-    let (output, attrs) = match part.table().translate(id, &input, unix_s) {
+    let at = call.cx.moment();
+    let (output, attrs) = match part.table().translate(id, &input, at) {
         Found::Rule { output, attrs } => (output, attrs),
         Found::NoRules => {
             return call.complain(Level::Debug, format!("there are no rules of dpid {id}"));

@@ -75,7 +75,7 @@ fn translate(call: &mut MiCall<'_, '_>) -> MiOutcome {
         (None, None) => return MiOutcome::failed(404, "'default' partition not found"),
         (None, Some(_)) => return MiOutcome::failed(400, UNKNOWN),
     };
-    match part.table().translate(id, input.as_bytes(), call.cx.now.unix_s()) {
+    match part.table().translate(id, input.as_bytes(), call.cx.moment()) {
         Found::Rule { output, attrs } => MiOutcome::Done(json!({
             "Output": String::from_utf8_lossy(&output),
             "ATTRIBUTES": attrs.unwrap_or_default(),

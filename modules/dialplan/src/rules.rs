@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tandem_cfgutils::Times;
 use tandem_db::{Row, Rows, Value};
+use tandem_engine::zone::Moment;
 use tandem_regex::{Flags, Pcre};
 
 /// Columns of the table, in the order in which they are selected.
@@ -72,10 +73,10 @@ impl Rules {
         (Self(rules), faults)
     }
 
-    pub(crate) fn translate(&self, id: i64, input: &[u8], unix_s: u64) -> Found {
+    pub(crate) fn translate(&self, id: i64, input: &[u8], at: Moment) -> Found {
         let Some(list) = self.0.get(&id) else { return Found::NoRules };
         for rule in list {
-            if rule.times.as_ref().is_some_and(|times| !times.hold(unix_s)) {
+            if rule.times.as_ref().is_some_and(|times| !times.hold(at)) {
                 continue;
             }
             match rule.matches.fits(input) {

@@ -252,7 +252,8 @@ pub(crate) fn partitions(build: &mut Build<'_>) -> Result<Vec<Partition>, BuildE
         .filter_map(|text| Blacklist::parse(text).ok())
         .collect();
     let named_default = given.iter().any(|g| g.name == DEFAULT);
-    if !named_default && (given.is_empty() || build.text("db_url").is_some()) {
+    // Other partitions have databases of their own; this one has that of all modules, too.
+    if !named_default && (given.is_empty() || build.database_param("db_url")?.is_some()) {
         given.insert(0, Given { name: DEFAULT.to_owned(), ..Given::default() });
     }
     let mut all: Vec<Partition> = Vec::new();

@@ -4,6 +4,7 @@
 use serde_json::{Value as Json, json};
 use tandem_engine::mi::{MiCall, MiOutcome, MiParam};
 use tandem_engine::module::Cx;
+use tandem_engine::zone::Moment;
 
 use crate::destinations::{Choice, Gateway, Sort, Target};
 use crate::mi::{PARTITION, int, loaded, settled, text};
@@ -42,7 +43,7 @@ struct Question<'a> {
     table: &'a Table,
     number: String,
     group: u32,
-    unix_s: u64,
+    at: Moment,
 }
 
 /// `drouting:explain`.
@@ -62,8 +63,8 @@ pub(crate) fn explain(call: &mut MiCall<'_, '_>) -> MiOutcome {
                 MiOutcome::failed(400, "`time` is written 2026-12-24T18:00, or as Unix seconds")
             })?,
         };
-        let question =
-            Question { state: &state, part: &part, table: &table, number, group, unix_s };
+        let at = call.cx.node.zone.moment(unix_s);
+        let question = Question { state: &state, part: &part, table: &table, number, group, at };
         Ok(MiOutcome::Done(question.answer(call.cx)))
     }))
 }
@@ -96,8 +97,7 @@ impl Question<'_> {
                 if rules.len() >= RULES_MAX {
                     break;
                 }
-                let fits =
-                    entry.group == self.group && self.table.rules.holds(entry.rule, self.unix_s);
+                let fits = entry.group == self.group && self.table.rules.holds(entry.rule, self.at);
                 let (verdict, why) = match (fits, went.is_some()) {
                     (false, _) if entry.group != self.group => {
                         ("passed over", format!("it is of group {}", entry.group))
@@ -137,9 +137,9 @@ impl Question<'_> {
     }
 
     fn time_text(&self) -> String {
-        let at = i64::try_from(self.unix_s).ok();
+        let at = i64::try_from(self.at.unix_s).ok();
         let at = at.and_then(|s| jiff::Timestamp::from_second(s).ok());
-        at.map_or_else(|| self.unix_s.to_string(), |at| at.to_string())
+        at.map_or_else(|| self.at.unix_s.to_string(), |at| at.to_string())
     }
 
     fn verdict(

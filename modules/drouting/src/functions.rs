@@ -155,11 +155,11 @@ impl Search<'_> {
     /// Takes the first rule that fits, behind a place if one is given; with F the next ones, too.
     fn run(&self, call: &mut Call<'_, '_, '_>, mut after: Option<Place>) -> Called {
         let Plan { group, flags, number, .. } = &self.plan;
-        let now_s = call.cx.now.unix_s();
+        let at = call.cx.moment();
         let mut nothing = NO;
         loop {
             let rules = &self.table.rules;
-            let found = rules.find(number.as_bytes(), *group, now_s, flags.whole, after);
+            let found = rules.find(number.as_bytes(), *group, at, flags.whole, after);
             let Some(found) = found else { return nothing };
             let Some(rule) = rules.rule(found.rule) else { return NO };
             if flags.checks {

@@ -226,10 +226,10 @@ fn number_routing(call: &mut MiCall<'_, '_>) -> MiOutcome {
         let number = call.text("number").unwrap_or_default();
         let group = call.int("group_id").and_then(|group| u32::try_from(group).ok());
         let group = group.or(state.params.callers.default);
-        let now_s = call.cx.now.unix_s();
+        let at = call.cx.moment();
         let rules = &table.rules;
         let found = group.and_then(|group| {
-            let found = rules.find(number.as_bytes(), group, now_s, false, None)?;
+            let found = rules.find(number.as_bytes(), group, at, false, None)?;
             Some((number.get(..found.place.depth)?, rules.rule(found.rule)?))
         });
         let Some((prefix, rule)) = found else { return MiOutcome::Done(json!("No match")) };
@@ -249,13 +249,14 @@ fn number_routing(call: &mut MiCall<'_, '_>) -> MiOutcome {
 }
 
 fn reload_status(call: &mut MiCall<'_, '_>) -> MiOutcome {
+    let node = Arc::clone(call.cx.node);
     let row = |part: &Partition, named: bool| {
         let table = part.table();
         let mut row = json!({});
         if named {
             row["name"] = part.name.as_str().into();
         }
-        row["Date"] = date::ctime(table.loaded.unix_s).into();
+        row["Date"] = date::ctime(node.zone.wall_s(table.loaded.unix_s)).into();
         if let Some(sum) = &table.loaded.sum {
             row["Hash"] = sum.as_str().into();
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tandem_cfgutils::Times;
 use tandem_db::Row;
+use tandem_engine::zone::Moment;
 
 use crate::destinations::{Choice, Destinations, Sort, int, sort_of, text};
 use crate::faults::Faults;
@@ -306,7 +307,7 @@ impl Rules {
         &self,
         number: &[u8],
         group: u32,
-        unix_s: u64,
+        at: Moment,
         whole: bool,
         after: Option<Place>,
     ) -> Option<Found> {
@@ -322,7 +323,7 @@ impl Rules {
             };
             let rules = self.tree.rules(*node, group).iter().enumerate().skip(from);
             for (index, Entry { rule, .. }) in rules {
-                if self.holds(*rule, unix_s) {
+                if self.holds(*rule, at) {
                     return Some(Found { rule: *rule, place: Place { depth, index } });
                 }
             }
@@ -331,10 +332,10 @@ impl Rules {
     }
 
     /// Whether a rule counts at a time.
-    pub(crate) fn holds(&self, rule: u32, unix_s: u64) -> bool {
+    pub(crate) fn holds(&self, rule: u32, at: Moment) -> bool {
         let Some(rule) = self.rules.get(rule as usize) else { return false };
         let times = rule.times.checked_sub(1).and_then(|at| self.times.get(at as usize));
-        times.is_none_or(|times| times.hold(unix_s))
+        times.is_none_or(|times| times.hold(at))
     }
 }
 

@@ -182,7 +182,7 @@ fn many_rows_come_in_pages_and_ended_ones_go() {
     let mut node = TestNode::with_slow_database(&script("write-through"), MODULES, rows);
     node.advance_ms(61_000);
     node.db_state = DbState::Up;
-    assert!(node.answer_queries() == 1);
+    assert!(node.answer_queries() == 2);
     let users = node.mi("get_statistics", json!({"statistics": ["registered_users"]}));
     assert_eq!(users["result"]["usrloc:registered_users"], json!(5_003));
     assert_eq!(row_count(&mut node), 5_003);

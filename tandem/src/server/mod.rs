@@ -128,6 +128,9 @@ fn start(options: &Options) -> Result<(), String> {
     let node = node.ok_or_else(|| format!("tandem: {} was not started", options.file.display()))?;
     node.set_pid(std::process::id());
     node.dns.set_hosts(tandem_drivers::dns::host_table());
+    if let Some(Err(text)) = tandem_drivers::zone_name().map(|name| node.zone.set(&name)) {
+        eprintln!("tandem: {text}: times are those of UTC");
+    }
     match options.memory_mb {
         Some(mb) => node.memory.set_limit(mb.saturating_mul(1 << 20)),
         None => node.memory.set_total(tandem_drivers::memory::installed().unwrap_or(0)),

@@ -7,13 +7,15 @@
 //! that it acts for.
 
 mod rows;
+mod sync;
 
 pub(crate) use rows::Columns;
+pub(crate) use sync::NotRead;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
-use tandem_db::{DbError, DbErrorKind, Query, Rows};
+use tandem_db::{DbError, Query, Rows};
 use tandem_engine::effect::DatabaseId;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Cx, Timer};
@@ -74,14 +76,30 @@ struct State {
     /// Go on until nothing waits.
     draining: bool,
     is_down: bool,
+    /// The table could not be read at start, and is asked again.
+    is_unread: bool,
+    /// While `dialog:db_sync` reads the table: what it has read, to know what is not there.
+    seen: Option<BTreeSet<DialogId>>,
     /// That was said, and nothing has succeeded since.
     is_told: bool,
+}
+
+/// Why the table is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    Start,
+    /// It could not be read at start.
+    Again,
+    /// A command waits.
+    Sync {
+        request: u64,
+    },
 }
 
 /// What a query was about.
 #[derive(Debug)]
 enum Asked {
-    Load { at_start: bool },
+    Load(Reading),
     Writes(Vec<DialogId>),
     Deletes(Vec<DialogId>),
     Nothing,
@@ -174,7 +192,7 @@ impl Dialogs {
     pub(crate) fn start_sql(&self, cx: &mut Cx<'_>) {
         let Some(sql) = &self.sql else { return };
         cx.begin_startup();
-        sql.ask(cx, sql.page(i64::MIN), Asked::Load { at_start: true });
+        sql.ask(cx, sql.page(i64::MIN), Asked::Load(Reading::Start));
         self.arm_flush(cx, sql);
     }
 
@@ -257,7 +275,7 @@ impl Dialogs {
         let Some(sql) = &self.sql else { return };
         let about = sql.state.lock().asked.remove(&token).unwrap_or(Asked::Nothing);
         match (about, result) {
-            (Asked::Load { at_start }, result) => self.loaded(cx, sql, at_start, result),
+            (Asked::Load(reading), result) => self.loaded(cx, sql, reading, result),
             (_, Ok(_)) => {
                 if std::mem::take(&mut sql.state.lock().is_told) {
                     cx.log(Level::Notice, "the database takes dialogs again");
@@ -271,30 +289,36 @@ impl Dialogs {
         }
     }
 
-    fn loaded(&self, cx: &mut Cx<'_>, sql: &Sql, at_start: bool, result: Result<Rows, DbError>) {
+    fn loaded(&self, cx: &mut Cx<'_>, sql: &Sql, reading: Reading, result: Result<Rows, DbError>) {
+        let failed = result.is_err();
         match result {
             Ok(rows) => {
-                if let Some(after) = self.restore(cx, sql, &rows) {
-                    return sql.ask(cx, sql.page(after), Asked::Load { at_start });
+                if let Some(after) = self.restore(cx, sql, reading, &rows) {
+                    return sql.ask(cx, sql.page(after), Asked::Load(reading));
                 }
             }
-            // Serving does not wait; what is stored can be had with `dialog:db_sync`.
             Err(error) => {
-                let text = format!("the table {} cannot be loaded: {error}", sql.params.table);
-                cx.log(Level::Error, text);
+                cx.table_failed(&sql.params.table, &error);
+                if !matches!(reading, Reading::Sync { .. }) && sync::passes(&error) {
+                    // Serving does not wait; what is stored comes in when the database is back.
+                    sql.state.lock().is_unread = true;
+                    cx.set_timer(cx.now.after_ms(RETRY_MS), Timer { kind: RETRY, id: 0 });
+                }
             }
         }
-        if at_start {
-            cx.end_startup();
+        match reading {
+            Reading::Start => cx.end_startup(),
+            Reading::Again => {}
+            Reading::Sync { request } => self.end_sync(cx, sql, request, failed),
         }
     }
 
     fn sql_failed(&self, cx: &mut Cx<'_>, sql: &Sql, about: Asked, error: &DbError) {
-        let passes = matches!(error.kind, DbErrorKind::Busy | DbErrorKind::Unavailable);
+        let passes = sync::passes(error);
         let (ids, is_delete) = match about {
             Asked::Writes(ids) => (ids, false),
             Asked::Deletes(ids) => (ids, true),
-            Asked::Load { .. } | Asked::Nothing => {
+            Asked::Load(_) | Asked::Nothing => {
                 let text = format!("the table {}: {error}", sql.params.table);
                 return cx.log(Level::Error, text);
             }
@@ -333,7 +357,14 @@ impl Dialogs {
     /// The database is asked again.
     pub(crate) fn retry_sql(&self, cx: &mut Cx<'_>) {
         if let Some(sql) = &self.sql {
-            sql.state.lock().is_down = false;
+            let is_unread = {
+                let mut state = sql.state.lock();
+                state.is_down = false;
+                std::mem::take(&mut state.is_unread)
+            };
+            if is_unread {
+                sql.ask(cx, sql.page(i64::MIN), Asked::Load(Reading::Again));
+            }
             self.pump_sql(cx, sql);
         }
     }
@@ -352,13 +383,6 @@ impl Dialogs {
                 self.came_in(cx, id);
             }
         }
-    }
-
-    /// `dialog:db_sync`: reads the table again. False: there is none.
-    pub(crate) fn load_sql(&self, cx: &mut Cx<'_>) -> bool {
-        let Some(sql) = &self.sql else { return false };
-        sql.ask(cx, sql.page(i64::MIN), Asked::Load { at_start: false });
-        true
     }
 
     /// `dialog:restore_db`: makes the table say what is in memory. False: there is none.

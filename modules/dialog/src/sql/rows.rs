@@ -7,7 +7,7 @@ use tandem_db::{Cond, Op, Order, Query, Rows, Select, Value};
 use tandem_engine::log::Level;
 use tandem_engine::module::{Build, Cx};
 
-use super::Sql;
+use super::{Reading, Sql};
 use crate::flags::Flags;
 use crate::id::DialogId;
 use crate::record::{Dialog, Leg, State, Text, Val};
@@ -254,7 +254,13 @@ fn columns_of(leg: Leg, row: &[Value], side: usize) -> Leg {
 
 impl Dialogs {
     /// Takes a page of rows in. Gives the last id, if there may be more.
-    pub(super) fn restore(&self, cx: &mut Cx<'_>, sql: &Sql, rows: &Rows) -> Option<i64> {
+    pub(super) fn restore(
+        &self,
+        cx: &mut Cx<'_>,
+        sql: &Sql,
+        reading: Reading,
+        rows: &Rows,
+    ) -> Option<i64> {
         let mut unreadable = 0;
         for row in &rows.rows {
             match dialog_of(row, |call_id| self.table.entry_of(call_id), &self.flag_names) {
@@ -267,7 +273,10 @@ impl Dialogs {
                         state.deletes.insert(stored);
                         state.writes.insert(d.id);
                     }
-                    self.take_row(cx, d);
+                    match reading {
+                        Reading::Sync { .. } => self.sync_row(cx, sql, d),
+                        Reading::Start | Reading::Again => self.take_row(cx, d),
+                    }
                 }
                 None => unreadable += 1,
             }

@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
 use serde_json::{Value as Json, json};
-use tandem_db::{Query, Select, Value};
+use tandem_db::{Cond, Query, Select, Value};
 use tandem_engine::effect::Input;
-use tandem_engine::testing::TestNode;
+use tandem_engine::testing::{DbState, TestNode};
 
 use crate::common::*;
 
@@ -91,17 +91,16 @@ pub fn written_at_the_end() {
 /// `table_name`: a table that is not there is said to be so.
 pub fn another_table() {
     let params = database(1) + &set("table_name", "\"calls\"");
-    let mut node = node(&params, CREATE, "");
-    assert!(said(&mut node).iter().any(|line| line.contains("table calls cannot be loaded")));
+    let refused = TestNode::try_new(&script(&params, CREATE, ""), MODULES).err().unwrap();
+    assert!(refused.contains("table calls cannot be loaded"), "{refused}");
 }
 
 /// `*_column`: the names are those of the parameters.
 pub fn columns_follow_their_parameters() {
     for def in tandem_dialog::MODULE.params.iter().filter(|p| p.name.ends_with("_column")) {
         let params = database(1) + &set(def.name, "\"no_such\"");
-        let mut node = node(&params, CREATE, "");
-        let told = said(&mut node);
-        assert!(told.iter().any(|line| line.contains("no_such")), "{}: {told:?}", def.name);
+        let refused = TestNode::try_new(&script(&params, CREATE, ""), MODULES).err().unwrap();
+        assert!(refused.contains("no_such"), "{}: {refused}", def.name);
     }
 }
 
@@ -148,6 +147,97 @@ pub fn rows_are_read_again() {
     let mut without = without_rows();
     let refused = without.mi("dialog:db_sync", Json::Null);
     assert_eq!(refused["error"], json!({"code": 400, "message": "Cannot sync in no-db mode"}));
+    changed_rows_are_taken();
+    dropped_rows_are_forgotten();
+    what_waits_is_newer_than_its_row();
+}
+
+fn change_row(node: &mut TestNode, column: &'static str, value: impl Into<Value>) {
+    let id = rows(node)[0].0;
+    let query = Query::Update {
+        table: "dialog".into(),
+        set: vec![(column.into(), value.into())],
+        conds: vec![Cond::eq("dlg_id", id)],
+    };
+    node.db.execute(&query).unwrap();
+}
+
+fn changed_rows_are_taken() {
+    let create = "create_dialog(); $dlg_val(a) = \"1\"; $dlg_val(b) = \"2\"; \
+                  set_dlg_profile(\"calls\", \"x\"); set_dlg_flag(\"OLD\");";
+    let params = database(1) + &set("profiles_with_value", "\"calls\"");
+    let mut node = node(&params, create, "if (is_dlg_flag_set(\"NEW\")) exit;");
+    Phones::talk(&mut node, "c");
+    let ends = (node.now().unix_s() + 500) as i64;
+    change_row(&mut node, "timeout", ends);
+    change_row(&mut node, "vars", Value::Blob((&b"a#1#other|c#2#7|"[..]).into()));
+    change_row(&mut node, "profiles", "calls#1#y|");
+    change_row(&mut node, "script_flags", "NEW");
+    change_row(&mut node, "callee_contact", "sip:new@127.0.0.9");
+    assert_eq!(node.mi("dlg_db_sync", Json::Null)["result"], "OK");
+    let now = node.mi("dialog:list_ctx", Json::Null)["result"]["Dialogs"][0].clone();
+    assert_eq!((&now["timeout"], &now["user_flags"]), (&json!(ends), &json!("NEW")));
+    assert_eq!(now["CALLEES"][0]["callee_contact"], "sip:new@127.0.0.9");
+    let values = now["context"]["values"].to_string();
+    assert!(values.contains("\"a\":\"other\"") && values.contains("\"c\":7"), "{values}");
+    assert!(!values.contains("\"b\""), "{values}");
+    assert_eq!(now["context"]["profiles"], json!([{"calls": "y"}]));
+    // Nothing is left to do.
+    node.mi("dlg_db_sync", Json::Null);
+    let again = node.mi("dialog:list_ctx", Json::Null)["result"]["Dialogs"][0].clone();
+    assert_eq!(again, now);
+    node.advance_ms(502_000);
+    assert_eq!(state(&mut node), 5, "its time is over");
+}
+
+fn dropped_rows_are_forgotten() {
+    let mut node = node(&database(1), CREATE, "");
+    Phones::talk(&mut node, "stays");
+    let phones = Phones::talk(&mut node, "goes");
+    let gone = vec![Cond::eq("callid", "goes")];
+    node.db.execute(&Query::Delete { table: "dialog".into(), conds: gone }).unwrap();
+    node.sent();
+    assert_eq!(node.mi("dlg_db_sync", Json::Null)["result"], "OK");
+    let all = node.mi("dialog:list", Json::Null)["result"]["Dialogs"].clone();
+    assert_eq!((all.as_array().unwrap().len(), &all[0]["callid"]), (1, &json!("stays")));
+    assert!(node.sent().is_empty(), "no phone is told");
+    node.udp(CALLER, &phones.within("BYE", 8, ""));
+    assert!(!node.sent().is_empty(), "its requests go on");
+    // A table that cannot be read says nothing about its rows.
+    node.db_state = DbState::Down;
+    let refused = node.mi("dlg_db_sync", Json::Null);
+    assert_eq!(refused["error"], json!({"code": 400, "message": "Sync mem with DB failed"}));
+    assert_eq!(listed(&mut node)["callid"], "stays");
+}
+
+fn what_waits_is_newer_than_its_row() {
+    let params = database(2) + &set("db_update_period", "20");
+    let mut node = node(&params, "create_dialog(); $dlg_val(v) = \"new\";", "");
+    Phones::talk(&mut node, "c");
+    node.mi("dlg_db_sync", Json::Null);
+    assert_eq!(listed(&mut node)["callid"], "c", "it has no row yet");
+    node.advance_ms(21_000);
+    node.mi(
+        "dialog:push_var",
+        json!({"dlg_val_name": "v", "dlg_val_value": "newer", "DID": ["c"]}),
+    );
+    node.mi("dlg_db_sync", Json::Null);
+    let values = node.mi("dialog:list_ctx", Json::Null).to_string();
+    assert_eq!(values.contains("newer"), !values.contains("\"new\""), "{values}");
+}
+
+/// A database that is away when the node starts: its dialogs come in when it is back.
+#[test]
+fn dialogs_come_in_when_their_database_is_back() {
+    let mut other = node(&database(1), CREATE, "");
+    Phones::talk(&mut other, "theirs");
+    let text = script(&database(1), CREATE, "");
+    let mut node = TestNode::with_slow_database(&text, MODULES, other.db);
+    node.fail_queries();
+    assert_eq!(listed(&mut node), Json::Null);
+    node.db_state = DbState::Up;
+    node.advance_ms(1_100);
+    assert_eq!(listed(&mut node)["callid"], "theirs");
 }
 
 /// `dialog:restore_db`: the table says what is in memory, and nothing else.

@@ -64,6 +64,10 @@ pub(crate) fn partitions() {
     let mut node = node(&format!("{URL}{east}"), ROUTE).unwrap();
     let list = node.mi("ds_list", Json::Null)["result"]["PARTITIONS"].clone();
     assert_eq!((&list[0]["name"], &list[1]["name"]), (&json!("default"), &json!("east")));
+    let of_all = format!("db_default_url = \"sqlite:///x.db\"\n{east}");
+    let mut shared = self::node(&of_all, ROUTE).unwrap();
+    let list = shared.mi("ds_list", Json::Null)["result"]["PARTITIONS"].clone();
+    assert_eq!(list.as_array().unwrap().len(), 2, "the default one has the database of all");
     let one = node.mi("ds_list", json!({"partition": "east"}))["result"]["PARTITIONS"].clone();
     assert_eq!(one.as_array().unwrap().len(), 1);
     assert_eq!(node.mi("ds_set_state", json!(["i", "east:2", "sip:127.0.2.4"]))["result"], "OK");

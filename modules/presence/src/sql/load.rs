@@ -58,11 +58,7 @@ impl Presence {
 
     /// Serving does not wait for a table that cannot be read.
     fn page(&self, cx: &mut Cx<'_>, result: Result<Rows, DbError>, table: &str) -> Option<Rows> {
-        result
-            .inspect_err(|error| {
-                cx.log(Level::Error, format!("the table {table} cannot be loaded: {error}"));
-            })
-            .ok()
+        result.inspect_err(|error| cx.table_failed(table, error)).ok()
     }
 
     /// Takes rows of publications in.

@@ -550,8 +550,7 @@ impl Usrloc {
                 }
             }
             Err(error) => {
-                let text = format!("the table {} cannot be loaded: {error}", table.name());
-                cx.log(Level::Error, text);
+                cx.table_failed(table.name(), &error);
                 if matches!(error.kind, DbErrorKind::Busy | DbErrorKind::Unavailable) {
                     // Serving does not wait; what is stored comes in when the database is back.
                     sql.state.lock().asked.insert(

@@ -111,8 +111,8 @@ fn uptime(call: &mut MiCall<'_, '_>) -> MiOutcome {
     let (now, started) = (call.cx.now, call.cx.node.started);
     let seconds = now.mono_ns.saturating_sub(started.mono_ns) / tandem_clock::SEC;
     MiOutcome::Done(json!({
-        "Now": crate::date::ctime(now.unix_s()),
-        "Up since": crate::date::ctime(started.unix_s()),
+        "Now": crate::date::ctime(call.cx.wall_s()),
+        "Up since": crate::date::ctime(call.cx.node.zone.wall_s(started.unix_s())),
         "Up time": format!("{seconds} [sec]"),
     }))
 }

@@ -21,10 +21,10 @@ pub(super) const VARIABLES: &[VariableDef] = &[
     read("Tsm", "Microseconds within the second.", |c| {
         Value::Int((c.cx.now.unix_ms % 1000 * 1000) as i32)
     }),
-    read("Tf", "Date and time as text.", |c| text(date::ctime(c.cx.now.unix_s()))),
+    read("Tf", "Date and time as text.", |c| text(date::ctime(c.cx.wall_s()))),
     read("TS", "Unix seconds of the start.", |c| Value::Int(c.cx.node.started.unix_s() as i32)),
-    named(read("time", "Date and time by a format of strftime(3), in UTC.", |c| {
-        text(date::format(c.cx.now.unix_s(), &String::from_utf8_lossy(c.access.name)))
+    named(read("time", "Date and time by a format of strftime(3).", |c| {
+        text(date::format(c.cx.wall_s(), &String::from_utf8_lossy(c.access.name)))
     })),
     read("pp", "Id of the process.", |c| Value::Int(c.cx.node.pid() as i32)),
     write(

@@ -59,7 +59,7 @@ impl Cx<'_> {
         if let Some(found) = known {
             self.judge_version(name, table.version, found);
         } else if is_first {
-            self.begin_startup();
+            // Nobody waits for the answer: it comes before the rows that are asked for behind it.
             let ask = Query::Select(Select {
                 table: "version".into(),
                 columns: vec!["table_name".into(), "table_version".into()],
@@ -102,7 +102,6 @@ impl Cx<'_> {
                 self.judge_version(name, table.version, versions.get(name).copied());
             }
         }
-        self.end_startup();
     }
 
     fn judge_version(&mut self, table: &str, wanted: i64, found: Option<i64>) {

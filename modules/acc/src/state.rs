@@ -15,6 +15,7 @@ use tandem_engine::dialog::DialogEvent;
 use tandem_engine::effect::SpoolAnswer;
 use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
 use tandem_engine::node::Node;
+use tandem_engine::zone::Zone;
 
 use crate::account::{Account, State};
 use crate::calls::FIRST_LOOK_S;
@@ -95,18 +96,20 @@ impl Acc {
             Backend::Evi => events::raise_record(cx, kind, record, (fields, legs)),
             Backend::Db => {
                 let Some(ledger) = &self.ledger else { return };
+                let node = Arc::clone(cx.node);
                 let entry = Entry {
                     id: self.own_id(cx),
                     table: self.table_for(kind, table),
                     columns: Arc::clone(&self.params.columns),
-                    rows: self.rows(record, (&state.extra, &state.legs), |row| {
+                    rows: self.rows(&node.zone, record, (&state.extra, &state.legs), |row| {
                         // Who asked without do_accounting() has just begun.
                         let created_s = match record.created_ms {
                             0 => record.time_s(),
                             ms => ms / 1000,
                         };
                         let setup_s = record.time_s().saturating_sub(created_s);
-                        row.extend([Value::Int(setup_s as i64), Value::Time(created_s as i64)]);
+                        let created = clock(&node.zone, created_s);
+                        row.extend([Value::Int(setup_s as i64), created]);
                     }),
                     call: None,
                     segment: 0,
@@ -144,14 +147,15 @@ impl Acc {
             Backend::Evi => events::raise_cdr(cx, cdr, fields, legs),
             Backend::Db => {
                 let Some(ledger) = &self.ledger else { return };
+                let node = Arc::clone(cx.node);
                 let entry = Entry {
                     id: cdr.id(),
                     table: table.unwrap_or_else(|| self.params.table_acc.clone()),
                     columns: Arc::clone(&self.params.cdr_columns),
-                    rows: self.rows(&cdr.core, (&cdr.extra, &cdr.legs), |row| {
+                    rows: self.rows(&node.zone, &cdr.core, (&cdr.extra, &cdr.legs), |row| {
                         let number = |n: u64| Value::Int(n as i64);
                         row.extend([number(cdr.duration_s()), number(cdr.duration_ms())]);
-                        let created = Value::Time(cdr.created_s() as i64);
+                        let created = clock(&node.zone, cdr.created_s());
                         row.extend([number(cdr.setup_s()), created]);
                     }),
                     call,
@@ -165,6 +169,7 @@ impl Acc {
     /// A row for each leg, one at least; `end` adds the last columns.
     fn rows(
         &self,
+        zone: &Zone,
         record: &Record,
         (extra, legs): (&Values, &[Values]),
         end: impl Fn(&mut Row),
@@ -183,7 +188,7 @@ impl Acc {
                 &record.reason,
             ];
             row.extend(core.map(|bytes| text(bytes)));
-            row.push(Value::Time(record.time_s() as i64));
+            row.push(clock(zone, record.time_s()));
             add(&mut row, &self.params.extra, extra);
             add(&mut row, &self.params.legs, leg);
             end(&mut row);
@@ -283,4 +288,9 @@ impl Module for Acc {
     fn status(&self, _node: &Node, _now: Now) -> Option<Json> {
         self.ledger.as_ref().map(Ledger::summary)
     }
+}
+
+/// A time as the clock of the host shows it, as columns of DATETIME hold it.
+fn clock(zone: &Zone, unix_s: u64) -> Value {
+    Value::Time(zone.wall_s(unix_s) as i64)
 }

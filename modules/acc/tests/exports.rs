@@ -190,6 +190,11 @@ fn value_of(params: &str, column: &str) -> String {
 fn time_column() {
     let now = value_of("", "time");
     assert_eq!(now, "1800000000");
+    // A column of dates holds what the clock of the host shows.
+    let mut abroad = node("", DB);
+    abroad.node().zone.set("America/New_York").unwrap();
+    call(&mut abroad, "INVITE", 200);
+    assert_eq!(row(&mut abroad, "acc", &["time", "created"]), ["1799982000", "1799982000"]);
     let mut node = node(&modparam("acc_time_column", "created2"), DB);
     call(&mut node, "INVITE", 200);
     let refused = node.logs().into_iter().any(|(_, t)| t.contains("no such column: created2"));

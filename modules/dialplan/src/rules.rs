@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn output(rules: &Rules, input: &str) -> Option<String> {
-        match rules.translate(1, input.as_bytes(), 0) {
+        match rules.translate(1, input.as_bytes(), 0.into()) {
             Found::Rule { output, .. } => String::from_utf8(output).ok(),
             _ => None,
         }
@@ -195,7 +195,7 @@ mod tests {
         ] {
             assert_eq!(output(&rules, input).as_deref(), wanted, "{input}");
         }
-        assert_eq!(rules.translate(9, b"1", 0), Found::NoRules);
+        assert_eq!(rules.translate(9, b"1", 0.into()), Found::NoRules);
     }
 
     #[test]

@@ -379,7 +379,7 @@ mod tests {
         let rules = loading.finish(alphabet);
         assert!(faults.all.is_empty(), "{:?}", faults.all);
         assert!(rules.bytes() / rules.len() < 64, "{}", rules.bytes() / rules.len());
-        let found = rules.find(b"4912345678", 1, 0, false, None).unwrap();
+        let found = rules.find(b"4912345678", 1, 0.into(), false, None).unwrap();
         let rule = rules.rule(found.rule).unwrap();
         assert_eq!((rule.id, rule.route, rule.attrs), (12_345, Some("pstn"), "fast"));
         assert_eq!(found.place.depth, 7);

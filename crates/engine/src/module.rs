@@ -507,16 +507,6 @@ impl Cx<'_> {
         }
     }
 
-    /// What the clock of the host shows, in seconds since its 1970-01-01 00:00.
-    pub fn wall_s(&self) -> u64 {
-        self.node.zone.wall_s(self.now.unix_s())
-    }
-
-    /// The present time, as the clock of the host shows it too.
-    pub fn moment(&self) -> crate::zone::Moment {
-        self.node.zone.moment(self.now.unix_s())
-    }
-
     /// A start-up task begins; the node is not ready before [`Cx::end_startup`].
     pub fn begin_startup(&self) {
         self.node.startup.begin();

@@ -4,6 +4,8 @@
 use jiff::tz::TimeZone;
 use parking_lot::RwLock;
 
+use crate::module::Cx;
+
 /// The zone of a node.
 #[derive(Debug, Default)]
 pub struct Zone {
@@ -45,6 +47,18 @@ impl Zone {
 
     pub fn moment(&self, unix_s: u64) -> Moment {
         Moment { unix_s, wall_s: self.wall_s(unix_s) }
+    }
+}
+
+impl Cx<'_> {
+    /// What the clock of the host shows, in seconds since its 1970-01-01 00:00.
+    pub fn wall_s(&self) -> u64 {
+        self.node.zone.wall_s(self.now.unix_s())
+    }
+
+    /// The present time, as the clock of the host shows it too.
+    pub fn moment(&self) -> Moment {
+        self.node.zone.moment(self.now.unix_s())
     }
 }
 

@@ -10,7 +10,6 @@ use serde_json::{Value as Json, json};
 use tandem_db::{Query, Select, Value};
 use tandem_engine::catalogue::Modules;
 use tandem_engine::core::CORE;
-use tandem_engine::effect::Input;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Call, Module, ModuleDef};
 use tandem_engine::table::function;
@@ -356,53 +355,6 @@ fn column_names_follow_their_parameters() {
         let refused = TestNode::try_new(&script(&setup), MODULES).err().unwrap();
         assert!(refused.contains("cannot be loaded"), "{param} has no effect: {refused}");
     }
-}
-
-#[test]
-fn a_table_of_another_version_is_refused() {
-    let start = |version: Option<i64>| {
-        let mut logs = Vec::new();
-        let node = TestNode::with_database(&script(THROUGH), MODULES, |db| {
-            let row = version.map(|version| Query::Insert {
-                table: "version".into(),
-                row: vec![
-                    ("table_name".into(), "location".into()),
-                    ("table_version".into(), version.into()),
-                ],
-            });
-            row.map(|row| db.execute(&row).unwrap());
-        });
-        node.map(|mut node| {
-            assert!(node.node().is_ready());
-            logs.extend(node.logs().into_iter().map(|(_, text)| text));
-            logs
-        })
-    };
-    assert!(start(None).unwrap().is_empty(), "nobody has said what it is");
-    assert!(start(Some(1_013)).unwrap().is_empty());
-    let refused = start(Some(1_011)).unwrap_err();
-    let wanted = "table `location` has version 1011 in the table `version`, 1013 is wanted";
-    assert!(refused.contains(wanted), "{refused}");
-}
-
-#[test]
-fn commands_wait_for_the_tables() {
-    let mut before = node(THROUGH);
-    add(&mut before, "alice@example.org", "sip:a@10.0.0.9", 600);
-    let mut node = TestNode::with_slow_database(&script(THROUGH), MODULES, before.db);
-    assert!(node.mi("which", Json::Null)["result"].is_array(), "what the node tells of itself");
-    let text = r#"{"jsonrpc":"2.0","id":1,"method":"ul_dump"}"#;
-    node.step(Input::Mi { request: 77, text: text.into() });
-    assert_eq!(node.mi_text(77), None);
-    while node.answer_queries() > 0 {}
-    node.advance_ms(10);
-    let answer = node.mi_text(77).unwrap();
-    assert!(answer.contains("sip:a@10.0.0.9"), "{answer}");
-    // They do not wait for a database that says nothing.
-    let mut node = TestNode::with_slow_database(&script(THROUGH), MODULES, node.db);
-    node.step(Input::Mi { request: 77, text: text.into() });
-    node.advance_ms(4_000);
-    assert!(node.mi_text(77).unwrap().contains("Domains"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use tandem_db::memory::MemoryDb;
 use tandem_db::{Query, Select};
 use tandem_engine::catalogue::Modules;
 use tandem_engine::core::CORE;
+use tandem_engine::effect::Input;
 use tandem_engine::log::Level;
 use tandem_engine::module::ModuleDef;
 use tandem_engine::testing::{DbState, TestNode};
@@ -186,4 +187,51 @@ fn many_rows_come_in_pages_and_ended_ones_go() {
     let users = node.mi("get_statistics", json!({"statistics": ["registered_users"]}));
     assert_eq!(users["result"]["usrloc:registered_users"], json!(5_003));
     assert_eq!(row_count(&mut node), 5_003);
+}
+
+#[test]
+fn a_table_of_another_version_is_refused() {
+    let start = |version: Option<i64>| {
+        let mut logs = Vec::new();
+        let node = TestNode::with_database(&script("write-through"), MODULES, |db| {
+            let row = version.map(|version| Query::Insert {
+                table: "version".into(),
+                row: vec![
+                    ("table_name".into(), "location".into()),
+                    ("table_version".into(), version.into()),
+                ],
+            });
+            row.map(|row| db.execute(&row).unwrap());
+        });
+        node.map(|mut node| {
+            assert!(node.node().is_ready());
+            logs.extend(node.logs().into_iter().map(|(_, text)| text));
+            logs
+        })
+    };
+    assert!(start(None).unwrap().is_empty(), "nobody has said what it is");
+    assert!(start(Some(1_013)).unwrap().is_empty());
+    let refused = start(Some(1_011)).unwrap_err();
+    let wanted = "table `location` has version 1011 in the table `version`, 1013 is wanted";
+    assert!(refused.contains(wanted), "{refused}");
+}
+
+#[test]
+fn commands_wait_for_the_tables() {
+    let mut before = node("write-through");
+    register(&mut before, "alice", 1, 600);
+    let mut node = TestNode::with_slow_database(&script("write-through"), MODULES, before.db);
+    assert!(node.mi("which", Json::Null)["result"].is_array(), "what the node tells of itself");
+    let text = r#"{"jsonrpc":"2.0","id":1,"method":"ul_dump"}"#;
+    node.step(Input::Mi { request: 77, text: text.into() });
+    assert_eq!(node.mi_text(77), None);
+    while node.answer_queries() > 0 {}
+    node.advance_ms(10);
+    let answer = node.mi_text(77).unwrap();
+    assert!(answer.contains("sip:alice@10.0.0.9:5070"), "{answer}");
+    // They do not wait for a database that says nothing.
+    let mut node = TestNode::with_slow_database(&script("write-through"), MODULES, node.db);
+    node.step(Input::Mi { request: 77, text: text.into() });
+    node.advance_ms(4_000);
+    assert!(node.mi_text(77).unwrap().contains("Domains"));
 }

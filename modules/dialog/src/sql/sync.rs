@@ -1,5 +1,5 @@
-//! `dialog:db_sync`: what somebody has changed in the table is taken, and what he has removed from it
-//! is forgotten. A dialog of which something waits to be written is newer than its row.
+//! `dialog:db_sync`: what somebody has changed in the table is taken, and what he has removed from
+//! it is forgotten. A dialog of which something waits to be written is newer than its row.
 
 use std::collections::BTreeSet;
 

@@ -50,6 +50,7 @@ mod routing_quality;
 mod routing_reload;
 mod start;
 mod starting;
+mod stood_still;
 mod tandemctl;
 mod tcp;
 mod tidy;

@@ -16,6 +16,9 @@ pub(crate) enum LinkState {
     Down,
 }
 
+/// A PING that was not answered for so long is sent again to a peer that shows itself.
+const PING_AGAIN_NS: u64 = 100 * tandem_clock::MS;
+
 /// Intervals in nanoseconds, and the PINGs that may be lost after the first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinkTimes {
@@ -141,13 +144,21 @@ impl Link {
         self.last_ping
     }
 
-    /// A PING came. True if it has to be answered with a PING of our own at once.
+    /// A PING came. True if it has to be answered with a PING of our own at once: the peer is there
+    /// again, and a node that has just started answers no phone before it has heard of its peers.
     pub(crate) fn on_ping(&mut self, now: Mono) -> bool {
-        let was_down = self.state == LinkState::Down;
-        if was_down {
+        let asks = match self.state {
+            LinkState::Up => false,
+            LinkState::Down | LinkState::RestartPinging | LinkState::RetrySendFail => true,
+            // Ours may have gone to the last life of the peer.
+            LinkState::Restarted | LinkState::Retrying => {
+                self.ping_is_older_than(now, PING_AGAIN_NS)
+            }
+        };
+        if asks {
             self.ping(now, LinkState::Restarted);
         }
-        was_down
+        asks
     }
 
     pub(crate) fn on_packet(&mut self, now: Mono) {
@@ -325,6 +336,22 @@ mod tests {
         assert!(link.on_ping(SEC));
         assert_eq!(link.state(), LinkState::Restarted);
         assert!(!link.on_ping(SEC));
+    }
+
+    #[test]
+    fn a_peer_that_was_started_again_is_pinged_when_it_shows_itself() {
+        let mut link = up_at(SEC);
+        assert!(link.on_send_failed(&T), "it died");
+        link.tick(2 * SEC, &T);
+        link.on_send_failed(&T);
+        assert_eq!(link.state(), LinkState::RetrySendFail);
+        assert!(link.on_ping(2 * SEC + 60 * MS));
+        assert!(link.on_pong(2 * SEC + 61 * MS, &T));
+        assert!(!link.on_ping(3 * SEC), "it is up");
+        let mut link = Link::new();
+        link.tick(SEC, &T);
+        assert!(!link.on_ping(SEC + 50 * MS), "the answer may be on its way");
+        assert!(link.on_ping(SEC + 150 * MS));
     }
 
     #[test]

@@ -57,6 +57,14 @@ struct Meeting {
     answered: Claim,
 }
 
+/// No cluster gets so far. A peer that claims more is not believed: nobody could rise above it.
+pub(crate) const EPOCH_MAX: u64 = 1 << 48;
+
+/// The epoch above one; at the end, the time of the claim decides.
+fn next(epoch: u64) -> u64 {
+    epoch.saturating_add(1).min(EPOCH_MAX)
+}
+
 /// What this node knows of a tag.
 #[derive(Clone, Debug)]
 pub(crate) struct Register {
@@ -117,7 +125,7 @@ impl Register {
             claim.at_ms = now_ms;
         }
         if self.top.is_some_and(|top| top > claim) {
-            claim = Claim { epoch: self.epoch_seen.saturating_add(1), at_ms: now_ms, ..claim };
+            claim = Claim { epoch: next(self.epoch_seen), at_ms: now_ms, ..claim };
         }
         self.hold(claim, now_ms);
         true
@@ -125,7 +133,7 @@ impl Register {
 
     /// A fresh claim above every epoch seen.
     pub(crate) fn raise(&mut self, now_ms: u64, me: NodeId) -> Claim {
-        let epoch = self.epoch_seen.saturating_add(1);
+        let epoch = next(self.epoch_seen);
         let claim = Claim { epoch, at_ms: now_ms, node: me };
         self.hold(claim, now_ms);
         claim
@@ -138,7 +146,7 @@ impl Register {
 
     /// A stock node says that it has taken the tag.
     pub(crate) fn stock_activation(&mut self, node: NodeId, now_ms: u64) {
-        let epoch = self.epoch_seen.saturating_add(1);
+        let epoch = next(self.epoch_seen);
         self.see(Claim { epoch, at_ms: now_ms, node });
     }
 
@@ -308,5 +316,13 @@ mod tests {
         r.step_down(5);
         assert!(matches!(r.readdress(SETTLE_NS - 1, 2, Winner::Me), Verdict::Raise(_)));
         assert_eq!(r.readdress(SETTLE_NS, 2, Winner::Me), Verdict::Nothing);
+    }
+
+    #[test]
+    fn above_the_last_epoch_the_time_decides() {
+        let mut r = Register::default();
+        r.see(Claim { epoch: EPOCH_MAX, at_ms: 5, node: 2 });
+        let claim = r.raise(6, 1);
+        assert_eq!((claim.epoch, r.is_overtopped()), (EPOCH_MAX, None));
     }
 }

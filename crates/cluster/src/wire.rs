@@ -27,6 +27,7 @@
 
 use crate::effects::{BUCKETS, Digests, Stamp};
 use crate::listing::Listing;
+use crate::register::EPOCH_MAX;
 use bytes::{Buf, Bytes};
 use std::net::IpAddr;
 use tandem_bin::{Malformed, NodeId, Reader, TooBig, Trailer, Writer};
@@ -355,7 +356,11 @@ fn read_claims(fields: Fields) -> Result<Vec<ClaimEntry>, Malformed> {
             if claims.len() >= CLAIMS_MAX {
                 return Err(Malformed::Value { field: "claims", value: claims.len() as i64 });
             }
-            claims.push(ClaimEntry::decode(v)?);
+            let claim = ClaimEntry::decode(v)?;
+            if claim.epoch > EPOCH_MAX {
+                return Err(Malformed::Value { field: "epoch", value: claim.epoch as i64 });
+            }
+            claims.push(claim);
         }
     }
     Ok(claims)
@@ -501,7 +506,7 @@ mod tests {
     }
 
     prop_compose! {
-        fn claim()(tag in text(), epoch: u64, at_ms: u64, node: u32, s in 0..3, reason in text())
+        fn claim()(tag in text(), epoch in 0..=EPOCH_MAX, at_ms: u64, node: u32, s in 0..3, reason in text())
             -> ClaimEntry {
             let standing = [Standing::HeardOf, Standing::Held, Standing::Awaiting][s as usize];
             ClaimEntry { tag, epoch, at_ms, node, standing, by: reason.clone(), reason }
@@ -580,5 +585,14 @@ mod tests {
         ) {
             let _ = Tandem::decode(packet_type, &Bytes::from(bytes));
         }
+    }
+
+    #[test]
+    fn an_epoch_that_nobody_can_rise_above_is_refused() {
+        let entry = ClaimEntry { epoch: EPOCH_MAX + 1, ..ClaimEntry::default() };
+        assert!(ClaimEntry::decode(entry.encode().unwrap().into()).is_ok());
+        let packet = Tandem::Claims(vec![entry]).encode(&Trailer::new(1, 2, 1)).unwrap();
+        let packet = Packet::decode(packet).unwrap();
+        assert!(Tandem::decode(packet.packet_type, &packet.payload).is_err());
     }
 }

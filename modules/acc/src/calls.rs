@@ -108,7 +108,13 @@ impl Acc {
         // Some ends are heard of later than they came.
         let told_ms = dialog.ended_ms();
         let is_late = told_ms != 0 && told_ms + LATE_MS <= cx.now.unix_ms;
-        plan.cdr.ended_ms = if is_late { told_ms } else { cx.now.unix_ms };
+        let talked_ms = self.dialogs(cx).and_then(|all| all.talked_ms(cx.now, dialog.id));
+        plan.cdr.ended_ms = match talked_ms {
+            _ if is_late => told_ms,
+            // The wall clock may have been set meanwhile.
+            Some(ms) => plan.cdr.answered_ms.saturating_add(ms),
+            None => cx.now.unix_ms,
+        };
         self.write_plan(cx, &plan, dialog.id, plan.marks);
     }
 

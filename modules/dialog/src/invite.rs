@@ -117,6 +117,8 @@ impl Dialogs {
         let socket = cx.node.sockets.get(socket).map(|s| Text::from(&s.wire()[..]));
         let socket = socket.unwrap_or_default();
         work.branches.push(SentOn { branch, socket, sdp, from, to, routes, advertised, cseq });
+        drop(work);
+        self.plan_draft(cx, current.id);
     }
 
     /// A reply names a callee.

@@ -15,7 +15,7 @@
 //! `record.rs` is what is kept, `change.rs` what can happen to it, `table.rs` where it is found,
 //! `index.rs` by what else, `local.rs` what is one node's alone; `state.rs` the module and what
 //! follows from a change. `create.rs`, `invite.rs` and `matching.rs` follow the messages,
-//! `sweep.rs` the time; `functions.rs`, `variables.rs`, `mi.rs` with `listing.rs` are the doors.
+//! `drafts.rs` calls that ring on other nodes, `sweep.rs` the time; `functions.rs`, `variables.rs`, `mi.rs` with `listing.rs` are the doors.
 
 mod admin;
 #[cfg(test)]
@@ -25,6 +25,7 @@ mod commands;
 mod create;
 mod current;
 mod debts;
+mod drafts;
 mod duty;
 mod ending;
 mod events;
@@ -58,6 +59,7 @@ mod state;
 mod stats;
 mod sweep;
 pub mod table;
+mod twins;
 mod unseen;
 mod validate;
 mod value_stamps;

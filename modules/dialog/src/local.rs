@@ -1,7 +1,7 @@
 //! What one node keeps of a dialog for itself: deadlines, pings, the transaction in progress.
 
 use smallvec::SmallVec;
-use tandem_clock::{Now, SEC};
+use tandem_clock::{MS, Now, SEC};
 use tandem_tm::TxRef;
 
 use crate::record::{Dialog, Side};
@@ -35,12 +35,16 @@ pub struct Local {
     /// When the lifetime is over, and the absolute end that this stands for.
     pub expires_at: u64,
     pub(crate) expires_s: u32,
+    /// When this node saw the answer, in milliseconds; 0: it did not.
+    pub(crate) answered_at_ms: u64,
     /// When it is ended because of a race; 0: not.
     pub race_at: u64,
     /// When it has ended; 0: it lives.
     pub ended_at: u64,
     /// The transaction of the INVITE, while it is there.
     pub invite: Option<TxRef>,
+    /// Peers have a draft of it; see `drafts.rs`.
+    pub(crate) drafted: bool,
     pub pings: [Ping; 2],
     /// What is due is not dealt with before this.
     pub put_off_s: u64,
@@ -71,6 +75,12 @@ impl Local {
             self.pings = [Ping::default(); 2];
             (self.race_at, self.renumbered) = (0, SmallVec::new());
         }
+    }
+
+    /// How long the call has been answered, whatever the wall clock did meanwhile; `None`: the
+    /// answer was not seen here when it came.
+    pub(crate) fn talked_ms(&self, now: Now) -> Option<u64> {
+        (self.answered_at_ms != 0).then(|| (now.mono_ns / MS).saturating_sub(self.answered_at_ms))
     }
 
     /// When something has to be done next; 0: never.

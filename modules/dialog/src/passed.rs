@@ -21,6 +21,7 @@ use crate::id::DialogId;
 use crate::record::{EndReason, Side, State, Text};
 use crate::state::Dialogs;
 use crate::table::Table;
+use crate::unseen::LATE_MS_MAX;
 
 /// The packet of a Tandem peer that carries one, and its version.
 pub(crate) const PASSED: u32 = 103;
@@ -187,6 +188,8 @@ impl Dialogs {
             let addr = NameAddr::parse(route.bytes).ok()?;
             DialogId::parse(Uri::parse(addr.uri).ok()?.params.value(param)?)
         });
+        // The answer to a call whose sides are hidden names nothing.
+        let named = named.or_else(|| self.drafted_as(reply));
         let Some(did) = named.filter(|_| self.params.cluster != 0) else { return };
         // One that is known here comes again.
         if self.read(did, |d| d.state >= State::Unacked) == Some(true) {
@@ -199,6 +202,10 @@ impl Dialogs {
                 true
             }
         });
+        // This node may know the call as one that rings on a peer.
+        if self.drafts.has(did) {
+            self.follow(cx, did);
+        }
     }
 
     /// A request that names a dialog which is not here, or not answered as far as is known here.
@@ -292,6 +299,11 @@ impl Dialogs {
             return self.passed.0.lock().remove(id);
         }
         let state = || self.read(id, |d| d.has_call_id(&sighting.call_id).then_some(d.state));
+        if state().is_none()
+            && let Some((reply, at_ms)) = &sighting.answer
+        {
+            self.adopt_draft(cx, id, reply, *at_ms);
+        }
         let Some(Some(before)) = state() else { return };
         if let Some((reply, at_ms)) = &sighting.answer
             && before < State::Unacked
@@ -341,7 +353,12 @@ impl Dialogs {
         self.passed.0.lock().remove(id);
         let at_s = u32::try_from(bye.at_ms / 1000).unwrap_or(u32::MAX);
         let ended = Change::EndedBefore { reason, at_s };
+        // It ended then, not now.
+        self.table.local(id, |_, local| local.answered_at_ms = 0);
+        let now = cx.now;
+        cx.now.unix_ms = bye.at_ms.clamp(now.unix_ms.saturating_sub(LATE_MS_MAX), now.unix_ms);
         let _ = self.change_by(cx, id, Origin::Local, ended, None);
+        cx.now = now;
         cx.log(Level::Info, "the end of a call had passed before its dialog");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
-use tandem_clock::Now;
+use tandem_clock::{MS, Now};
 use tandem_db::{DbError, Rows};
 use tandem_engine::attached::{Section, TxMoment};
 use tandem_engine::context::Ctx;
@@ -20,6 +20,7 @@ use tandem_sip::Message;
 use crate::change::{Change, Origin, Refused};
 use crate::current::Current;
 use crate::debts::Waiting;
+use crate::drafts::{DRAW_UP, Drafts};
 use crate::events;
 use crate::id::DialogId;
 use crate::local::Local;
@@ -34,6 +35,7 @@ use crate::sql::{self, Sql};
 use crate::stats;
 use crate::sweep::{SWEEP, TIMEOUT_ROUTE};
 use crate::table::{Done, Sink, Table, Told};
+use crate::twins::TWINS;
 
 /// Dialog flags of a script, at most.
 const FLAGS_MAX: usize = 32;
@@ -62,6 +64,8 @@ pub struct Dialogs {
     pub(crate) told_refused_s: AtomicU64,
     /// BYEs that came before their dialog.
     pub(crate) passed: Passed,
+    /// Calls that ring on peers.
+    pub(crate) drafts: Drafts,
 }
 
 impl Dialogs {
@@ -100,6 +104,7 @@ impl Dialogs {
             refused: AtomicU64::new(0),
             told_refused_s: AtomicU64::new(0),
             passed: Passed::default(),
+            drafts: Drafts::default(),
             params,
         }))
     }
@@ -116,6 +121,12 @@ impl Dialogs {
     /// Reads the record of a dialog; keep it short, a lock is held.
     pub fn read<R>(&self, id: DialogId, look: impl FnOnce(&Dialog) -> R) -> Option<R> {
         self.table.read(id, |entry| look(&entry.dialog))
+    }
+
+    /// How many milliseconds a dialog has been answered, measured by a clock that nobody sets;
+    /// `None`: it is not here, or this node does not know when its answer came.
+    pub fn talked_ms(&self, now: Now, id: DialogId) -> Option<u64> {
+        self.table.read(id, |entry| entry.local.talked_ms(now)).flatten()
     }
 
     /// What this node keeps of a new dialog.
@@ -214,6 +225,8 @@ impl Dialogs {
             self.plan_pings(cx, id);
         }
         if done.after == State::Unacked && origin == Origin::Local {
+            let now_ms = cx.now.mono_ns / MS;
+            self.table.local(id, |_, local| local.answered_at_ms = now_ms);
             self.follow_soon(cx, id);
         }
         let Some(record) = &done.record else { return };
@@ -232,9 +245,11 @@ impl Dialogs {
             }
             State::Deleted => {
                 if !done.before.is_answered() && origin == Origin::Local {
+                    self.withdraw(cx, id);
                     self.count(cx, stats::FAILED);
                 }
                 self.run_route(cx, id, &record.routes.on_hangup, msg);
+                self.plan_twins(cx, record);
                 self.tell_end(cx, record, msg);
             }
             _ => {}
@@ -355,6 +370,8 @@ impl Module for Dialogs {
             LOOK => self.look_through(cx, timer.id),
             FOLLOW => self.follow(cx, DialogId::from_number(timer.id)),
             TELL_AGAIN => self.tell_again(cx, timer.id),
+            TWINS => self.end_twins(cx, DialogId::from_number(timer.id)),
+            DRAW_UP => self.draw_up(cx, DialogId::from_number(timer.id)),
             sql::FLUSH => self.flush_timer(cx),
             sql::RETRY => self.retry_sql(cx),
             _ => {}

@@ -16,7 +16,7 @@ use crate::record::{Dialog, State};
 use crate::state::Dialogs;
 
 /// How late this node may hear of an answer.
-const LATE_MS_MAX: u64 = 300_000;
+pub(crate) const LATE_MS_MAX: u64 = 300_000;
 
 impl Dialogs {
     /// Takes the ACK of a call that rings, as far as this node knows, for the 200 that must have
@@ -78,10 +78,12 @@ impl Dialogs {
             self.answered_elsewhere(cx, &attached, branch, &reply);
         }
         cx.now = now;
+        // Its time is known, but not by the clock of this node.
+        self.table.local(id, |_, local| local.answered_at_ms = 0);
     }
 
     /// Lets whoever keeps something with an INVITE hear of the answer that this node did not see.
-    fn answered_elsewhere(
+    pub(crate) fn answered_elsewhere(
         &self,
         cx: &mut Cx<'_>,
         attached: &Attached,
@@ -105,7 +107,7 @@ impl Dialogs {
 }
 
 /// The answer as the caller got it: without our own Via.
-fn to_caller(reply: &Message) -> Option<Message> {
+pub(crate) fn to_caller(reply: &Message) -> Option<Message> {
     let mut edits = Edits::new();
     remove_top_via(reply, &mut edits).then_some(())?;
     Message::parse(written(reply, &edits)).ok()

@@ -9,4 +9,5 @@ mod exports;
 mod hostile;
 mod pair;
 mod persistence;
+mod ringing;
 mod stored;

@@ -14,6 +14,7 @@ use tandem_script::sig::Routes;
 use tandem_transaction::BranchIndex;
 
 use crate::bavp::Bavps;
+use crate::breadth;
 use crate::record::{Busy, Role, Section};
 use crate::relay::Failure;
 use crate::table::Tx;
@@ -103,6 +104,11 @@ impl Drafting {
                 Inner::Ended(ctx, end) => self.take(cx, base, ctx, end),
                 Inner::Waits => return false,
             }
+        }
+        if let Err(failure) = breadth::limit(&cx.node.sockets, base, &mut self.drafts) {
+            cx.log(Level::Notice, failure.reason);
+            self.drafts.clear();
+            self.failure = Some(failure);
         }
         true
     }

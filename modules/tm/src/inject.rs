@@ -43,6 +43,21 @@ pub(crate) const FLAGS: &[FlagSig] = &[
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TxRef(pub(crate) TxId);
 
+impl TxRef {
+    /// What begins the branch of every Via of this transaction, behind the cookie.
+    #[must_use]
+    pub fn text(self) -> Vec<u8> {
+        self.0.text()
+    }
+
+    /// The number of the branch that a Via names, if it is one of the transaction of this text.
+    #[must_use]
+    pub fn branch_in(text: &[u8], via_branch: &[u8]) -> Option<u8> {
+        let (id, branch) = TxId::parse(via_branch)?;
+        (id.text() == text).then_some(branch)
+    }
+}
+
 /// Which branch a call was answered on, as far as another node or an ACK tells.
 #[derive(Clone, Copy, Debug)]
 pub enum AnsweredBy<'a> {

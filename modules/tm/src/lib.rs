@@ -28,6 +28,7 @@ mod answers;
 mod anycast;
 mod bavp;
 mod branches;
+mod breadth;
 mod draft;
 mod drive;
 mod failover;
@@ -59,7 +60,7 @@ use tandem_script::sig::Dependency;
 pub use inject::{AnsweredBy, TxRef};
 pub use later::{Injected, Origin, Waits};
 pub use local::{LocalRequest, Owner};
-pub use snapshot::{RestoreError, TxSnapshot};
+pub use snapshot::{RestoreError, TxSnapshot, attached_of};
 pub use tm::Tm;
 
 /// The table of the module.

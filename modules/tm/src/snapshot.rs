@@ -158,6 +158,14 @@ enum OwnerSnapshot {
 }
 
 impl Tm {
+    /// What modules attached to a transaction, for another node: their names and what they made
+    /// of it. Empty when it is gone. See [`attached_of`].
+    pub fn sections_of(&self, cx: &Cx<'_>, tx: TxRef) -> Vec<(&'static str, Bytes)> {
+        let Some(tx) = self.table.by_id(tx.0) else { return Vec::new() };
+        let attached = tx.cell.lock().record.saved.attached.clone();
+        sections(cx, &attached)
+    }
+
     /// All transactions.
     pub fn all(&self) -> Vec<TxRef> {
         self.table.ids().into_iter().map(TxRef).collect()
@@ -514,10 +522,14 @@ fn sections(cx: &Cx<'_>, attached: &Attached) -> Vec<(&'static str, Bytes)> {
     attached.iter().filter_map(bytes).collect()
 }
 
-fn attached_of(cx: &Cx<'_>, sections: Vec<(&'static str, Bytes)>) -> Attached {
+/// What modules attached, from their names and bytes; what a module cannot read is left out.
+pub fn attached_of<S: AsRef<str>>(
+    cx: &Cx<'_>,
+    sections: impl IntoIterator<Item = (S, Bytes)>,
+) -> Attached {
     let mut attached = Attached::default();
     for (name, bytes) in sections {
-        let found = cx.node.loaded().find(|(_, def, _)| def.name == name);
+        let found = cx.node.loaded().find(|(_, def, _)| def.name == name.as_ref());
         if let Some((slot, _, module)) = found
             && let Some(section) = module.section_of(&bytes)
         {

@@ -290,3 +290,53 @@ fn a_request_that_comes_by_two_ways_is_taken_once() {
     node.udp(CALLER, &in_dialog.replace("z9hG4bKd", "z9hG4bKe"));
     assert_eq!(sent_to(&mut node, CALLEE).len(), 2, "nobody forks the requests of a dialog");
 }
+
+/// Everything that a node sends to itself comes back, until it sends nothing there any more; how
+/// many INVITEs that were, and the codes that the caller got.
+fn circle(script: &str) -> (usize, Vec<u16>) {
+    let mut node = node(script);
+    node.udp(CALLER, &invite());
+    let (mut count, mut codes) = (0, Vec::new());
+    loop {
+        let sent = node.sent();
+        let (own, others): (Vec<_>, Vec<_>) =
+            sent.into_iter().partition(|(to, _)| to.to_string() == NODE);
+        codes.extend(others.iter().filter_map(|(_, text)| {
+            text.strip_prefix("SIP/2.0 ")?.get(..3)?.parse::<u16>().ok().filter(|c| *c >= 200)
+        }));
+        if own.is_empty() {
+            return (count, codes);
+        }
+        for (_, text) in own {
+            count += usize::from(text.starts_with("INVITE"));
+            assert!(count < 2_000, "it goes on and on");
+            node.udp(NODE, &text);
+        }
+    }
+}
+
+const NODE: &str = "127.0.0.1:5060";
+
+#[test]
+fn users_who_are_registered_at_each_other_make_no_avalanche() {
+    let (count, codes) = circle(
+        "route { if ($rm != \"INVITE\") { t_relay(); exit; } \
+         $ru = \"sip:a@127.0.0.1:5060\"; append_msg_branch(\"sip:b@127.0.0.1:5060\"); t_relay(); }",
+    );
+    assert!((2..200).contains(&count), "{count} INVITEs");
+    assert_eq!(codes, [440]);
+}
+
+#[test]
+fn a_fork_that_does_not_come_back_carries_no_breadth_and_one_that_does_divides_it() {
+    let mut plain = node(FORK);
+    assert!(fork(&mut plain).iter().all(|(_, text)| !text.contains("Max-Breadth")));
+    let mut limited = node(FORK);
+    limited.udp(CALLER, &invite().replace("Max-Forwards", "Max-Breadth: 8\nMax-Forwards"));
+    let sent: Vec<String> = limited.sent().into_iter().map(|(_, text)| text).collect();
+    let shares = sent.iter().filter(|t| t.starts_with("INVITE")).map(|t| header(t, "Max-Breadth"));
+    assert_eq!(shares.collect::<Vec<_>>(), ["3", "3", "2"].map(|n| format!("Max-Breadth: {n}")));
+    let mut narrow = node(FORK);
+    narrow.udp(CALLER, &invite().replace("Max-Forwards", "Max-Breadth: 2\nMax-Forwards"));
+    assert_eq!(codes(&mut narrow), [100, 440]);
+}

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use super::databases::{self, NewsOf};
 use super::management::{Asked, Management};
 use super::reader::RunningReader;
+use super::reader::STOOD_STILL_NS;
 use super::tcp::{self, TcpWorker};
 use super::udp::{finish, step};
 use super::{Shared, files::StateDir, log};
@@ -100,6 +101,9 @@ struct Control<'a> {
     ends: bool,
     fatal: Option<String>,
 }
+
+/// After the process stood still, the reader has so long to hear what peers told meanwhile.
+const HEARING: Duration = Duration::from_millis(100);
 
 /// Ends of commands that wait to be told; a command waits when there are more.
 const PROGRAMS_MAX: usize = 64;
@@ -191,8 +195,14 @@ impl<'a> Control<'a> {
                 announced = true;
                 self.announce(begun);
             }
+            let due_ns = self.worker.next_deadline();
             let woken = self.woken(&mut terminate, &mut interrupt, &mut hangup).await;
-            let woke = self.shared.clock.now();
+            let mut woke = self.shared.clock.now();
+            if due_ns.is_some_and(|at| woke.mono_ns >= at.saturating_add(STOOD_STILL_NS)) {
+                // The reader hears first what peers told meanwhile: who acts, what has ended.
+                tokio::time::sleep(HEARING).await;
+                woke = self.shared.clock.now();
+            }
             self.measure(woke);
             let mut out = Out::default();
             let mut ends = self.take(woken, &mut out);

@@ -29,6 +29,11 @@ pub(super) const WORKER: usize = 1;
 const BATCHES_IN_A_ROW: usize = 4;
 /// Helpers that got nothing for so long rest (one cycle of the field's auto scaling).
 const REST_NS: u64 = tandem_clock::SEC;
+/// A node that comes to so much later than it wanted to stood still.
+pub(super) const STOOD_STILL_NS: u64 = tandem_clock::SEC;
+/// What peers told meanwhile is read until nothing has come for so long, and so many times at most.
+const CATCH_UP_NS: u64 = 5 * tandem_clock::MS;
+const CATCH_UPS_MAX: usize = 200;
 /// Full batches in a row that say that one thread is not enough.
 const FULL_BATCHES: usize = 3;
 
@@ -113,9 +118,13 @@ impl Reader<'_> {
         let mut batch = RecvBatch::new();
         self.settle();
         while !stop.load(Ordering::Acquire) {
+            let due_ns = self.next_deadline();
             let woken = self.wait(&mut ready);
             let woke_ns = self.shared.clock.now().mono_ns;
             let mut taken = 0;
+            if due_ns.is_some_and(|at| woke_ns >= at.saturating_add(STOOD_STILL_NS)) {
+                self.catch_up(&mut ready, &mut batch);
+            }
             // Streams first: their acknowledgements let replies go with this turn's.
             for event in ready.iter().filter(|event| BinStreams::owns(event.token)) {
                 self.bin.ready(&self.shared.poller, *event, &mut self.bin_events);
@@ -137,6 +146,41 @@ impl Reader<'_> {
         }
         self.settle();
         hand_over(self.shared, &self.control, self.parcel.take());
+    }
+
+    /// After the process stood still: what peers told meanwhile comes before what phones sent,
+    /// and messages to an address that has moved to another host are not ours any more. Their
+    /// senders have repeated them, and were answered there.
+    fn catch_up(&mut self, ready: &mut Vec<Ready>, batch: &mut RecvBatch) {
+        for _ in 0..CATCH_UPS_MAX {
+            for event in ready.iter().filter(|event| BinStreams::owns(event.token)) {
+                self.bin.ready(&self.shared.poller, *event, &mut self.bin_events);
+            }
+            let pieces = self.take_bin_events();
+            self.settle();
+            // Sockets of phones stay ready meanwhile, so this only waits where there are none.
+            self.shared.poller.pause(CATCH_UP_NS);
+            let _ = self.shared.poller.wait(ready, Some(0));
+            if pieces == 0 && !ready.iter().any(|event| BinStreams::owns(event.token)) {
+                break;
+            }
+        }
+        let mut dropped = 0;
+        if let Ok(held) = tandem_net::current_addresses() {
+            for (id, udp) in self.shared.sockets.iter() {
+                let ip = self.shared.node.sockets.get(id).map(|s| s.addr.ip());
+                if ip.is_none_or(|ip| ip.is_unspecified() || held.contains(&ip)) {
+                    continue;
+                }
+                while let Ok(n @ 1..) = udp.recv_batch(batch) {
+                    dropped += n;
+                }
+            }
+        }
+        let text = format!(
+            "the node stood still; {dropped} messages to addresses that have moved were left out"
+        );
+        super::log::line(self.shared.clock.now(), Level::Warning, &text);
     }
 
     fn next_deadline(&self) -> Option<u64> {

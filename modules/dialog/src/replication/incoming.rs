@@ -11,9 +11,11 @@ use tandem_engine::replication::Incoming;
 
 use super::{PATCH, WHOLE, empty, fields, stock};
 use crate::change::{Change, Origin, Refused};
+use crate::drafts::DRAFT;
 use crate::id::DialogId;
+use crate::local::KNOWN_S;
 use crate::passed::PASSED;
-use crate::record::{Dialog, EndReason, Side, Stamp};
+use crate::record::{Dialog, EndReason, Side, Stamp, State};
 use crate::state::Dialogs;
 
 impl Dialogs {
@@ -26,6 +28,11 @@ impl Dialogs {
             PASSED if change.stamp.is_some() => {
                 if self.heard_passed(cx, &change.payload).is_none() {
                     self.malformed(cx, change.source, "what passed by cannot be read");
+                }
+            }
+            DRAFT if change.stamp.is_some() => {
+                if self.heard_draft(cx, &change.payload).is_none() {
+                    self.malformed(cx, change.source, "a call that rings cannot be read");
                 }
             }
             kind => match wire::DialogPacket::decode(kind, change.version, &change.payload) {
@@ -80,6 +87,11 @@ impl Dialogs {
     /// Takes the record of a peer in.
     pub(crate) fn take(&self, cx: &mut Cx<'_>, told: Dialog, origin: Origin) {
         let id = told.id;
+        // Nobody answered as far as this node knows; a peer knows better.
+        let failed = |d: &Dialog| d.state == State::Deleted && d.answered_s == 0;
+        if told.answered_s != 0 && self.read(id, failed) == Some(true) {
+            self.table.remove(id);
+        }
         let merge = Change::Merge(Box::new(told.clone()));
         if !self.is_unknown(cx, id, origin, merge) {
             return;
@@ -87,9 +99,12 @@ impl Dialogs {
         if self.table.is_buried(id) {
             return;
         }
-        if !told.state.is_alive() && !told.owes() {
+        // What has just ended is kept: its BYE may come again, to be led to the other side.
+        let is_recent = u64::from(told.ended_s).saturating_add(KNOWN_S) > cx.now.unix_s();
+        if !told.state.is_alive() && !told.owes() && !is_recent {
             return self.table.bury(cx.now, &told);
         }
+        self.drafts.remove(id);
         let local = self.new_local();
         match self.insert(cx, told, local, origin) {
             Ok(_) => self.came_in(cx, id),

@@ -1,0 +1,344 @@
+//! Calls that ring, as other nodes know them. What was never answered is in no node's table but
+//! that of its own. So that the answer to a call whose node dies meanwhile still makes a call with
+//! a record, Tandem peers keep a draft of it: the dialog as it is, and what modules have attached
+//! to its transaction. A draft does nothing and counts nowhere. When the answer passes by a node
+//! (see `passed.rs`) and the node of the call does not take it up, one that has the draft makes
+//! the dialog of it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tandem_clock::{MS, Mono, SEC};
+use tandem_cluster::{Change as Telling, Payload};
+use tandem_engine::log::Level;
+use tandem_engine::module::{Cx, Timer};
+use tandem_engine::outbox::Record;
+use tandem_sip::Message;
+use tandem_tm::{Tm, TxRef};
+
+use crate::change::Origin;
+use crate::current::{array, byte, take, text};
+use crate::id::DialogId;
+use crate::passed::FOLLOW;
+use crate::record::{Dialog, State, Text};
+use crate::replication::{empty, fields};
+use crate::state::Dialogs;
+use crate::table::Table;
+use crate::unseen::{LATE_MS_MAX, to_caller};
+
+/// The packet of a Tandem peer that carries one, and its version.
+pub(crate) const DRAFT: u32 = 104;
+const VERSION: u8 = 1;
+/// Draws up the draft of a call that still rings; the id is that of the dialog.
+pub(crate) const DRAW_UP: u32 = 70;
+/// When: a call that is answered at once costs no draft.
+const DRAW_UP_MS: u64 = 50;
+
+/// Drafts, their bytes in all and those of one, at most.
+const DRAFTS_MAX: usize = 20_000;
+const BYTES_MAX: usize = 64 << 20;
+const ONE_BYTES_MAX: usize = 48 << 10;
+/// No call rings for longer.
+const PATIENCE_NS: u64 = 300 * SEC;
+/// The node of the call has so long to take the answer up itself, if it is there.
+const FIRST_NS: u64 = 250 * MS;
+
+#[derive(Debug, Default)]
+pub(crate) struct Drafts(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    all: BTreeMap<u64, Entry>,
+    /// In the order in which they came; one that has gone since stays until its turn.
+    order: VecDeque<(Mono, u64)>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    draft: Bytes,
+    at: Mono,
+    /// When its answer was first looked at.
+    answered_at: Option<Mono>,
+}
+
+/// What a draft says.
+#[derive(Debug, PartialEq, Eq)]
+struct Draft {
+    did: DialogId,
+    /// The node of the call.
+    node: u32,
+    /// What the Vias of the INVITE begin with.
+    tx: Text,
+    /// The dialog; empty: the draft is withdrawn.
+    record: Bytes,
+    /// Names of modules, and what they have attached.
+    sections: Vec<(String, Bytes)>,
+}
+
+impl Kept {
+    fn remove(&mut self, number: u64) {
+        if let Some(gone) = self.all.remove(&number) {
+            self.bytes -= gone.draft.len();
+        }
+    }
+
+    fn keep(&mut self, now: Mono, number: u64, draft: Bytes) {
+        self.remove(number);
+        while let Some(&(at, first)) = self.order.front() {
+            let full = self.all.len() >= DRAFTS_MAX
+                || self.bytes + draft.len() > BYTES_MAX
+                || self.order.len() >= 2 * DRAFTS_MAX;
+            if !full && now.saturating_sub(at) < PATIENCE_NS {
+                break;
+            }
+            self.order.pop_front();
+            // It may have come again since.
+            if self.all.get(&first).is_some_and(|entry| entry.at == at) {
+                self.remove(first);
+            }
+        }
+        self.bytes += draft.len();
+        self.order.push_back((now, number));
+        self.all.insert(number, Entry { draft, at: now, answered_at: None });
+    }
+}
+
+impl Drafts {
+    pub(crate) fn remove(&self, id: DialogId) {
+        self.0.lock().remove(id.number());
+    }
+
+    pub(crate) fn has(&self, id: DialogId) -> bool {
+        self.0.lock().all.contains_key(&id.number())
+    }
+}
+
+impl Draft {
+    fn encode(&self) -> Bytes {
+        let Self { did, node, tx, record, sections } = self;
+        let mut out = vec![VERSION];
+        out.extend_from_slice(&did.number().to_le_bytes());
+        out.extend_from_slice(&node.to_le_bytes());
+        text(&mut out, tx);
+        text(&mut out, record);
+        out.push(u8::try_from(sections.len()).unwrap_or(u8::MAX));
+        for (name, bytes) in sections.iter().take(u8::MAX.into()) {
+            text(&mut out, name.as_bytes());
+            text(&mut out, bytes);
+        }
+        out.into()
+    }
+
+    /// `None`: it is none, or one of another version, or larger than any.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let rest = &mut rest;
+        if bytes.len() > ONE_BYTES_MAX || byte(rest)? != VERSION {
+            return None;
+        }
+        let did = DialogId::from_number(u64::from_le_bytes(array(rest)?));
+        let node = u32::from_le_bytes(array(rest)?);
+        let (tx, record) = (take(rest)?, Bytes::from(take(rest)?.into_vec()));
+        let mut sections = Vec::new();
+        for _ in 0..byte(rest)? {
+            let name = String::from_utf8(take(rest)?.into_vec()).ok()?;
+            sections.push((name, take(rest)?.into_vec().into()));
+        }
+        rest.is_empty().then_some(Self { did, node, tx, record, sections })
+    }
+}
+
+impl Dialogs {
+    /// The INVITE has left: if it is not answered at once, peers are told.
+    pub(crate) fn plan_draft(&self, cx: &mut Cx<'_>, id: DialogId) {
+        if self.is_replicated() {
+            let timer = Timer { kind: DRAW_UP, id: id.number() };
+            cx.set_timer(cx.now.after_ms(DRAW_UP_MS), timer);
+        }
+    }
+
+    pub(crate) fn draw_up(&self, cx: &mut Cx<'_>, did: DialogId) {
+        let found = self.table.local(did, |d, local| {
+            let tx = local.invite.filter(|_| d.state < State::Unacked)?;
+            local.drafted = true;
+            Some((tx, fields::encode(d, &self.flag_names)))
+        });
+        let Some(Some((tx, record))) = found else { return };
+        let Some((slot, tm)) = cx.node.find::<Tm>() else { return };
+        let sections = cx.for_slot(slot, |cx| tm.sections_of(cx, tx));
+        let sections = sections.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
+        let node = cx.node.membership().node_id();
+        let draft = Draft { did, node, tx: tx.text().into(), record, sections };
+        self.tell_draft(cx, &draft);
+    }
+
+    /// A call was not answered: nobody has to know it any more.
+    pub(crate) fn withdraw(&self, cx: &Cx<'_>, did: DialogId) {
+        let was = self.table.local(did, |_, local| std::mem::take(&mut local.drafted));
+        if was == Some(true) {
+            let node = cx.node.membership().node_id();
+            let (tx, record, sections) = (Text::default(), Bytes::new(), Vec::new());
+            self.tell_draft(cx, &Draft { did, node, tx, record, sections });
+        }
+    }
+
+    fn tell_draft(&self, cx: &Cx<'_>, draft: &Draft) {
+        let bytes = draft.encode();
+        if bytes.len() > ONE_BYTES_MAX {
+            return;
+        }
+        let tandem = Payload { kind: DRAFT, version: 1, bytes };
+        let stamp = cx.node.outbox.stamp(cx.now);
+        let change = Telling { stock: None, tandem: Some(tandem), stamp };
+        let record = Record { slot: self.slot, part: 0, change };
+        cx.node.outbox.append(Table::shard_of(draft.did), record);
+    }
+
+    /// A call rings on a peer, or does no longer; `None`: it cannot be read.
+    pub(crate) fn heard_draft(&self, cx: &mut Cx<'_>, bytes: &Bytes) -> Option<()> {
+        let draft = Draft::parse(bytes)?;
+        if draft.record.is_empty() {
+            self.drafts.remove(draft.did);
+            return Some(());
+        }
+        let head = fields::read_heading(&draft.record)?;
+        let id = DialogId { entry: self.table.entry_of(&head.call_id), ..head.id };
+        if draft.did != id || self.table.is_buried(id) || self.read(id, |_| ()).is_some() {
+            return Some(());
+        }
+        self.drafts.0.lock().keep(cx.now.mono_ns, id.number(), bytes.clone());
+        // Its answer may have passed before.
+        self.follow(cx, id);
+        Some(())
+    }
+
+    /// The call of a reply, if it is known as one that rings.
+    pub(crate) fn drafted_as(&self, reply: &Message) -> Option<DialogId> {
+        let via = reply.top_via().ok()?.branch?;
+        let entry = u64::from(self.table.entry_of(reply.call_id()?)) << 32;
+        let known = self.drafts.0.lock();
+        let all = known.all.range(entry..=entry | u64::from(u32::MAX));
+        let named = |draft: &Draft| TxRef::branch_in(&draft.tx, via).is_some();
+        let found = all.filter_map(|(_, entry)| Draft::parse(&entry.draft)).find(named);
+        found.map(|draft| draft.did)
+    }
+
+    /// The answer to a call of another node has passed: the call goes on here, unless its node
+    /// takes the answer up. `at_ms` is when it passed, in Unix milliseconds.
+    pub(crate) fn adopt_draft(&self, cx: &mut Cx<'_>, id: DialogId, reply: &Bytes, at_ms: u64) {
+        let now = cx.now.mono_ns;
+        let found = {
+            let mut known = self.drafts.0.lock();
+            known
+                .all
+                .get_mut(&id.number())
+                .map(|entry| (entry.draft.clone(), *entry.answered_at.get_or_insert(now), entry.at))
+        };
+        let Some((bytes, answered_at, at)) = found else { return };
+        if now.saturating_sub(at) >= PATIENCE_NS || self.table.is_buried(id) {
+            return self.drafts.remove(id);
+        }
+        let Some(draft) = Draft::parse(&bytes) else { return self.drafts.remove(id) };
+        let tags = cx.node.membership().tags();
+        let lives = tags.is_some_and(|t| t.is_reachable(self.params.cluster, draft.node));
+        if lives && now < answered_at.saturating_add(FIRST_NS) {
+            let again = Timer { kind: FOLLOW, id: id.number() };
+            return cx.set_timer(cx.now.after_ms(FIRST_NS / MS), again);
+        }
+        if self.make_of(cx, id, &draft, reply, at_ms).is_some() {
+            self.drafts.remove(id);
+        }
+    }
+
+    /// Makes the dialog of a draft and lets everybody hear of the answer. `None`: this is not the
+    /// answer to it.
+    fn make_of(
+        &self,
+        cx: &mut Cx<'_>,
+        id: DialogId,
+        draft: &Draft,
+        reply: &Bytes,
+        at_ms: u64,
+    ) -> Option<()> {
+        let reply = Message::parse(reply.clone()).ok()?;
+        let branch = TxRef::branch_in(&draft.tx, reply.top_via().ok()?.branch?)?;
+        let mut dialog = empty(id, reply.call_id()?);
+        fields::lay_over(&mut dialog, &draft.record, &self.flag_names)?;
+        let rings = |d: &Dialog| d.state < State::Unacked && d.answered_s == 0;
+        let fits = dialog.has_call_id(reply.call_id()?)
+            && Some(&*dialog.caller.tag) == reply.from_tag()
+            && rings(&dialog);
+        if !fits {
+            return None;
+        }
+        // Who takes it up is responsible for it from now on.
+        (dialog.id, dialog.creator) = (id, 0);
+        let to_caller = to_caller(&reply)?;
+        let now = cx.now;
+        cx.now.unix_ms = at_ms.clamp(now.unix_ms.saturating_sub(LATE_MS_MAX), now.unix_ms);
+        if self.insert(cx, dialog, self.new_local(), Origin::Local).is_ok() {
+            let sections = draft.sections.iter().map(|(name, bytes)| (name, bytes.clone()));
+            let attached = tandem_tm::attached_of(cx, sections);
+            self.answered_elsewhere(cx, &attached, branch, &to_caller);
+        }
+        cx.now = now;
+        // Its time is known, but not by the clock of this node.
+        self.table.local(id, |_, local| local.answered_at_ms = 0);
+        if self.read(id, rings) == Some(true) {
+            self.table.remove(id);
+            return None;
+        }
+        cx.log(Level::Notice, "a call that rang on another node goes on here");
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            number in any::<u64>(), node in any::<u32>(),
+            tx in prop::collection::vec(any::<u8>(), 0..9),
+            record in prop::collection::vec(any::<u8>(), 0..40),
+            sections in prop::collection::vec(("[a-z_]{0,9}", "[ -~]{0,20}"), 0..4)
+        ) {
+            let sections = sections.into_iter().map(|(name, s)| (name, s.into())).collect();
+            let (did, record) = (DialogId::from_number(number), record.into());
+            let draft = Draft { did, node, tx: tx.into(), record, sections };
+            let bytes = draft.encode();
+            prop_assert_eq!(Draft::parse(&bytes[..bytes.len() - 1]), None);
+            prop_assert_eq!(Draft::parse(&bytes), Some(draft));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = Draft::parse(&bytes);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_has_bounds_and_the_oldest_goes_first() {
+        let mut kept = Kept::default();
+        let draft = Bytes::from(vec![0; ONE_BYTES_MAX]);
+        let fits = BYTES_MAX / ONE_BYTES_MAX;
+        for n in 0..fits as u64 + 1 {
+            kept.keep(n, n, draft.clone());
+        }
+        assert_eq!((kept.all.len(), kept.bytes), (fits, fits * ONE_BYTES_MAX));
+        assert!(!kept.all.contains_key(&0) && kept.all.contains_key(&1));
+        let mut kept = Kept::default();
+        for n in 0..5 * DRAFTS_MAX as u64 {
+            kept.keep(n, n % (DRAFTS_MAX as u64 + 7), Bytes::from_static(b"x"));
+        }
+        assert!(kept.all.len() <= DRAFTS_MAX && kept.order.len() <= 2 * DRAFTS_MAX);
+        assert_eq!(kept.bytes, kept.all.len());
+        kept.keep(PATIENCE_NS * 2, 1, Bytes::from_static(b"x"));
+        assert_eq!((kept.all.len(), kept.order.len(), kept.bytes), (1, 1, 1));
+    }
+}

@@ -163,7 +163,7 @@ impl Module for Drouting {
     }
 
     fn local_reply(&self, cx: &mut Cx<'_>, token: u64, code: u16, _reply: Option<&Message>) {
-        if let Some(answer) = self.prober.answered(token, code) {
+        if let Some(answer) = self.prober.answered(cx.node, token, code) {
             self.probed(cx, answer);
         }
     }

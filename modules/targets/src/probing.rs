@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use tandem_cluster::{Duty, TagTable};
 use tandem_engine::log::Level;
 use tandem_engine::module::{Cx, Timer};
-use tandem_engine::sockets::SocketId;
+use tandem_engine::node::Node;
+use tandem_engine::sockets::{Proto, SocketId};
 use tandem_sip::sip_hash;
 use tandem_tm::{LocalRequest, Owner as Hears, Tm};
 
@@ -71,6 +72,8 @@ struct Open<K> {
     last: u64,
     probes: BTreeMap<u64, K>,
     of: BTreeMap<K, BTreeSet<u64>>,
+    /// What they leave by.
+    sockets: BTreeMap<u64, Option<SocketId>>,
 }
 
 impl<K: Key> Open<K> {
@@ -92,6 +95,7 @@ impl<K: Key> Open<K> {
                 tokens.into_iter().partition(|open| *open > token);
             for open in old {
                 self.probes.remove(&open);
+                self.sockets.remove(&open);
             }
             if !later.is_empty() {
                 self.of.insert(key.clone(), later);
@@ -104,7 +108,8 @@ impl<K: Key> Open<K> {
 impl<K: Key> Prober<K> {
     /// `tick` is the kind of timers that the module hands to [`Prober::tick`].
     pub fn new(how: Probing, tick: u32) -> Self {
-        let open = Open { last: 0, probes: BTreeMap::new(), of: BTreeMap::new() };
+        let (probes, of, sockets) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let open = Open { last: 0, probes, of, sockets };
         Self { how, tick, open: Mutex::new(open) }
     }
 
@@ -157,21 +162,35 @@ impl<K: Key> Prober<K> {
             max_forwards: self.how.max_forwards,
             ..LocalRequest::default()
         };
+        // Without a choice the first UDP socket is the one.
+        let first = || cx.node.sockets.of(Proto::Udp).next().map(|(id, _)| id);
+        self.open.lock().sockets.insert(token, request.socket.or_else(first));
         let hears = Hears::Module { slot: cx.slot, token };
         let sent = cx.for_slot(tm_slot, |cx| tm.send_request(cx, &request, hears));
         if let Err(why) = sent {
-            self.open.lock().take(token);
+            let mut open = self.open.lock();
+            open.take(token);
+            open.sockets.remove(&token);
+            drop(open);
             let uri = String::from_utf8_lossy(&request.uri).into_owned();
             cx.log(Level::Error, format!("{name}: {uri} cannot be probed: {why}"));
         }
     }
 
     /// A probe was answered, or nobody has answered it. `None`: that says nothing yet.
-    pub fn answered(&self, token: u64, code: u16) -> Option<Answer<K>> {
+    pub fn answered(&self, node: &Node, token: u64, code: u16) -> Option<Answer<K>> {
         if code < 200 {
             return None;
         }
-        let key = self.open.lock().take(token)?;
+        let (key, socket) = {
+            let mut open = self.open.lock();
+            (open.take(token)?, open.sockets.remove(&token).flatten())
+        };
+        // Answers to an address that has moved come to another host: silence says nothing here.
+        let is_held = socket.and_then(|id| node.sockets.get(id)).is_none_or(|s| s.is_held());
+        if matches!(code, 408 | 477) && !is_held {
+            return None;
+        }
         let is_alive = code == 200 || self.how.codes.contains(&code);
         (is_alive || code >= 400).then_some(Answer { key, code, is_alive })
     }
@@ -207,7 +226,8 @@ mod tests {
 
     #[test]
     fn the_answer_to_a_later_probe_makes_earlier_ones_old_news() {
-        let mut open = Open { last: 0, probes: BTreeMap::new(), of: BTreeMap::new() };
+        let (probes, of, sockets) = Default::default();
+        let mut open = Open { last: 0, probes, of, sockets };
         let [a, b, other, c] = [1, 1, 2, 1].map(|key| open.add(key).unwrap());
         assert_eq!(open.take(b), Some(1));
         assert_eq!(open.take(a), None, "its time-out comes too late to mean anything");

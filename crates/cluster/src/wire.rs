@@ -590,7 +590,7 @@ mod tests {
     #[test]
     fn an_epoch_that_nobody_can_rise_above_is_refused() {
         let entry = ClaimEntry { epoch: EPOCH_MAX + 1, ..ClaimEntry::default() };
-        assert!(ClaimEntry::decode(entry.encode().unwrap().into()).is_ok());
+        assert!(ClaimEntry::decode(entry.encode().unwrap()).is_ok());
         let packet = Tandem::Claims(vec![entry]).encode(&Trailer::new(1, 2, 1)).unwrap();
         let packet = Packet::decode(packet).unwrap();
         assert!(Tandem::decode(packet.packet_type, &packet.payload).is_err());

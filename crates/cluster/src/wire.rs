@@ -506,8 +506,10 @@ mod tests {
     }
 
     prop_compose! {
-        fn claim()(tag in text(), epoch in 0..=EPOCH_MAX, at_ms: u64, node: u32, s in 0..3, reason in text())
-            -> ClaimEntry {
+        fn claim()(
+            tag in text(), epoch in 0..=EPOCH_MAX, at_ms: u64, node: u32, s in 0..3,
+            reason in text(),
+        ) -> ClaimEntry {
             let standing = [Standing::HeardOf, Standing::Held, Standing::Awaiting][s as usize];
             ClaimEntry { tag, epoch, at_ms, node, standing, by: reason.clone(), reason }
         }

@@ -145,14 +145,17 @@ impl Link {
     }
 
     /// A PING came. True if it has to be answered with a PING of our own at once: the peer is there
-    /// again, and a node that has just started answers no phone before it has heard of its peers.
-    pub(crate) fn on_ping(&mut self, now: Mono) -> bool {
+    /// again, and a Tandem node that has just started answers no phone before it has heard of its
+    /// peers. A stock node tells nothing before its own heartbeat has found us, so that we would
+    /// come too early.
+    pub(crate) fn on_ping(&mut self, now: Mono, is_tandem: bool) -> bool {
         let asks = match self.state {
             LinkState::Up => false,
-            LinkState::Down | LinkState::RestartPinging | LinkState::RetrySendFail => true,
+            LinkState::Down => true,
+            LinkState::RestartPinging | LinkState::RetrySendFail => is_tandem,
             // Ours may have gone to the last life of the peer.
             LinkState::Restarted | LinkState::Retrying => {
-                self.ping_is_older_than(now, PING_AGAIN_NS)
+                is_tandem && self.ping_is_older_than(now, PING_AGAIN_NS)
             }
         };
         if asks {
@@ -333,9 +336,9 @@ mod tests {
     fn a_ping_from_a_down_peer_is_answered_with_a_ping() {
         let mut link = Link::new();
         link.disable();
-        assert!(link.on_ping(SEC));
+        assert!(link.on_ping(SEC, false));
         assert_eq!(link.state(), LinkState::Restarted);
-        assert!(!link.on_ping(SEC));
+        assert!(!link.on_ping(SEC, false));
     }
 
     #[test]
@@ -345,13 +348,13 @@ mod tests {
         link.tick(2 * SEC, &T);
         link.on_send_failed(&T);
         assert_eq!(link.state(), LinkState::RetrySendFail);
-        assert!(link.on_ping(2 * SEC + 60 * MS));
+        assert!(link.on_ping(2 * SEC + 60 * MS, true));
         assert!(link.on_pong(2 * SEC + 61 * MS, &T));
-        assert!(!link.on_ping(3 * SEC), "it is up");
+        assert!(!link.on_ping(3 * SEC, true), "it is up");
         let mut link = Link::new();
         link.tick(SEC, &T);
-        assert!(!link.on_ping(SEC + 50 * MS), "the answer may be on its way");
-        assert!(link.on_ping(SEC + 150 * MS));
+        assert!(!link.on_ping(SEC + 50 * MS, true), "the answer may be on its way");
+        assert!(!link.on_ping(SEC + 150 * MS, false) && link.on_ping(SEC + 150 * MS, true));
     }
 
     #[test]
@@ -370,7 +373,7 @@ mod tests {
         link.disable();
         link.on_packet(5 * SEC);
         assert!(!link.on_pong(5 * SEC, &T));
-        link.on_ping(5 * SEC);
+        link.on_ping(5 * SEC, false);
         link.disable();
         assert!(link.on_pong(5 * SEC + MS, &T));
     }

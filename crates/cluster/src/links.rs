@@ -4,6 +4,7 @@ use crate::cluster::{Cluster, Ctx, close};
 use crate::config::NodeConfig;
 use crate::effects::{ConnId, Effect, Level};
 use crate::link::LinkState;
+use crate::peer::Kind;
 use bytes::Bytes;
 use std::net::{IpAddr, SocketAddr};
 use tandem_bin::NodeId;
@@ -118,7 +119,7 @@ impl Cluster {
         match body {
             Body::Ping { want_list } => {
                 peer.link.on_packet(now);
-                let ping = peer.link.on_ping(now);
+                let ping = peer.link.on_ping(now, peer.kind == Kind::Tandem);
                 let others = self.peers.keys().copied().filter(|&id| id != source);
                 let nodes = if *want_list { others.collect() } else { Vec::new() };
                 self.send_internal(ctx, source, Body::Pong { nodes });

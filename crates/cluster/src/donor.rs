@@ -282,7 +282,7 @@ impl Cluster {
         let Some(peer) = self.peers.get_mut(&to) else { return };
         if over.is_some_and(|(_, kind, _)| kind == DonationKind::Sync) && peer.kind == Kind::Stock {
             let since = ctx.now.unix_ms.saturating_sub(AROUND_SYNC_MS);
-            peer.repeat_at = Some((ctx.now.after_ms(AFTER_SYNC_MS), since));
+            peer.repeat_later(ctx.now.after_ms(AFTER_SYNC_MS), since);
         }
         if over.is_some() {
             peer.bulk.donations.retain(|d| d.asked.is_some() || !d.left.is_empty());
@@ -400,7 +400,7 @@ fn batches(records: Vec<Bytes>, size: usize, ctx: &mut Ctx<'_>) -> Vec<Vec<Bytes
 
 /// How long after its end a sync of a stock peer is followed by what changed about then, from how
 /// long before its end on.
-const AFTER_SYNC_MS: u64 = 3_000;
+pub(crate) const AFTER_SYNC_MS: u64 = 3_000;
 const AROUND_SYNC_MS: u64 = 15_000;
 const CHUNK_OVERHEAD_BYTES: usize = 8;
 /// Syncs, repairs and replays for one peer at a time.

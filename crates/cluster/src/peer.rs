@@ -203,6 +203,12 @@ impl Peer {
         self.stalled = false;
     }
 
+    /// What changed since then is repeated to a stock peer at that time.
+    pub(crate) fn repeat_later(&mut self, at: Mono, since_unix_ms: u64) {
+        let since = self.repeat_at.map_or(since_unix_ms, |(_, since)| since.min(since_unix_ms));
+        self.repeat_at = Some((at, since));
+    }
+
     /// A change was made that the peer is not told of.
     pub(crate) fn miss(&mut self, now: Mono) {
         self.missed += 1;

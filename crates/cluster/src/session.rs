@@ -2,7 +2,7 @@
 
 use crate::caps::{LocalCap, Queued, RECORD_BYTES_MAX, SyncPhase};
 use crate::cluster::{Cluster, Ctx};
-use crate::donor::DonationKind;
+use crate::donor::{AFTER_SYNC_MS, DonationKind};
 use crate::effects::{
     BUCKETS, CapId, Change, Digests, Effect, Form, Level, Payload, Replicated, Stamp,
 };
@@ -149,6 +149,9 @@ impl Cluster {
         // What was sent between the last PONG and the discovery of the loss is lost as well.
         let unsure_ns = self.times.ping_interval_ns + 2 * self.times.ping_timeout_ns;
         let since_unix_ms = lost_at_unix_ms.saturating_sub(unsure_ns / MS);
+        // What was on the way on an earlier stream may arrive behind this: a call that is created
+        // after it was deleted stays.
+        peer.repeat_later(ctx.now.after_ms(AFTER_SYNC_MS), since_unix_ms);
         let known = !peer.caps_are_old;
         peer.is_to_be_asked = !known;
         let caps = self.caps.iter().filter(|cap| cap.enabled && cap.startup_sync);

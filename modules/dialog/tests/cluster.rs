@@ -336,6 +336,25 @@ fn the_holder_of_the_tag_ends_what_is_over_and_its_successor_what_is_left() {
     assert_eq!(alive(&pair), 0);
 }
 
+/// Two machines that take the address from each other every second.
+#[test]
+fn calls_end_in_time_though_the_tag_flaps() {
+    let tag = "set_dlg_sharing_tag(\"vip\");";
+    let mut pair = Pair::new(&set("default_timeout", "20"), tag);
+    pair.advance_ms(5_000);
+    for call in 0..16 {
+        pair.talk(0, &format!("c{call}"));
+    }
+    pair.advance_ms(12_000);
+    for second in 0..12 {
+        let node = second % 2;
+        pair.mi(node, "clusterer_shtag_set_active", serde_json::json!(["vip/1"]));
+        pair.advance_ms(1_000);
+    }
+    let alive = pair.states(0).iter().filter(|s| s.is_alive()).count();
+    assert_eq!(alive, 0, "they were over four seconds ago");
+}
+
 #[test]
 fn an_operator_ends_a_call_where_its_tag_is_held_and_one_without_a_tag_anywhere() {
     let end = |pair: &mut Pair, at: usize| pair.mi(at, "dialog:end_dlg", serde_json::json!(["c"]));

@@ -26,6 +26,8 @@ use crate::table::SHARDS;
 pub(crate) const LOOK: u32 = 65;
 /// What is overdue is spread over this time at least.
 const SPREAD_NS: u64 = 2 * SEC;
+/// Takeovers that follow each other within this time are one: turns go on and do not begin again.
+const FLAPPING_NS: u64 = 10 * SEC;
 /// Overdue dialogs that are dealt with in a second.
 const OVERDUE_A_SECOND: u64 = 1000;
 /// A call that does not answer just after this node took over is left alone: its route may be
@@ -45,6 +47,8 @@ pub(crate) const CREATOR_MARK: u8 = 0;
 pub(crate) struct Takeover {
     /// Monotonic nanoseconds; 0: never.
     at: AtomicU64,
+    /// What turns are counted from, and what they are spread over.
+    turns_from: AtomicU64,
     spread_ns: AtomicU64,
     sync: Mutex<Sync>,
 }
@@ -79,9 +83,10 @@ impl Dialogs {
 
     /// Whether the turn of an overdue dialog has come after a takeover.
     pub(crate) fn is_its_turn(&self, now: Now, id: DialogId) -> bool {
-        let (at, spread) = (self.takeover.at.load(Ordering::Acquire), &self.takeover.spread_ns);
-        let wait = (u128::from(spread.load(Ordering::Acquire)) * u128::from(id.id)) >> 32;
-        at == 0 || now.mono_ns >= at.saturating_add(wait as u64)
+        let Takeover { turns_from, spread_ns, .. } = &self.takeover;
+        let from = turns_from.load(Ordering::Acquire);
+        let wait = (u128::from(spread_ns.load(Ordering::Acquire)) * u128::from(id.id)) >> 32;
+        from == 0 || now.mono_ns >= from.saturating_add(wait as u64)
     }
 
     /// Whether this node took over so lately that a failure means nothing yet.
@@ -170,10 +175,15 @@ impl Dialogs {
     }
 
     fn begin_takeover(&self, cx: &mut Cx<'_>) {
-        let overdue = self.table.overdue(cx.now) as u64;
-        let spread = SPREAD_NS.max(overdue.saturating_mul(SEC / OVERDUE_A_SECOND));
-        self.takeover.spread_ns.store(spread, Ordering::Release);
-        self.takeover.at.store(cx.now.mono_ns.max(1), Ordering::Release);
+        let now = cx.now.mono_ns.max(1);
+        let from = self.takeover.turns_from.load(Ordering::Acquire);
+        if from == 0 || now.saturating_sub(from) >= FLAPPING_NS {
+            let overdue = self.table.overdue(cx.now) as u64;
+            let spread = SPREAD_NS.max(overdue.saturating_mul(SEC / OVERDUE_A_SECOND));
+            self.takeover.spread_ns.store(spread, Ordering::Release);
+            self.takeover.turns_from.store(now, Ordering::Release);
+        }
+        self.takeover.at.store(now, Ordering::Release);
         cx.set_timer(cx.now.after_ms(1), Timer { kind: LOOK, id: 0 });
     }
 

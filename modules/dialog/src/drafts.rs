@@ -39,6 +39,8 @@ const DRAW_UP_MS: u64 = 50;
 const DRAFTS_MAX: usize = 20_000;
 const BYTES_MAX: usize = 64 << 20;
 const ONE_BYTES_MAX: usize = 48 << 10;
+/// Those that are looked at for a reply: of one slot of the hash, where there are a few.
+const ALIKE_MAX: usize = 64;
 /// No call rings for longer.
 const PATIENCE_NS: u64 = 300 * SEC;
 /// The node of the call has so long to take the answer up itself, if it is there.
@@ -219,7 +221,7 @@ impl Dialogs {
         let via = reply.top_via().ok()?.branch?;
         let entry = u64::from(self.table.entry_of(reply.call_id()?)) << 32;
         let known = self.drafts.0.lock();
-        let all = known.all.range(entry..=entry | u64::from(u32::MAX));
+        let all = known.all.range(entry..=entry | u64::from(u32::MAX)).take(ALIKE_MAX);
         let named = |draft: &Draft| TxRef::branch_in(&draft.tx, via).is_some();
         let found = all.filter_map(|(_, entry)| Draft::parse(&entry.draft)).find(named);
         found.map(|draft| draft.did)

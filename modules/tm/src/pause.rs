@@ -100,36 +100,40 @@ impl Tm {
 
     fn wait(&self, cx: &mut Cx<'_>, waiting: Box<Waiting>) {
         let token = waiting.drafting.tx.id.token(0);
-        let over = {
-            let mut pauses = self.errands.pauses.lock();
-            match pauses.remove(&token) {
-                Some(Pause::Over(over)) => over,
-                _ => {
-                    pauses.insert(token, Pause::Waits(waiting));
-                    return;
-                }
-            }
-        };
-        // At most once for each branch of a message.
-        self.go_on(cx, waiting, over);
+        self.meet(cx, token, Pause::Waits(waiting));
     }
 
     /// A branch route that had to wait has ended.
-    pub(crate) fn after_branch(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>, ctx: Box<Ctx>, end: RouteEnd) {
-        let token = tx.id.token(0);
+    pub(crate) fn after_branch(&self, cx: &mut Cx<'_>, tx: &Tx, ctx: Box<Ctx>, end: RouteEnd) {
         let over = Over { ctx, end, vars: cx.left_vars() };
-        let waiting = {
+        self.meet(cx, tx.id.token(0), Pause::Over(over));
+    }
+
+    /// One of the two that have to meet: the end may come, on another worker, before anybody waits.
+    /// What goes on waits again at most once for each branch of a message.
+    fn meet(&self, cx: &mut Cx<'_>, token: u64, this: Pause) {
+        let (waiting, over) = {
             let mut pauses = self.errands.pauses.lock();
-            match pauses.remove(&token) {
-                Some(Pause::Waits(waiting)) => waiting,
-                _ => {
-                    // Another worker was faster than the one that is about to wait.
-                    pauses.insert(token, Pause::Over(over));
+            match (pauses.remove(&token), this) {
+                (Some(Pause::Over(over)), Pause::Waits(waiting))
+                | (Some(Pause::Waits(waiting)), Pause::Over(over)) => (waiting, over),
+                (_, this) => {
+                    pauses.insert(token, this);
                     return;
                 }
             }
         };
         self.go_on(cx, waiting, over);
+    }
+
+    /// The transaction is gone before its branch route has ended: nobody waits any more.
+    pub(crate) fn abandon(&self, cx: &mut Cx<'_>, token: u64) {
+        let gone = self.errands.pauses.lock().remove(&token);
+        if let Some(Pause::Waits(waiting)) = gone
+            && let Some(run) = waiting.run
+        {
+            cx.resume(run, -1);
+        }
     }
 
     fn go_on(&self, cx: &mut Cx<'_>, mut waiting: Box<Waiting>, over: Over) {

@@ -302,7 +302,7 @@ impl Module for Tm {
 
     fn route_ended(&self, cx: &mut Cx<'_>, token: u64, ctx: Box<Ctx>, end: RouteEnd) {
         let (index, short, _) = TxId::of_token(token);
-        let Some(tx) = self.table.by_short(index, short) else { return };
+        let Some(tx) = self.table.by_short(index, short) else { return self.abandon(cx, token) };
         if ctx.section::<Section>(cx.slot).is_some_and(|section| section.role == Role::Branch) {
             return self.after_branch(cx, &tx, ctx, end);
         }

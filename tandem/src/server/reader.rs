@@ -119,11 +119,11 @@ impl Reader<'_> {
         self.settle();
         while !stop.load(Ordering::Acquire) {
             let due_ns = self.next_deadline();
-            let woken = self.wait(&mut ready);
+            let mut woken = self.wait(&mut ready);
             let woke_ns = self.shared.clock.now().mono_ns;
             let mut taken = 0;
             if due_ns.is_some_and(|at| woke_ns >= at.saturating_add(STOOD_STILL_NS)) {
-                self.catch_up(&mut ready, &mut batch);
+                woken |= self.catch_up(&mut ready, &mut batch);
             }
             // Streams first: their acknowledgements let replies go with this turn's.
             for event in ready.iter().filter(|event| BinStreams::owns(event.token)) {
@@ -150,8 +150,9 @@ impl Reader<'_> {
 
     /// After the process stood still: what peers told meanwhile comes before what phones sent,
     /// and messages to an address that has moved to another host are not ours any more. Their
-    /// senders have repeated them, and were answered there.
-    fn catch_up(&mut self, ready: &mut Vec<Ready>, batch: &mut RecvBatch) {
+    /// senders have repeated them, and were answered there. True if another thread has called.
+    fn catch_up(&mut self, ready: &mut Vec<Ready>, batch: &mut RecvBatch) -> bool {
+        let mut woken = false;
         for _ in 0..CATCH_UPS_MAX {
             for event in ready.iter().filter(|event| BinStreams::owns(event.token)) {
                 self.bin.ready(&self.shared.poller, *event, &mut self.bin_events);
@@ -160,7 +161,7 @@ impl Reader<'_> {
             self.settle();
             // Sockets of phones stay ready meanwhile, so this only waits where there are none.
             self.shared.poller.pause(CATCH_UP_NS);
-            let _ = self.shared.poller.wait(ready, Some(0));
+            woken |= self.shared.poller.wait(ready, Some(0)).unwrap_or(false);
             if pieces == 0 && !ready.iter().any(|event| BinStreams::owns(event.token)) {
                 break;
             }
@@ -181,6 +182,7 @@ impl Reader<'_> {
             "the node stood still; {dropped} messages to addresses that have moved were left out"
         );
         super::log::line(self.shared.clock.now(), Level::Warning, &text);
+        woken
     }
 
     fn next_deadline(&self) -> Option<u64> {

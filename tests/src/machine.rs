@@ -135,6 +135,16 @@ impl Machine {
         self.keepalived = Self::start_keepalived(site, lan, self.host, priority);
     }
 
+    /// Nobody watches over the address any more; where it is it stays.
+    pub fn kill_keepalived(&mut self) {
+        self.keepalived.kill();
+    }
+
+    /// Somebody does again.
+    pub fn restart_keepalived(&mut self, site: &Site, lan: &Lan, priority: u8) {
+        self.keepalived = Self::start_keepalived(site, lan, self.host, priority);
+    }
+
     /// Ends the node with this signal and starts it again; the machine and its address stay.
     ///
     /// # Panics

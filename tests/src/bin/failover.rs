@@ -1,9 +1,10 @@
-//! Failovers by the hundred: `failover [--long | --splits N] [--store files|shared] [--keep]`.
+//! Failovers by the hundred: `failover [--long | --splits N | --moves N] [--store files|shared] [--keep]`.
 //!
 //! Two machines with keepalived, phones on two further hosts, and calls that are at every step
 //! when the machine that serves is dealt a blow. Counted is what the phones saw and what stands in
 //! the database. Five blows to each store; `--long` deals 50 to each, amid 5,000 calls;
-//! `--splits N` only separates the two for a second, N times. Needs root.
+//! `--splits N` only separates the two for a second, N times; `--moves N` only moves the tag, or
+//! the address with it, every second or to both at once, for eleven seconds, N times. Needs root.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -62,15 +63,22 @@ fn main() -> ExitCode {
         eprintln!("failover: hosts are network namespaces, and making them takes root");
         return ExitCode::FAILURE;
     }
-    let times = words.iter().skip_while(|w| *w != "--splits").nth(1);
-    let plan = match times.map(|n| n.parse().ok().filter(|n| (1..=500).contains(n))) {
+    let only =
+        [("--splits", &[Blow::Split][..]), ("--moves", &[Blow::Flap, Blow::Race, Blow::Swing])]
+            .into_iter()
+            .find(|(option, _)| has(option));
+    let plan = match only {
         None => {
             Plan { rounds: rounds(has("--long")), calls: if has("--long") { 2_500 } else { 250 } }
         }
-        Some(Some(n)) => splits(n),
-        Some(None) => {
-            eprintln!("failover: --splits wants a number from 1 to 500");
-            return ExitCode::from(2);
+        Some((option, blows)) => {
+            let times = words.iter().skip_while(|w| *w != option).nth(1);
+            let Some(n) = times.and_then(|n| n.parse().ok()).filter(|n| (1..=500).contains(n))
+            else {
+                eprintln!("failover: {option} wants a number from 1 to 500");
+                return ExitCode::from(2);
+            };
+            again_and_again(n, blows)
         }
     };
     let mut clean = true;
@@ -158,7 +166,7 @@ fn deal(standby: &mut Standby, blow: Blow, lasts: Duration, what: &str, deeds: &
     let to_ms = uptime_ms();
     deeds.push(Deed { what: what.to_owned(), blow, from_ms, to_ms });
     match blow {
-        Blow::Restart | Blow::Killed => {}
+        Blow::Restart | Blow::Killed | Blow::Flap | Blow::Race | Blow::Swing => {}
         Blow::Split if lasts < LONG => {
             wait_until("the split has lasted", 2 * LONG, || now() - begun >= lasts);
         }
@@ -231,10 +239,11 @@ fn rounds(long: bool) -> Vec<Round> {
     rounds
 }
 
-/// The two do not see each other for a second, again and again.
-fn splits(times: u32) -> Plan {
-    let one = || Round { amid: Amid::Nothing, blows: vec![(Blow::Split, SHORT)] };
-    Plan { rounds: (0..times).map(|_| one()).collect(), calls: 20 * times + 100 }
+/// The same blows in turn, again and again.
+fn again_and_again(times: u32, blows: &[Blow]) -> Plan {
+    let one = |blow: &Blow| Round { amid: Amid::Nothing, blows: vec![(*blow, SHORT)] };
+    let rounds = blows.iter().cycle().take(times as usize).map(one).collect();
+    Plan { rounds, calls: 20 * times + 100 }
 }
 
 /// The program beside this one.

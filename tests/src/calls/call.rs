@@ -23,6 +23,8 @@ pub(super) struct Call {
     /// The caller's request that waits for an answer.
     asked: Option<Repeated>,
     invite: String,
+    /// The callee's 200, when it picks up.
+    rings: Option<(Instant, String, SocketAddr)>,
     /// The callee's 200, until the ACK has come.
     accepted: Option<Repeated>,
     /// The caller's second INVITE.
@@ -59,6 +61,7 @@ impl Call {
             manner: Manner::of(plan, n),
             asked: Some(Repeated::new(invite.clone(), plan.service, at)),
             invite,
+            rings: None,
             accepted: None,
             again: None,
             bye: None,
@@ -201,12 +204,22 @@ impl Call {
                 target: uri_of(invite.header("Contact").unwrap_or_default()).to_owned(),
                 routes: invite.all("Record-Route"),
             };
-            out.push((text::answer(invite, "180 Ringing", &tag, ""), from));
-            self.accepted = Some(Repeated::new(ok.clone(), from, at));
-            self.picked_up = Some(at);
+            self.rings = Some((at + self.manner.rings, ok.clone(), from));
         }
-        if self.confirmed.is_none() {
+        if self.picked_up.is_none() {
+            out.push((text::answer(invite, "180 Ringing", &tag, ""), from));
+            self.picks_up(at, out);
+        } else if self.confirmed.is_none() {
             out.push((ok, from));
+        }
+    }
+
+    /// The callee picks up, if it has rung for long enough.
+    fn picks_up(&mut self, at: Instant, out: &mut Out) {
+        if let Some((_, ok, to)) = self.rings.take_if(|(due, ..)| *due <= at) {
+            self.accepted = Some(Repeated::new(ok.clone(), to, at));
+            self.picked_up = Some(at);
+            out.push((ok, to));
         }
     }
 
@@ -222,6 +235,7 @@ impl Call {
         if self.is_over() {
             return;
         }
+        self.picks_up(at, out);
         let is_over = |r: &Option<Repeated>| r.as_ref().is_some_and(|r| r.is_over(at));
         if is_over(&self.asked) || is_over(&self.bye) {
             return self.end(408, at);

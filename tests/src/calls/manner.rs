@@ -7,6 +7,8 @@ use super::Plan;
 /// What a call does beside being there. Calls of a plan with a `hold` have none of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Manner {
+    /// From the 180 to the 200.
+    pub(super) rings: Duration,
     /// From the 200 to the BYE.
     pub(super) hold: Duration,
     /// From the 200 to the ACK.
@@ -20,18 +22,20 @@ pub(super) struct Manner {
 /// Less than T1: nobody has repeated anything by then.
 const SLOW: Duration = Duration::from_millis(450);
 
+const RINGS_MS: [u64; 4] = [0, 200, 2_500, 7_000];
 const HOLDS_MS: [u64; 6] = [0, 300, 1_000, 4_000, 10_000, 25_000];
 
 impl Manner {
     pub(super) fn of(plan: &Plan, n: u32) -> Self {
         if let Some(hold) = plan.hold {
-            let (ack_after, thinks) = (Duration::ZERO, Duration::ZERO);
-            return Self { hold, ack_after, asks_again: false, thinks };
+            let none = Duration::ZERO;
+            return Self { rings: none, hold, ack_after: none, asks_again: false, thinks: none };
         }
         // Neighbours differ, and each manner meets callers and callees that hang up.
         let hold = HOLDS_MS[(n / 2) as usize % HOLDS_MS.len()];
         let slow = |is: bool| if is { SLOW } else { Duration::ZERO };
         Self {
+            rings: Duration::from_millis(RINGS_MS[(n / 12) as usize % RINGS_MS.len()]),
             hold: Duration::from_millis(hold),
             ack_after: slow(n % 5 == 1),
             asks_again: n % 5 == 3 && hold >= 1_000,
@@ -45,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_hold_meets_every_manner_and_both_ends() {
+    fn every_ring_and_hold_meet_every_manner_and_both_ends() {
         let plan = Plan {
             name: "b".into(),
             at: ([10, 0, 0, 1], 5070).into(),
@@ -55,13 +59,16 @@ mod tests {
             hold: None,
             until: None,
         };
-        for hold in HOLDS_MS {
+        let all = RINGS_MS.into_iter().flat_map(|rings| HOLDS_MS.map(|hold| (rings, hold)));
+        for (rings, hold) in all {
             for (rest, end) in (0..5).flat_map(|rest| [(rest, 0), (rest, 1)]) {
-                let found = (0..60).any(|n| {
-                    let held = Manner::of(&plan, n).hold == Duration::from_millis(hold);
+                let found = (0..240).any(|n| {
+                    let manner = Manner::of(&plan, n);
+                    let held =
+                        [manner.rings, manner.hold] == [rings, hold].map(Duration::from_millis);
                     held && n % 5 == rest && n % 2 == end
                 });
-                assert!(found, "{hold} ms, n % 5 = {rest}, n % 2 = {end}");
+                assert!(found, "{rings} and {hold} ms, n % 5 = {rest}, n % 2 = {end}");
             }
         }
     }

@@ -160,6 +160,12 @@ impl TagTable {
         inner.tags.get(&cluster).and_then(|tags| tags.get(name)).and_then(|tag| tag.holder)
     }
 
+    /// The epoch of the tag's claim, whoever holds it, as far as this node knows; 0: none.
+    pub fn epoch(&self, name: &str, cluster: ClusterId) -> u64 {
+        let inner = self.read();
+        inner.tags.get(&cluster).and_then(|tags| tags.get(name)).map_or(0, |tag| tag.epoch)
+    }
+
     /// Whether a stock node that can be reached holds the tag.
     pub fn is_held_by_stock(&self, name: &str, cluster: ClusterId) -> bool {
         let inner = self.read();

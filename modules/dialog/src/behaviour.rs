@@ -182,6 +182,7 @@ fn fields_of(d: &Dialog) -> impl PartialEq + std::fmt::Debug + use<> {
         creator,
         stamp: _,
         value_stamps: _,
+        terms: _,
     } = d.clone();
     let Routes { on_answer, on_timeout, on_hangup } = routes;
     (

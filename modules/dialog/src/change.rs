@@ -11,6 +11,7 @@ use crate::record::{
 };
 use crate::replication::merge::merged;
 use crate::replication::{fields, stock};
+use crate::terms;
 
 /// Who asks for a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,6 +227,8 @@ pub(crate) fn apply(d: &mut Dialog, change: Change, now_s: u32) -> Result<bool, 
         }
         Change::Stock(told) => {
             let mut new = stock::update(d, &told);
+            let rewritten = new.written_terms() != d.written_terms();
+            new.write_terms(rewritten);
             let differs = new != *d;
             new.stamp = d.stamp.max(told.stamp);
             Ok(differs && set(d, new))
@@ -251,17 +254,24 @@ fn apply_data(d: &mut Dialog, change: Change, now_s: u32) -> Result<bool, Refuse
         Change::UserFlag { bit, on } => {
             let mask = 1u32.checked_shl(u32::from(bit)).unwrap_or(0);
             let flags = if on { d.user_flags | mask } else { d.user_flags & !mask };
-            Ok(set(&mut d.user_flags, flags))
+            let changed = set(&mut d.user_flags, flags);
+            Ok(d.write_terms(changed))
         }
         Change::Flags { set: more, clear } => {
             let flags = d.flags.with(more).without(clear);
-            Ok(set(&mut d.flags, flags))
+            let changed = set(&mut d.flags, flags);
+            d.write_terms(changed && terms::is_among(more.with(clear)));
+            Ok(changed)
         }
         Change::Lifetime { seconds } => {
             let expires_s = now_s.saturating_add(seconds);
-            Ok(set(&mut d.lifetime_s, seconds) | set(&mut d.expires_s, expires_s))
+            let changed = set(&mut d.lifetime_s, seconds) | set(&mut d.expires_s, expires_s);
+            Ok(d.write_terms(changed))
         }
-        Change::DeleteDelay { seconds } => Ok(set(&mut d.delete_delay_s, Some(seconds))),
+        Change::DeleteDelay { seconds } => {
+            let changed = set(&mut d.delete_delay_s, Some(seconds));
+            Ok(d.write_terms(changed))
+        }
         Change::Route { on, name } => {
             let routes = &mut d.routes;
             let route = match on {
@@ -357,6 +367,7 @@ fn answered(d: &mut Dialog, tag: &[u8], now_s: u32) -> bool {
     d.answered = d.callee_at(tag);
     d.answered_s = now_s;
     d.expires_s = now_s.saturating_add(d.lifetime_s);
+    d.write_terms(true);
     (d.end_reason, d.ended_s) = (None, 0);
     if d.flags.has(Flags::CANCELLED) {
         d.flags = d.flags.with(Flags::RACE);

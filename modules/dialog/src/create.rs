@@ -19,7 +19,7 @@ use crate::change::Origin;
 use crate::current::{Current, Kind};
 use crate::flags::{self, Flags};
 use crate::pending::Pending;
-use crate::record::{Dialog, Leg, Routes, Side, Stamp, State, Text, ValueStamps};
+use crate::record::{Dialog, Leg, Routes, Side, Stamp, State, Terms, Text, ValueStamps};
 use crate::sdp::sdp_of;
 use crate::state::Dialogs;
 use crate::stats;
@@ -147,6 +147,7 @@ impl Dialogs {
             debt: None,
             creator: cx.node.membership().node_id(),
             stamp: Stamp { time_us: 0, node: 0 },
+            terms: Terms::NONE,
             value_stamps: ValueStamps::default(),
         })
     }

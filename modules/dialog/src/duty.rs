@@ -54,6 +54,13 @@ impl Dialogs {
         tags.is_held_by_stock(name, cluster)
     }
 
+    /// The epoch of a dialog's tag as it is known here; 0: it has none.
+    pub(crate) fn epoch(&self, node: &Node, d: &Dialog) -> u64 {
+        let (Some(tags), Some(tag)) = (node.membership().tags(), d.tag()) else { return 0 };
+        let (name, cluster) = parts(tag, self.params.cluster);
+        tags.epoch(name, cluster)
+    }
+
     /// Whether an operator may change a dialog here: one with a tag where that is held, any other
     /// everywhere.
     pub(crate) fn may_edit(&self, node: &Node, d: &Dialog) -> bool {

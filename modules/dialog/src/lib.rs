@@ -59,6 +59,7 @@ mod state;
 mod stats;
 mod sweep;
 pub mod table;
+mod terms;
 mod twins;
 mod unseen;
 mod validate;

@@ -8,6 +8,7 @@ use crate::id::DialogId;
 
 pub use tandem_cluster::Stamp;
 
+pub use crate::terms::Terms;
 pub use crate::value_stamps::ValueStamps;
 
 /// A text of a record; 16 bytes where it is empty.
@@ -298,6 +299,8 @@ pub struct Dialog {
     pub stamp: Stamp,
     /// When its values were written.
     pub value_stamps: ValueStamps,
+    /// When its lifetime, delay and flags were written.
+    pub terms: Terms,
 }
 
 impl Dialog {
@@ -340,6 +343,7 @@ impl Dialog {
             creator: 0,
             stamp: Stamp { time_us: 0, node: 0 },
             value_stamps: ValueStamps::default(),
+            terms: Terms::NONE,
         }
     }
 

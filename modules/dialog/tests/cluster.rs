@@ -356,6 +356,34 @@ fn calls_end_in_time_though_the_tag_flaps() {
 }
 
 #[test]
+fn after_a_split_the_timeout_of_the_higher_claim_stands() {
+    let with = |id: u32, seconds: u32| {
+        let params = set("dialog_replication_cluster", "1");
+        let script = pair::script(id, &params, "set_dlg_sharing_tag(\"vip\");");
+        let info = format!("loose_route(); if ($rm == \"INFO\") {{ $DLG_timeout = {seconds}; }}");
+        script.replace("loose_route();", &info)
+    };
+    let mut pair = Pair::of(vec![with(1, 300), with(2, 600)]);
+    let phones = pair.talk(0, "c");
+    let both = |pair: &Pair| [0, 1].map(|at| pair.all(at)[0].lifetime_s);
+    pair.udp(0, CALLER, &phones.within("INFO", 8, ""));
+    pair.advance_ms(1_000);
+    assert_eq!(both(&pair), [300, 300]);
+    pair.cut();
+    pair.mi(1, "clusterer_shtag_set_active", serde_json::json!(["vip/1"]));
+    pair.udp(1, CALLER, &phones.within("INFO", 9, ""));
+    pair.advance_ms(5_000);
+    // The node that has lost the tag and does not know it writes last.
+    pair.udp(0, CALLER, &phones.within("INFO", 10, ""));
+    pair.advance_ms(1_000);
+    pair.heal();
+    pair.advance_ms(70_000);
+    assert_eq!(both(&pair), [600, 600]);
+    let expires = [0, 1].map(|at| pair.all(at)[0].expires_s);
+    assert_eq!(expires[0], expires[1]);
+}
+
+#[test]
 fn an_operator_ends_a_call_where_its_tag_is_held_and_one_without_a_tag_anywhere() {
     let end = |pair: &mut Pair, at: usize| pair.mi(at, "dialog:end_dlg", serde_json::json!(["c"]));
     let mut pair = Pair::new("", "set_dlg_sharing_tag(\"vip\");");

@@ -1,10 +1,10 @@
-//! Failovers by the hundred: `failover [--long | --splits N | --moves N] [--store files|shared] [--keep]`.
+//! Failovers by the hundred: `failover [--long | --only BLOWS] [--store files|shared] [--keep]`.
 //!
 //! Two machines with keepalived, phones on two further hosts, and calls that are at every step
 //! when the machine that serves is dealt a blow. Counted is what the phones saw and what stands in
-//! the database. Five blows to each store; `--long` deals 50 to each, amid 5,000 calls;
-//! `--splits N` only separates the two for a second, N times; `--moves N` only moves the tag, or
-//! the address with it, every second or to both at once, for eleven seconds, N times. Needs root.
+//! the database. Five blows to each store; `--long` deals 50 to each, amid 5,000 calls.
+//! `--only split,restart --times N [--amid no-database|full-spools]` deals N of these in turn, each
+//! for a second: death, unplugged, restart, killed, split, flap, race, swing. Needs root.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -50,10 +50,10 @@ const PER_SECOND: u32 = 5;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let has = |word: &str| words.iter().any(|w| w == word);
-    let stores: &[Store] = match words.iter().skip_while(|w| *w != "--store").nth(1) {
+    let stores: &[Store] = match value_of(&words, "--store") {
         None => &[Store::Files, Store::Shared],
-        Some(name) if name == "files" => &[Store::Files],
-        Some(name) if name == "shared" => &[Store::Shared],
+        Some("files") => &[Store::Files],
+        Some("shared") => &[Store::Shared],
         Some(name) => {
             eprintln!("failover: --store is `files` or `shared`, not `{name}`");
             return ExitCode::from(2);
@@ -63,23 +63,17 @@ fn main() -> ExitCode {
         eprintln!("failover: hosts are network namespaces, and making them takes root");
         return ExitCode::FAILURE;
     }
-    let only =
-        [("--splits", &[Blow::Split][..]), ("--moves", &[Blow::Flap, Blow::Race, Blow::Swing])]
-            .into_iter()
-            .find(|(option, _)| has(option));
-    let plan = match only {
+    let plan = match value_of(&words, "--only") {
         None => {
             Plan { rounds: rounds(has("--long")), calls: if has("--long") { 2_500 } else { 250 } }
         }
-        Some((option, blows)) => {
-            let times = words.iter().skip_while(|w| *w != option).nth(1);
-            let Some(n) = times.and_then(|n| n.parse().ok()).filter(|n| (1..=500).contains(n))
-            else {
-                eprintln!("failover: {option} wants a number from 1 to 500");
+        Some(blows) => match again_and_again(&words, blows) {
+            Ok(plan) => plan,
+            Err(why) => {
+                eprintln!("failover: {why}");
                 return ExitCode::from(2);
-            };
-            again_and_again(n, blows)
-        }
+            }
+        },
     };
     let mut clean = true;
     for store in stores {
@@ -118,6 +112,7 @@ fn run(store: Store, plan: &Plan, keep: bool) -> bool {
     );
     let shown = tally.findings.iter().take(SHOWN_MAX);
     shown.for_each(|finding| println!("WRONG {finding}"));
+    tally.unbilled.iter().take(SHOWN_MAX).for_each(|call| println!("SET UP THEN {call}"));
     let left = standby.leftovers();
     left.iter().for_each(|left| println!("LEFT {left}"));
     let clean = tally.is_clean() && left.is_empty();
@@ -240,10 +235,31 @@ fn rounds(long: bool) -> Vec<Round> {
 }
 
 /// The same blows in turn, again and again.
-fn again_and_again(times: u32, blows: &[Blow]) -> Plan {
-    let one = |blow: &Blow| Round { amid: Amid::Nothing, blows: vec![(*blow, SHORT)] };
-    let rounds = blows.iter().cycle().take(times as usize).map(one).collect();
-    Plan { rounds, calls: 20 * times + 100 }
+fn again_and_again(words: &[String], blows: &str) -> Result<Plan, String> {
+    let blow = |name: &str| {
+        let known = Blow::ALL.into_iter().find(|b| format!("{b:?}").eq_ignore_ascii_case(name));
+        known.ok_or_else(|| format!("--only: there is no blow `{name}`; there are {:?}", Blow::ALL))
+    };
+    let blows = blows.split(',').map(blow).collect::<Result<Vec<Blow>, _>>()?;
+    let amid = match value_of(words, "--amid") {
+        None => Amid::Nothing,
+        Some("no-database") => Amid::NoDatabase,
+        Some("full-spools") => Amid::FullSpools,
+        Some(name) => return Err(format!("--amid: no-database or full-spools, not `{name}`")),
+    };
+    let times = value_of(words, "--times").map_or(Some(1), |n| n.parse().ok());
+    let times = times.filter(|n| (1..=500).contains(n)).ok_or("--times: a number from 1 to 500")?;
+    // The database comes and goes with each round.
+    let each = if amid == Amid::NoDatabase { 4 } else { 1 };
+    let all: Vec<_> = blows.iter().cycle().take(times).map(|blow| (*blow, SHORT)).collect();
+    let rounds = all.chunks(each).map(|blows| Round { amid, blows: blows.to_vec() }).collect();
+    let calls = u32::try_from(times).map_or(100, |n| 20 * n + 100);
+    Ok(Plan { rounds, calls })
+}
+
+/// What follows an option.
+fn value_of<'a>(words: &'a [String], option: &str) -> Option<&'a str> {
+    words.iter().skip_while(|w| *w != option).nth(1).map(String::as_str)
 }
 
 /// The program beside this one.

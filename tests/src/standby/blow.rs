@@ -30,6 +30,18 @@ pub enum Blow {
 }
 
 impl Blow {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Death,
+        Self::Unplugged,
+        Self::Restart,
+        Self::Killed,
+        Self::Split,
+        Self::Flap,
+        Self::Race,
+        Self::Swing,
+    ];
+
     /// Whether the machine that is hit serves all by itself when it is over.
     fn is_passing(self) -> bool {
         matches!(self, Self::Restart | Self::Killed | Self::Flap | Self::Race)

@@ -59,6 +59,8 @@ pub struct Tally {
     rows: BTreeMap<String, Row>,
     /// What should not be, a line for each.
     pub findings: Vec<String>,
+    /// Calls that were being set up when something happened, and were answered and not billed.
+    pub unbilled: Vec<String>,
 }
 
 /// The row of the calls that nothing happened to.
@@ -125,6 +127,7 @@ impl Tally {
             [] if in_setup.is_some() => {
                 let what = in_setup.map(|deed| deed.what.clone()).unwrap_or_default();
                 self.row(&what).fresh += 1;
+                self.unbilled.push(format!("{what}: {record}"));
             }
             [] => {
                 self.row(&what).missing += 1;

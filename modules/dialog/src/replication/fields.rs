@@ -16,7 +16,9 @@
 //! end is remembered (its presence makes the record one of a dialog that is gone), 36 value to be
 //! set among the others, 37 name of a value to be removed, 38 generated CSeq of the caller,
 //! 39 place of a callee, 40 its generated CSeq, 41 where the CDRs are written to, 42 Unix
-//! milliseconds of the end that they are owed for, 43 when a value was written (repeats).
+//! milliseconds of the end that they are owed for, 43 when a value was written (repeats), 44 epoch
+//! under which lifetime, delay and flags were written, 45 and 46 the stamp of that. A patch leaves
+//! those as they are.
 //!
 //! Inside a leg: 1 tag, 2 contact, 3 route set, 4 socket, 5 SDP in, 6 SDP out, 7 advertised contact,
 //! 8 CSeq, 9 generated CSeq. Inside a value: 1 name, 2 text, 3 number raised by 2^31. Inside a
@@ -30,7 +32,7 @@ use crate::flags::Flags;
 use crate::id::DialogId;
 use crate::record::{
     DEBTS_MAX, Debt, Dialog, EndReason, LEGS_MAX, Leg, Marker, Membership, PROFILES_MAX,
-    SECTIONS_MAX, Stamp, State, Text, VALUES_MAX, Val,
+    SECTIONS_MAX, Stamp, State, Terms, Text, VALUES_MAX, Val,
 };
 
 /// Version of the encoding.
@@ -81,7 +83,6 @@ pub(crate) fn encode_patch(d: &Dialog, base: Stamp, part: Part<'_>) -> Bytes {
             w.put_number(10, d.state.number().into());
             w.put_number(11, d.end_reason.map_or(0, |reason| reason as u64));
             w.put_number(15, d.answered.map_or(0, |at| u64::from(at) + 1));
-            w.put_number(21, d.expires_s.into());
             debt(&mut w, d.debt.as_ref());
         }
         Part::Value(name) => match d.values.iter().find(|(n, _)| **n == *name) {
@@ -168,6 +169,10 @@ fn body(w: &mut Fields, d: &Dialog, names: FlagNames<'_>) {
     d.sections.iter().for_each(|one| w.put(26, &section(one)));
     if d.debt.is_some() {
         debt(w, d.debt.as_ref());
+    }
+    if d.terms != Terms::NONE {
+        w.put_number(44, d.terms.epoch);
+        stamps(w, 45, d.terms.stamp);
     }
 }
 
@@ -263,7 +268,8 @@ pub(crate) fn read_heading(record: &Bytes) -> Option<Heading> {
 /// Lays a record over `d`: an empty dialog, or for a patch the dialog as it is known here.
 /// `None`: it is no record, or too much of one.
 pub(crate) fn lay_over(d: &mut Dialog, record: &[u8], names: FlagNames<'_>) -> Option<()> {
-    let mut place = 0;
+    let (mut place, mut is_patch) = (0, false);
+    let terms = (d.terms, d.written_terms());
     for field in fields(record) {
         let (n, value) = field?;
         match n {
@@ -296,7 +302,11 @@ pub(crate) fn lay_over(d: &mut Dialog, record: &[u8], names: FlagNames<'_>) -> O
                 let ended_ms = integer(value)?;
                 d.debt.iter_mut().for_each(|debt| debt.ended_ms = ended_ms);
             }
+            33 => is_patch = true,
             43 => d.value_stamps.lay(value)?,
+            44 => d.terms.epoch = integer(value)?,
+            45 => d.terms.stamp.time_us = integer(value)?,
+            46 => d.terms.stamp.node = int32(value)?,
             36 | 37 => lay_value(d, n, value)?,
             38 => d.caller.generated_cseq = int32(value)?,
             39 => place = usize::try_from(integer(value)?).ok()?,
@@ -306,6 +316,9 @@ pub(crate) fn lay_over(d: &mut Dialog, record: &[u8], names: FlagNames<'_>) -> O
         }
     }
     d.answered = d.answered.filter(|at| usize::from(*at) < d.callees.len());
+    if is_patch {
+        d.take_terms(terms.0, terms.1);
+    }
     Some(())
 }
 

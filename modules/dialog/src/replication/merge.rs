@@ -2,7 +2,10 @@
 //! (decisions: "Dialogs that conflict").
 //!
 //! The later write wins, except where something cannot go back: an end beats an answer, an answer
-//! what came before it; the numbers of requests only rise; what was paid stays paid.
+//! what came before it; the numbers of requests only rise; what was paid stays paid. Lifetime and
+//! flags are those of the higher claim to the tag.
+
+use std::cmp::Ordering;
 
 use crate::flags::Flags;
 use crate::record::{DEBTS_MAX, Debt, Dialog, EndReason, LEGS_MAX, Leg, State};
@@ -24,6 +27,11 @@ pub(crate) fn merged(ours: &Dialog, theirs: &Dialog) -> Option<Dialog> {
     }
     // What is of one node stays as it is here.
     both.module_flags = ours.module_flags;
+    match theirs.terms.cmp(&ours.terms) {
+        Ordering::Greater => both.take_terms(theirs.terms, theirs.written_terms()),
+        Ordering::Less => both.take_terms(ours.terms, ours.written_terms()),
+        Ordering::Equal => {}
+    }
     let local = Flags(Flags::LOCAL.0 | Flags::UNSTORED.0);
     both.flags = both.flags.without(local).with(Flags(ours.flags.0 & local.0));
     (both != *ours).then_some(both)
@@ -78,7 +86,7 @@ mod tests {
     use super::*;
     use crate::change::{Change, apply};
     use crate::id::DialogId;
-    use crate::record::{Stamp, Val};
+    use crate::record::{Stamp, Terms, Val};
     use proptest::prelude::*;
 
     fn join(a: &Dialog, b: &Dialog) -> Dialog {
@@ -98,6 +106,7 @@ mod tests {
         for (n, d) in (1..).zip(&mut all) {
             d.stamp.node = n;
             d.value_stamps.of_node(n);
+            d.terms.stamp.node = n;
             // Every state of an answered call has the leg that answered.
             let leg = d.callees.pop().unwrap_or_default();
             d.callees = [Leg { tag: b"t"[..].into(), ..leg }].into_iter().collect();
@@ -130,6 +139,29 @@ mod tests {
         assert_eq!((there.state, there.values.len()), (State::Confirmed, 0));
         apply(&mut there, Change::Merge(Box::new(whole)), 0).unwrap();
         assert_eq!((there.state, &there.values), (State::Confirmed, &acked.values));
+    }
+
+    #[test]
+    fn lifetime_and_flags_are_those_of_the_higher_claim() {
+        let written = |epoch, time_us, lifetime_s| {
+            let mut d = Dialog::empty(DialogId { entry: 1, id: 2 });
+            d.state = State::Confirmed;
+            d.stamp = Stamp { time_us, node: 1 };
+            d.terms = Terms { epoch, stamp: d.stamp };
+            (d.lifetime_s, d.expires_s) = (lifetime_s, lifetime_s + 100);
+            d
+        };
+        let mut high = written(6, 10, 600);
+        (high.flags, high.user_flags) = (Flags::BYE_ON_TIMEOUT, 4);
+        let mut low = written(5, 20, 30);
+        low.flags = Flags::OPTIONS_PING_CALLER.with(Flags::CANCELLED);
+        let both = join(&low, &high);
+        assert_eq!((both.lifetime_s, both.expires_s, both.user_flags), (600, 700, 4));
+        // What happened is no matter of claims.
+        assert_eq!(both.flags, Flags::BYE_ON_TIMEOUT.with(Flags::CANCELLED));
+        assert_eq!(canonical(join(&high, &low)), canonical(both));
+        // Of one claim the later write stands.
+        assert_eq!(join(&written(6, 30, 7), &high).lifetime_s, 7);
     }
 
     proptest! {

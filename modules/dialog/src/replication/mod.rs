@@ -24,7 +24,7 @@ use tandem_engine::replication::{Incoming, Replicated};
 use crate::change::Origin;
 use crate::graves::Kept;
 use crate::id::DialogId;
-use crate::record::{Dialog, Side};
+use crate::record::{Dialog, Side, Terms};
 use crate::state::Dialogs;
 use crate::stats;
 use crate::table::{SHARDS, Told};
@@ -57,12 +57,12 @@ impl Dialogs {
         origin: Origin,
     ) {
         if origin != Origin::Local || told == Some(&Told::Local) {
-            d.value_stamps.settle(d.stamp);
+            self.settle(cx, d);
             return;
         }
         let base = d.stamp;
         d.stamp = cx.node.outbox.stamp(cx.now);
-        d.value_stamps.settle(d.stamp);
+        self.settle(cx, d);
         if d.creator == 0 {
             d.creator = cx.node.membership().node_id();
         }
@@ -83,6 +83,14 @@ impl Dialogs {
         let tandem = Some(Payload { kind, version: fields::VERSION, bytes });
         let change = Telling { stock, tandem, stamp: d.stamp };
         cx.node.outbox.append(shard, Record { slot: self.slot, part: 0, change });
+    }
+
+    /// What the change at hand has written gets its stamp.
+    fn settle(&self, cx: &Cx<'_>, d: &mut Dialog) {
+        d.value_stamps.settle(d.stamp);
+        if d.terms.is_pending() {
+            d.terms = Terms { epoch: self.epoch(cx.node, d), stamp: d.stamp };
+        }
     }
 
     /// What stock peers are told of a change.

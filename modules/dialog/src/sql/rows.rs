@@ -178,6 +178,7 @@ fn without_columns(d: &Dialog) -> Dialog {
         delete_delay_s: d.delete_delay_s,
         creator: d.creator,
         stamp: d.stamp,
+        terms: d.terms,
         ..empty(d.id, &d.call_id)
     }
 }

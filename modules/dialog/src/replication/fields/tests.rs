@@ -76,6 +76,9 @@ prop_compose! {
                 on_answer: next(), on_timeout: next(), on_hangup: next(),
             },
             stamp: Stamp { time_us: at.0, node: at.1 }, value_stamps,
+            terms: Terms {
+                epoch: u64::from(masks.0), stamp: Stamp { time_us: at.0, node: at.1 },
+            },
         }
     }
 }

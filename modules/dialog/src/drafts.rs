@@ -46,8 +46,16 @@ const PATIENCE_NS: u64 = 300 * SEC;
 /// The node of the call has so long to take the answer up itself, if it is there.
 const FIRST_NS: u64 = 250 * MS;
 
+/// Own drafts that a peer is told of when it comes, at most.
+const TOLD_AGAIN_MAX: usize = 4_000;
+
 #[derive(Debug, Default)]
 pub(crate) struct Drafts(Mutex<Kept>);
+
+/// Calls of this node that peers have had a draft of, in the order in which it was drawn up; they
+/// need not ring any more.
+#[derive(Debug, Default)]
+pub(crate) struct DrawnUp(Mutex<VecDeque<DialogId>>);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -162,18 +170,39 @@ impl Dialogs {
     }
 
     pub(crate) fn draw_up(&self, cx: &mut Cx<'_>, did: DialogId) {
+        if self.draw(cx, did) {
+            let mut all = self.drawn_up.0.lock();
+            if all.len() >= TOLD_AGAIN_MAX {
+                all.pop_front();
+            }
+            all.push_back(did);
+        }
+    }
+
+    /// A peer is there again: what still rings is drawn up for it.
+    pub(crate) fn draw_up_again(&self, cx: &mut Cx<'_>) {
+        let mut all = std::mem::take(&mut *self.drawn_up.0.lock());
+        all.retain(|did| self.draw(cx, *did));
+        let mut newer = self.drawn_up.0.lock();
+        all.append(&mut newer);
+        *newer = all;
+    }
+
+    /// Tells peers the draft of a call; false: it does not ring any more.
+    fn draw(&self, cx: &mut Cx<'_>, did: DialogId) -> bool {
         let found = self.table.local(did, |d, local| {
             let tx = local.invite.filter(|_| d.state < State::Unacked)?;
             local.drafted = true;
             Some((tx, fields::encode(d, &self.flag_names)))
         });
-        let Some(Some((tx, record))) = found else { return };
-        let Some((slot, tm)) = cx.node.find::<Tm>() else { return };
+        let Some(Some((tx, record))) = found else { return false };
+        let Some((slot, tm)) = cx.node.find::<Tm>() else { return false };
         let sections = cx.for_slot(slot, |cx| tm.sections_of(cx, tx));
         let sections = sections.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
         let node = cx.node.membership().node_id();
         let draft = Draft { did, node, tx: tx.text().into(), record, sections };
         self.tell_draft(cx, &draft);
+        true
     }
 
     /// A call was not answered: nobody has to know it any more.

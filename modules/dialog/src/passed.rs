@@ -255,12 +255,11 @@ impl Dialogs {
 
     /// A peer is there again: it is told what has passed while it was not.
     pub(crate) fn peer_came(&self, cx: &mut Cx<'_>) {
-        if !self.passed.0.lock().all.is_empty() {
-            cx.set_timer(cx.now.after_ms(TELL_AGAIN_MS[0]), Timer { kind: TELL_AGAIN, id: 0 });
-        }
+        cx.set_timer(cx.now.after_ms(TELL_AGAIN_MS[0]), Timer { kind: TELL_AGAIN, id: 0 });
     }
 
     pub(crate) fn tell_again(&self, cx: &mut Cx<'_>, times: u64) {
+        self.draw_up_again(cx);
         let now = cx.now.mono_ns;
         let fresh = |s: &Sighting| s.own && now.saturating_sub(s.at) < PATIENCE_NS;
         let own: Vec<_> = {
@@ -322,6 +321,13 @@ impl Dialogs {
     pub(crate) fn follow_soon(&self, cx: &mut Cx<'_>, id: DialogId) {
         if self.passed.0.lock().all.contains_key(&id.number()) {
             cx.set_timer(cx.now.after_ms(1), Timer { kind: FOLLOW, id: id.number() });
+        }
+    }
+
+    /// The same when all is here that its node tells of the answer: who accounts writes behind it.
+    pub(crate) fn follow_later(&self, cx: &mut Cx<'_>, id: DialogId) {
+        if self.passed.0.lock().all.contains_key(&id.number()) {
+            cx.set_timer(cx.now.after_ms(FOLLOW_MS), Timer { kind: FOLLOW, id: id.number() });
         }
     }
 

@@ -20,7 +20,7 @@ use tandem_sip::Message;
 use crate::change::{Change, Origin, Refused};
 use crate::current::Current;
 use crate::debts::Waiting;
-use crate::drafts::{DRAW_UP, Drafts};
+use crate::drafts::{DRAW_UP, Drafts, DrawnUp};
 use crate::events;
 use crate::id::DialogId;
 use crate::local::Local;
@@ -66,6 +66,7 @@ pub struct Dialogs {
     pub(crate) passed: Passed,
     /// Calls that ring on peers.
     pub(crate) drafts: Drafts,
+    pub(crate) drawn_up: DrawnUp,
 }
 
 impl Dialogs {
@@ -105,6 +106,7 @@ impl Dialogs {
             told_refused_s: AtomicU64::new(0),
             passed: Passed::default(),
             drafts: Drafts::default(),
+            drawn_up: DrawnUp::default(),
             params,
         }))
     }
@@ -191,7 +193,7 @@ impl Dialogs {
             self.table.insert(cx.now, dialog, local, origin, &Log { dialogs: self, cx })?;
         if inserted && matches!(origin, Origin::Peer { .. }) {
             self.count(cx, stats::CREATE_RECV);
-            self.follow(cx, id);
+            self.follow_later(cx, id);
         }
         self.store(cx);
         Ok(inserted)

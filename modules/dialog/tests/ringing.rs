@@ -58,6 +58,44 @@ fn a_node_that_is_started_again_gets_the_call_that_rang_on_it() {
 }
 
 #[test]
+fn a_call_that_is_over_before_a_node_that_was_started_again_meets_its_peer_ends() {
+    for tag in ["", "set_dlg_sharing_tag(\"vip\");"] {
+        for (before_ms, hold_ms) in [(0, 0), (30, 0), (30, 5), (100, 300), (300, 5)] {
+            let mut pair = Pair::new("", tag);
+            let invite = ring(&mut pair, "c");
+            pair.kill(0);
+            pair.boot(0);
+            pair.advance_ms(before_ms);
+            let phones = answer(&mut pair, 0, "c", invite);
+            pair.advance_ms(hold_ms);
+            pair.udp(0, CALLER, &phones.within("BYE", 8, ""));
+            pair.advance_ms(5_000);
+            for at in [0, 1] {
+                assert_eq!(
+                    pair.states(at),
+                    [State::Deleted],
+                    "node {at}, {before_ms} {hold_ms} {tag}"
+                );
+                assert_eq!(pair.all(at)[0].end_reason, Some(EndReason::DownstreamBye));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_call_that_rings_while_no_peer_is_there_is_told_to_one_that_comes() {
+    let mut pair = Pair::new("", "");
+    pair.kill(1);
+    let invite = ring(&mut pair, "c");
+    pair.boot(1);
+    pair.advance_ms(12_000);
+    pair.kill(0);
+    answer(&mut pair, 1, "c", invite);
+    pair.advance_ms(1_000);
+    assert_eq!(pair.states(1), [State::Confirmed]);
+}
+
+#[test]
 fn the_node_of_the_call_takes_the_answer_up_itself_while_it_lives() {
     let mut pair = Pair::new("", "");
     let invite = ring(&mut pair, "c");

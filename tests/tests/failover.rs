@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value as Json, json};
 use tandem_tests::{Node, PATIENCE, Phone, Site, contacts, now, wait_for, wait_until};
 
@@ -138,4 +139,25 @@ fn an_active_that_restarts_alone_is_active_again() {
     let alice = Phone::behind_nat("alice", (site.net.ip(10), 5060));
     alice.register_ok(one.sip);
     wait_until("it pings", PATIENCE, || !alice.pings_from(one.sip).is_empty());
+}
+
+#[test]
+fn a_node_that_is_stopped_hands_over_what_it_alone_knows() {
+    let site = Site::pair("parting");
+    let (mut one, mut two) = (site.start(1), site.start(2));
+    one.wait_in_step();
+    two.process.signal(Signal::STOP);
+    wait_until("node 1 has lost node 2", PATIENCE, || {
+        one.process.output().contains("node 2 of cluster 1 is down")
+    });
+    let alice = Phone::new("alice", (site.net.ip(10), 5060));
+    alice.register_ok(one.sip);
+    one.process.signal(Signal::TERM);
+    one.process.wait_for_output("this node ends when a peer has what it alone knows", PATIENCE);
+    let bob = Phone::new("bob", (site.net.ip(11), 5060));
+    bob.register_ok(one.sip);
+    two.process.signal(Signal::CONT);
+    assert!(one.process.wait(PATIENCE).success());
+    two.wait_for_users(&["alice", "bob"]);
+    assert!(!one.process.output().contains("no peer has got everything"));
 }

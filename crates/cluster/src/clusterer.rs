@@ -324,6 +324,15 @@ impl Clusterer {
         })
     }
 
+    /// Whether this node alone has changes that a peer may have in a moment: no Tandem peer of a
+    /// cluster has them all, and one that lacks some is here, or was lost just now.
+    pub fn has_to_hand_over(&self, now: Now) -> bool {
+        self.clusters.values().any(|cluster| {
+            let peers = || cluster.peers.values();
+            !peers().any(|peer| peer.has_all(now)) && peers().any(|peer| peer.soon_has_more(now))
+        })
+    }
+
     /// Whether a peer can be reached that is not known to be a Tandem node.
     pub fn has_stock(&self) -> bool {
         let is_other = |peer: &crate::peer::Peer| peer.reachable && peer.kind != Kind::Tandem;

@@ -9,7 +9,7 @@ use crate::wire::Hello;
 use bytes::{Bytes, BytesMut};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tandem_bin::{Framer, NodeId};
-use tandem_clock::{MS, Mono, SEC};
+use tandem_clock::{MS, Mono, Now, SEC};
 
 /// What a peer has shown itself to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +228,21 @@ impl Peer {
         since.map_or(0, |at| now.saturating_sub(at))
     }
 
+    /// Whether it is here and has every change but those that are just on the way.
+    pub(crate) fn has_all(&self, now: Now) -> bool {
+        let waits = self.behind || self.missed > 0 || self.lag_ns(now.mono_ns) > ON_THE_WAY_NS;
+        self.kind == Kind::Tandem && self.reachable && !waits
+    }
+
+    /// Whether it lacks changes and is here, or was lost just now.
+    pub(crate) fn soon_has_more(&self, now: Now) -> bool {
+        let lost_lately = || {
+            let lost_at = self.lost_at_unix_ms.unwrap_or(0);
+            self.missed > 0 && now.unix_ms.saturating_sub(lost_at) < LOST_LATELY_MS
+        };
+        self.kind == Kind::Tandem && !self.has_all(now) && (self.reachable || lost_lately())
+    }
+
     /// The number to acknowledge: everything up to it is applied here.
     pub(crate) fn applied(&self) -> u64 {
         let received = self.expected.saturating_sub(1);
@@ -254,6 +269,10 @@ impl Peer {
     }
 }
 
+/// A change that waits for so long is not just on the way.
+const ON_THE_WAY_NS: u64 = 50 * MS;
+/// A peer that was lost so lately may be back in a moment.
+const LOST_LATELY_MS: u64 = 10_000;
 /// How often digests are compared.
 pub(crate) const COMPARE_EVERY_NS: u64 = 10 * SEC;
 /// When a repair is checked.

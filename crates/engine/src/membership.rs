@@ -152,6 +152,12 @@ impl Membership {
         self.inner.lock().machine.as_ref().map(Clusterer::status)
     }
 
+    /// Whether this node alone has changes that a peer may have in a moment; see
+    /// [`Clusterer::has_to_hand_over`].
+    pub fn has_to_hand_over(&self, now: Now) -> bool {
+        self.inner.lock().machine.as_ref().is_some_and(|m| m.has_to_hand_over(now))
+    }
+
     /// Configures the machine and starts it; called once, by the clusterer module.
     pub fn configure(&self, cx: &mut Cx<'_>, config: Config) {
         let mut inner = self.inner.lock();

@@ -89,6 +89,10 @@ struct Control<'a> {
     ready: Vec<Input>,
     /// The node wants to end; whether something failed.
     stop: Option<bool>,
+    /// Signals so far: the second one waits for nobody.
+    asked_to_end: u32,
+    /// How long peers are waited for at the end.
+    parting_until: Option<tandem_clock::Mono>,
     /// When the memory is measured next.
     measure_at: tandem_clock::Mono,
     notifier: Option<Notifier>,
@@ -101,6 +105,10 @@ struct Control<'a> {
     ends: bool,
     fatal: Option<String>,
 }
+
+/// How long a node waits at its end for peers that lack what it knows, and how often it looks.
+const PARTING_S: u64 = 3;
+const PARTING_LOOK_NS: u64 = 10 * MS;
 
 /// After the process stood still, the reader has so long to hear what peers told meanwhile.
 const HEARING: Duration = Duration::from_millis(100);
@@ -161,6 +169,8 @@ impl<'a> Control<'a> {
             sends: Vec::new(),
             ready: Vec::new(),
             stop: None,
+            asked_to_end: 0,
+            parting_until: None,
             measure_at: 0,
             notifier: None,
             names,
@@ -205,13 +215,10 @@ impl<'a> Control<'a> {
             }
             self.measure(woke);
             let mut out = Out::default();
-            let mut ends = self.take(woken, &mut out);
-            if !ends {
-                self.drain(&mut out);
-                self.settle(std::mem::take(&mut out));
-                ends = self.stop.is_some();
-            }
-            if ends {
+            self.take(woken, &mut out);
+            self.drain(&mut out);
+            self.settle(std::mem::take(&mut out));
+            if self.stop.is_some_and(|failed| failed || self.has_parted()) {
                 self.settle(std::mem::take(&mut out));
                 self.take_rest();
                 self.end(out);
@@ -264,7 +271,9 @@ impl<'a> Control<'a> {
     ) -> Woken {
         let now = self.shared.clock.now();
         let wait_ns = self.worker.next_deadline().map(|at| at.saturating_sub(now.mono_ns));
-        let timer = tokio::time::sleep(Duration::from_nanos(wait_ns.unwrap_or(60_000 * MS)));
+        let longest_ns = if self.stop.is_some() { PARTING_LOOK_NS } else { 60_000 * MS };
+        let wait_ns = wait_ns.unwrap_or(longest_ns).min(longest_ns);
+        let timer = tokio::time::sleep(Duration::from_nanos(wait_ns));
         let (inputs, management) = (&mut self.inputs, &mut self.management);
         tokio::select! {
             Some(effects) = inputs.workers.recv() => Woken::Worker(effects),
@@ -281,8 +290,28 @@ impl<'a> Control<'a> {
         }
     }
 
-    /// Takes one input; true when the node is to end.
-    fn take(&mut self, woken: Woken, out: &mut Out) -> bool {
+    /// Whether peers have what this node alone knew, as far as they are there. What is in no
+    /// database would be gone with it, so it waits for them a little while it goes on serving.
+    fn has_parted(&mut self) -> bool {
+        let now = self.shared.clock.now();
+        if !self.shared.node.membership().has_to_hand_over(now) || self.asked_to_end > 1 {
+            return true;
+        }
+        let until = *self.parting_until.get_or_insert_with(|| {
+            let text = "this node ends when a peer has what it alone knows, in 3 s at most";
+            log::line(now, Level::Notice, text);
+            now.after_s(PARTING_S)
+        });
+        if now.mono_ns >= until {
+            let text = "no peer has got everything that this node knew: of that, what is in no \
+                        database is lost";
+            log::line(now, Level::Warning, text);
+        }
+        now.mono_ns >= until
+    }
+
+    /// Takes one input.
+    fn take(&mut self, woken: Woken, out: &mut Out) {
         match woken {
             Woken::Worker(effects) => out.effects.extend(effects),
             Woken::Db(done) => self.answered(done, out),
@@ -304,9 +333,11 @@ impl<'a> Control<'a> {
             Woken::Time => {}
             // A terminal that closed, or an operator whose FIFO was deleted.
             Woken::Hangup => self.management.check_now(),
-            Woken::Signal => return true,
+            Woken::Signal => {
+                self.asked_to_end += 1;
+                self.stop.get_or_insert(false);
+            }
         }
-        false
     }
 
     /// Takes what else is waiting, so that a turn works on a batch.

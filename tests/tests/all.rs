@@ -10,6 +10,7 @@ mod calls;
 mod cdr;
 mod cdr_pair;
 mod check;
+mod clock;
 mod databases;
 mod dialog_db;
 mod dialog_pair;

@@ -3,31 +3,38 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use tandem_clock::Now;
+use tandem_clock::{MS, Now};
 
 /// Reads the clocks of the host. The monotonic part (CLOCK_MONOTONIC) counts from the creation
-/// of the clock, so one clock serves a whole process.
-#[derive(Clone, Copy, Debug)]
+/// of the clock, so one clock serves a whole process; its copies are the same clock.
+#[derive(Clone, Debug)]
 pub struct Clock {
     start: Instant,
+    wall: Arc<Wall>,
 }
 
 impl Clock {
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), wall: Arc::new(Wall::new(host_ms())) }
     }
 
-    /// The present. Its monotonic part never goes back; its wall part follows the host's clock.
+    /// The present. Its monotonic part never goes back; its wall part follows the host's clock,
+    /// but never in steps: see [`Clock::host_is_ahead_ms`].
     pub fn now(&self) -> Now {
         let mono = self.start.elapsed().as_nanos();
-        // A host clock before 1970 reads as 1970.
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now {
-            mono_ns: u64::try_from(mono).unwrap_or(u64::MAX),
-            unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
-        }
+        let mono_ns = u64::try_from(mono).unwrap_or(u64::MAX);
+        Now { mono_ns, unix_ms: self.wall.at(mono_ns / MS, host_ms) }
+    }
+
+    /// By how much the host's clock is ahead of ours: about 0, or what is left of a step that
+    /// somebody made with it. Contacts, publications and nonces end at a time of day; if ours
+    /// stepped with the host's, an hour forward would end them all at once, on this node alone.
+    pub fn host_is_ahead_ms(&self) -> i64 {
+        self.wall.ahead_ms.load(Ordering::Relaxed)
     }
 }
 
@@ -35,6 +42,76 @@ impl Default for Clock {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Milliseconds since 1970 by the host's clock; before 1970 it reads as 1970.
+fn host_ms() -> u64 {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The time of day that the node goes by.
+#[derive(Debug)]
+struct Wall {
+    /// Ours, less the monotonic clock.
+    offset_ms: AtomicI64,
+    ahead_ms: AtomicI64,
+    /// The monotonic time of the last look at the host's clock.
+    looked_ms: AtomicU64,
+}
+
+/// Between two looks at the host's clock.
+const LOOK_MS: u64 = 20;
+/// Ours goes faster or slower by one part in so many until it has caught up.
+const FOLLOW: u64 = 20;
+/// 1 January 2026. A clock that shows less has not been set since its machine was switched on;
+/// nothing that was dated by it is worth keeping.
+const EARLIEST_MS: i64 = 1_767_225_600_000;
+
+impl Wall {
+    fn new(host_ms: u64) -> Self {
+        Self {
+            offset_ms: AtomicI64::new(signed(host_ms)),
+            ahead_ms: AtomicI64::new(0),
+            looked_ms: AtomicU64::new(0),
+        }
+    }
+
+    fn at(&self, mono_ms: u64, host_ms: impl Fn() -> u64) -> u64 {
+        let last = self.looked_ms.load(Ordering::Relaxed);
+        if mono_ms >= last.saturating_add(LOOK_MS) {
+            let won = self.looked_ms.compare_exchange(
+                last,
+                mono_ms,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            if won.is_ok() {
+                self.follow(mono_ms, mono_ms - last, signed(host_ms()));
+            }
+        }
+        let ours = signed(mono_ms).saturating_add(self.offset_ms.load(Ordering::Relaxed));
+        u64::try_from(ours).unwrap_or(0)
+    }
+
+    /// Goes towards the host's clock, as far as is allowed after `passed_ms`.
+    fn follow(&self, mono_ms: u64, passed_ms: u64, host_ms: i64) {
+        let ours = signed(mono_ms).saturating_add(self.offset_ms.load(Ordering::Relaxed));
+        let ahead = host_ms.saturating_sub(ours);
+        let most = signed(passed_ms / FOLLOW);
+        let step = match ahead {
+            // The two parts of a time are rounded apart.
+            -1..=1 => 0,
+            _ if ours < EARLIEST_MS && host_ms >= EARLIEST_MS => ahead,
+            _ => ahead.clamp(-most, most),
+        };
+        self.offset_ms.fetch_add(step, Ordering::Relaxed);
+        self.ahead_ms.store(ahead - step, Ordering::Relaxed);
+    }
+}
+
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 /// The time zone of the host, by its name or its rule: that of $TZ, else where /etc/localtime
@@ -68,6 +145,50 @@ mod tests {
         let (a, b) = (clock.now(), clock.now());
         assert!(a.mono_ns <= b.mono_ns);
         assert!(b.unix_s() > 1_700_000_000);
+    }
+
+    const TODAY: u64 = 1_795_000_000_000;
+    const HOUR: i64 = 3_600_000;
+
+    /// Looks at the time every 20 ms until `until_ms`, on a host whose clock is set by this much,
+    /// and gives back ours.
+    fn go(wall: &Wall, from_ms: u64, until_ms: u64, set_by: i64, begun: u64) -> u64 {
+        let host = |mono: u64| (begun + mono).saturating_add_signed(set_by);
+        (from_ms..=until_ms).step_by(20).map(|ms| wall.at(ms, || host(ms))).last().expect("times")
+    }
+
+    #[test]
+    fn a_step_of_the_hosts_clock_is_followed_and_not_made() {
+        for set_by in [HOUR, -HOUR, 24 * HOUR, -24 * HOUR] {
+            let wall = Wall::new(TODAY);
+            let minute = go(&wall, 0, 60_000, set_by, TODAY);
+            let moved = minute as i64 - (TODAY + 60_000) as i64;
+            assert_eq!(moved, 3_000 * set_by.signum(), "three seconds in a minute");
+            assert_eq!(wall.ahead_ms.load(Ordering::Relaxed), set_by - moved);
+            // It is put right, and ours comes back.
+            let later = go(&wall, 60_020, 125_020, 0, TODAY);
+            assert!(later.abs_diff(TODAY + 125_020) <= 1, "{later}");
+            assert!(wall.ahead_ms.load(Ordering::Relaxed).abs() <= 1);
+        }
+    }
+
+    #[test]
+    fn ours_never_goes_back_and_catches_up() {
+        let (wall, mut last) = (Wall::new(TODAY), 0);
+        for ms in (0..42_000).step_by(20) {
+            let ours = wall.at(ms, || TODAY + ms - 2_000.min(ms));
+            assert!(ours >= last);
+            last = ours;
+        }
+        assert!(last.abs_diff(TODAY + 41_980 - 2_000) <= 1, "{last}");
+    }
+
+    #[test]
+    fn a_machine_without_a_battery_takes_the_time_that_it_is_told() {
+        let wall = Wall::new(0);
+        assert_eq!(wall.at(1_000, || 1_000), 1_000);
+        assert_eq!(wall.at(2_000, || TODAY), TODAY);
+        assert_eq!(go(&wall, 2_020, 4_000, 0, TODAY - 2_000), TODAY + 2_000);
     }
 
     #[test]

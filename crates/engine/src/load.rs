@@ -1,7 +1,7 @@
 //! How busy the workers are, and how much memory the process uses: figures that only the binary
 //! can measure and that it hands to the node.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use tandem_clock::{Mono, Now, SEC};
 
@@ -14,6 +14,7 @@ pub struct Load {
     started: Mono,
     waiting_udp: AtomicU64,
     waiting_tcp: AtomicU64,
+    host_clock_ahead_ms: AtomicI64,
     workers: Vec<Vec<Second>>,
 }
 
@@ -31,6 +32,7 @@ impl Load {
             started,
             waiting_udp: AtomicU64::new(0),
             waiting_tcp: AtomicU64::new(0),
+            host_clock_ahead_ms: AtomicI64::new(0),
             workers: (0..workers.max(1)).map(|_| row()).collect(),
         }
     }
@@ -51,6 +53,15 @@ impl Load {
 
     pub(crate) fn waiting_tcp(&self) -> u64 {
         self.waiting_tcp.load(Ordering::Relaxed)
+    }
+
+    /// Notes by how much the host's clock is ahead of the time that the node goes by.
+    pub fn set_host_clock_ahead(&self, ms: i64) {
+        self.host_clock_ahead_ms.store(ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn host_clock_ahead_ms(&self) -> i64 {
+        self.host_clock_ahead_ms.load(Ordering::Relaxed)
     }
 
     /// Workers, worker 0 included.

@@ -20,6 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::databases::{self, NewsOf};
+use super::host_clock::HostClock;
 use super::management::{Asked, Management};
 use super::reader::RunningReader;
 use super::reader::STOOD_STILL_NS;
@@ -95,6 +96,7 @@ struct Control<'a> {
     parting_until: Option<tandem_clock::Mono>,
     /// When the memory is measured next.
     measure_at: tandem_clock::Mono,
+    host_clock: HostClock,
     notifier: Option<Notifier>,
     names: Resolver,
     spool: Spool,
@@ -172,6 +174,7 @@ impl<'a> Control<'a> {
             asked_to_end: 0,
             parting_until: None,
             measure_at: 0,
+            host_clock: HostClock::default(),
             notifier: None,
             names,
             spool: Spool::new(state.spool()),
@@ -247,6 +250,11 @@ impl<'a> Control<'a> {
             };
             node.load.set_waiting_udp(memory::waiting_udp(&ports(Proto::Udp)));
             node.load.set_waiting_tcp(memory::waiting_tcp(&ports(Proto::Tcp)));
+            let ahead_ms = self.shared.clock.host_is_ahead_ms();
+            node.load.set_host_clock_ahead(ahead_ms);
+            if let Some((level, text)) = self.host_clock.see(ahead_ms) {
+                log::line(now, level, &text);
+            }
         }
     }
 

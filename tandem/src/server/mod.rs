@@ -11,6 +11,7 @@ mod databases;
 mod files;
 mod gather;
 mod helpers;
+mod host_clock;
 mod limits;
 mod log;
 mod log_format;

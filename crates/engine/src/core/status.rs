@@ -45,8 +45,15 @@ pub(super) fn status(call: &mut MiCall<'_, '_>) -> MiOutcome {
         "gates".into(),
         json!({"acknowledged": acknowledged, "ungated": ungated, "waiting": waiting}),
     );
+    let ahead_ms = node.load.host_clock_ahead_ms();
+    if ahead_ms.abs() > HOST_CLOCK_FAR_MS {
+        answer.insert("host clock".into(), json!(format!("{ahead_ms} ms ahead of this node")));
+    }
     MiOutcome::Done(Json::Object(answer))
 }
+
+/// A host's clock that is no further from ours is not worth a line.
+const HOST_CLOCK_FAR_MS: i64 = 2_000;
 
 fn tag(tag: &TagView, status: &Status) -> Json {
     let state = match (tag.active, tag.settled) {

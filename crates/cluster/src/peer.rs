@@ -187,7 +187,13 @@ impl Peer {
     }
 
     pub(crate) fn times(&self, base: &LinkTimes) -> LinkTimes {
-        LinkTimes { retries: self.cfg.ping_retries, ..*base }
+        let node_timeout_ns = match self.kind {
+            // Nothing is replicated until it is tried again, and a lost second is enough for a link
+            // to be down: a Tandem node is not left alone for longer than between two PINGs.
+            Kind::Tandem => base.node_timeout_ns.min(base.ping_interval_ns),
+            Kind::Unproven | Kind::Stock => base.node_timeout_ns,
+        };
+        LinkTimes { retries: self.cfg.ping_retries, node_timeout_ns, ..*base }
     }
 
     /// Forgets what was on the way; the peer has to be compared before it counts again.

@@ -69,7 +69,12 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     },
     int("ping_interval", "4", "Seconds between probes of a link."),
     int("ping_timeout", "1000", "Milliseconds to wait for the answer to a probe."),
-    int("node_timeout", "60", "Seconds before a failed node is probed again."),
+    int(
+        "node_timeout",
+        "60",
+        "Seconds before a failed node is probed again; a Tandem node after ping_interval, if that \
+         is less.",
+    ),
     int("seed_fallback_interval", "5", "Seconds a seed waits for a donor."),
     int("sync_timeout", "15", "Seconds of silence after which a sync has failed."),
     int("sync_packet_size", "32768", "Size at which a sync packet is closed."),

@@ -1,0 +1,25 @@
+//! A network that is bad, not gone.
+#![allow(clippy::unwrap_used)]
+
+use crate::world;
+
+use world::*;
+
+/// A link that is down replicates nothing: it is tried again after `ping_interval`, not only after
+/// the minute of `node_timeout`.
+#[test]
+fn a_tandem_node_is_not_left_alone_for_long() {
+    let mut w = World::new(2);
+    w.start(1);
+    w.start(2);
+    w.run_ms(10_000);
+    assert_eq!((w.link(1, 2).link_state, w.link(2, 1).link_state), ("Up", "Up"));
+    w.cut = vec![(1, 2)];
+    w.run_ms(20_000);
+    assert!(w.link(1, 2).link_state != "Up" && w.link(2, 1).link_state != "Up");
+    w.write(1, 2, 20);
+    w.cut.clear();
+    w.run_ms(6_000);
+    assert_eq!((w.link(1, 2).link_state, w.link(2, 1).link_state), ("Up", "Up"));
+    assert!(w.nodes[&2].records.contains_key(&2), "it has what it missed");
+}

@@ -49,6 +49,7 @@ mod routing_names;
 mod routing_pair;
 mod routing_quality;
 mod routing_reload;
+mod soak;
 mod start;
 mod starting;
 mod stood_still;

@@ -7,7 +7,7 @@
 
 mod call;
 mod manner;
-mod text;
+pub(crate) mod text;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use super::{CALLEES, Plan};
 use crate::message::{Message, uri_of};
 
-pub(super) fn call_id(plan: &Plan, n: u32) -> String {
+pub(crate) fn call_id(plan: &Plan, n: u32) -> String {
     format!("call-{}-{n}", plan.name)
 }
 
-pub(super) fn number_of(plan: &Plan, call_id: &str) -> Option<u32> {
+pub(crate) fn number_of(plan: &Plan, call_id: &str) -> Option<u32> {
     call_id.strip_prefix("call-")?.strip_prefix(&plan.name)?.strip_prefix('-')?.parse().ok()
 }
 
@@ -18,7 +18,7 @@ pub(super) fn registration(call_id: &str) -> Option<u32> {
     call_id.strip_prefix("reg-")?.rsplit('-').next()?.parse().ok()
 }
 
-fn via(at: SocketAddr, branch: &str) -> String {
+pub(crate) fn via(at: SocketAddr, branch: &str) -> String {
     format!("Via: SIP/2.0/UDP {at};rport;branch=z9hG4bK{branch}\r\n")
 }
 
@@ -33,7 +33,7 @@ pub(super) fn register(plan: &Plan, callee: u32) -> String {
     )
 }
 
-pub(super) fn session(at: SocketAddr) -> String {
+pub(crate) fn session(at: SocketAddr) -> String {
     let ip = at.ip();
     format!(
         "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n\
@@ -75,7 +75,7 @@ pub(crate) fn ack_failure(invite: &str, reply: &Message) -> String {
 }
 
 /// A reply to a request; `tag` is added to a To that has none, `extra` are whole lines.
-pub(super) fn answer(request: &Message, status: &str, tag: &str, extra: &str) -> String {
+pub(crate) fn answer(request: &Message, status: &str, tag: &str, extra: &str) -> String {
     let to = request.header("To").unwrap_or_default();
     let tag = if to.contains(";tag=") || tag.is_empty() { "" } else { &format!(";tag={tag}") };
     let (head, body) = extra.split_once("\r\n\r\n").unwrap_or((extra, ""));
@@ -99,16 +99,16 @@ fn body_of(plan: &Plan, method: &str) -> String {
 
 /// What makes an in-dialog request of one end.
 #[derive(Debug, Clone, Default)]
-pub(super) struct End {
+pub(crate) struct End {
     /// From and To of its requests.
-    pub(super) local: String,
-    pub(super) remote: String,
-    pub(super) target: String,
-    pub(super) routes: Vec<String>,
+    pub(crate) local: String,
+    pub(crate) remote: String,
+    pub(crate) target: String,
+    pub(crate) routes: Vec<String>,
 }
 
 impl End {
-    pub(super) fn request(&self, plan: &Plan, n: u32, method: &str, cseq: u32) -> String {
+    pub(crate) fn request(&self, plan: &Plan, n: u32, method: &str, cseq: u32) -> String {
         let routes: String = self.routes.iter().map(|r| format!("Route: {r}\r\n")).collect();
         format!(
             "{method} {target} SIP/2.0\r\n{via}{routes}Max-Forwards: 70\r\nFrom: {local}\r\n\
@@ -125,7 +125,7 @@ impl End {
     }
 
     /// Where its requests go.
-    pub(super) fn next_hop(&self) -> Option<SocketAddr> {
+    pub(crate) fn next_hop(&self) -> Option<SocketAddr> {
         let uri = self.routes.first().map_or(self.target.as_str(), |r| uri_of(r));
         let rest = uri.trim_start_matches("sip:");
         let host = rest.rsplit('@').next()?.split(';').next()?;

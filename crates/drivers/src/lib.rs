@@ -20,6 +20,7 @@ mod sql_server_conn;
 mod sql_values;
 pub mod sqlite;
 mod sqlite_conn;
+pub mod sqlite_extensions;
 pub mod tls;
 
 pub use clock::{Clock, os_seed, zone_name};

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::database::{Completion, Database, Link as _};
 use crate::sqlite_conn::SqliteLink;
+use crate::sqlite_extensions::{self, Extension};
 
 /// How a database is opened.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct SqliteOptions {
     pub busy_timeout_ms: u64,
     /// `PRAGMA name = value` for each new connection, after Tandem's own.
     pub pragmas: Vec<(String, String)>,
+    /// Libraries that each new connection loads first.
+    pub extensions: Vec<Extension>,
     /// Connections that read, 1 at least.
     pub readers: usize,
     /// Queries that may wait, for the writer and for the readers each.
@@ -36,6 +39,7 @@ impl SqliteOptions {
             create: false,
             busy_timeout_ms: 500,
             pragmas: Vec::new(),
+            extensions: Vec::new(),
             readers: 2,
             queue_max: 4096,
             rows_max: 1_000_000,
@@ -65,6 +69,7 @@ impl Sqlite {
 
 /// Opens the database once and closes it: the reason why it cannot be used, for start-up.
 pub async fn check(options: &SqliteOptions) -> Result<(), DbError> {
+    sqlite_extensions::check(&options.extensions).await?;
     let sql = "SELECT name FROM sqlite_master LIMIT 1".to_owned();
     ask(options, &Query::Raw { sql }).await.map(drop)
 }

@@ -157,6 +157,9 @@ impl SqliteLink {
         } else {
             connect = connect.journal_mode(SqliteJournalMode::Wal);
         }
+        for extension in &options.extensions {
+            connect = extension.add_to(connect);
+        }
         for (name, value) in &options.pragmas {
             tandem_db::check_name(name)?;
             connect = connect.pragma(name.clone(), value.clone());

@@ -5,3 +5,4 @@
 mod fifo;
 mod management;
 mod sqlite;
+mod sqlite_extensions;

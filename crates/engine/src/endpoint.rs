@@ -192,4 +192,6 @@ pub struct SqliteOptions {
     pub busy_timeout_ms: u32,
     /// Name and value.
     pub pragmas: Vec<(String, String)>,
+    /// Libraries that every connection loads, with their entry point if that has no usual name.
+    pub extensions: Vec<(String, Option<String>)>,
 }

@@ -1,6 +1,6 @@
 //! Sockets: UDP in batches, BIN streams, the addresses of the host, and a poll loop for workers.
 //!
-//! This crate moves bytes and understands none of them. It is the only one with `unsafe`, all of
+//! This crate moves bytes and understands none of them. Nearly all `unsafe` is here, all of
 //! it in `sys.rs`: the calls that neither the standard library nor `socket2` offers.
 
 pub mod bin;

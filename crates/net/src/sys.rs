@@ -1,5 +1,5 @@
 //! The system calls that have no safe wrapper here: batched UDP, epoll, eventfd, and the address
-//! of a netlink socket. All `unsafe` of the project is in this file.
+//! of a netlink socket. All `unsafe` of the crate is in this file.
 #![allow(unsafe_code)]
 
 use std::io;

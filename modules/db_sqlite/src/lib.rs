@@ -19,6 +19,17 @@ pub static MODULE: ModuleDef = ModuleDef {
         param("busy_timeout", ParamKind::Int, Some("500"), "Milliseconds to wait for a lock."),
         ParamSig {
             multiple: true,
+            check: Some(check_extension),
+            ..param(
+                "load_extension",
+                ParamKind::Str,
+                None,
+                "\"FILE;ENTRY\": a library that every connection loads, and its entry point; without \
+                 one it is what SQLite makes of the file's name.",
+            )
+        },
+        ParamSig {
+            multiple: true,
             check: Some(check_pragma),
             ..param("exec_pragma", ParamKind::Str, None, "A PRAGMA run on every connection.")
         },
@@ -48,7 +59,30 @@ fn build(from: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
         ParamValue::Str(s) => s.split_once('=').map(|(n, v)| (n.trim().into(), v.trim().into())),
         ParamValue::Int(_) => None,
     });
-    Ok(Arc::new(DbSqlite(SqliteOptions { busy_timeout_ms, pragmas: pragmas.collect() })))
+    let extensions = from.all("load_extension").iter().filter_map(|p| match p {
+        ParamValue::Str(text) => Some(extension(text)),
+        ParamValue::Int(_) => None,
+    });
+    let (pragmas, extensions) = (pragmas.collect(), extensions.collect());
+    Ok(Arc::new(DbSqlite(SqliteOptions { busy_timeout_ms, pragmas, extensions })))
+}
+
+/// The file and the entry point.
+fn extension(text: &str) -> (String, Option<String>) {
+    match text.split_once(';') {
+        Some((file, entry)) => (file.trim().to_owned(), Some(entry.trim().to_owned())),
+        None => (text.trim().to_owned(), None),
+    }
+}
+
+fn check_extension(text: &str) -> Result<(), String> {
+    let (file, entry) = extension(text);
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_entry = |entry: &String| !entry.is_empty() && entry.chars().all(is_name);
+    match !file.is_empty() && !text.contains('\0') && entry.as_ref().is_none_or(is_entry) {
+        true => Ok(()),
+        false => Err("an extension is written \"FILE;ENTRY\" or \"FILE\"".into()),
+    }
 }
 
 fn check_pragma(text: &str) -> Result<(), String> {

@@ -37,6 +37,7 @@ fn every_entry_has_a_check() {
             }),
             ("param busy_timeout", waiting),
             ("param exec_pragma", pragmas),
+            ("param load_extension", extensions),
         ],
     );
 }
@@ -53,4 +54,19 @@ fn pragmas() {
     assert_eq!(options(two).pragmas, [pair("cache_size", "10"), pair("synchronous", "OFF")]);
     let errors = try_node("modparam(\"db_sqlite\", \"exec_pragma\", \"nothing\")").err().unwrap();
     assert!(errors.contains("a pragma is written"), "{errors}");
+}
+
+fn extensions() {
+    let line = |text: &str| format!("modparam(\"db_sqlite\", \"load_extension\", \"{text}\")\n");
+    let two = line("/usr/lib/x.so; sqlite3_x_init") + &line("pcre");
+    let wanted = [
+        ("/usr/lib/x.so".to_owned(), Some("sqlite3_x_init".to_owned())),
+        ("pcre".to_owned(), None),
+    ];
+    assert_eq!(options(&two).extensions, wanted);
+    assert_eq!(options("").extensions, []);
+    for wrong in ["", ";x", "x.so;", "x.so;no entry"] {
+        let errors = try_node(&line(wrong)).err().unwrap();
+        assert!(errors.contains("an extension is written"), "{wrong}: {errors}");
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tandem_db::{Backend, DbErrorKind, DbUrl};
 use tandem_drivers::sql_server::{News, Server, ServerOptions, Tell};
 use tandem_drivers::sqlite::{Sqlite, SqliteOptions};
+use tandem_drivers::sqlite_extensions::Extension;
 use tandem_drivers::{Completion, Database};
 use tandem_engine::effect::{DatabaseId, DbNews};
 use tandem_engine::endpoint::Endpoint;
@@ -55,6 +56,8 @@ async fn file(
     if let Some(options) = options {
         open.busy_timeout_ms = u64::from(options.busy_timeout_ms);
         open.pragmas.clone_from(&options.pragmas);
+        let extensions = options.extensions.iter().cloned();
+        open.extensions = extensions.map(|(file, entry)| Extension { file, entry }).collect();
     }
     tandem_drivers::sqlite::check(&open)
         .await

@@ -45,6 +45,12 @@ impl Zone {
         self.zone.read().as_ref().map_or(unix_s, |zone| shown(zone, unix_s))
     }
 
+    /// The time in Unix seconds at which the clock shows this. Of an hour that comes twice it is the
+    /// first one.
+    pub fn unix_s(&self, wall_s: u64) -> u64 {
+        self.zone.read().as_ref().map_or(wall_s, |zone| when_shown(zone, wall_s))
+    }
+
     pub fn moment(&self, unix_s: u64) -> Moment {
         Moment { unix_s, wall_s: self.wall_s(unix_s) }
     }
@@ -69,9 +75,31 @@ pub fn shown(zone: &TimeZone, unix_s: u64) -> u64 {
     unix_s.saturating_add_signed(offset_s)
 }
 
+fn when_shown(zone: &TimeZone, wall_s: u64) -> u64 {
+    let shown = i64::try_from(wall_s).ok().and_then(|s| jiff::Timestamp::from_second(s).ok());
+    let Some(shown) = shown else { return wall_s };
+    let shown = jiff::tz::Offset::UTC.to_datetime(shown);
+    let at = zone.to_ambiguous_timestamp(shown).compatible().ok();
+    at.map_or(wall_s, |at| u64::try_from(at.as_second()).unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_clock_shows_is_a_time_again() {
+        let zone = Zone::default();
+        assert_eq!(zone.unix_s(1_767_614_400), 1_767_614_400);
+        zone.set("Europe/Berlin").unwrap();
+        for unix_s in [1_767_614_400, 1_784_548_800] {
+            assert_eq!(zone.unix_s(zone.wall_s(unix_s)), unix_s);
+        }
+        // 2026-10-25: 02:30 comes twice. 2026-03-29: 02:30 does not come.
+        assert_eq!(zone.unix_s(1_792_895_400), 1_792_888_200);
+        assert_eq!(zone.unix_s(1_774_751_400), 1_774_747_800);
+        assert_eq!(zone.unix_s(5), 0, "before 1970 there is no time");
+    }
 
     #[test]
     fn a_zone_has_a_name_or_a_rule() {

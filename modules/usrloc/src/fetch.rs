@@ -13,8 +13,9 @@ use serde_json::Value as Json;
 use tandem_db::{DbError, Query, Rows, Select, Value};
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome};
 use tandem_engine::module::{Call, Cx};
+use tandem_engine::zone::Zone;
 
-use crate::sql::{Asked, Sql};
+use crate::sql::{Asked, Sql, written_wall_s};
 use crate::state::{Table, Usrloc};
 use crate::store::{Contact, DbState, Edit, Local, Origin};
 
@@ -110,8 +111,10 @@ impl Usrloc {
     fn take_rows(&self, cx: &mut Cx<'_>, table: &Table, aor: &[u8], rows: &Rows) {
         let versions: HashSet<Version> = rows.rows.iter().filter_map(|r| version_of(r)).collect();
         let mut kept = HashSet::new();
+        let zone = Arc::clone(cx.node);
+        let zone = &zone.zone;
         let is_gone = |contact: &Contact, local: &Local| {
-            let version = version(contact);
+            let version = version(zone, contact);
             let stays = local.db != DbState::Sync || versions.contains(&version);
             if stays {
                 kept.insert(version);
@@ -156,13 +159,14 @@ impl Sql {
     }
 }
 
-fn version(contact: &Contact) -> Version {
-    (contact.id, contact.cseq, contact.last_modified_s(), contact.expires_s())
+fn version(zone: &Zone, contact: &Contact) -> Version {
+    let changed = zone.wall_s(contact.last_modified_s());
+    (contact.id, contact.cseq, changed, contact.expires_s())
 }
 
 fn version_of(row: &[Value]) -> Option<Version> {
     let number = |at: usize| row.get(at).and_then(Value::as_int);
-    let changed = row.get(8)?.as_time().and_then(|t| u64::try_from(t).ok())?;
+    let changed = written_wall_s(row)?;
     let (id, cseq) = (number(0)? as u64, number(7)? as u32);
     Some((id, cseq, changed, u64::try_from(number(4)?).ok()?))
 }

@@ -4,7 +4,7 @@
 
 use serde_json::{Value as Json, json};
 use tandem_db::memory::MemoryDb;
-use tandem_db::{Query, Select};
+use tandem_db::{Query, Select, Value};
 use tandem_engine::catalogue::Modules;
 use tandem_engine::core::CORE;
 use tandem_engine::effect::Input;
@@ -234,4 +234,50 @@ fn commands_wait_for_the_tables() {
     node.step(Input::Mi { request: 77, text: text.into() });
     node.advance_ms(4_000);
     assert!(node.mi_text(77).unwrap().contains("Domains"));
+}
+
+/// `last_modified` and `expires` of the only row.
+fn times(node: &mut TestNode) -> (i64, i64) {
+    let columns = vec!["last_modified".into(), "expires".into()];
+    let select = Select { table: "location".into(), columns, ..Select::default() };
+    let rows = node.db.execute(&Query::Select(select)).unwrap().rows;
+    (rows[0][0].as_time().unwrap(), rows[0][1].as_int().unwrap())
+}
+
+#[test]
+fn last_modified_is_what_the_clock_of_the_host_shows() {
+    let mut node = node("write-through");
+    node.node().zone.set("America/New_York").unwrap();
+    register(&mut node, "alice", 1, 600);
+    let now_s = node.now().unix_s() as i64;
+    assert_eq!(times(&mut node), (now_s - 5 * 3600, now_s + 600), "in winter");
+    let db = node.db.clone();
+    let mut node = TestNode::with_slow_database(&script("write-through"), MODULES, db);
+    node.node().zone.set("America/New_York").unwrap();
+    node.answer_queries();
+    node.mi("usrloc:sync", json!(["location"]));
+    node.answer_queries();
+    assert_eq!(state(&mut node, "alice"), "CS_SYNC");
+    assert_eq!(times(&mut node).0, now_s - 5 * 3600, "what was read was read by that clock");
+}
+
+#[test]
+fn a_row_with_the_default_of_last_modified_is_taken() {
+    let regenerates = "modparam(\"usrloc\", \"regen_broken_contactid\", 1)\nroute {";
+    let script = script("write-through").replace("route {", regenerates);
+    let columns: [(&str, Value); 7] = [
+        ("username", "alice".into()),
+        ("domain", "example.org".into()),
+        ("contact", "sip:alice@10.0.0.9".into()),
+        ("expires", Value::Int(0)),
+        ("q", Value::Float(-1.0)),
+        ("callid", "c".into()),
+        ("cseq", Value::Int(13)),
+    ];
+    let row: Vec<_> = columns.into_iter().map(|(name, value)| (name.into(), value)).collect();
+    let add = |db: &mut MemoryDb| {
+        db.execute(&Query::Insert { table: "location".into(), row }).unwrap();
+    };
+    let mut node = TestNode::with_database(&script, MODULES, add).unwrap();
+    assert_ne!(state(&mut node, "alice"), "gone", "{:?}", node.logs());
 }

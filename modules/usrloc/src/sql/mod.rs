@@ -8,7 +8,7 @@
 
 mod rows;
 
-pub(crate) use rows::table_name;
+pub(crate) use rows::{table_name, written_wall_s};
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -317,7 +317,7 @@ impl Sql {
                 local.db = DbState::Sync;
                 Arc::clone(contact)
             });
-            queries.extend(contact.as_ref().map(|c| self.write(table, c)));
+            queries.extend(contact.as_ref().map(|c| self.write(&cx.node.zone, table, c)));
             contact.is_some()
         });
         if !queries.is_empty() {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use tandem_db::{Cond, Op, Order, Query, Rows, Select, Value};
 use tandem_engine::log::Level;
 use tandem_engine::module::Cx;
+use tandem_engine::zone::Zone;
 
 use super::Sql;
 use crate::params::Columns;
@@ -59,8 +60,9 @@ impl Sql {
         conds
     }
 
-    /// Writes the row of a contact.
-    pub(super) fn write(&self, table: &Table, contact: &Contact) -> Query {
+    /// Writes the row of a contact. Its `last_modified` has no zone: it is what the clock of the
+    /// host shows.
+    pub(super) fn write(&self, zone: &Zone, table: &Table, contact: &Contact) -> Query {
         let c = &self.columns;
         let (user, domain) = split_aor(contact.aor(), self.use_domain);
         let new = contact.as_new();
@@ -80,7 +82,7 @@ impl Sql {
             (name(&c.q), Value::Float(q)),
             (name(&c.callid), text(new.call_id)),
             (name(&c.cseq), Value::Int(i64::from(new.cseq))),
-            (name(LAST_MODIFIED), Value::Time(new.last_modified_s as i64)),
+            (name(LAST_MODIFIED), Value::Time(zone.wall_s(new.last_modified_s) as i64)),
             (name(&c.flags), Value::Int(i64::from(new.flags))),
             (name(&c.cflags), optional(new.branch_flags)),
             (name(&c.user_agent), text(new.user_agent)),
@@ -180,7 +182,7 @@ impl Usrloc {
             true => [user, b"@", domain].concat(),
             false => user.to_vec(),
         };
-        let Some(contact) = contact_of(row) else { return Row::Unreadable };
+        let Some(contact) = contact_of(&cx.node.zone, row) else { return Row::Unreadable };
         if aor.is_empty() || contact.uri.is_empty() {
             return Row::Unreadable;
         }
@@ -197,7 +199,13 @@ impl Usrloc {
     }
 }
 
-fn contact_of(row: &[Value]) -> Option<NewContact<'_>> {
+/// What the clock of the host showed when the contact of a row was written. The column's default
+/// lies before 1970, where nobody was.
+pub(crate) fn written_wall_s(row: &[Value]) -> Option<u64> {
+    Some(u64::try_from(row.get(8)?.as_time()?).unwrap_or(0))
+}
+
+fn contact_of<'a>(zone: &Zone, row: &'a [Value]) -> Option<NewContact<'a>> {
     let bytes = |at: usize| row.get(at).and_then(Value::as_bytes).unwrap_or_default();
     let number = |at: usize| row.get(at).and_then(Value::as_int);
     let q = row.get(5).and_then(Value::as_float).filter(|q| (0.0..=1.0).contains(q));
@@ -207,7 +215,7 @@ fn contact_of(row: &[Value]) -> Option<NewContact<'_>> {
         q: q.map_or(Q_UNSET, |q| (q * 1000.0).round() as i16),
         call_id: bytes(6),
         cseq: number(7)? as u32,
-        last_modified_s: row.get(8)?.as_time().and_then(|t| u64::try_from(t).ok())?,
+        last_modified_s: zone.unix_s(written_wall_s(row)?),
         flags: number(9).unwrap_or(0) as u32 & !FLAG_MEMORY_ONLY,
         branch_flags: bytes(10),
         user_agent: bytes(11),

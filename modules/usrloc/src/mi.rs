@@ -156,6 +156,10 @@ fn dump(call: &mut MiCall<'_, '_>) -> MiOutcome {
     let list = |table: &Arc<Table>| {
         let mut aors: Vec<Json> = Vec::new();
         for shard in 0..table.domain.shard_count() {
+            aors.extend(table.domain.empty_aors(shard).iter().map(|aor| match brief {
+                true => json!({ "AOR": lossy(aor) }),
+                false => json!({ "AOR": lossy(aor), "Contacts": [] }),
+            }));
             let all = table.domain.shard_contacts(shard);
             for of_aor in all.chunk_by(|(a, _), (b, _)| a.aor() == b.aor()) {
                 let aor = of_aor.first().map(|(c, _)| lossy(c.aor()));

@@ -13,8 +13,8 @@ use tandem_engine::replication::{Incoming, Replicated};
 
 use crate::state::{Table, Usrloc};
 use crate::store::{
-    self, Change, Contact, Edit, FLAG_MEMORY_ONLY, MATCH_PARAMS_MAX, Matching, NewContact, Origin,
-    Replica, Stamp, Text, Tombstone,
+    self, Change, Contact, Edit, FLAG_MEMORY_ONLY, LABELS, MATCH_PARAMS_MAX, Matching, NewContact,
+    Origin, Replica, Stamp, Text, Tombstone,
 };
 use crate::wire::{TANDEM_VERSION, TableRecord};
 
@@ -176,8 +176,12 @@ impl Usrloc {
     fn apply_packet(&self, cx: &mut Cx<'_>, packet: &wire::Usrloc, origin: Origin) {
         let default = &self.params.matching;
         match packet {
-            // The record comes with its first contact, whose id carries the labels.
-            wire::Usrloc::AorInsert(_) => {}
+            wire::Usrloc::AorInsert(a) => {
+                let until_s = cx.now.unix_s().saturating_add(self.params.timer_interval_s);
+                let next_label = a.next_contact_label.rem_euclid(i32::from(LABELS)) as u16;
+                let insert = Change::InsertAor { record_label: a.label, next_label, until_s };
+                self.on_aor(cx, &a.table, &a.aor, origin, |edit| edit.apply(insert));
+            }
             wire::Usrloc::AorDelete { table, aor } => {
                 self.on_aor(cx, table, aor, origin, |edit| edit.apply(Change::DeleteAor));
             }

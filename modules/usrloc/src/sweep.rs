@@ -37,7 +37,7 @@ impl Usrloc {
                 continue;
             }
             let is_more = table.domain.pop_due(shard, now_s, DUE_A_STEP, &mut due);
-            let handled = due.ended.len() + due.to_wake.len();
+            let handled = due.ended.len() + due.to_wake.len() + due.empty.len();
             self.deal_with(cx, table, std::mem::take(&mut due));
             shard += usize::from(!is_more);
             if is_more || handled >= DUE_A_STEP {
@@ -47,7 +47,7 @@ impl Usrloc {
             }
         }
         self.is_sweeping.store(false, Ordering::Release);
-        if tables.iter().any(|t| t.domain.contact_count() + t.domain.tombstone_count() > 0) {
+        if tables.iter().any(|t| t.domain.aor_count() + t.domain.tombstone_count() > 0) {
             self.start_sweeping(cx);
         }
     }
@@ -57,6 +57,10 @@ impl Usrloc {
             let id = contact.id;
             let expire = |edit: &mut Edit<'_>| edit.apply(Change::Expire { id });
             self.change(cx, table, contact.aor(), Origin::Local, expire);
+        }
+        for aor in due.empty {
+            let expire = |edit: &mut Edit<'_>| edit.apply(Change::ExpireAor);
+            self.change(cx, table, &aor, Origin::Local, expire);
         }
         if due.to_wake.is_empty() {
             return;

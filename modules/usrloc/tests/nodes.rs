@@ -228,6 +228,47 @@ fn packets_of_a_stock_node_are_applied_by_its_rules() {
     assert_eq!(shown["error"]["code"], 404);
 }
 
+/// Facts on the wire: the receiver makes the AoR, with the sender's labels; without contacts it
+/// goes with the next cleaning.
+#[test]
+fn an_aor_of_a_stock_node_is_there_before_its_contacts() {
+    let mut world = World::at(1_795_421_892_000, vec![String::new(), clustered(2)]);
+    world.advance_ms(1000);
+    let conn = ConnId::Accepted(77);
+    let peer = SocketAddr::from(([127, 0, 1, 1], 5000));
+    world.step(1, Input::Bin(BinInput::Accepted { conn, peer }));
+    let insert = captured("052-usrloc-contact-repl-01-urecord-insert.hex");
+    let told = |world: &mut World| {
+        world.step(1, Input::Bin(BinInput::Data { conn, bytes: insert.clone() }));
+    };
+    let aors = |world: &mut World| {
+        let dump = world.mi(1, "usrloc:dump", Json::Null);
+        let aors = dump["result"]["Domains"][0]["AORs"].as_array().cloned().unwrap_or_default();
+        let names = ["location-users", "location-contacts"];
+        let figures = world.mi(1, "statistics:get", json!({ "statistics": names }));
+        let figure = |name: &str| figures["result"][format!("usrloc:{name}")].as_u64().unwrap();
+        (aors, figure(names[0]), figure(names[1]))
+    };
+    let user = "alice@127.0.77.11";
+    told(&mut world);
+    told(&mut world);
+    assert_eq!(aors(&mut world), (vec![json!({ "AOR": user, "Contacts": [] })], 1, 0));
+    world.advance_ms(62_000);
+    assert_eq!(aors(&mut world), (vec![], 0, 0), "no contact came");
+    told(&mut world);
+    let params = json!(["location", user, "sip:a@10.0.0.9", 600, "0.5", 0, "", 0]);
+    assert_eq!(world.mi(1, "usrloc:add", params)["result"], "OK");
+    let (all, users, contacts) = aors(&mut world);
+    assert_eq!((users, contacts), (1, 1));
+    let id: u64 = all[0]["Contacts"][0]["ContactID"].as_str().unwrap().parse().unwrap();
+    assert_eq!(id, 241_646_267_506_106_979, "with the labels of the stock node");
+    world.mi(1, "usrloc:rm", json!(["location", user]));
+    assert_eq!(aors(&mut world), (vec![], 0, 0));
+    told(&mut world);
+    assert_eq!(world.mi(1, "usrloc:rm", json!(["location", user]))["result"], "OK");
+    assert_eq!(aors(&mut world), (vec![], 0, 0), "one without contacts is removed as well");
+}
+
 #[test]
 fn a_node_that_starts_again_gets_everything_and_expiry_is_silent() {
     let mut world = pair();

@@ -15,7 +15,7 @@ pub const CONTACTS_MAX: usize = 512;
 /// Deletes of one AoR that are remembered, at most; the oldest is forgotten.
 pub const TOMBSTONES_MAX: usize = 64;
 /// Contact labels have 14 bits.
-pub(super) const LABELS: u16 = 1 << 14;
+pub(crate) const LABELS: u16 = 1 << 14;
 
 /// Which of two states of one contact is the later one (decisions: "Contacts that conflict").
 /// Equal stamps with different contents are parted by their digest, so that every node keeps

@@ -44,8 +44,13 @@ pub enum Change<'a> {
     DeleteNamed { uri: &'a [u8], call_id: &'a [u8], cseq: u32, matching: &'a Matching },
     /// A tombstone of a peer's snapshot.
     Bury { tombstone: Tombstone },
+    /// A stock peer has made an AoR, with the labels it has there; its contacts follow. Without
+    /// any it stays until `until_s`.
+    InsertAor { record_label: u32, next_label: u16, until_s: u64 },
     /// A stock peer removed the AoR with all contacts.
     DeleteAor,
+    /// Drop the AoR if it has no contact. Local, and never on the wire.
+    ExpireAor,
     /// Drop the contact with this id if it has expired. Local, and never on the wire.
     Expire { id: u64 },
 }
@@ -95,6 +100,8 @@ impl Tombstone {
 /// What one change came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// There is an AoR, without contacts.
+    AorInserted,
     /// A contact with this id is new.
     Inserted(u64),
     /// More than the lifetime changed.

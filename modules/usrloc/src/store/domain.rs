@@ -13,6 +13,7 @@ use super::aor::{Contacts, Graveyard};
 use super::change::{Done, Origin, Sink, Tombstone};
 use super::contact::Contact;
 use super::edit::{At, Edit};
+use super::empty::Empties;
 use super::local::Local;
 use super::shared::Pool;
 use super::slots::{Clock, Due, Slots};
@@ -54,6 +55,7 @@ pub struct Domain {
 #[derive(Debug)]
 pub(super) struct Shard {
     pub(super) slots: Slots,
+    pub(super) empty: Empties,
     pub(super) graves: Graveyard,
     pub(super) next_label: u32,
 }
@@ -67,6 +69,7 @@ impl Domain {
         let mut shard = || {
             Mutex::new(Shard {
                 slots: Slots::new(state.clone(), count),
+                empty: Empties::new(state.clone()),
                 graves: Graveyard::new(state.clone(), graves_max),
                 next_label: chance.u32(),
             })
@@ -253,9 +256,20 @@ impl Domain {
         (id >> 46) as usize & (self.shards.len() - 1)
     }
 
-    /// AoRs with a contact.
     pub fn aor_count(&self) -> usize {
-        self.shards.iter().map(|s| s.lock().slots.aor_count()).sum()
+        let count = |shard: &Mutex<Shard>| {
+            let shard = shard.lock();
+            shard.slots.aor_count() + shard.empty.len()
+        };
+        self.shards.iter().map(count).sum()
+    }
+
+    /// The AoRs of one shard that have no contact yet, in order.
+    pub fn empty_aors(&self, shard: usize) -> Vec<Arc<[u8]>> {
+        let Some(shard) = self.shards.get(shard) else { return Vec::new() };
+        let mut all: Vec<_> = shard.lock().empty.aors().cloned().collect();
+        all.sort();
+        all
     }
 
     pub fn contact_count(&self) -> usize {
@@ -286,6 +300,7 @@ impl Domain {
         let Some(shard) = self.shards.get(shard) else { return false };
         let mut shard = shard.lock();
         shard.graves.forget(now_s);
+        due.empty.append(&mut shard.empty.over(now_s));
         shard.slots.pop_due(self.clock(now_s), max, due)
     }
 

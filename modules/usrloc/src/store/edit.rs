@@ -52,7 +52,7 @@ pub struct Edit<'a> {
     index_hash: u64,
     now_s: u64,
     sink: &'a dyn Sink,
-    /// The AoR had a contact before.
+    /// The AoR was there before.
     existed: bool,
     pub(super) labels: Option<Labels>,
     done: Done,
@@ -67,6 +67,7 @@ impl<'a> Edit<'a> {
     ) -> Self {
         let index_hash = shard.slots.hash_of(at.aor);
         let labels = Labels::of(&shard.slots, shard.slots.first_hashed(index_hash, at.aor));
+        let labels = labels.or_else(|| shard.empty.labels(at.aor));
         let done = Done { origin, events: SmallVec::new() };
         let (existed, now_s) = (labels.is_some(), at.clock.now_s);
         Self { shard, at, index_hash, now_s, sink, existed, labels, done }
@@ -144,9 +145,18 @@ impl<'a> Edit<'a> {
                 self.delete_stock(uri, call_id, cseq, matching)
             }
             (Change::Bury { tombstone }, _) => self.bury(tombstone, false),
+            (Change::InsertAor { record_label, next_label, until_s }, Origin::Stock { .. }) => {
+                self.expect(record_label, next_label, until_s)
+            }
+            // It comes with its first contact.
+            (Change::InsertAor { .. }, _) => Outcome::Ignored(Why::Known),
             (Change::DeleteAor, Origin::Tandem { .. }) => Outcome::Ignored(Why::Known),
             (Change::DeleteAor, _) => self.delete_all(),
             (Change::Expire { id }, _) => self.expire(id),
+            (Change::ExpireAor, _) => match self.shard.empty.remove(self.at.aor) {
+                true => Outcome::Deleted,
+                false => Outcome::Ignored(Why::NotFound),
+            },
         }
     }
 
@@ -164,7 +174,8 @@ impl<'a> Edit<'a> {
 
     pub(super) fn finish(mut self) -> Done {
         let had_one = self.existed || !self.done.events.is_empty();
-        if !had_one || self.first() != NONE {
+        let is_there = self.first() != NONE || self.shard.empty.labels(self.at.aor).is_some();
+        if !had_one || is_there {
             return self.done;
         }
         if self.done.origin == Origin::Local && !self.is_expiry_only() {
@@ -173,6 +184,10 @@ impl<'a> Edit<'a> {
         }
         self.done.events.push(Event::AorDeleted);
         self.done
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.done.events.push(event);
     }
 
     fn is_expiry_only(&self) -> bool {
@@ -382,6 +397,7 @@ impl<'a> Edit<'a> {
             local.db = DbState::Sync;
         }
         let at = self.shard.slots.insert(Arc::clone(&contact), local, self.at.clock);
+        self.shard.empty.remove(aor);
         if let (Some(turns), Some(slot)) = (self.at.turns, self.shard.slots.slot_mut(at)) {
             turns.come(Place::new(self.at.shard_at, at), &contact, &mut slot.local);
         }
@@ -434,11 +450,16 @@ impl<'a> Edit<'a> {
     }
 
     fn delete_all(&mut self) -> Outcome {
+        let was_empty = self.shard.empty.remove(self.at.aor);
         let ids: SmallVec<[u64; 4]> = self.contacts().map(|c| c.id).collect();
         for id in &ids {
             self.delete(*id);
         }
-        if ids.is_empty() { Outcome::Ignored(Why::NotFound) } else { Outcome::Deleted }
+        if ids.is_empty() && !was_empty {
+            Outcome::Ignored(Why::NotFound)
+        } else {
+            Outcome::Deleted
+        }
     }
 
     fn delete_stock(

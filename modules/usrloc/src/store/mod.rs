@@ -15,6 +15,7 @@ mod change;
 mod contact;
 mod domain;
 mod edit;
+mod empty;
 mod ids;
 pub mod keys;
 mod local;
@@ -37,6 +38,7 @@ pub use matching::{MATCH_PARAMS_MAX, Matching};
 pub use slots::Due;
 pub use turns::{PingPlan, Place};
 
+pub(crate) use aor::LABELS;
 pub(crate) use change::stamp_at;
 pub(crate) use ids::is_id_of;
 

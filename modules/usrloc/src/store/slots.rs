@@ -41,6 +41,8 @@ pub struct Due {
     pub ended: Vec<Arc<Contact>>,
     /// Push contacts that want to be woken.
     pub to_wake: Vec<Arc<Contact>>,
+    /// AoRs that no contact came for.
+    pub empty: Vec<Arc<[u8]>>,
 }
 
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::io::Write;
 use tandem_sip::Uri;
 use tandem_usrloc::store::{Contact, FLAG_PUSH, Matching};
 
-use crate::request::Refusal;
+use crate::request::{Refusal, Wanted};
 
 /// The parameters `pn_*`.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +28,10 @@ pub(crate) struct Push {
 pub(crate) enum PushUse {
     #[default]
     None,
-    /// `pn-provider` without a value: which services are there? (RFC 8599 4.1)
+    /// `pn-provider` without a value: which services are there? (RFC 8599 4.1.3)
     Asks,
+    /// `pn-provider` with a value, but no `pn-prid`: what is there of this service?
+    AsksOf,
     /// It is woken by them.
     Woken,
 }
@@ -52,7 +54,11 @@ impl Push {
             return Err(UNSUPPORTED);
         }
         let has_all = self.match_params.iter().all(|name| uri.param(name).is_some());
-        Ok(if has_all { PushUse::Woken } else { PushUse::None })
+        Ok(match (has_all, uri.param(b"pn-prid")) {
+            (true, _) => PushUse::Woken,
+            (false, None) => PushUse::AsksOf,
+            (false, Some(_)) => PushUse::None,
+        })
     }
 
     /// Whether a contact has to be woken before it gets a request.
@@ -70,18 +76,23 @@ impl Push {
     pub(crate) fn write_caps<'a>(
         &self,
         out: &mut Vec<u8>,
-        asks: bool,
+        wanted: &[Wanted<'_>],
         woken: impl Iterator<Item = &'a Contact>,
     ) {
-        if asks {
-            for provider in &self.providers {
+        for provider in &self.providers {
+            let is_asked = |wanted: &Wanted<'_>| match wanted.push {
+                PushUse::Asks => true,
+                PushUse::AsksOf => {
+                    provider_of(wanted.uri).is_some_and(|p| p.eq_ignore_ascii_case(provider))
+                }
+                PushUse::None | PushUse::Woken => false,
+            };
+            if wanted.iter().any(is_asked) {
                 self.write_line(out, provider, None);
             }
         }
         for contact in woken {
-            let uri = Uri::parse(contact.uri()).ok();
-            let provider = uri.and_then(|uri| uri.param(b"pn-provider").flatten());
-            if let Some(provider) = provider {
+            if let Some(provider) = provider_of(contact.uri()) {
                 self.write_line(out, provider, self.gives_purr.then_some(contact.id));
             }
         }
@@ -97,6 +108,10 @@ impl Push {
         }
         out.extend_from_slice(b"\r\n");
     }
+}
+
+fn provider_of(uri: &[u8]) -> Option<&[u8]> {
+    Uri::parse(uri).ok()?.param(b"pn-provider").flatten()
 }
 
 #[cfg(test)]
@@ -115,7 +130,7 @@ mod tests {
         assert_eq!(of("sip:a@h"), Ok(PushUse::None));
         assert_eq!(of("sip:a@h;pn-provider"), Ok(PushUse::Asks));
         assert_eq!(of("sip:a@h;pn-provider=FCM;pn-prid=x"), Ok(PushUse::Woken));
-        assert_eq!(of("sip:a@h;pn-provider=fcm"), Ok(PushUse::None));
+        assert_eq!(of("sip:a@h;pn-provider=fcm"), Ok(PushUse::AsksOf));
         assert_eq!(of("sip:a@h;pn-provider=other;pn-prid=x"), Err(UNSUPPORTED));
     }
 }

@@ -85,7 +85,7 @@ fn write_push(headers: &mut Vec<u8>, push: &Push, answer: &Answer<'_, '_>) {
         woken.any(|w| w.uri == contact.uri())
     };
     let woken = answer.contacts.iter().filter(is_woken).map(|c| &**c);
-    push.write_caps(headers, wanted.iter().any(|w| w.push == PushUse::Asks), woken);
+    push.write_caps(headers, wanted, woken);
 }
 
 /// Answers with an error, and fails.

@@ -100,6 +100,11 @@ fn push_is_answered_only_where_it_is_enabled() {
     let asks = "Contact: <sip:b@10.0.0.9;pn-provider>\n";
     let reply = ask(&mut on, &register("e", 1, asks));
     assert_eq!(reply.matches("Feature-Caps: *;+sip.pns=").count(), 2, "{reply}");
+    // RFC 8599 4.1.3: with a value it asks for this service alone; without a pn-prid nobody wakes.
+    let reply = ask(&mut on, &register("e", 2, &asks.replace("provider", "provider=FCM")));
+    let caps = "Feature-Caps: *;+sip.pns=\"fcm\";+sip.pnsreg=\"99\"\n";
+    let lines = reply.replace("\r\n", "\n");
+    assert!(lines.contains(caps) && lines.matches("Feature-Caps").count() == 1, "{reply}");
 }
 
 #[test]

@@ -93,7 +93,8 @@ fn failure_context(slot: u16, tx: &Arc<Tx>, record: &mut Record, decided: Decide
     ctx.target.socket = None;
     let winner = decided.branch.and_then(|branch| record.machine.branch(branch));
     if let Some(bytes) = winner.map(|v| v.reply.clone()).filter(|b| !b.is_empty()) {
-        ctx.reply = Message::parse(bytes).ok();
+        let reply = Message::parse(bytes).ok();
+        ctx.reply = reply.map(|reply| with_challenges(record, reply, decided));
     }
     let leg = decided.branch.and_then(|branch| record.leg(branch));
     let bavps = leg.and_then(|leg| leg.bavps.clone());
@@ -123,16 +124,31 @@ fn best_reply(record: &Record, reply: &Message, decided: Decided, hides: bool) -
     if hides {
         edits.set_first_line(reply, &b"SIP/2.0 500 Server Internal Error"[..]);
     }
-    if matches!(decided.code, 401 | 407) {
-        // RFC 3261 16.7 step 7.
-        for view in record.machine.current_set().filter(|v| Some(v.index) != decided.branch) {
-            let challenged = view.outcome.is_some_and(|o| matches!(o.code, 401 | 407));
-            if let Some(other) = Message::parse(view.reply.clone()).ok().filter(|_| challenged) {
-                add_challenges(reply, &mut edits, &other);
-            }
+    add_others(record, reply, decided, &mut edits);
+    written(reply, &edits)
+}
+
+/// The winner as a failure route sees it, with the challenges of all branches.
+fn with_challenges(record: &Record, reply: Message, decided: Decided) -> Message {
+    let mut edits = Edits::new();
+    add_others(record, &reply, decided, &mut edits);
+    if edits.is_empty() {
+        return reply;
+    }
+    Message::parse(written(&reply, &edits)).unwrap_or(reply)
+}
+
+/// RFC 3261 16.7 step 7: the challenges of the other branches go with the winner's.
+fn add_others(record: &Record, reply: &Message, decided: Decided, edits: &mut Edits) {
+    if !matches!(decided.code, 401 | 407) {
+        return;
+    }
+    for view in record.machine.current_set().filter(|v| Some(v.index) != decided.branch) {
+        let challenged = view.outcome.is_some_and(|o| matches!(o.code, 401 | 407));
+        if let Some(other) = Message::parse(view.reply.clone()).ok().filter(|_| challenged) {
+            add_challenges(reply, edits, &other);
         }
     }
-    written(reply, &edits)
 }
 
 fn add_challenges(reply: &Message, edits: &mut Edits, other: &Message) {

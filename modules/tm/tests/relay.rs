@@ -120,6 +120,22 @@ fn the_best_negative_reply_wins_and_challenges_are_merged() {
 }
 
 #[test]
+fn a_failure_route_sees_the_challenges_of_all_branches() {
+    let mut node = node(
+        "route { append_msg_branch(\"sip:bob@127.0.0.3\"); t_on_failure(\"f\"); t_relay(); } \
+         failure_route[f] { xlog(\"$T_reply_code $(<reply>hdr(WWW-Authenticate)) \
+         $(<reply>hdr(Proxy-Authenticate))\"); }",
+    );
+    node.udp(CALLER, &invite());
+    let sent = node.sent();
+    node.udp(CALLEE, &reply_to(&sent[1].1, 407, "Proxy-Authenticate: Digest realm=\"one\"\n"));
+    node.udp(SECOND, &reply_to(&sent[2].1, 401, "WWW-Authenticate: Digest realm=\"two\"\n"));
+    assert!(logged(&mut node, "401 Digest realm=\"two\" Digest realm=\"one\""));
+    let replies = sent_to(&mut node, CALLER);
+    assert_eq!(replies[0].matches("realm=").count(), 2, "each once: {}", replies[0]);
+}
+
+#[test]
 fn a_503_goes_upstream_as_500() {
     let mut node = node(PLAIN);
     let forwarded = start_call(&mut node);

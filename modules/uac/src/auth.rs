@@ -19,25 +19,30 @@ pub(crate) fn uac_auth(call: &mut Call<'_, '_, '_>) -> Called {
     let Some(reply) = call.ctx.reply.clone() else {
         return call.complain(Level::Error, "there is no reply with a challenge here");
     };
-    let role = match reply.status() {
-        401 => AuthRole::Server,
-        407 => AuthRole::Proxy,
-        code => return call.complain(Level::Error, format!("a {code} is no challenge")),
-    };
+    if !matches!(reply.status(), 401 | 407) {
+        let why = format!("a {} is no challenge", reply.status());
+        return call.complain(Level::Error, why);
+    }
     let wanted = algorithms(&String::from_utf8_lossy(&call.text(0)));
     let mut lines = Vec::new();
-    for realm in realms(&reply, role) {
-        let found = credentials.credentials(&call.ctx.avps, &realm);
-        let Some(credential) = found else { continue };
-        let mut challenges = challenges(&reply, role).filter(|c| c.realm == realm);
-        // The other side names the one that it likes best first (RFC 8760 2.4).
-        let answer = challenges.find_map(|challenge| {
-            let algorithm = algorithm_of(&challenge)?;
-            let is_wanted = wanted.is_empty() || wanted.contains(&algorithm);
-            let ha1 = is_wanted.then(|| credential.ha1(algorithm)).flatten()?;
-            Some(answer(call, role, &challenge, (algorithm, &ha1), &credential.user))
-        });
-        lines.extend(answer.unwrap_or_default());
+    // Branches may have asked in both ways, and their reply has it all (RFC 3261 22.3).
+    for role in [AuthRole::Server, AuthRole::Proxy] {
+        for realm in realms(&reply, role) {
+            let found = credentials.credentials(&call.ctx.avps, &realm);
+            let Some(credential) = found else { continue };
+            let mut challenges = challenges(&reply, role).filter(|c| c.realm == realm);
+            // The other side names the one that it likes best first (RFC 8760 2.4).
+            let answer = challenges.find_map(|challenge| {
+                let algorithm = algorithm_of(&challenge)?;
+                let is_wanted = wanted.is_empty() || wanted.contains(&algorithm);
+                let ha1 = is_wanted.then(|| credential.ha1(algorithm)).flatten()?;
+                Some(answer(call, role, &challenge, (algorithm, &ha1), &credential.user))
+            });
+            if let Some(answer) = answer {
+                forget(call, role, &realm);
+                lines.extend(answer);
+            }
+        }
     }
     if lines.is_empty() {
         return call.complain(Level::Warning, "no credentials for the challenge");
@@ -58,6 +63,17 @@ fn realms(reply: &Message, role: AuthRole) -> Vec<Vec<u8>> {
         }
     }
     all
+}
+
+/// Takes out what the sender has answered for a realm: each has one answer (RFC 7616 3.3).
+fn forget(call: &mut Call<'_, '_, '_>, role: AuthRole, realm: &[u8]) {
+    let ctx = &mut *call.ctx;
+    for header in ctx.msg.headers(role.credentials_header()) {
+        let of = Credentials::parse(header.value());
+        if of.is_ok_and(|c| c.is_digest() && c.realm == realm) {
+            ctx.edits.remove(header.span());
+        }
+    }
 }
 
 fn challenges(reply: &Message, role: AuthRole) -> impl Iterator<Item = Credentials<'_>> {

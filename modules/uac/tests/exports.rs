@@ -306,6 +306,35 @@ fn inc_cseq() {
 }
 
 #[test]
+fn everybody_who_asks_in_a_fork_is_answered() {
+    let script = "route { t_on_failure(\"f\"); append_msg_branch(\"sip:bob@127.0.0.3\"); t_relay(); } \
+                  failure_route[f] { if (uac_auth()) t_relay(); }";
+    let params = "modparam(\"uac_auth\", \"credential\", \"you:p.test:word\")\n";
+    let mut node = node(params, script);
+    let own = "Proxy-Authorization: Digest username=\"x\", realm=\"p.test\", nonce=\"old\", \
+               uri=\"sip:b\", response=\"0\"\nCSeq:";
+    node.udp(CALLER, &invite(FROM).replace("CSeq:", own));
+    let sent = node.sent();
+    let to = |at: &str| sent.iter().find(|(to, _)| to.to_string() == at).unwrap().1.clone();
+    let asks = |name: &str, realm: &str, more: &str| {
+        format!("{name}-Authenticate: Digest realm=\"{realm}\", nonce=\"{realm}\"{more}\n")
+    };
+    let two = asks("WWW", "r.test", ", algorithm=SHA-256")
+        + &asks("WWW", "r.test", "")
+        + &asks("WWW", "unknown.test", "");
+    node.udp(CALLEE, &reply_to(&to(CALLEE), 401, &two));
+    node.udp("127.0.0.3:5060", &reply_to(&to("127.0.0.3:5060"), 407, &asks("Proxy", "p.test", "")));
+    let again = forwarded(&mut node);
+    let lines: Vec<&str> = again.lines().filter(|line| line.contains("uthorization:")).collect();
+    assert_eq!(lines.len(), 2, "one for each realm: {again}");
+    assert!(lines[0].starts_with("Authorization: Digest username=\"me\", realm=\"r.test\""));
+    assert!(lines[0].contains("algorithm=SHA-256"), "the one that is liked best");
+    let proxy = "Proxy-Authorization: Digest username=\"you\", realm=\"p.test\", nonce=\"p.test\"";
+    assert!(lines[1].starts_with(proxy), "{lines:?}");
+    assert_eq!(header(&again, "CSeq"), "8 INVITE");
+}
+
+#[test]
 fn the_ack_of_a_call_that_was_challenged_follows_its_invite() {
     let script = "route { if ($tt != NULL) { loose_route(); t_on_failure(\"f\"); t_relay(); exit; } \
                   create_dialog(); t_on_failure(\"f\"); record_route(); t_relay(); } \

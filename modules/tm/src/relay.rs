@@ -13,7 +13,7 @@ use tandem_script::flags::{FlagSet, parse};
 use tandem_script::host::Called;
 use tandem_script::program::Ready;
 use tandem_script::sig::{FlagSig, Routes};
-use tandem_sip::Method;
+use tandem_sip::{HeaderName, Method};
 use tandem_transaction::{ServerState, Settings};
 
 use crate::draft::Drafting;
@@ -167,8 +167,22 @@ fn relay_ack(tm: &Tm, call: &mut Call<'_, '_, '_>) -> Called {
     if absorb_ack(tm, call) {
         return Called::Returned(0);
     }
+    number_ack(tm, call.ctx);
     let via_branch = stateless_branch(tm, call.ctx);
     relay_stateless(tm, call, via_branch)
+}
+
+/// The number of an ACK is that of the INVITE as its receiver got it (RFC 3261 13.2.2.4): where the
+/// script counted that up on its way, and no dialog has done the same for the ACK, this does.
+fn number_ack(tm: &Tm, ctx: &mut Ctx) {
+    if ctx.rewritten.cseq != 0 {
+        return;
+    }
+    if let Some(number) = tm.table.answered_number(&ctx.msg)
+        && let Some(header) = ctx.msg.header(HeaderName::CSeq)
+    {
+        ctx.edits.replace(header.value_span(), format!("{number} ACK"));
+    }
 }
 
 /// Sends at once what goes to an address; a name is looked up first.

@@ -172,6 +172,9 @@ impl Tm {
         heard: Heard,
     ) {
         let code = ctx.msg.status();
+        if code / 100 == 2 && cell.record.rewritten.cseq != 0 && is_invite(&cell.record) {
+            self.table.note_answer(tx, &cell.record.saved.msg, &ctx.msg);
+        }
         let bytes = if code > 100 { upstream_bytes(cx, &cell.record, ctx) } else { Bytes::new() };
         let mut fx = Effects::new();
         cell.record.machine.on_reply(cx.now, branch, code, bytes.clone(), &mut fx);

@@ -177,7 +177,7 @@ impl Tm {
         let cell = tx.cell.lock();
         let can_move = cell.busy.is_none() && cell.inbox.is_empty();
         let record = can_move.then(|| cell.record.snapshot(cx))?;
-        let Tx { id, key, call_hash: _, origin: _, is_cancel: _, cell: _ } = &*tx;
+        let Tx { id, key, call_hash: _, origin: _, is_cancel: _, answers: _, cell: _ } = &*tx;
         Some(TxSnapshot { id: *id, key: Bytes::copy_from_slice(key), record })
     }
 

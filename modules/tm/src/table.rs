@@ -31,8 +31,20 @@ pub(crate) struct Tx {
     pub(crate) call_hash: u32,
     /// The request is a CANCEL: replies to CANCEL are its own.
     pub(crate) is_cancel: bool,
+    /// Answers to an INVITE whose CSeq was counted up on its way.
+    pub(crate) answers: Mutex<SmallVec<[Answer; 1]>>,
     pub(crate) cell: Mutex<Cell>,
 }
+
+/// The ACK to a 2xx, by its hash, and the number that its receiver knows the INVITE by.
+#[derive(Clone, Copy)]
+pub(crate) struct Answer {
+    ack: u64,
+    number: u32,
+}
+
+/// Answers of one INVITE that are told apart.
+const ANSWERS_MAX: usize = 8;
 
 /// What a transaction's lock guards.
 pub(crate) struct Cell {
@@ -47,7 +59,8 @@ struct Shard {
     /// Shard and short label of a request.
     by_request: HashMap<Arc<[u8]>, (u16, u32), RandomState>,
     by_label: HashMap<u32, Arc<Tx>, RandomState>,
-    /// Transactions by [`Tx::origin`], in the shard that it names.
+    /// Transactions by [`Tx::origin`] and by the ACKs of [`Tx::answers`], in the shard that it
+    /// names.
     by_origin: HashMap<u64, TxId, RandomState>,
     /// Transactions since the start.
     total: u64,
@@ -177,6 +190,41 @@ impl Table {
         self.by_id(id)
     }
 
+    /// A 2xx to an INVITE passed whose CSeq was counted up on its way.
+    pub(crate) fn note_answer(&self, tx: &Tx, invite: &Message, answer: &Message) {
+        let (Some(number), Some(ack)) = (number_of(answer), self.ack_of(invite, answer)) else {
+            return;
+        };
+        if number_of(invite) == Some(number) {
+            return;
+        }
+        let is_new = {
+            let mut answers = tx.answers.lock();
+            let is_new = answers.len() < ANSWERS_MAX && !answers.iter().any(|a| a.ack == ack);
+            if is_new {
+                answers.push(Answer { ack, number });
+            }
+            is_new
+        };
+        if let Some(shard) = self.shard(shard_of(ack)).filter(|_| is_new) {
+            shard.lock().by_origin.insert(ack, tx.id);
+        }
+    }
+
+    /// The number that the receiver of an ACK to a 2xx knows the INVITE by, if it is another.
+    pub(crate) fn answered_number(&self, ack: &Message) -> Option<u32> {
+        let hash = self.ack_of(ack, ack)?;
+        let tx = self.by_origin(hash)?;
+        let answers = tx.answers.lock();
+        answers.iter().find(|answer| answer.ack == hash).map(|answer| answer.number)
+    }
+
+    /// What the ACK to an answer is found by: the caller's number, and the tags of both.
+    fn ack_of(&self, invite: &Message, answer: &Message) -> Option<u64> {
+        let of_caller = (invite.call_id()?, invite.from_tag()?, number_of(invite)?);
+        Some(self.hash(&("ACK", of_caller, answer.to_tag()?)).max(1))
+    }
+
     fn note_origin(&self, tx: &Tx) {
         if tx.origin != 0
             && let Some(shard) = self.shard(shard_of(tx.origin))
@@ -214,7 +262,8 @@ impl Table {
         let origin = self.origin_of(msg).unwrap_or(0);
         let is_cancel = record.saved.msg.method() == Method::Cancel;
         let cell = Mutex::new(Cell { record, busy: None, inbox: VecDeque::new() });
-        let tx = Arc::new(Tx { id, key, origin, call_hash, is_cancel, cell });
+        let answers = Mutex::default();
+        let tx = Arc::new(Tx { id, key, origin, call_hash, is_cancel, answers, cell });
         shard.by_label.insert(id.short(), Arc::clone(&tx));
         shard.total += 1;
         self.len.fetch_add(1, Ordering::Relaxed);
@@ -275,10 +324,13 @@ impl Table {
         if own != tx.id.index {
             by_request.lock().by_request.remove(&tx.key);
         }
-        if let Some(shard) = self.shard(shard_of(tx.origin)).filter(|_| tx.origin != 0) {
+        let answers = std::mem::take(&mut *tx.answers.lock());
+        let origin = Some(tx.origin).filter(|origin| *origin != 0);
+        for key in answers.iter().map(|answer| answer.ack).chain(origin) {
+            let Some(shard) = self.shard(shard_of(key)) else { continue };
             let mut shard = shard.lock();
-            if shard.by_origin.get(&tx.origin) == Some(&tx.id) {
-                shard.by_origin.remove(&tx.origin);
+            if shard.by_origin.get(&key) == Some(&tx.id) {
+                shard.by_origin.remove(&key);
             }
         }
     }
@@ -290,6 +342,10 @@ impl Table {
     fn index_of(&self, key: &[u8]) -> u16 {
         (self.hasher.hash_one(key) % SHARDS as u64) as u16
     }
+}
+
+fn number_of(msg: &Message) -> Option<u32> {
+    msg.cseq().ok().map(|cseq| cseq.number)
 }
 
 fn shard_of(origin: u64) -> u16 {

@@ -335,6 +335,46 @@ fn everybody_who_asks_in_a_fork_is_answered() {
 }
 
 #[test]
+fn the_ack_follows_its_invite_without_a_dialog_too() {
+    let script = "route { if ($tt != NULL) { t_relay(); exit; } t_on_failure(\"f\"); t_relay(); } \
+                  failure_route[f] { uac_inc_cseq(1); t_relay(); }";
+    let mut node = node("", script);
+    node.udp(CALLER, &invite(FROM));
+    let first = forwarded(&mut node);
+    node.udp(CALLEE, &reply_to(&first, 407, ""));
+    let sent = node.sent();
+    let ack = sent.iter().find(|(_, text)| text.starts_with("ACK")).unwrap();
+    assert_eq!(header(&ack.1, "CSeq"), "7 ACK", "to what was refused");
+    let again = &sent.iter().find(|(_, text)| text.starts_with("INVITE")).unwrap().1;
+    node.udp(CALLEE, &reply_to(again, 200, "Contact: <sip:bob@127.0.0.2>\n"));
+    let answer = node.sent().pop().unwrap().1;
+    assert_eq!(header(&answer, "CSeq"), "7 INVITE");
+    let ack = |to_tag: &str, cseq: u32| {
+        format!(
+            "ACK sip:bob@127.0.0.2 SIP/2.0\nVia: SIP/2.0/UDP x.test;branch=z9hG4bKack{cseq}\n\
+             From: {FROM}\nTo: <sip:bob@b.test>;tag={to_tag}\nCall-ID: c\nCSeq: {cseq} ACK\n\
+             Content-Length: 0\n\n"
+        )
+    };
+    let mut passed = |to_tag: &str, cseq: u32| {
+        node.udp(CALLER, &ack(to_tag, cseq));
+        let text = node.sent().pop().unwrap().1;
+        assert!(text.starts_with("ACK sip:bob@127.0.0.2"), "{text}");
+        header(&text, "CSeq").to_owned()
+    };
+    assert_eq!(passed("t", 7), "8 ACK");
+    assert_eq!(passed("t", 7), "8 ACK", "each time");
+    assert_eq!(passed("t", 9), "9 ACK", "of another INVITE");
+    assert_eq!(passed("u", 7), "7 ACK", "of another callee");
+    node.advance_ms(40_000);
+    let mut passed = |to_tag: &str, cseq: u32| {
+        node.udp(CALLER, &ack(to_tag, cseq));
+        header(&node.sent().pop().unwrap().1, "CSeq").to_owned()
+    };
+    assert_eq!(passed("t", 7), "7 ACK", "the transaction is gone");
+}
+
+#[test]
 fn the_ack_of_a_call_that_was_challenged_follows_its_invite() {
     let script = "route { if ($tt != NULL) { loose_route(); t_on_failure(\"f\"); t_relay(); exit; } \
                   create_dialog(); t_on_failure(\"f\"); record_route(); t_relay(); } \

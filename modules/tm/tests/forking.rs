@@ -340,3 +340,34 @@ fn a_fork_that_does_not_come_back_carries_no_breadth_and_one_that_does_divides_i
     narrow.udp(CALLER, &invite().replace("Max-Forwards", "Max-Breadth: 2\nMax-Forwards"));
     assert_eq!(codes(&mut narrow), [100, 440]);
 }
+
+/// What a script sends a second time before there is a result belongs to the same fork: nobody who
+/// rings is given up for a target that was added.
+#[test]
+fn two_relays_of_a_request_route_are_one_fork() {
+    let mut node =
+        node("route { t_relay(); $ru = \"sip:bob@127.0.0.3\"; t_relay(); xlog(\"second $rc\"); }");
+    node.udp(CALLER, &invite());
+    let sent = node.sent();
+    let to = |at: &str| sent.iter().find(|(to, _)| to.to_string() == at).unwrap().1.clone();
+    let (first, second) = (to(CALLEE), to(SECOND));
+    assert!(logged(&mut node, "second 1"));
+    assert!(header(&first, "Via").ends_with(".0") && header(&second, "Via").ends_with(".1"));
+    node.udp(CALLEE, &reply_to(&first, 180, ""));
+    node.udp(SECOND, &reply_to(&second, 486, ""));
+    assert_eq!(codes(&mut node), [180], "the first one still rings");
+    node.udp(CALLEE, &reply_to(&first, 200, ""));
+    assert_eq!(codes(&mut node), [200]);
+    // Where the first one has failed meanwhile, the second is a set of its own.
+    let mut late = node_with(
+        "",
+        "route { t_relay(); wait_10_s(); \
+        $ru = \"sip:bob@127.0.0.3\"; t_relay(); xlog(\"second $rc\"); }",
+    );
+    let first = start_call(&mut late);
+    late.udp(CALLEE, &reply_to(&first, 404, ""));
+    assert_eq!(codes(&mut late), [404]);
+    late.advance_ms(10_100);
+    assert!(logged(&mut late, "second -1"), "the caller has an answer");
+    assert_eq!(sent_to(&mut late, SECOND), [] as [String; 0]);
+}

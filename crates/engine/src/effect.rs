@@ -238,6 +238,9 @@ pub struct Command {
     pub env: Vec<(String, String)>,
     /// Seconds after which it is asked to end.
     pub ends_after_s: Option<u32>,
+    /// Somebody wants to know what it writes to its standard output, and to its standard error.
+    /// What nobody wants is not waited for either.
+    pub wants: [bool; 2],
 }
 
 /// How a command ended.

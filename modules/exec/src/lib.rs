@@ -104,9 +104,11 @@ fn exec(call: &mut Call<'_, '_, '_>) -> Called {
     }
     env.iter_mut().for_each(|(_, value)| value.retain(|c| c != '\0'));
     let ends_after_s = Some(state.ends_after_s).filter(|s| *s > 0);
-    let program = Command { command, stdin: call.text(1), env, ends_after_s };
+    let outputs = [call.var(2), call.var(3)];
+    let wants = outputs.map(|var| var.is_some());
+    let program = Command { command, stdin: call.text(1), env, ends_after_s, wants };
     let run = call.suspend();
-    state.running.lock().insert(run, [call.var(2), call.var(3)]);
+    state.running.lock().insert(run, outputs);
     call.cx.run_program(program, run);
     Called::Suspended
 }

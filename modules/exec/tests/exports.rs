@@ -37,6 +37,7 @@ fn shell(program: &Command) -> Result<Ended, String> {
         "false" => (1, String::new()),
         "none" => return Err("there is no such shell".into()),
         "after" => (0, format!("{:?}", program.ends_after_s)),
+        "wants" => (i32::from(program.wants != [false, true]), String::new()),
         name => (0, name.split(' ').map(get).collect::<Vec<_>>().join(" ")),
     };
     Ok(Ended { status, stdout: stdout.into(), stderr: "err".into() })
@@ -66,6 +67,7 @@ fn exec() {
     assert_eq!(asked("", "exec(\"cat\", \"in $rU\", $var(o), $var(e))"), "1 in u err");
     assert_eq!(asked("", "exec(\"false\", , $var(o))"), "-1  <null>");
     assert_eq!(asked("", "exec(\"none\", , $var(o))"), "-1 <null> <null>");
+    assert_eq!(asked("", "exec(\"wants\", , , $var(e))"), "1 <null> err");
     let env = "$avp(env) = \"A=1=2\"; $avp(env) = \"B=x\"; exec(\"A B\", , $var(o), , $avp(env))";
     assert_eq!(asked("", env), "1 1=2 x <null>");
     let wrong = "$avp(env) = \"A\"; exec(\"A\", , $var(o), , $avp(env))";

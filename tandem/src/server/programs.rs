@@ -8,9 +8,10 @@ use tokio::sync::mpsc;
 
 /// Runs a command and tells the node how it ended.
 pub(super) async fn run(done: mpsc::Sender<Input>, token: u64, command: Command) {
-    let Command { command, stdin, env, ends_after_s } = command;
+    let Command { command, stdin, env, ends_after_s, wants } = command;
     let ends_after = ends_after_s.map(|s| Duration::from_secs(u64::from(s)));
-    let ended = programs::run(programs::Program { command, stdin, env, ends_after }).await;
+    let program = programs::Program { command, stdin, env, ends_after, wants };
+    let ended = programs::run(program).await;
     let result = match ended {
         Ok(programs::Ended { status, stdout, stderr }) => Ok(Ended { status, stdout, stderr }),
         Err(e) => Err(format!("the command cannot be run: {e}")),

@@ -22,6 +22,8 @@ const ONE: &[One] = &[
     ("log", f64::log10),
     ("log10", f64::log10),
     ("log2", f64::log2),
+    // Of two that are equally near the even one, where `round` goes away from zero.
+    ("nearbyint", f64::round_ties_even),
     ("round", f64::round),
     ("sin", f64::sin),
     ("sinh", f64::sinh),

@@ -19,6 +19,9 @@ pub(crate) fn evaluate(text: &str) -> Result<f64, String> {
             stack.push(number);
             continue;
         }
+        if !is_known(word) {
+            return Err(format!("`{word}` is unknown"));
+        }
         let mut pop = || stack.pop().ok_or_else(|| format!("`{word}` finds too few numbers"));
         let top = pop()?;
         match word {
@@ -29,7 +32,7 @@ pub(crate) fn evaluate(text: &str) -> Result<f64, String> {
                 Some(run) => stack.push(run(top)),
                 None => {
                     let below = pop()?;
-                    stack.extend(binary(word, below, top)?);
+                    stack.extend(binary(word, below, top));
                 }
             },
         }
@@ -45,17 +48,23 @@ fn is_number(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
 }
 
-fn binary(word: &str, a: f64, b: f64) -> Result<Vec<f64>, String> {
-    Ok(vec![match word {
+/// Words that take the topmost number, or two.
+const WORDS: &[&str] = &["drop", "dup", "neg", "+", "-", "*", "/", "%", "mod", "^", "pow", "swap"];
+
+fn is_known(word: &str) -> bool {
+    WORDS.contains(&word) || one_of(word).is_some()
+}
+
+fn binary(word: &str, a: f64, b: f64) -> Vec<f64> {
+    vec![match word {
         "+" => a + b,
         "-" => a - b,
         "*" => a * b,
         "/" => a / b,
         "%" | "mod" => a % b,
         "^" | "pow" => a.powf(b),
-        "swap" => return Ok(vec![b, a]),
-        _ => return Err(format!("`{word}` is unknown")),
-    }])
+        _ => return vec![b, a],
+    }]
 }
 
 #[cfg(test)]
@@ -74,12 +83,15 @@ mod tests {
             ("7 4 mod", 3.0),
             ("2 -3 pow", 0.125),
             ("e ln", 1.0),
+            ("2.5 nearbyint 3.5 nearbyint +", 6.0),
+            ("2.5 round -2.5 round -", 6.0),
         ] {
             assert_eq!(evaluate(text), Ok(value), "{text}");
         }
         for wrong in ["", "1 2", "+", "1 +", "1 2 nosuch", "nan", "1 inf +"] {
             assert!(evaluate(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(evaluate("1 nosuch"), Err("`nosuch` is unknown".into()));
     }
 
     proptest! {

@@ -65,8 +65,9 @@ const FUNCTIONS: &[FunctionDef] = &[
         "uac_auth",
         ALGORITHMS,
         ROUTES,
-        "Answers the challenge of the 401 or 407 that a failure route looks at, with the \
-         credentials of uac_auth; CSeq counts up.",
+        "Answers the challenges of the 401 or 407 that a failure route looks at, those of all \
+         branches, with the credentials of uac_auth; CSeq counts up. The ACK to the 2xx follows; \
+         later requests of the call do where it has a dialog.",
         auth::uac_auth,
     ),
     function("uac_inc_cseq", NUMBER, ROUTES, "Counts CSeq up.", cseq::uac_inc_cseq),

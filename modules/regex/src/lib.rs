@@ -42,7 +42,7 @@ pub static MODULE: ModuleDef = ModuleDef {
         ),
         param("max_groups", ParamKind::Int, Some("20"), "Groups in the file at most."),
         param("group_max_size", ParamKind::Int, Some("8192"), "Bytes of a group at most."),
-        param("pcre_caseless", ParamKind::Int, Some("0"), "1: groups ignore case."),
+        param("pcre_caseless", ParamKind::Int, Some("0"), "1: case is ignored, everywhere."),
         param("pcre_multiline", ParamKind::Int, Some("0"), "1: ^ and $ match at line ends."),
         param("pcre_dotall", ParamKind::Int, Some("0"), "1: a dot matches line ends, too."),
         param("pcre_extended", ParamKind::Int, Some("0"), "1: blanks in expressions are nothing."),
@@ -139,7 +139,7 @@ impl Regex {
         if let Some((_, known)) = self.kept.lock().iter().find(|(known, _)| known == text) {
             return Ok(Arc::clone(known));
         }
-        let made = Arc::new(Pcre::compile(&String::from_utf8_lossy(text), Flags::default())?);
+        let made = Arc::new(Pcre::compile(&String::from_utf8_lossy(text), self.flags)?);
         let mut kept = self.kept.lock();
         if kept.len() >= KEPT_MAX {
             kept.remove(0);
@@ -230,7 +230,8 @@ fn reload(call: &mut MiCall<'_, '_>) -> MiOutcome {
 fn mi_match(call: &mut MiCall<'_, '_>) -> MiOutcome {
     let text = call.text("string").unwrap_or_default();
     let expression = call.text("pcre_regex").unwrap_or_default();
-    match Pcre::compile(&expression, Flags::default()) {
+    let state = call.cx.node.module::<Regex>(call.cx.slot);
+    match Pcre::compile(&expression, state.map_or_else(Flags::default, |state| state.flags)) {
         Ok(regex) => verdict(Some(regex.is_match(text.as_bytes()))),
         Err(_) => MiOutcome::failed(500, "Error pcre_re compilation"),
     }

@@ -84,6 +84,14 @@ fn flags() {
     differs("pcre_multiline", "pcre_match_group(\"q\\nz\", 1)");
     differs("pcre_dotall", "pcre_match_group(\"x\\ny\", 1)");
     differs("pcre_extended", "pcre_match_group(\"bb\")");
+    // The expressions of the script and of operators are read the same way.
+    differs("pcre_caseless", "pcre_match(\"ABC\", \"^abc\")");
+    differs("pcre_dotall", "pcre_match(\"x\\ny\", \"x.y\")");
+    for (setting, verdict) in [("", "Not Match"), (&*set("pcre_caseless", 1), "Match")] {
+        let mut node = node(setting, "exit", GROUPS).unwrap();
+        let params = json!({ "string": "ABC", "pcre_regex": "^abc" });
+        assert_eq!(node.mi("regex:match", params)["result"], verdict);
+    }
 }
 
 fn pcre_match() {

@@ -50,12 +50,12 @@ fn sent_to(pair: &mut Nodes, at: usize, to: &str) -> Vec<String> {
     mine.map(|(.., text)| text).collect()
 }
 
-/// A call that rings on the first node; the INVITE as the callee got it.
-fn ring(pair: &mut Nodes) -> String {
+/// A call that rings on a node; the INVITE as the callee got it.
+fn ring(pair: &mut Nodes, at: usize) -> String {
     let contact = format!("Contact: <sip:alice@{CALLER}>\n");
-    pair.udp(0, CALLER, &request("INVITE", "c", &contact));
-    let invite = sent_to(pair, 0, CALLEE).pop().unwrap();
-    pair.udp(0, CALLEE, &reply_to(&invite, 180, ""));
+    pair.udp(at, CALLER, &request("INVITE", "c", &contact));
+    let invite = sent_to(pair, at, CALLEE).pop().unwrap();
+    pair.udp(at, CALLEE, &reply_to(&invite, 180, ""));
     pair.advance_ms(200);
     invite
 }
@@ -81,12 +81,26 @@ fn records(pair: &Nodes) -> Vec<&str> {
 fn a_call_that_rang_when_its_node_was_started_again_has_a_record_however_short_it_is() {
     for (before_ms, hold_ms) in [(0, 0), (0, 5), (100, 0), (100, 5), (600, 5), (2_000, 0)] {
         let mut pair = pair();
-        let invite = ring(&mut pair);
+        let invite = ring(&mut pair, 0);
         pair.kill(0);
         pair.boot(0);
         pair.advance_ms(before_ms);
         answer_and_hang_up(&mut pair, 0, &invite, hold_ms);
         pair.advance_ms(10_000);
         assert_eq!(records(&pair).len(), 1, "{before_ms} {hold_ms}: {:#?}", pair.logs);
+    }
+}
+
+#[test]
+fn a_holder_that_is_started_again_hears_of_the_bye_that_it_saw_before() {
+    for down_ms in [0, 110, 350, 590, 1_300] {
+        let mut pair = pair();
+        let invite = ring(&mut pair, 1);
+        answer_and_hang_up(&mut pair, 0, &invite, 0);
+        pair.kill(0);
+        pair.advance_ms(down_ms);
+        pair.boot(0);
+        pair.advance_ms(10_000);
+        assert_eq!(records(&pair).len(), 1, "{down_ms}: {:#?}", pair.logs);
     }
 }

@@ -179,8 +179,35 @@ impl Dialogs {
         }
     }
 
-    /// A peer is there again: what still rings is drawn up for it.
+    /// The node ends: peers are told of the calls that have only begun to ring.
+    pub(crate) fn draw_up_rest(&self, cx: &mut Cx<'_>) {
+        let ringing = [State::Unconfirmed, State::Early].map(|s| self.table.in_state(s));
+        if !self.is_replicated() || ringing == [0, 0] {
+            return;
+        }
+        for id in self.table.ids() {
+            if self.table.local(id, |_, local| local.drafted) == Some(false) {
+                self.draw(cx, id);
+            }
+        }
+    }
+
+    /// A peer is there again: what still rings is drawn up for it, and it is told of what rings or
+    /// rang on other nodes. They may be its own calls from before it was started again.
     pub(crate) fn draw_up_again(&self, cx: &mut Cx<'_>) {
+        let others: Vec<Bytes> = {
+            let known = self.drafts.0.lock();
+            let fresh = |at| cx.now.mono_ns.saturating_sub(at) < PATIENCE_NS;
+            let newest = known.order.iter().rev().take(TOLD_AGAIN_MAX);
+            let kept =
+                newest.filter_map(|(at, number)| known.all.get(number).filter(|e| e.at == *at));
+            kept.filter(|entry| fresh(entry.at)).map(|entry| entry.draft.clone()).collect()
+        };
+        for bytes in others {
+            if let Some(draft) = Draft::parse(&bytes) {
+                self.tell_draft(cx, &draft);
+            }
+        }
         let mut all = std::mem::take(&mut *self.drawn_up.0.lock());
         all.retain(|did| self.draw(cx, *did));
         let mut newer = self.drawn_up.0.lock();
@@ -239,7 +266,14 @@ impl Dialogs {
         if draft.did != id || self.table.is_buried(id) || self.read(id, |_| ()).is_some() {
             return Some(());
         }
-        self.drafts.0.lock().keep(cx.now.mono_ns, id.number(), bytes.clone());
+        {
+            let mut known = self.drafts.0.lock();
+            // One that is told again stays as old as it is.
+            if known.all.get(&id.number()).is_some_and(|entry| entry.draft == *bytes) {
+                return Some(());
+            }
+            known.keep(cx.now.mono_ns, id.number(), bytes.clone());
+        }
         // Its answer may have passed before.
         self.follow(cx, id);
         Some(())
@@ -272,8 +306,11 @@ impl Dialogs {
             return self.drafts.remove(id);
         }
         let Some(draft) = Draft::parse(&bytes) else { return self.drafts.remove(id) };
+        // What rang here rang on this node before it was started again.
+        let is_own = draft.node == cx.node.membership().node_id();
         let tags = cx.node.membership().tags();
-        let lives = tags.is_some_and(|t| t.is_reachable(self.params.cluster, draft.node));
+        let lives =
+            !is_own && tags.is_some_and(|t| t.is_reachable(self.params.cluster, draft.node));
         if lives && now < answered_at.saturating_add(FIRST_NS) {
             let again = Timer { kind: FOLLOW, id: id.number() };
             return cx.set_timer(cx.now.after_ms(FIRST_NS / MS), again);

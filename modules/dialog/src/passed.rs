@@ -36,6 +36,9 @@ pub(crate) const FOLLOW: u32 = 69;
 /// After this: who holds a tag is not settled in the moment in which nodes meet again.
 const FOLLOW_MS: u64 = 500;
 
+/// What a node writes of an answer comes in one piece, or nearly so.
+const ALL_MS: u64 = 50;
+
 /// Dialogs of which something is remembered, at most.
 const PASSED_MAX: usize = 10_000;
 /// Bytes of answers, in all and each, at most.
@@ -65,8 +68,7 @@ struct Sighting {
     answer: Option<(Bytes, u64)>,
     acked: bool,
     bye: Option<Bye>,
-    /// Seen by this node, which tells the others.
-    own: bool,
+    /// When something of it was seen or heard first.
     at: Mono,
 }
 
@@ -107,9 +109,9 @@ impl Known {
             self.bytes -= sighting.answer_bytes();
             *sighting = Sighting { call_id: call_id.into(), ..Sighting::default() };
         }
-        sighting.at = now;
         let before = sighting.answer_bytes();
         let new = add(sighting);
+        sighting.at = if new { now } else { sighting.at };
         self.bytes += sighting.answer_bytes() - before;
         new.then(|| sighting.clone())
     }
@@ -122,7 +124,7 @@ impl Sighting {
 
     /// Adds what another one has; true: something was new.
     fn learn(&mut self, other: Self) -> bool {
-        let Self { call_id: _, answer, acked, bye, own: _, at: _ } = other;
+        let Self { call_id: _, answer, acked, bye, at: _ } = other;
         let news = (self.answer.is_none() && answer.is_some())
             | (!self.acked && acked)
             | (self.bye.is_none() && bye.is_some());
@@ -133,7 +135,7 @@ impl Sighting {
     }
 
     fn encode(&self, did: DialogId) -> Bytes {
-        let Self { call_id, answer, acked, bye, own: _, at: _ } = self;
+        let Self { call_id, answer, acked, bye, at: _ } = self;
         let mut out = vec![VERSION];
         out.extend_from_slice(&did.number().to_le_bytes());
         out.push(u8::from(answer.is_some()) | u8::from(*acked) << 1 | u8::from(bye.is_some()) << 2);
@@ -236,10 +238,7 @@ impl Dialogs {
         if self.params.cluster == 0 || texts[0].is_empty() || long {
             return;
         }
-        let noted = self.passed.0.lock().note(cx.now.mono_ns, did, texts[0], |s| {
-            s.own = true;
-            add(s)
-        });
+        let noted = self.passed.0.lock().note(cx.now.mono_ns, did, texts[0], add);
         if let Some(sighting) = noted {
             self.tell_passed(cx, did, &sighting);
         }
@@ -261,14 +260,18 @@ impl Dialogs {
     pub(crate) fn tell_again(&self, cx: &mut Cx<'_>, times: u64) {
         self.draw_up_again(cx);
         let now = cx.now.mono_ns;
-        let fresh = |s: &Sighting| s.own && now.saturating_sub(s.at) < PATIENCE_NS;
-        let own: Vec<_> = {
+        // What a peer saw that has been started again it does not know any more.
+        let fresh: Vec<_> = {
             let known = self.passed.0.lock();
-            let own = known.all.iter().filter(|(_, s)| fresh(s));
-            own.map(|(did, s)| (DialogId::from_number(*did), s.clone())).collect()
+            let fresh = known.all.iter().filter(|(_, s)| now.saturating_sub(s.at) < PATIENCE_NS);
+            fresh.map(|(did, s)| (DialogId::from_number(*did), s.clone())).collect()
         };
-        for (did, sighting) in own {
-            self.tell_passed(cx, did, &sighting);
+        for (did, sighting) in fresh {
+            if self.read(did, |d| d.state) == Some(State::Deleted) || self.table.is_buried(did) {
+                self.passed.0.lock().remove(did);
+            } else {
+                self.tell_passed(cx, did, &sighting);
+            }
         }
         if let Some(ms) = TELL_AGAIN_MS.get(times as usize + 1) {
             cx.set_timer(cx.now.after_ms(*ms), Timer { kind: TELL_AGAIN, id: times + 1 });
@@ -327,7 +330,7 @@ impl Dialogs {
     /// The same when all is here that its node tells of the answer: who accounts writes behind it.
     pub(crate) fn follow_later(&self, cx: &mut Cx<'_>, id: DialogId) {
         if self.passed.0.lock().all.contains_key(&id.number()) {
-            cx.set_timer(cx.now.after_ms(FOLLOW_MS), Timer { kind: FOLLOW, id: id.number() });
+            cx.set_timer(cx.now.after_ms(ALL_MS), Timer { kind: FOLLOW, id: id.number() });
         }
     }
 

@@ -5,6 +5,7 @@
 use crate::common::*;
 use crate::pair::Pair;
 use tandem_dialog::{EndReason, State};
+use tandem_engine::effect::Input;
 
 const CONTACT: &str = "Contact: <sip:bob@127.0.0.2:5060>\n";
 
@@ -89,6 +90,36 @@ fn a_call_that_rings_while_no_peer_is_there_is_told_to_one_that_comes() {
     let invite = ring(&mut pair, "c");
     pair.boot(1);
     pair.advance_ms(12_000);
+    pair.kill(0);
+    answer(&mut pair, 1, "c", invite);
+    pair.advance_ms(1_000);
+    assert_eq!(pair.states(1), [State::Confirmed]);
+}
+
+#[test]
+fn a_call_that_rings_outlives_both_nodes_one_after_the_other() {
+    for at in [0, 1] {
+        let mut pair = Pair::new("", "");
+        let invite = ring(&mut pair, "c");
+        for node in [0, 1] {
+            pair.kill(node);
+            pair.boot(node);
+            pair.advance_ms(5_000);
+        }
+        answer(&mut pair, at, "c", invite);
+        pair.advance_ms(1_000);
+        for node in [0, 1] {
+            assert_eq!(pair.states(node), [State::Confirmed], "node {node}, answered at {at}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_is_stopped_tells_of_calls_that_have_just_begun() {
+    let mut pair = Pair::new("", "");
+    pair.udp(0, CALLER, &Phones::request("c"));
+    let invite = pair.sent_to(0, CALLEE).pop().unwrap();
+    pair.step(0, Input::Shutdown);
     pair.kill(0);
     answer(&mut pair, 1, "c", invite);
     pair.advance_ms(1_000);

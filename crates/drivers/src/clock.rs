@@ -19,15 +19,16 @@ pub struct Clock {
 
 impl Clock {
     pub fn new() -> Self {
-        Self { start: Instant::now(), wall: Arc::new(Wall::new(host_ms())) }
+        Self { start: Instant::now(), wall: Arc::new(Wall::new(host())) }
     }
 
     /// The present. Its monotonic part never goes back; its wall part follows the host's clock,
-    /// but never in steps: see [`Clock::host_is_ahead_ms`].
+    /// but in steps only after the host slept, or while it has just been switched on and learns the
+    /// time: see [`Clock::host_is_ahead_ms`].
     pub fn now(&self) -> Now {
         let mono = self.start.elapsed().as_nanos();
         let mono_ns = u64::try_from(mono).unwrap_or(u64::MAX);
-        Now { mono_ns, unix_ms: self.wall.at(mono_ns / MS, host_ms) }
+        Now { mono_ns, unix_ms: self.wall.at(mono_ns / MS, host) }
     }
 
     /// By how much the host's clock is ahead of ours: about 0, or what is left of a step that
@@ -44,10 +45,21 @@ impl Default for Clock {
     }
 }
 
-/// Milliseconds since 1970 by the host's clock; before 1970 it reads as 1970.
-fn host_ms() -> u64 {
+/// The clocks of the host.
+#[derive(Clone, Copy, Debug)]
+struct Host {
+    /// Milliseconds since 1970; before 1970 it reads as 1970.
+    unix_ms: u64,
+    /// Since it was switched on, with the time that it slept.
+    on_ms: u64,
+}
+
+fn host() -> Host {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
+    let on = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let on_ms = on.tv_sec.saturating_mul(1000).saturating_add(on.tv_nsec / 1_000_000);
+    let unix_ms = u64::try_from(unix.as_millis()).unwrap_or(u64::MAX);
+    Host { unix_ms, on_ms: u64::try_from(on_ms).unwrap_or(0) }
 }
 
 /// The time of day that the node goes by.
@@ -58,26 +70,33 @@ struct Wall {
     ahead_ms: AtomicI64,
     /// The monotonic time of the last look at the host's clock.
     looked_ms: AtomicU64,
+    /// How long the host was on then.
+    on_ms: AtomicU64,
 }
 
 /// Between two looks at the host's clock.
 const LOOK_MS: u64 = 20;
 /// Ours goes faster or slower by one part in so many until it has caught up.
 const FOLLOW: u64 = 20;
+/// A host that is on for less learns the time from others still.
+const YOUNG_MS: u64 = 300_000;
+/// What is less is no sleep.
+const SLEEP_MS: i64 = 1_000;
 /// 1 January 2026. A clock that shows less has not been set since its machine was switched on;
 /// nothing that was dated by it is worth keeping.
 const EARLIEST_MS: i64 = 1_767_225_600_000;
 
 impl Wall {
-    fn new(host_ms: u64) -> Self {
+    fn new(host: Host) -> Self {
         Self {
-            offset_ms: AtomicI64::new(signed(host_ms)),
+            offset_ms: AtomicI64::new(signed(host.unix_ms)),
             ahead_ms: AtomicI64::new(0),
             looked_ms: AtomicU64::new(0),
+            on_ms: AtomicU64::new(host.on_ms),
         }
     }
 
-    fn at(&self, mono_ms: u64, host_ms: impl Fn() -> u64) -> u64 {
+    fn at(&self, mono_ms: u64, host: impl Fn() -> Host) -> u64 {
         let last = self.looked_ms.load(Ordering::Relaxed);
         if mono_ms >= last.saturating_add(LOOK_MS) {
             let won = self.looked_ms.compare_exchange(
@@ -87,7 +106,7 @@ impl Wall {
                 Ordering::Relaxed,
             );
             if won.is_ok() {
-                self.follow(mono_ms, mono_ms - last, signed(host_ms()));
+                self.follow(mono_ms, mono_ms - last, host());
             }
         }
         let ours = signed(mono_ms).saturating_add(self.offset_ms.load(Ordering::Relaxed));
@@ -95,7 +114,12 @@ impl Wall {
     }
 
     /// Goes towards the host's clock, as far as is allowed after `passed_ms`.
-    fn follow(&self, mono_ms: u64, passed_ms: u64, host_ms: i64) {
+    fn follow(&self, mono_ms: u64, passed_ms: u64, host: Host) {
+        let host_ms = signed(host.unix_ms);
+        let on_before = self.on_ms.swap(host.on_ms, Ordering::Relaxed);
+        // The monotonic clock stands still while the host sleeps.
+        let slept = signed(host.on_ms.saturating_sub(on_before)).saturating_sub(signed(passed_ms));
+        let slept = if slept >= SLEEP_MS { slept } else { 0 };
         let ours = signed(mono_ms).saturating_add(self.offset_ms.load(Ordering::Relaxed));
         let ahead = host_ms.saturating_sub(ours);
         let most = signed(passed_ms / FOLLOW);
@@ -103,7 +127,8 @@ impl Wall {
             // The two parts of a time are rounded apart.
             -1..=1 => 0,
             _ if ours < EARLIEST_MS && host_ms >= EARLIEST_MS => ahead,
-            _ => ahead.clamp(-most, most),
+            _ if host.on_ms < YOUNG_MS => ahead,
+            _ => ahead.clamp(-most, most.saturating_add(slept)),
         };
         self.offset_ms.fetch_add(step, Ordering::Relaxed);
         self.ahead_ms.store(ahead - step, Ordering::Relaxed);
@@ -154,13 +179,41 @@ mod tests {
     /// and gives back ours.
     fn go(wall: &Wall, from_ms: u64, until_ms: u64, set_by: i64, begun: u64) -> u64 {
         let host = |mono: u64| (begun + mono).saturating_add_signed(set_by);
-        (from_ms..=until_ms).step_by(20).map(|ms| wall.at(ms, || host(ms))).last().expect("times")
+        (from_ms..=until_ms)
+            .step_by(20)
+            .map(|ms| wall.at(ms, || old(host(ms), ms)))
+            .last()
+            .expect("times")
+    }
+
+    /// The clocks of a host that has been on for long.
+    fn old(unix_ms: u64, mono_ms: u64) -> Host {
+        Host { unix_ms, on_ms: 1_000_000_000 + mono_ms }
+    }
+
+    #[test]
+    fn what_the_host_slept_is_taken_at_once_and_no_more() {
+        let wall = Wall::new(old(TODAY, 0));
+        assert_eq!(wall.at(1_000, || old(TODAY + 1_000, 1_000)), TODAY + 1_000);
+        let hour = HOUR as u64;
+        let woke = Host { unix_ms: TODAY + 2_000 + hour, on_ms: 1_000_002_000 + hour };
+        assert_eq!(wall.at(2_000, || woke), TODAY + 2_000 + hour);
+        let far = Host { unix_ms: woke.unix_ms + 9 * hour, on_ms: woke.on_ms + hour + 20 };
+        assert_eq!(wall.at(2_020, || far), woke.unix_ms + hour + 21);
+    }
+
+    #[test]
+    fn a_host_that_was_just_switched_on_may_set_its_clock() {
+        let at = |unix_ms, on_ms| Host { unix_ms, on_ms };
+        let wall = Wall::new(at(TODAY, 20_000));
+        assert_eq!(wall.at(9_000, || at(TODAY + 7_200_000, 29_000)), TODAY + 7_200_000);
+        assert_eq!(wall.at(9_100, || at(TODAY, 29_100)), TODAY);
     }
 
     #[test]
     fn a_step_of_the_hosts_clock_is_followed_and_not_made() {
         for set_by in [HOUR, -HOUR, 24 * HOUR, -24 * HOUR] {
-            let wall = Wall::new(TODAY);
+            let wall = Wall::new(old(TODAY, 0));
             let minute = go(&wall, 0, 60_000, set_by, TODAY);
             let moved = minute as i64 - (TODAY + 60_000) as i64;
             assert_eq!(moved, 3_000 * set_by.signum(), "three seconds in a minute");
@@ -174,9 +227,9 @@ mod tests {
 
     #[test]
     fn ours_never_goes_back_and_catches_up() {
-        let (wall, mut last) = (Wall::new(TODAY), 0);
+        let (wall, mut last) = (Wall::new(old(TODAY, 0)), 0);
         for ms in (0..42_000).step_by(20) {
-            let ours = wall.at(ms, || TODAY + ms - 2_000.min(ms));
+            let ours = wall.at(ms, || old(TODAY + ms - 2_000.min(ms), ms));
             assert!(ours >= last);
             last = ours;
         }
@@ -185,9 +238,9 @@ mod tests {
 
     #[test]
     fn a_machine_without_a_battery_takes_the_time_that_it_is_told() {
-        let wall = Wall::new(0);
-        assert_eq!(wall.at(1_000, || 1_000), 1_000);
-        assert_eq!(wall.at(2_000, || TODAY), TODAY);
+        let wall = Wall::new(old(0, 0));
+        assert_eq!(wall.at(1_000, || old(1_000, 1_000)), 1_000);
+        assert_eq!(wall.at(2_000, || old(TODAY, 2_000)), TODAY);
         assert_eq!(go(&wall, 2_020, 4_000, 0, TODAY - 2_000), TODAY + 2_000);
     }
 

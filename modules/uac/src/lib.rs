@@ -1,7 +1,7 @@
 //! `uac`: other names in From and To, restored for the caller, and answers to challenges.
 //!
-//! What was written instead travels in the Record-Route (`vsf`, `vst`), so that any node can
-//! restore requests of the dialog; replies get their names back from the transaction.
+//! What was written instead travels in the Record-Route (`vsf`, `vst`, and `vsc` for CSeq), so that
+//! any node can restore requests of the dialog; replies get their names back from the transaction.
 //!
 //! # Files
 //! `replace.rs` changes names and restores them, `store.rs` is the text in the Record-Route,
@@ -66,8 +66,8 @@ const FUNCTIONS: &[FunctionDef] = &[
         ALGORITHMS,
         ROUTES,
         "Answers the challenges of the 401 or 407 that a failure route looks at, those of all \
-         branches, with the credentials of uac_auth; CSeq counts up. The ACK to the 2xx follows; \
-         later requests of the call do where it has a dialog.",
+         branches, with the credentials of uac_auth; CSeq counts up. What the caller sends later \
+         follows, by the dialog or the Record-Route.",
         auth::uac_auth,
     ),
     function("uac_inc_cseq", NUMBER, ROUTES, "Counts CSeq up.", cseq::uac_inc_cseq),

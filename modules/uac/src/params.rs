@@ -8,6 +8,7 @@ use tandem_engine::table::param;
 use tandem_script::sig::{ParamKind, ParamSig};
 use tandem_uac_auth::UacAuth;
 
+use crate::cseq::count_on;
 use crate::replace::{Which, rename, restore};
 
 pub(crate) const PARAMS: &[ParamSig] = &[
@@ -92,6 +93,7 @@ impl Uac {
 
 impl Module for Uac {
     fn route_taken(&self, _cx: &mut Cx<'_>, ctx: &mut Ctx, params: &[u8]) {
+        count_on(ctx, params);
         if self.mode == Mode::Auto {
             restore(self, ctx, params, Which::From);
             restore(self, ctx, params, Which::To);

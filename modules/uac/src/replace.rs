@@ -115,7 +115,7 @@ fn with_dialog(call: &mut Call<'_, '_, '_>) -> Option<Called> {
 }
 
 /// Puts the text into the Record-Route, which may be asked for later; once.
-fn keep(ctx: &mut Ctx, name: &[u8], text: &str) {
+pub(crate) fn keep(ctx: &mut Ctx, name: &[u8], text: &str) {
     let route = ctx.record_route.get_or_insert_with(RecordRoute::default);
     let old = [b";", name, b"="].concat();
     let params = route.params.split(|b| *b == b';').filter(|p| !p.is_empty());

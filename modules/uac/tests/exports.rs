@@ -374,6 +374,52 @@ fn the_ack_follows_its_invite_without_a_dialog_too() {
     assert_eq!(passed("t", 7), "7 ACK", "the transaction is gone");
 }
 
+/// A phone refuses what does not count up (RFC 3261 12.2.2), a BYE too.
+#[test]
+fn what_the_caller_sends_later_counts_on_by_the_record_route() {
+    let script = "route { if ($tt != NULL) { loose_route(); t_on_failure(\"f\"); t_relay(); exit; } \
+                  t_on_failure(\"f\"); record_route(); t_relay(); } \
+                  failure_route[f] { uac_inc_cseq(2); t_on_failure(\"f\"); t_relay(); }";
+    let mut node = node("loadmodule \"dialog.so\"\n", script);
+    node.udp(CALLER, &invite(FROM));
+    let first = forwarded(&mut node);
+    assert!(!header(&first, "Record-Route").contains("vsc"), "{first}");
+    node.udp(CALLEE, &reply_to(&first, 407, ""));
+    let again = forwarded(&mut node);
+    let route = header(&again, "Record-Route").to_owned();
+    assert!(header(&again, "CSeq") == "9 INVITE" && route.contains(";vsc=2"), "{again}");
+    node.udp(CALLEE, &reply_to(&again, 200, "Contact: <sip:bob@127.0.0.2>\n"));
+    // The transaction is gone, as after a takeover.
+    node.advance_ms(40_000);
+    node.sent();
+    let within = |method: &str, from: &str, to: &str, cseq: u32, route: &str| {
+        format!(
+            "{method} sip:x@127.0.0.2 SIP/2.0\nVia: SIP/2.0/UDP x.test;branch=z9hG4bK{method}{cseq}\n\
+             From: {from}\nTo: {to}\nCall-ID: c\nCSeq: {cseq} {method}\nRoute: {route}\n\
+             Content-Length: 0\n\n"
+        )
+    };
+    let callee = "<sip:bob@b.test>;tag=t";
+    let of_caller = |method: &str, cseq| within(method, FROM, callee, cseq, &route);
+    node.udp(CALLER, &of_caller("ACK", 7));
+    assert_eq!(header(&node.sent().pop().unwrap().1, "CSeq"), "9 ACK");
+    node.udp(CALLER, &of_caller("INFO", 8));
+    let info = forwarded(&mut node);
+    assert_eq!(header(&info, "CSeq"), "10 INFO");
+    node.udp(CALLEE, &reply_to(&info, 407, ""));
+    let info = forwarded(&mut node);
+    assert_eq!(header(&info, "CSeq"), "12 INFO", "it is asked itself");
+    node.udp(CALLEE, &reply_to(&info, 200, ""));
+    assert_eq!(header(&node.sent().pop().unwrap().1, "CSeq"), "8 INFO");
+    node.udp(CALLEE, &within("BYE", callee, FROM, 1, &route));
+    assert_eq!(header(&forwarded(&mut node), "CSeq"), "1 BYE", "the callee counts by itself");
+    for (cseq, wrong) in (20..).zip(["vsc=0", "vsc=x", "vsc=4294967295"]) {
+        let route = route.replace("vsc=2", wrong);
+        node.udp(CALLER, &within("INFO", FROM, callee, cseq, &route));
+        assert_eq!(header(&forwarded(&mut node), "CSeq"), format!("{cseq} INFO"), "{wrong}");
+    }
+}
+
 #[test]
 fn the_ack_of_a_call_that_was_challenged_follows_its_invite() {
     let script = "route { if ($tt != NULL) { loose_route(); t_on_failure(\"f\"); t_relay(); exit; } \

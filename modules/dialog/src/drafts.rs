@@ -33,7 +33,7 @@ const VERSION: u8 = 1;
 /// Draws up the draft of a call that still rings; the id is that of the dialog.
 pub(crate) const DRAW_UP: u32 = 70;
 /// When: a call that is answered at once costs no draft.
-const DRAW_UP_MS: u64 = 50;
+const DRAW_UP_MS: u64 = 20;
 
 /// Drafts, their bytes in all and those of one, at most.
 const DRAFTS_MAX: usize = 20_000;

@@ -69,6 +69,10 @@ impl Machine {
         let conf = site.write(&format!("keepalived{host}.conf"), &conf).display().to_string();
         let pid = |option: &str| format!("{dir}/k{host}{option}.pid");
         let (p, r, c) = (pid("-p"), pid("-r"), pid("-c"));
+        // One that was killed has left them, and their numbers may be those of others by now.
+        for file in [&p, &r, &c] {
+            let _ = std::fs::remove_file(file);
+        }
         let args = ["-n", "-l", "-P", "-f", &conf, "-p", &p, "-r", &r, "-c", &c];
         let program = Path::new("/usr/sbin/keepalived");
         lan.start(host, program, &args, site.dir(), &format!("keepalived{host}.log"))

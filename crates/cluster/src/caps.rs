@@ -3,7 +3,7 @@
 use crate::cluster::{Cluster, Ctx};
 use crate::donor::DonationKind;
 use crate::effects::{CapId, CapState, Effect, Form, Level, Stamp};
-use crate::peer::Kind;
+use crate::peer::{Kind, Peer};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use tandem_bin::NodeId;
@@ -136,7 +136,7 @@ impl Cluster {
         }
         self.publish(ctx);
         if ok {
-            let waits = |peer: &crate::peer::Peer| peer.reachable && !peer.parked.is_empty();
+            let waits = |peer: &Peer| peer.reachable && !peer.parked.is_empty();
             let waiting: Vec<_> =
                 self.peers.iter().filter(|(_, peer)| waits(peer)).map(|(&id, _)| id).collect();
             for id in waiting {
@@ -232,7 +232,8 @@ impl Cluster {
         packet.is_ok_and(|bytes| self.route(ctx, donor, &bytes))
     }
 
-    /// Pending requests find a donor as soon as one shows up.
+    /// Pending requests find a donor as soon as one shows up. A seed waits no longer once it has
+    /// heard from every peer that there is none.
     pub(crate) fn retry_pending(&mut self, ctx: &mut Ctx<'_>) {
         for i in 0..self.caps.len() {
             let Some(cap) = self.caps.get(i) else { continue };
@@ -241,7 +242,9 @@ impl Cluster {
             let donor = self.peers.values().any(|peer| {
                 peer.reachable && peer.cfg.enabled && peer.caps.get(name) == Some(&true)
             });
-            if donor {
+            if !donor && self.cfg.own.seed && self.nobody_has(name) {
+                self.fall_back(ctx, i, "Sync request dropped! (no node has any records)");
+            } else if donor {
                 self.ask_donor(ctx, i, None);
                 if let Some(LocalCap { sync: SyncPhase::Pending { since: s }, .. }) =
                     self.caps.get_mut(i)
@@ -250,6 +253,32 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// Whether every peer is there and has said that it waits for records itself. Stock nodes may
+    /// have some and not say so.
+    fn nobody_has(&self, name: &Bytes) -> bool {
+        let waits = |peer: &Peer| {
+            peer.reachable
+                && peer.kind == Kind::Tandem
+                && !peer.caps_are_old
+                && peer.caps.get(name) == Some(&false)
+        };
+        let mut enabled = self.peers.values().filter(|peer| peer.cfg.enabled).peekable();
+        enabled.peek().is_some() && enabled.all(waits)
+    }
+
+    /// A seed starts with what it has.
+    fn fall_back(&mut self, ctx: &mut Ctx<'_>, i: usize, why: &str) {
+        let Some(cap) = self.caps.get_mut(i) else { return };
+        cap.sync = SyncPhase::Idle;
+        let id = cap.id;
+        self.set_ok(ctx, i, true);
+        // A stock node gives what it has, synced or not, and it may be all there is.
+        for node in self.reachable(Kind::Stock) {
+            self.ask_stock(ctx, node, id);
+        }
+        self.report(ctx, i, format!("{why} => fallback to synced state"));
     }
 
     /// The donor of a running sync went away: ask another one.
@@ -286,18 +315,8 @@ impl Cluster {
                         && now.saturating_sub(since) >= fallback
                         && fallback > 0 =>
                 {
-                    let id = cap.id;
-                    if let Some(cap) = self.caps.get_mut(i) {
-                        cap.sync = SyncPhase::Idle;
-                    }
-                    self.set_ok(ctx, i, true);
-                    // A stock node gives what it has, synced or not, and it may be all there is.
-                    for node in self.reachable(Kind::Stock) {
-                        self.ask_stock(ctx, node, id);
-                    }
-                    let text = "ERROR: Sync request aborted! (no donor found in due time) \
-                                => fallback to synced state";
-                    self.report(ctx, i, text);
+                    let why = "ERROR: Sync request aborted! (no donor found in due time)";
+                    self.fall_back(ctx, i, why);
                 }
                 SyncPhase::Requested { donor, at: last }
                 | SyncPhase::Receiving { donor, last, .. }

@@ -7,6 +7,7 @@ mod bridge;
 mod scene;
 mod stage;
 mod stand;
+mod starting;
 mod stock_peer;
 mod sync_rules;
 mod tandem_nodes;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use tandem_clock::Mono;
 
 use crate::client::{Client, ClientId, ClientState, Expiry, Meaning};
 use crate::effects::{CancelReason, Effect, Effects};
@@ -137,6 +138,12 @@ pub(crate) struct Fork {
 }
 
 impl Fork {
+    /// When the machines of the branches want to be called.
+    pub(crate) fn deadlines(&self) -> impl Iterator<Item = Mono> + '_ {
+        let clients = self.branches.iter().flat_map(|b| [Some(&b.client), b.cancel.as_ref()]);
+        clients.flatten().flat_map(|c| [c.retransmit.due, c.deadline.due]).flatten()
+    }
+
     pub(crate) fn new(kind: Kind) -> Self {
         Self {
             kind,

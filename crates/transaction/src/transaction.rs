@@ -319,6 +319,13 @@ impl Transaction {
         self.fork.cancelled
     }
 
+    /// When something is to happen next if nothing comes; entries for what was stopped or moved to
+    /// later may come back before.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let server = [self.server.retransmit.due, self.server.deadline.due];
+        server.into_iter().flatten().chain(self.fork.deadlines()).min()
+    }
+
     /// [`Effect::Ended`] was given.
     pub fn is_ended(&self) -> bool {
         self.ended

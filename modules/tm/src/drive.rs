@@ -13,11 +13,14 @@ use tandem_sip::{Message, Method, build_ack, build_cancel};
 use tandem_transaction::{BranchIndex, CancelReason, Dest, Effect, Effects, Kind, Timer};
 
 use crate::local::{ack_success, tell_owner};
-use crate::record::{Event, INBOX_MAX, Record};
+use crate::record::{Event, INBOX_MAX, Record, Visit};
 use crate::stats;
 use crate::table::{Cell, Tx};
 use crate::tm::Tm;
 use crate::via_branch::TxId;
+
+/// The timer of those that are visited soon; that of a single transaction is 0.
+pub(crate) const SOON: u32 = 1;
 
 /// The reply that a step is about.
 pub(crate) struct ReplyIn<'a> {
@@ -71,10 +74,7 @@ impl Tm {
             self.fire_due(cx, tx, &mut cell);
         }
         let ended = cell.record.machine.is_ended();
-        let first = cell.record.timers.iter().map(|(_, at)| *at).min();
-        if let Some(at) = first.filter(|_| !ended) {
-            come_back(cx, tx.id, &mut cell.record, at);
-        }
+        self.plan_visit(cx, tx.id, &mut cell.record);
         let attached = ended.then(|| std::mem::take(&mut cell.record.saved.attached));
         drop(cell);
         if let Some(attached) = attached {
@@ -83,15 +83,65 @@ impl Tm {
         }
     }
 
-    /// A timer of the transaction came back from the wheel.
-    pub(crate) fn on_wheel(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>) {
+    /// Looks after a transaction whose timers are due.
+    pub(crate) fn look_after(&self, cx: &mut Cx<'_>, token: u64) {
+        let (index, short, _) = TxId::of_token(token);
+        let Some(tx) = self.table.by_short(index, short) else { return };
         let mut cell = tx.cell.lock();
-        if cell.record.wheel_at.is_some_and(|at| at <= cx.now.mono_ns) {
-            cell.record.wheel_at = None;
+        if cell.record.visit.is_some_and(|visit| visit.at <= cx.now.mono_ns) {
+            cell.record.visit = None;
         }
         if cell.busy.is_none() {
-            self.settle(cx, tx, cell);
+            self.settle(cx, &tx, cell);
         }
+    }
+
+    /// The same for those that were to be looked at soon.
+    pub(crate) fn look_after_due(&self, cx: &mut Cx<'_>) {
+        let (due, next) = self.soon.take_due(cx.now.mono_ns);
+        if let Some(at) = next {
+            cx.set_timer(at, WheelTimer { kind: SOON, id: 0 });
+        }
+        due.into_iter().for_each(|token| self.look_after(cx, token));
+    }
+
+    /// When a step has ended: somebody comes back when the machine wants it, and not before if all
+    /// is said.
+    fn plan_visit(&self, cx: &mut Cx<'_>, id: TxId, record: &mut Record) {
+        let machine = &record.machine;
+        let next = machine.next_deadline().filter(|_| !machine.is_ended());
+        let is_answered = machine.last_code() >= 200 || machine.is_ended();
+        if let Some(Visit { at, place: Some(place) }) = record.visit
+            && is_answered
+            && next.is_none_or(|next| next > at)
+        {
+            self.soon.leave(place);
+            record.visit = None;
+        }
+        if let Some(at) = next {
+            self.come_back(cx, id, record, at);
+        }
+    }
+
+    /// Has somebody come back to a transaction, unless one does so before.
+    fn come_back(&self, cx: &mut Cx<'_>, id: TxId, record: &mut Record, at: Mono) {
+        if record.visit.is_some_and(|visit| visit.at <= at) {
+            return;
+        }
+        if let Some(place) = record.visit.and_then(|visit| visit.place) {
+            self.soon.leave(place);
+        }
+        let token = id.token(0);
+        let is_soon = at == cx.now.after_ms(self.params.timers.t1_ms.into());
+        if let Some(place) = is_soon.then(|| self.soon.join(at, token)).flatten() {
+            record.visit = Some(Visit { at: place.at, place: Some(place.number) });
+            if place.is_first {
+                cx.set_timer(place.at, WheelTimer { kind: SOON, id: 0 });
+            }
+            return;
+        }
+        record.visit = Some(Visit { at, place: None });
+        cx.set_timer(at, WheelTimer { kind: 0, id: token });
     }
 
     fn handle(&self, cx: &mut Cx<'_>, tx: &Arc<Tx>, cell: &mut Cell, event: Event) {
@@ -189,7 +239,7 @@ impl Tm {
                 Effect::SendCancel { branch, reason } => send_cancel(cx, record, branch, reason),
                 Effect::SetTimer { timer, at } => {
                     record.timers.push((timer, at));
-                    come_back(cx, id, record, at);
+                    self.come_back(cx, id, record, at);
                 }
                 Effect::Relay { branch, code } => {
                     self.acknowledge(cx, record, branch, code, reply);
@@ -337,14 +387,6 @@ impl Tm {
         if self.params.stats {
             cx.count(index, 1);
         }
-    }
-}
-
-/// Has a wheel come back to a transaction, unless one does so before.
-fn come_back(cx: &mut Cx<'_>, id: TxId, record: &mut Record, at: Mono) {
-    if record.wheel_at.is_none_or(|earlier| at < earlier) {
-        record.wheel_at = Some(at);
-        cx.set_timer(at, WheelTimer { kind: 0, id: id.token(0) });
     }
 }
 

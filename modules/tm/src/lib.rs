@@ -47,6 +47,7 @@ mod record;
 mod relay;
 mod replies;
 mod snapshot;
+mod soon;
 mod stats;
 mod table;
 mod tm;

@@ -144,6 +144,14 @@ impl Leg {
     }
 }
 
+/// When a worker comes back to a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Visit {
+    pub(crate) at: Mono,
+    /// Its place among those that are visited soon; `None`: an entry of a wheel.
+    pub(crate) place: Option<u32>,
+}
+
 /// The record of one transaction.
 pub(crate) struct Record {
     pub(crate) machine: Transaction,
@@ -155,9 +163,9 @@ pub(crate) struct Record {
     pub(crate) legs: SmallVec<[Leg; 1]>,
     /// Timers that run.
     pub(crate) timers: SmallVec<[(Timer, Mono); 6]>,
-    /// When a wheel comes back for the first of them. The others get no entries of their own:
+    /// When somebody comes back for the first of them. The others get no entries of their own:
     /// most have lost their meaning before they are due.
-    pub(crate) wheel_at: Option<Mono>,
+    pub(crate) visit: Option<Visit>,
     /// Pass the Reason headers of the caller's CANCEL on.
     pub(crate) pass_reason: bool,
     /// Reason headers of the caller's CANCEL, whole lines.
@@ -191,7 +199,7 @@ impl Record {
             armed: Armed::default(),
             legs: SmallVec::new(),
             timers: SmallVec::new(),
-            wheel_at: None,
+            visit: None,
             pass_reason: false,
             reason: Bytes::new(),
             cancel_reason: Bytes::new(),

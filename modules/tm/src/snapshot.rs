@@ -210,8 +210,8 @@ impl Record {
             reply_to,
             armed,
             legs,
-            timers: _,   // those of the machine
-            wheel_at: _, // of this node
+            timers: _, // those of the machine
+            visit: _,  // of this node
             pass_reason,
             reason,
             cancel_reason,
@@ -281,7 +281,7 @@ impl RecordSnapshot {
             armed: armed.restore(cx),
             legs,
             timers: smallvec::SmallVec::new(),
-            wheel_at: None,
+            visit: None,
             pass_reason,
             reason,
             cancel_reason,

@@ -14,10 +14,12 @@ use tandem_engine::transport::{Hop, HopError};
 use tandem_sip::{Message, Method};
 use tandem_transaction::{BranchIndex, Kind, ServerState, Transaction};
 
+use crate::drive;
 use crate::launch::Errands;
 use crate::local::CallIds;
 use crate::params::Params;
 use crate::record::{Busy, Event, Record, Role, Section};
+use crate::soon::Soon;
 use crate::stats;
 use crate::table::{
     Inserted, Key, TRANSACTIONS_HARD_MAX, TRANSACTIONS_MAX, Table, Tx, request_key,
@@ -28,6 +30,7 @@ use crate::via_branch::TxId;
 pub struct Tm {
     pub(crate) params: Params,
     pub(crate) table: Table,
+    pub(crate) soon: Soon,
     /// What waits for names.
     pub(crate) errands: Errands,
     pub(crate) call_ids: CallIds,
@@ -51,7 +54,8 @@ impl Tm {
         let params = Params::read(build)?;
         let table = Table::new(build.hash_key().state());
         let call_ids = CallIds::new(build.chance.u64());
-        Ok(Arc::new(Self { params, table, errands: Errands::default(), call_ids }))
+        let (soon, errands) = (Soon::default(), Errands::default());
+        Ok(Arc::new(Self { params, table, soon, errands, call_ids }))
     }
 
     /// Transactions in memory.
@@ -267,9 +271,9 @@ fn admission(len: usize, new_call: bool, memory_short: bool) -> Admission {
 
 impl Module for Tm {
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
-        let (index, short, _) = TxId::of_token(timer.id);
-        if let Some(tx) = self.table.by_short(index, short) {
-            self.on_wheel(cx, &tx);
+        match timer.kind {
+            drive::SOON => self.look_after_due(cx),
+            _ => self.look_after(cx, timer.id),
         }
     }
 

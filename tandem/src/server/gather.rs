@@ -39,6 +39,11 @@ impl Gather {
         self.is_idle = messages == 0;
         let took_ns = now_ns.saturating_sub(self.window_from_ns);
         if took_ns < WINDOW_NS {
+            // A burst that is too much for the whole window already: answers to a batch of pings.
+            if !self.gathers && self.in_window > START_PER_S * WINDOW_NS / (1000 * MS) {
+                self.gathers = true;
+                self.per_s = self.in_window.saturating_mul(1000 * MS) / took_ns.max(MS);
+            }
             return;
         }
         self.per_s = self.in_window.saturating_mul(1000 * MS) / took_ns;
@@ -90,6 +95,19 @@ mod tests {
         assert_eq!(gather.pause_ns(), None);
         gather.took(1000 * MS + 2, 1);
         assert_eq!(gather.pause_ns(), Some(PAUSE_NS_MAX));
+    }
+
+    #[test]
+    fn a_burst_gathers_from_its_thirteenth_message_on() {
+        let mut gather = Gather::default();
+        gather.took(1000 * MS, 1);
+        gather.took(1000 * MS + 1, 12);
+        assert_eq!(gather.pause_ns(), None);
+        gather.took(1001 * MS, 1);
+        assert_eq!(gather.pause_ns(), Some(PAUSE_NS_MAX));
+        gather.took(1002 * MS, 0);
+        gather.took(1036 * MS, 1);
+        assert_eq!(gather.pause_ns(), None, "few came in that window after all");
     }
 
     #[test]

@@ -29,14 +29,17 @@ const SDP: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\
                    m=audio 40000 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\n\
                    a=sendrecv\r\n";
 
+/// How a contestant comes to be.
+type Start = fn(&Place) -> Result<Server, String>;
+
 /// Measures calls for each contestant in turn.
 pub(crate) fn measure(place: &Place, plan: &Plan, what: &str) -> Result<String, String> {
-    let starts = match what {
-        "calls" => [Place::kamailio_calls, Place::tandem_calls],
-        "calls to four" => [Place::kamailio_forking, Place::tandem_forking],
-        _ => [Place::kamailio_dialogs, Place::tandem_dialogs],
+    let starts: &[Start] = match what {
+        "calls" => &[Place::kamailio_calls, Place::tandem_calls, Place::floor],
+        "calls to four" => &[Place::kamailio_forking, Place::tandem_forking],
+        _ => &[Place::kamailio_dialogs, Place::tandem_dialogs],
     };
-    contest(starts.map(|start| start(place)), plan, what)
+    contest(starts.iter().map(|start| start(place)), plan, what)
 }
 
 /// Measures calls on pairs, whose nodes keep the same dialogs.
@@ -46,7 +49,7 @@ pub(crate) fn replicated(place: &Place, network: &Network, plan: &Plan) -> Resul
 }
 
 fn contest(
-    servers: [Result<Server, String>; 2],
+    servers: impl IntoIterator<Item = Result<Server, String>>,
     plan: &Plan,
     what: &str,
 ) -> Result<String, String> {

@@ -9,6 +9,7 @@ mod calls;
 mod clock;
 mod cpu;
 mod digest;
+mod floor;
 mod load;
 mod message;
 mod network;
@@ -62,7 +63,13 @@ impl Plan {
 }
 
 fn main() -> ExitCode {
-    match plan(std::env::args().skip(1)).and_then(|plan| measure(&plan)) {
+    let mut words = std::env::args().skip(1).peekable();
+    // The program starts itself as the server that does nothing.
+    let done = match words.next_if(|word| word == "floor").and_then(|_| words.next()) {
+        Some(address) => floor::serve(&address),
+        None => plan(words).and_then(|plan| measure(&plan)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             eprintln!("bench: {text}");

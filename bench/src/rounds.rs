@@ -9,7 +9,7 @@ use crate::message::Work;
 use crate::network::Network;
 use crate::probe::Probe;
 use crate::report::{Row, Sample, table};
-use crate::server::{Place, Server};
+use crate::server::{FLOOR, Place, Server};
 
 /// Phones of a load, and sockets they share.
 pub(crate) const PHONES: usize = 4000;
@@ -55,7 +55,7 @@ impl Contest {
     /// One node of each.
     pub(crate) fn single(place: &Place) -> Result<Self, String> {
         let mut contestants = Vec::new();
-        for start in [Place::kamailio, Place::tandem] {
+        for start in [Place::kamailio, Place::tandem, Place::floor] {
             contestants.push(contestant(start(place)?)?);
         }
         let work = |name: &str, work, rate, flows| (name.to_owned(), work, rate, flows);
@@ -90,12 +90,15 @@ impl Contest {
     pub(crate) fn rounds(&mut self, plan: &Plan) -> Result<(), String> {
         let names = self.contestants.iter().map(|c| c.server.name.clone()).enumerate();
         let names: Vec<(usize, String)> = names.collect();
-        self.rows = self.works.iter().flat_map(|w| names.iter().map(|n| row(&w.0, n))).collect();
+        let taking_part = |work| names.iter().filter(move |(_, name)| takes_part(name, work));
+        let rows = self.works.iter().flat_map(|w| taking_part(w.1).map(|n| row(&w.0, n)));
+        self.rows = rows.collect();
         for round in 1..=plan.rounds {
             eprintln!("round {round} of {}", plan.rounds);
             let mut rows = self.rows.iter_mut();
             for (name, work, rate, flows) in &self.works {
-                for contestant in &mut self.contestants {
+                let all = self.contestants.iter_mut();
+                for contestant in all.filter(|c| takes_part(&c.server.name, *work)) {
                     let sample = contestant.measure(plan, *work, *rate, *flows)?;
                     let (who, us) = (&contestant.server.name, sample.cpu_us());
                     let (rate, lost) = (sample.rate(), sample.lost);
@@ -135,6 +138,11 @@ impl Contest {
         }
         Ok(text)
     }
+}
+
+/// The floor challenges nobody: it would answer one request where others answer two.
+fn takes_part(name: &str, work: Work) -> bool {
+    name != FLOOR || work != Work::Digest
 }
 
 fn row(work: &str, (n, server): &(usize, String)) -> Row {

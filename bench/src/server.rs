@@ -62,6 +62,9 @@ const TANDEM_ROUTES: &str = "loadmodule \"db_sqlite.so\"\nloadmodule \"mi_datagr
 const TANDEM_ROUTING: &str =
     "record_route(); if (!do_routing(0)) { send_reply(404, \"No Rule\"); exit; }";
 
+/// The name of what does nothing.
+pub(crate) const FLOOR: &str = "floor";
+
 /// Where the load of a single server sends from.
 const SINGLE_LOAD: &str = "127.0.3.100";
 
@@ -120,6 +123,16 @@ impl Place {
         let config = self.config(&dir, TANDEM, address, &[])?;
         let node = self.spawn_tandem(&dir, &config, None)?;
         self.serving("Tandem", &[address], SINGLE_LOAD, vec![node])
+    }
+
+    /// What does nothing with the datagrams that the others serve; see [`crate::floor`].
+    pub(crate) fn floor(&self) -> Result<Server, String> {
+        let address = "127.0.3.16";
+        let dir = self.folder("floor")?;
+        let own = std::env::current_exe().map_err(|e| format!("no floor: {e}"))?;
+        let (bind, dir) = (format!("{address}:5060"), dir.display().to_string());
+        let node = self.spawn(&own, &["floor", &bind], &dir, None)?;
+        self.serving(FLOOR, &[address], SINGLE_LOAD, vec![node])
     }
 
     pub(crate) fn kamailio_calls(&self) -> Result<Server, String> {

@@ -73,6 +73,7 @@ impl Cluster {
             ping_timeout_ns: u64::from(cfg.ping_timeout_ms.max(50)) * MS,
             node_timeout_ns: u64::from(cfg.node_timeout_s.max(1)) * SEC,
             retries: 0,
+            late_max: 0,
         };
         let peers = std::mem::take(&mut cfg.peers);
         let wanted = peers.into_iter().filter(|peer| peer.node != me);

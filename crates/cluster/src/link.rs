@@ -1,7 +1,8 @@
 //! The link to a peer: is it there?
 //!
 //! PINGs follow their own schedule, whatever else is sent: replication traffic into a dead
-//! connection must not hide that nobody answers. Only missing PONGs count as death.
+//! connection must not hide that nobody answers. Only missing PONGs count as death; where the peer
+//! shows in other ways that it lives, and the network is only slow, more than one has to be missing.
 
 use tandem_clock::Mono;
 
@@ -26,6 +27,8 @@ pub(crate) struct LinkTimes {
     pub(crate) ping_timeout_ns: u64,
     pub(crate) node_timeout_ns: u64,
     pub(crate) retries: u32,
+    /// A peer that is heard may be late with so many PONGs in a row.
+    pub(crate) late_max: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +42,8 @@ pub(crate) struct Link {
     last_packet: Option<Mono>,
     /// The last PING asked for the node list.
     asked_list: bool,
+    /// PINGs in a row whose PONG was not timely, while the link stayed up.
+    late: u32,
 }
 
 /// What a tick asks for.
@@ -64,6 +69,7 @@ impl Link {
             last_pong: None,
             last_packet: None,
             asked_list: false,
+            late: 0,
         }
     }
 
@@ -95,8 +101,14 @@ impl Link {
                 self.ping(now, LinkState::Retrying)
             }
             LinkState::Restarted if unanswered => self.first_miss(now, t),
+            LinkState::Up if unanswered && self.is_only_late(now, t) => {
+                self.late += 1;
+                self.on_own_ping(now);
+                Tick { ping: Some(false), lost: false }
+            }
             LinkState::Up if unanswered => Tick { lost: true, ..self.first_miss(now, t) },
             LinkState::Up if self.ping_is_older_than(now, t.ping_interval_ns) => {
+                self.late = 0;
                 self.on_own_ping(now);
                 Tick { ping: Some(false), lost: false }
             }
@@ -125,6 +137,7 @@ impl Link {
         let alive = self.pong_is_timely(t) || recent(self.last_packet);
         if expected && alive {
             self.state = LinkState::Up;
+            self.late = 0;
         }
         expected && alive
     }
@@ -224,6 +237,13 @@ impl Link {
         self.ping(now, LinkState::Retrying)
     }
 
+    /// The peer was heard since the PING should have been answered: to give the link up would make
+    /// it miss what is on its way, and a new connection is no faster.
+    fn is_only_late(&self, now: Mono, t: &LinkTimes) -> bool {
+        let heard = self.last_packet.is_some_and(|at| now.saturating_sub(at) <= t.ping_timeout_ns);
+        heard && self.late < t.late_max
+    }
+
     fn ping_is_older_than(&self, now: Mono, ns: u64) -> bool {
         self.last_ping.is_none_or(|at| now.saturating_sub(at) >= ns)
     }
@@ -246,6 +266,7 @@ mod tests {
         ping_timeout_ns: SEC,
         node_timeout_ns: 60 * SEC,
         retries: 3,
+        late_max: 3,
     };
 
     fn up_at(now: Mono) -> Link {
@@ -276,6 +297,35 @@ mod tests {
         assert_eq!(link.tick(60 * SEC, &T), Tick::NOTHING);
         assert_eq!(link.tick(68 * SEC, &T), Tick::PING_LIST);
         assert_eq!(link.state(), LinkState::Restarted);
+    }
+
+    #[test]
+    fn a_peer_that_is_heard_may_answer_late_but_not_for_ever() {
+        let mut link = up_at(SEC);
+        link.tick(5 * SEC, &T);
+        for late in 6..9 {
+            link.on_packet(late * SEC - 10 * MS);
+            assert_eq!(link.tick(late * SEC, &T), Tick { ping: Some(false), lost: false });
+        }
+        // One in time, and it may be late again.
+        assert!(!link.on_pong(8 * SEC + 500 * MS, &T));
+        assert_eq!(link.tick(9 * SEC, &T), Tick::NOTHING);
+        link.tick(12 * SEC, &T);
+        for late in 13..16 {
+            link.on_packet(late * SEC - 10 * MS);
+            assert!(!link.tick(late * SEC, &T).lost);
+        }
+        link.on_packet(16 * SEC - 10 * MS);
+        assert!(link.tick(16 * SEC, &T).lost, "what we say does not arrive");
+        // One that is not heard is given up at once, and so is a stock node.
+        let mut link = up_at(SEC);
+        link.on_packet(4 * SEC);
+        link.tick(5 * SEC, &T);
+        assert!(link.tick(6 * SEC, &T).lost);
+        let mut link = up_at(SEC);
+        link.tick(5 * SEC, &T);
+        link.on_packet(6 * SEC);
+        assert!(link.tick(6 * SEC, &LinkTimes { late_max: 0, ..T }).lost);
     }
 
     #[test]

@@ -187,13 +187,17 @@ impl Peer {
     }
 
     pub(crate) fn times(&self, base: &LinkTimes) -> LinkTimes {
-        let node_timeout_ns = match self.kind {
+        let times = LinkTimes { retries: self.cfg.ping_retries, ..*base };
+        match self.kind {
             // Nothing is replicated until it is tried again, and a lost second is enough for a link
             // to be down: a Tandem node is not left alone for longer than between two PINGs.
-            Kind::Tandem => base.node_timeout_ns.min(base.ping_interval_ns),
-            Kind::Unproven | Kind::Stock => base.node_timeout_ns,
-        };
-        LinkTimes { retries: self.cfg.ping_retries, node_timeout_ns, ..*base }
+            Kind::Tandem => LinkTimes {
+                node_timeout_ns: base.node_timeout_ns.min(base.ping_interval_ns),
+                late_max: self.cfg.ping_retries,
+                ..times
+            },
+            Kind::Unproven | Kind::Stock => times,
+        }
     }
 
     /// Forgets what was on the way; the peer has to be compared before it counts again.

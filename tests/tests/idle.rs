@@ -4,6 +4,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value as Json, json};
@@ -13,7 +14,7 @@ const PHONES: u64 = 10_000;
 /// What a connection may cost the process; the buffers of the kernel are not in it.
 const BYTES_MAX: u64 = 3_072;
 
-fn start(site: &Site) -> Process {
+fn start(site: &Site, files_max: u64) -> Process {
     let (ip, fifo) = (site.net.ip(1), site.dir().join("fifo"));
     let script = format!(
         "socket=udp:{ip}:5060\nsocket=tcp:{ip}:5060\ntcp_max_connections=12000\n\
@@ -23,9 +24,14 @@ fn start(site: &Site) -> Process {
         fifo.display()
     );
     let file = site.write("idle.cfg", &script);
-    let args = ["-F", "-f", &file.to_string_lossy(), "--state-dir", "state"];
+    let (server, file) = (program(), file.display());
+    let command = format!(
+        "ulimit -n {files_max}; exec '{}' -F -f '{file}' --state-dir state",
+        server.display()
+    );
     let log = site.dir().join("node.log");
-    let mut node = Process::start("node", &program(), &args, site.dir(), &log);
+    let shell = Path::new("/bin/sh");
+    let mut node = Process::start("node", shell, &["-c", &command], site.dir(), &log);
     node.wait_for_output("ready", PATIENCE);
     node
 }
@@ -49,11 +55,11 @@ fn resident_kb(node: &Process) -> u64 {
 #[test]
 fn an_idle_connection_costs_little() {
     let limit = getrlimit(Resource::Nofile);
-    let wanted = Rlimit { current: Some(PHONES + 200), ..limit };
-    let allowed = limit.maximum.is_none_or(|most| most >= PHONES + 200);
+    let wanted = Rlimit { current: Some(PHONES + 500), ..limit };
+    let allowed = limit.maximum.is_none_or(|most| most >= PHONES + 500);
     assert!(allowed && setrlimit(Resource::Nofile, wanted).is_ok(), "open files: {limit:?}");
     let site = Site::bare("idle");
-    let node = start(&site);
+    let node = start(&site, PHONES + 500);
     let to = SocketAddr::from((site.net.ip(1), 5060));
     // The first ones pay for what all use.
     let mut phones: Vec<TcpStream> = (0..100).map(|_| connect(to)).collect();
@@ -76,4 +82,22 @@ fn an_idle_connection_costs_little() {
     wait_until("all are gone", PATIENCE, || keepalives(&site, "connections") == 0);
     let gone = mi(&site.dir().join("fifo"), "tcp:list", json!(null));
     assert_eq!(gone["result"]["Connections"], json!([]));
+}
+
+/// Whoever opens connections until there are no descriptors left takes only his own kind away.
+#[test]
+fn connections_leave_descriptors_for_commands() {
+    let site = Site::bare("few-files");
+    let node = start(&site, 64);
+    assert!(node.output().contains("at most 16 TCP connections are taken"), "{}", node.output());
+    let to = SocketAddr::from((site.net.ip(1), 5060));
+    let held: Vec<TcpStream> = (0..100).map(|_| connect(to)).collect();
+    wait_until("the node has taken what it takes", PATIENCE, || {
+        keepalives(&site, "connections") == 16
+    });
+    drop(held);
+    wait_until("all are gone", PATIENCE, || keepalives(&site, "connections") == 0);
+    let mut phone = connect(to);
+    phone.write_all(b"\r\n\r\n").unwrap();
+    assert_eq!(phone.read(&mut [0; 8]).unwrap(), 2, "there is room again");
 }

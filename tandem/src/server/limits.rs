@@ -37,3 +37,46 @@ pub(super) fn set(node: &Node) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// Descriptors for everything but the connections of phones: sockets, databases, management, peers,
+/// files.
+const OTHER_FILES: u64 = 256;
+
+/// How many connections of `wanted` may be open at the same time, and what is to be said if fewer.
+/// When phones (or strangers) hold every descriptor, nothing else can be opened: no database, no
+/// answer to a command, no link to a peer.
+pub(super) fn connections(wanted: usize) -> (usize, Option<String>) {
+    share(wanted, getrlimit(Resource::Nofile).current)
+}
+
+/// The connections' part of so many descriptors.
+fn share(wanted: usize, files: Option<u64>) -> (usize, Option<String>) {
+    let Some(files) = files else { return (wanted, None) };
+    let most = files.saturating_sub(OTHER_FILES).max(files / 4);
+    match usize::try_from(most) {
+        Ok(most) if most < wanted => {
+            let text = format!(
+                "this process may open {files} files: at most {most} TCP connections are taken, \
+                 and not {wanted}; raise its limit (LimitNOFILE= of systemd, open_files_limit), or \
+                 lower tcp_max_connections"
+            );
+            (most, Some(text))
+        }
+        _ => (wanted, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_for_the_rest() {
+        assert_eq!(share(2304, None), (2304, None));
+        assert_eq!(share(2304, Some(2560)), (2304, None));
+        let (most, said) = share(2304, Some(1024));
+        assert_eq!(most, 768);
+        assert!(said.is_some_and(|text| text.contains("1024") && text.contains("768")));
+        assert_eq!(share(2304, Some(64)).0, 16);
+    }
+}

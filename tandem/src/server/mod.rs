@@ -151,7 +151,7 @@ fn start(options: &Options) -> Result<(), String> {
     let poller = Poller::new().map_err(|e| format!("tandem: no epoll: {e}"))?;
     let bin = listen_bin(&node, &poller)?;
     let script = origin;
-    let (tcp, streams) = tcp::open(&node)?.unzip();
+    let (tcp, streams) = tcp::open(&node, clock.now())?.unzip();
     let shared = Arc::new(Shared { node, script, clock, sockets, streams, identity, poller });
     control::run(&shared, (workers, tcp), chance, bin, &state, begun)
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use tandem_clock::{Chance, MS};
+use tandem_clock::{Chance, MS, Now};
 use tandem_engine::effect::{Effect, Input, Out, Send};
 use tandem_engine::log::Level;
 use tandem_engine::node::Node;
@@ -16,7 +16,7 @@ use tandem_net::{BinEvent, BinOptions, BinStreams, Command, Keepalive, Poller, R
 use tokio::sync::mpsc;
 
 use super::udp::{finish, hand_over, step};
-use super::{Shared, log};
+use super::{Shared, limits, log};
 
 /// Commands of other threads that may wait.
 const COMMANDS_MAX: usize = 65_536;
@@ -41,12 +41,18 @@ pub(super) struct Outlet {
 }
 
 /// Opens the TCP sockets of a node; `None`: it has none.
-pub(super) fn open(node: &Node) -> Result<Option<(Opened, Outlet)>, String> {
+pub(super) fn open(node: &Node, now: Now) -> Result<Option<(Opened, Outlet)>, String> {
     if !node.streams.is_active() {
         return Ok(None);
     }
     let poller = Poller::new().map_err(|e| format!("tandem: no epoll: {e}"))?;
-    let mut streams = BinStreams::new(options(node));
+    // The node closes one for a new one: both are there for a moment.
+    let wanted = node.streams.settings.connections_max.saturating_add(ON_THEIR_WAY_MAX);
+    let (connections_max, fewer) = limits::connections(wanted);
+    if let Some(text) = fewer {
+        log::line(now, Level::Warning, &text);
+    }
+    let mut streams = BinStreams::new(options(node, connections_max));
     for (_, socket) in node.sockets.of(Proto::Tcp) {
         streams
             .listen(&poller, socket.addr)
@@ -57,7 +63,7 @@ pub(super) fn open(node: &Node) -> Result<Option<(Opened, Outlet)>, String> {
     Ok(Some((Opened { poller, streams, commands }, outlet)))
 }
 
-fn options(node: &Node) -> BinOptions {
+fn options(node: &Node, connections_max: usize) -> BinOptions {
     let settings = &node.streams.settings;
     BinOptions {
         write_queue_bytes_max: QUEUE_BYTES_MAX,
@@ -67,8 +73,7 @@ fn options(node: &Node) -> BinOptions {
             n => n as usize,
         },
         connect_timeout_ns: u64::from(settings.connect_timeout_ms) * MS,
-        // The node closes one for a new one: both are there for a moment.
-        connections_max: settings.connections_max.saturating_add(ON_THEIR_WAY_MAX),
+        connections_max,
         backlog: settings.backlog,
         keepalive: settings.keepalive.then_some(Keepalive {
             idle_s: settings.keep_idle_s,

@@ -21,7 +21,7 @@ use crate::draft::{Draft, Way};
 use crate::launch::Errand;
 use crate::record::{Busy, Record, Role, Section};
 use crate::stats;
-use crate::table::{TRANSACTIONS_HARD_MAX, Tx};
+use crate::table::{Room, Tx};
 use crate::tm::Tm;
 
 /// A request to send. Values are those of header fields, without name and line end.
@@ -140,7 +140,7 @@ impl Tm {
         request: &LocalRequest,
         owner: Owner,
     ) -> Result<(), String> {
-        if self.table.len() >= TRANSACTIONS_HARD_MAX {
+        if self.table.len() >= Room::of(cx.node.memory.total()).all {
             return Err("too many transactions".to_owned());
         }
         let udp = cx.node.sockets.of(Proto::Udp).next().map(|(id, _)| id);

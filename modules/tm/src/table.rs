@@ -13,10 +13,28 @@ use tandem_sip::{Message, Method, is_rfc3261_branch};
 use crate::record::{Busy, Event, Record};
 use crate::via_branch::{SHARDS, TxId};
 
-/// Transactions above which new calls are refused with 503.
-pub(crate) const TRANSACTIONS_MAX: usize = 100_000;
-/// Transactions above which nothing makes a new one.
-pub(crate) const TRANSACTIONS_HARD_MAX: usize = 4 * TRANSACTIONS_MAX;
+/// How many transactions there may be. One that is answered stays for 32 s (RFC 3261 17.2, RFC
+/// 6026), so this bounds what a node can do in a second, and goes by the memory that there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Above this new calls are refused with 503.
+    pub(crate) calls: usize,
+    /// Above this nothing makes a new one.
+    pub(crate) all: usize,
+}
+
+/// Memory for each of them, with three quarters for everything else.
+const BYTES_EACH: u64 = 16 << 10;
+const CALLS: [u64; 2] = [100_000, 1_000_000];
+const ALL_MIN: usize = 400_000;
+
+impl Room {
+    /// With so many bytes of memory in all; 0: not known.
+    pub(crate) fn of(memory: u64) -> Self {
+        let calls = (memory / BYTES_EACH).clamp(CALLS[0], CALLS[1]) as usize;
+        Self { calls, all: ALL_MIN.max(2 * calls) }
+    }
+}
 
 /// What identifies a request, as bytes.
 pub(crate) type Key = SmallVec<[u8; 128]>;

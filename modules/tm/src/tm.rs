@@ -21,9 +21,7 @@ use crate::params::Params;
 use crate::record::{Busy, Event, Record, Role, Section};
 use crate::soon::Soon;
 use crate::stats;
-use crate::table::{
-    Inserted, Key, TRANSACTIONS_HARD_MAX, TRANSACTIONS_MAX, Table, Tx, request_key,
-};
+use crate::table::{Inserted, Key, Room, Table, Tx, request_key};
 use crate::via_branch::TxId;
 
 /// The transactions of a node.
@@ -236,7 +234,8 @@ impl Tm {
     fn refusal(&self, cx: &mut Cx<'_>, ctx: &Ctx) -> Option<Begun> {
         let len = self.table.len();
         let new_call = ctx.msg.method() == Method::Invite && ctx.msg.to_tag().is_none();
-        match admission(len, new_call, cx.node.memory.is_short()) {
+        let memory = &cx.node.memory;
+        match admission(len, Room::of(memory.total()), new_call, memory.is_short()) {
             Admission::Granted => None,
             Admission::Full => {
                 cx.log(Level::Alert, format!("{len} transactions: no further one is made"));
@@ -260,12 +259,13 @@ enum Admission {
 }
 
 /// Memory is bounded: new calls are refused first, and what ends or refreshes a call last.
-fn admission(len: usize, new_call: bool, memory_short: bool) -> Admission {
-    match len {
-        TRANSACTIONS_HARD_MAX.. => Admission::Full,
-        TRANSACTIONS_MAX.. if new_call => Admission::Busy,
-        _ if new_call && memory_short => Admission::Busy,
-        _ => Admission::Granted,
+fn admission(len: usize, room: Room, new_call: bool, memory_short: bool) -> Admission {
+    if len >= room.all {
+        Admission::Full
+    } else if new_call && (len >= room.calls || memory_short) {
+        Admission::Busy
+    } else {
+        Admission::Granted
     }
 }
 
@@ -374,9 +374,19 @@ mod tests {
 
     #[test]
     fn new_calls_are_refused_first() {
-        assert_eq!(admission(TRANSACTIONS_MAX - 1, true, false), Admission::Granted);
-        assert_eq!(admission(TRANSACTIONS_MAX, true, false), Admission::Busy);
-        assert_eq!(admission(TRANSACTIONS_MAX, false, true), Admission::Granted);
-        assert_eq!(admission(TRANSACTIONS_HARD_MAX, false, false), Admission::Full);
+        let room = Room { calls: 10, all: 40 };
+        assert_eq!(admission(9, room, true, false), Admission::Granted);
+        assert_eq!(admission(9, room, true, true), Admission::Busy);
+        assert_eq!(admission(10, room, true, false), Admission::Busy);
+        assert_eq!(admission(10, room, false, true), Admission::Granted);
+        assert_eq!(admission(40, room, false, false), Admission::Full);
+    }
+
+    #[test]
+    fn there_is_more_room_where_there_is_more_memory() {
+        let of = |gib: u64| Room::of(gib << 30);
+        assert_eq!(of(0), Room { calls: 100_000, all: 400_000 });
+        assert_eq!(of(4), Room { calls: 262_144, all: 524_288 });
+        assert_eq!(of(64), Room { calls: 1_000_000, all: 2_000_000 });
     }
 }

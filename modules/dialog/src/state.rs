@@ -28,6 +28,7 @@ use crate::params::Params;
 use crate::passed::{FOLLOW, Passed, TELL_AGAIN};
 use crate::prack::PRACK;
 use crate::record::{Dialog, EndReason, State};
+use crate::replication::again::{AGAIN, Repeated};
 use crate::replication::profiles::{Counts, TELL};
 use crate::replication::takeover::{LOOK, Takeover};
 use crate::sequential::Open;
@@ -67,6 +68,7 @@ pub struct Dialogs {
     /// Calls that ring on peers.
     pub(crate) drafts: Drafts,
     pub(crate) drawn_up: DrawnUp,
+    pub(crate) repeated: Repeated,
 }
 
 impl Dialogs {
@@ -107,6 +109,7 @@ impl Dialogs {
             passed: Passed::default(),
             drafts: Drafts::default(),
             drawn_up: DrawnUp::default(),
+            repeated: Repeated::default(),
             params,
         }))
     }
@@ -252,6 +255,7 @@ impl Dialogs {
                 }
                 self.run_route(cx, id, &record.routes.on_hangup, msg);
                 self.plan_twins(cx, record);
+                self.plan_end_again(cx, id);
                 self.tell_end(cx, record, msg);
             }
             _ => {}
@@ -372,6 +376,7 @@ impl Module for Dialogs {
             LOOK => self.look_through(cx, timer.id),
             FOLLOW => self.follow(cx, DialogId::from_number(timer.id)),
             TELL_AGAIN => self.tell_again(cx, timer.id),
+            AGAIN => self.tell_end_again(cx, DialogId::from_number(timer.id)),
             TWINS => self.end_twins(cx, DialogId::from_number(timer.id)),
             DRAW_UP => self.draw_up(cx, DialogId::from_number(timer.id)),
             sql::FLUSH => self.flush_timer(cx),

@@ -5,6 +5,7 @@
 //! `fields.rs`. What comes in goes through [`crate::table::Table::apply`] like any other change,
 //! and is merged (`merge.rs`), so that order and repetition do not matter.
 
+pub(crate) mod again;
 pub(crate) mod digest;
 pub(crate) mod fields;
 pub(crate) mod incoming;
@@ -217,11 +218,12 @@ impl Replicated for Dialogs {
 
     fn replay_since(
         &self,
-        _cx: &mut Cx<'_>,
+        cx: &mut Cx<'_>,
         _peer: u32,
         since_unix_ms: u64,
         buckets: &[u8],
     ) -> Vec<(u32, u16, Bytes)> {
+        self.repeated.note(cx.now.mono_ns);
         let mut packets = Vec::new();
         let is_new = |stamp: Stamp| stamp.time_us / 1000 >= since_unix_ms;
         for bucket in buckets {

@@ -45,6 +45,14 @@ impl Flags {
         Self::NEW.0 | Self::CHANGED.0 | Self::LOADED.0 | Self::DATA_CHANGED.0 | Self::SYNCED.0,
     );
 
+    /// How it is treated, as its script or an operator has chosen.
+    pub const CHOSEN: Self = Self::BYE_ON_TIMEOUT
+        .with(Self::OPTIONS_PING_CALLER)
+        .with(Self::OPTIONS_PING_CALLEE)
+        .with(Self::REINVITE_PING_CALLER)
+        .with(Self::REINVITE_PING_CALLEE)
+        .with(Self::END_ON_RACE);
+
     pub fn has(self, flags: Self) -> bool {
         self.0 & flags.0 == flags.0
     }

@@ -14,14 +14,7 @@ pub struct Terms {
 }
 
 /// Flags that are terms; the others tell what has happened.
-const FLAGS: Flags = Flags::BYE_ON_TIMEOUT
-    .with(Flags::OPTIONS_PING_CALLER)
-    .with(Flags::OPTIONS_PING_CALLEE)
-    .with(Flags::REINVITE_PING_CALLER)
-    .with(Flags::REINVITE_PING_CALLEE)
-    .with(Flags::END_ON_RACE)
-    .with(Flags::SELF_EXTENDED)
-    .with(Flags::AUTO_PRACK);
+const FLAGS: Flags = Flags::CHOSEN.with(Flags::SELF_EXTENDED).with(Flags::AUTO_PRACK);
 
 impl Terms {
     /// Never written since the dialog was made.

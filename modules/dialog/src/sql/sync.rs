@@ -23,14 +23,6 @@ pub(crate) enum NotRead {
     Busy,
 }
 
-/// What a row says of how a dialog is treated.
-const CHOSEN: Flags = Flags::BYE_ON_TIMEOUT
-    .with(Flags::OPTIONS_PING_CALLER)
-    .with(Flags::OPTIONS_PING_CALLEE)
-    .with(Flags::REINVITE_PING_CALLER)
-    .with(Flags::REINVITE_PING_CALLEE)
-    .with(Flags::END_ON_RACE);
-
 impl Sql {
     /// Whether a row is behind what is in memory: always, where rows are written at the end.
     fn is_behind(&self, id: DialogId) -> bool {
@@ -127,10 +119,10 @@ fn edits(d: &Dialog, row: &Dialog, now_s: u32) -> Vec<Change> {
     for bit in (0..32u8).filter(|bit| (d.user_flags ^ row.user_flags) >> bit & 1 == 1) {
         all.push(Change::UserFlag { bit, on: row.user_flags >> bit & 1 == 1 });
     }
-    let of = |flags: Flags| flags.without(Flags(!CHOSEN.0));
+    let of = |flags: Flags| flags.without(Flags(!Flags::CHOSEN.0));
     if of(d.flags) != of(row.flags) {
         let set = of(row.flags);
-        all.push(Change::Flags { set, clear: CHOSEN.without(set) });
+        all.push(Change::Flags { set, clear: Flags::CHOSEN.without(set) });
     }
     if d.expires_s != row.expires_s {
         all.push(Change::Lifetime { seconds: row.expires_s.saturating_sub(now_s) });

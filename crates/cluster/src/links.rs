@@ -12,6 +12,7 @@ use tandem_bin::clusterer::{
     Body, CapUpdate, Description, FullTopUpdate, Internal, LinkStateUpdate, NODES_MAX, NodeBlock,
     NodeDescription, PATH_MAX,
 };
+use tandem_clock::Mono;
 
 /// Where a packet came from.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Origin {
     pub(crate) ip: IpAddr,
     /// The first packet of the connection was not a HELLO.
     pub(crate) without_hello: bool,
+    /// When the connection last brought something after a silence.
+    pub(crate) awoke_at: Mono,
 }
 
 impl Cluster {

@@ -60,6 +60,29 @@ pub(crate) struct Unacked {
     pub(crate) at: Mono,
 }
 
+/// Our announcement of a tag to a stock peer. What it announces before it has read ours crosses it:
+/// then both have stepped down.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Crossing {
+    told_at: Mono,
+    /// What comes until then may have been said before.
+    until: Mono,
+}
+
+impl Crossing {
+    pub(crate) fn new(now: Mono) -> Self {
+        Self { told_at: now, until: now.saturating_add(CROSSING_NS) }
+    }
+
+    /// Whether what comes now has crossed; `awoke_at` is when its connection last brought something
+    /// after a silence. One that outlived the separation brings what was said meanwhile first, and
+    /// that may be later than an answer over another connection.
+    pub(crate) fn is_crossed(&self, now: Mono, awoke_at: Mono) -> bool {
+        let late = awoke_at >= self.told_at && now < awoke_at.saturating_add(OUT_OF_ORDER_NS);
+        now < self.until || late && now < self.told_at.saturating_add(CROSSING_NS)
+    }
+}
+
 /// Comparison of a capability's records with the peer's.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Compared {
@@ -128,8 +151,10 @@ pub(crate) struct Peer {
     /// A sync of a stock peer has ended: when what changed about then is repeated to it, and since
     /// which time of the wall clock.
     pub(crate) repeat_at: Option<(Mono, u64)>,
-    /// Until when a stock peer's announcement of a tag has crossed ours.
-    pub(crate) crossing: BTreeMap<String, Mono>,
+    /// A stock peer's announcement of a tag may have crossed ours.
+    pub(crate) crossing: BTreeMap<String, Crossing>,
+    /// When the connection of its last packet brought something after a silence.
+    pub(crate) awoke_at: Mono,
     /// The PING behind our announcements: when it is answered, they have been read.
     pub(crate) crossing_ping: Option<Mono>,
     /// When our half of the link came up the last time.
@@ -180,6 +205,7 @@ impl Peer {
             compare_at: None,
             repeat_at: None,
             crossing: BTreeMap::new(),
+            awoke_at: 0,
             crossing_ping: None,
             up_at: 0,
             unjudged: Vec::new(),
@@ -265,7 +291,7 @@ impl Peer {
         if self.crossing_ping.is_some_and(|ping| self.link.last_ping() >= Some(ping)) {
             self.crossing_ping = None;
             let until = now.saturating_add(OUT_OF_ORDER_NS);
-            self.crossing.values_mut().for_each(|at| *at = until.min(*at));
+            self.crossing.values_mut().for_each(|c| c.until = until.min(c.until));
         }
     }
 
@@ -289,6 +315,8 @@ pub(crate) const COMPARE_EVERY_NS: u64 = 10 * SEC;
 pub(crate) const RECHECK_NS: u64 = SEC;
 /// How long an unproven peer behind another node may take to say HELLO.
 pub(crate) const ASSUME_STOCK_NS: u64 = SEC;
+/// How long after our announcement to a stock peer its own counts as crossed.
+const CROSSING_NS: u64 = 5 * SEC;
 /// How far a stock node may handle packets out of their order.
 pub(crate) const OUT_OF_ORDER_NS: u64 = 200 * MS;
 /// How often packets of a sync are sent on.

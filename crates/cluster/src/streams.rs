@@ -25,6 +25,8 @@ pub(crate) struct Accepted {
     /// Since when a whole packet is awaited: of a stranger always, of a node while a packet is
     /// incomplete.
     waits_since: Mono,
+    /// When it last brought something after a silence.
+    awoke_at: Mono,
 }
 
 /// Streams that peers may have open, in all and from one address that is no node's.
@@ -34,6 +36,8 @@ const ACCEPTED_OF_STRANGER_MAX: usize = 16;
 const ACCEPTED_OF_NODE_MAX: usize = 256;
 /// How long a packet may take to arrive whole. The field allows 32 reads.
 const DRIP_NS: u64 = 10 * SEC;
+/// What a stream brings after such a silence may have been on its way for as long.
+const SILENCE_NS: u64 = 2 * SEC;
 /// Stock nodes close streams that were at rest for twice as long.
 const REST_NS: u64 = 60 * SEC;
 /// A stock node is asked again for everything after this at the earliest.
@@ -61,7 +65,8 @@ impl Clusterer {
         }
         let framer = Framer::default();
         let waits_since = now.mono_ns;
-        let stream = Accepted { ip, framer, hello_first: None, early: None, waits_since };
+        let (hello_first, early, awoke_at) = (None, None, 0);
+        let stream = Accepted { ip, framer, hello_first, early, waits_since, awoke_at };
         self.accepted.insert(id, stream);
     }
 
@@ -193,6 +198,9 @@ impl Clusterer {
         if let ConnId::Accepted(id) = conn
             && let Some(stream) = self.accepted.get_mut(&id).filter(|_| begins)
         {
+            if now.mono_ns.saturating_sub(stream.waits_since) >= SILENCE_NS {
+                stream.awoke_at = now.mono_ns;
+            }
             stream.waits_since = now.mono_ns;
         }
     }
@@ -242,7 +250,8 @@ impl Clusterer {
         let ConnId::Accepted(id) = conn else {
             let (cluster, node) = self.owner(conn)?;
             let peer = self.clusters.get(&cluster)?.peers.get(&node)?;
-            return Some(Origin { conn, ip: peer.cfg.address.ip(), without_hello: false });
+            let ip = peer.cfg.address.ip();
+            return Some(Origin { conn, ip, without_hello: false, awoke_at: 0 });
         };
         let accepted = self.accepted.get_mut(&id)?;
         let is_hello = packet.capability.as_ref() == TANDEM && packet.packet_type == 1;
@@ -253,7 +262,8 @@ impl Clusterer {
         {
             accepted.early = Some((t.cluster, t.source, hello));
         }
-        Some(Origin { conn, ip: accepted.ip, without_hello: !hello_first })
+        let awoke_at = accepted.awoke_at;
+        Some(Origin { conn, ip: accepted.ip, without_hello: !hello_first, awoke_at })
     }
 
     fn internal(&mut self, now: Now, origin: Origin, packet: &Packet, out: &mut Effects) {
@@ -313,6 +323,9 @@ impl Clusterer {
             }
             if !c.admits(ctx, source, origin.ip) {
                 return;
+            }
+            if let Some(peer) = c.peers.get_mut(&source) {
+                peer.awoke_at = origin.awoke_at;
             }
             if trailer.destination != c.me {
                 // Byte for byte; never back to where it comes from.

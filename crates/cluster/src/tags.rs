@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, Ctx};
 use crate::effects::{ActivationId, Effect, Level, Reason};
-use crate::peer::{Kind, OUT_OF_ORDER_NS};
+use crate::peer::{Crossing, Kind, OUT_OF_ORDER_NS, Peer};
 use crate::register::{Hold, Register, Verdict, Winner};
 use crate::table::TagView;
 use crate::wire::{ClaimEntry, Standing, TAG_BYTES_MAX, Tandem};
@@ -199,8 +199,11 @@ impl Cluster {
     pub(crate) fn on_stock_active(&mut self, ctx: &mut Ctx<'_>, from: NodeId, name: &str) {
         let now = ctx.now;
         let Some(r) = self.tags.define(name) else { return };
-        let crossing = self.peers.get_mut(&from).and_then(|peer| peer.crossing.remove(name));
-        if r.held().is_some() && crossing.is_some_and(|until| now.mono_ns < until) {
+        let crosses = |peer: &mut Peer| {
+            let ours = peer.crossing.remove(name);
+            ours.is_some_and(|ours| ours.is_crossed(now.mono_ns, peer.awoke_at))
+        };
+        if r.held().is_some() && self.peers.get_mut(&from).is_some_and(crosses) {
             // Both told each other when the link came back. The stock node has stepped down.
             self.raise(ctx, name, "held through a separation");
             return;
@@ -256,7 +259,7 @@ impl Cluster {
         for announcement in ready {
             let told = self.announce(ctx, &announcement.tag);
             let Some(id) = announcement.activation else { continue };
-            let missed = |id: &NodeId, p: &crate::peer::Peer| p.cfg.enabled && !told.contains(id);
+            let missed = |id: &NodeId, p: &Peer| p.cfg.enabled && !told.contains(id);
             let not_told =
                 self.peers.iter().filter(|(id, peer)| missed(id, peer)).map(|(&id, _)| id);
             let not_told = not_told.collect();
@@ -306,11 +309,11 @@ impl Cluster {
     }
 
     /// We have announced a tag to a stock node. What it announces before it has read that, which
-    /// the answer to a PING behind it shows, crosses ours: then both have stepped down.
+    /// the answer to a PING behind it shows, crosses ours.
     fn may_cross(&mut self, ctx: &mut Ctx<'_>, node: NodeId, name: &str) {
         let now = ctx.now.mono_ns;
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        peer.crossing.insert(name.to_owned(), now.saturating_add(CROSSING_NS));
+        peer.crossing.insert(name.to_owned(), Crossing::new(now));
         if peer.link.is_up() && peer.crossing_ping != Some(now) {
             peer.crossing_ping = Some(now);
             peer.link.on_own_ping(now);
@@ -379,9 +382,8 @@ impl Cluster {
                 self.raise(ctx, &name, "nobody holds the higher claim");
             }
         }
-        let assumed = |p: &crate::peer::Peer| {
-            p.kind == Kind::Unproven && p.assume_stock_at.is_some_and(|at| at <= now)
-        };
+        let assumed =
+            |p: &Peer| p.kind == Kind::Unproven && p.assume_stock_at.is_some_and(|at| at <= now);
         let stock: Vec<_> =
             self.peers.iter().filter(|(_, peer)| assumed(peer)).map(|(&id, _)| id).collect();
         for id in stock {
@@ -436,8 +438,6 @@ const TAGS_MAX: usize = 1024;
 const UNJUDGED_MAX: usize = 64;
 const CLAIMS_PER_PACKET: usize = 64;
 const DOUBT_NS: u64 = 2 * SEC;
-/// How long after our announcement on link-up an announcement of a stock peer counts as crossed.
-const CROSSING_NS: u64 = 5 * SEC;
 /// How long boot waits for the claims of peers.
 pub(crate) const SETTLE_BOOT_NS: u64 = 1000 * MS;
 

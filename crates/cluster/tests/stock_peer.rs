@@ -67,6 +67,27 @@ fn announcements_that_cross_at_the_heal_leave_us_the_holder_and_only_then() {
 }
 
 #[test]
+fn an_announcement_that_an_older_connection_brings_after_the_heal_has_crossed_too() {
+    let mut s = Stage::new(true);
+    s.say(Body::Ping { want_list: true });
+    let older = std::mem::replace(&mut s.to_us, ConnId::Accepted(2));
+    let to_us = s.to_us;
+    s.input(|m, now, out| m.handle_accepted(now, to_us, ip(2), out));
+    s.activate();
+    s.link_up();
+    s.answer_pings();
+    s.run_ms(2_500);
+    s.to_us = older;
+    s.shtag_active();
+    assert!(s.active());
+    assert_eq!(s.of_type("clusterer-extra", 13).len(), 2);
+    s.answer_pings();
+    s.run_ms(300);
+    s.shtag_active();
+    assert!(!s.active());
+}
+
+#[test]
 fn an_activation_by_command_long_after_the_heal_is_obeyed() {
     let mut s = Stage::new(true);
     s.activate();

@@ -434,6 +434,11 @@ impl Cx<'_> {
         self.worker.set_timer(at, self.slot, timer);
     }
 
+    /// Comes back to [`Module::timer`] after this step: before anything leaves that it sends.
+    pub fn come_back(&mut self, timer: Timer) {
+        self.worker.add_job(Job::Soon { slot: self.slot, timer });
+    }
+
     /// Asks a database; the answer comes to [`Module::db`] with `token` (48 bits).
     pub fn query(&mut self, database: DatabaseId, ask: Query, token: u64) {
         if !self.node.startup.is_over() {

@@ -368,6 +368,11 @@ pub(crate) enum Job {
         code: u16,
         reply: Option<Message>,
     },
+    /// A module comes back to something after this step.
+    Soon {
+        slot: u16,
+        timer: Timer,
+    },
     /// A module hears that a peer has its changes; slot and number.
     Acknowledged {
         number: u64,

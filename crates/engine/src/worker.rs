@@ -414,6 +414,10 @@ impl Worker {
                         });
                     }
                 }
+                Job::Soon { slot, timer } => {
+                    let number = crate::module::with_slot(slot, 0);
+                    self.tell_module(now, number, out, |module, cx, _| module.timer(cx, timer));
+                }
                 Job::Acknowledged { number } => {
                     self.tell_module(now, number, out, |module, cx, token| {
                         module.acknowledged(cx, token);

@@ -20,6 +20,7 @@ use tandem_tm::{Tm, TxRef};
 use crate::change::Origin;
 use crate::current::{array, byte, take, text};
 use crate::id::DialogId;
+use crate::local::Local;
 use crate::passed::FOLLOW;
 use crate::record::{Dialog, State, Text};
 use crate::replication::{empty, fields};
@@ -32,8 +33,6 @@ pub(crate) const DRAFT: u32 = 104;
 const VERSION: u8 = 1;
 /// Draws up the draft of a call that still rings; the id is that of the dialog.
 pub(crate) const DRAW_UP: u32 = 70;
-/// When: a call that is answered at once costs no draft.
-const DRAW_UP_MS: u64 = 20;
 
 /// Drafts, their bytes in all and those of one, at most.
 const DRAFTS_MAX: usize = 20_000;
@@ -161,11 +160,12 @@ impl Draft {
 }
 
 impl Dialogs {
-    /// The INVITE has left: if it is not answered at once, peers are told.
+    /// The INVITE is about to leave: peers are told in the same turn, when the script has said all.
+    /// Streams are written before datagrams, so whoever answers it answers a call that is known.
     pub(crate) fn plan_draft(&self, cx: &mut Cx<'_>, id: DialogId) {
-        if self.is_replicated() {
-            let timer = Timer { kind: DRAW_UP, id: id.number() };
-            cx.set_timer(cx.now.after_ms(DRAW_UP_MS), timer);
+        let planned = |local: &mut Local| std::mem::replace(&mut local.draws_up, true);
+        if self.is_replicated() && self.table.local(id, |_, local| planned(local)) == Some(false) {
+            cx.come_back(Timer { kind: DRAW_UP, id: id.number() });
         }
     }
 
@@ -176,19 +176,6 @@ impl Dialogs {
                 all.pop_front();
             }
             all.push_back(did);
-        }
-    }
-
-    /// The node ends: peers are told of the calls that have only begun to ring.
-    pub(crate) fn draw_up_rest(&self, cx: &mut Cx<'_>) {
-        let ringing = [State::Unconfirmed, State::Early].map(|s| self.table.in_state(s));
-        if !self.is_replicated() || ringing == [0, 0] {
-            return;
-        }
-        for id in self.table.ids() {
-            if self.table.local(id, |_, local| local.drafted) == Some(false) {
-                self.draw(cx, id);
-            }
         }
     }
 
@@ -218,6 +205,7 @@ impl Dialogs {
     /// Tells peers the draft of a call; false: it does not ring any more.
     fn draw(&self, cx: &mut Cx<'_>, did: DialogId) -> bool {
         let found = self.table.local(did, |d, local| {
+            local.draws_up = false;
             let tx = local.invite.filter(|_| d.state < State::Unacked)?;
             local.drafted = true;
             Some((tx, fields::encode(d, &self.flag_names)))

@@ -43,7 +43,8 @@ pub struct Local {
     pub ended_at: u64,
     /// The transaction of the INVITE, while it is there.
     pub invite: Option<TxRef>,
-    /// Peers have a draft of it; see `drafts.rs`.
+    /// Its draft is drawn up at the end of this step, and peers have one; see `drafts.rs`.
+    pub(crate) draws_up: bool,
     pub(crate) drafted: bool,
     pub pings: [Ping; 2],
     /// What is due is not dealt with before this.

@@ -400,7 +400,6 @@ impl Module for Dialogs {
     }
 
     fn shutdown(&self, cx: &mut Cx<'_>) {
-        self.draw_up_rest(cx);
         self.tell_all_ends(cx);
         self.flush_sql(cx);
     }

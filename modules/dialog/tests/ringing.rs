@@ -5,7 +5,6 @@
 use crate::common::*;
 use crate::pair::Pair;
 use tandem_dialog::{EndReason, State};
-use tandem_engine::effect::Input;
 
 const CONTACT: &str = "Contact: <sip:bob@127.0.0.2:5060>\n";
 
@@ -115,11 +114,10 @@ fn a_call_that_rings_outlives_both_nodes_one_after_the_other() {
 }
 
 #[test]
-fn a_node_that_is_stopped_tells_of_calls_that_have_just_begun() {
+fn a_call_whose_node_dies_when_the_invite_has_left_is_known_to_the_other() {
     let mut pair = Pair::new("", "");
     pair.udp(0, CALLER, &Phones::request("c"));
     let invite = pair.sent_to(0, CALLEE).pop().unwrap();
-    pair.step(0, Input::Shutdown);
     pair.kill(0);
     answer(&mut pair, 1, "c", invite);
     pair.advance_ms(1_000);

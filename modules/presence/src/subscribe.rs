@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_engine::module::Call;
 use tandem_engine::own_reply::local_tag;
+use tandem_engine::transport::changed_contact;
 use tandem_script::host::{ArgValue, Called};
 use tandem_script::program::Ready;
 use tandem_sip::{HeaderName, NameAddr, Uri};
@@ -64,10 +65,13 @@ fn read(
     };
     let cseq = msg.cseq().map_err(|_| bad("Bad CSeq"))?.number;
     let expires_s = expires(msg, package.default_expires_s())?;
-    let contact = match msg.values(HeaderName::Contact).next() {
+    // As the script leaves it: fix_nated_contact() says where a phone behind NAT is reached.
+    let changed = changed_contact(msg, &call.ctx.edits);
+    let sent = || msg.values(HeaderName::Contact).next().map(|value| value.bytes);
+    let contact = match changed.as_deref().or_else(sent) {
         None => None,
         Some(value) => {
-            let contact = NameAddr::parse(value.bytes).ok().filter(|c| is_keepable(c.uri));
+            let contact = NameAddr::parse(value).ok().filter(|c| is_keepable(c.uri));
             let contact = contact.filter(|c| Uri::parse(c.uri).is_ok_and(|uri| uri.is_sip()));
             Some(contact.ok_or_else(|| bad("Bad Contact"))?.uri.into())
         }

@@ -2,6 +2,7 @@
 
 use tandem_engine::module::{Call, FunctionDef};
 use tandem_engine::table::function;
+use tandem_engine::transport::changed_contact;
 use tandem_script::host::Called;
 use tandem_script::sig::Routes;
 use tandem_sip::{HeaderName, NameAddr};
@@ -20,8 +21,11 @@ pub(crate) const FUNCTIONS: &[FunctionDef] = &[function(
 fn pua_update_contact(call: &mut Call<'_, '_, '_>) -> Called {
     let Some(pua) = call.state::<Pua>() else { return Called::Returned(-1) };
     let msg = call.ctx.msg.clone();
-    let contact = msg.values(HeaderName::Contact).next();
-    let contact = contact.and_then(|value| NameAddr::parse(value.bytes).ok());
+    // As the script leaves it, after fix_nated_contact().
+    let changed = changed_contact(&msg, &call.ctx.edits);
+    let sent = || msg.values(HeaderName::Contact).next().map(|value| value.bytes);
+    let contact = changed.as_deref().or_else(sent);
+    let contact = contact.and_then(|value| NameAddr::parse(value).ok());
     let key = msg.call_id().and_then(|call_id| pua.table.of_call(call_id));
     let (Some(contact), Some(key)) = (contact, key) else { return Called::Returned(-1) };
     let done = pua.update(call.cx, &key, |known, _| {

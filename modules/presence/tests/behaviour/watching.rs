@@ -25,6 +25,24 @@ fn a_subscription_is_prolonged_and_ended_within_its_dialog() {
 }
 
 #[test]
+fn a_watcher_behind_nat_is_told_where_the_script_says() {
+    let route = format!("fix_nated_contact();\n{ROUTE}");
+    let mut node = node_with("loadmodule \"nathelper.so\"\n", &route);
+    let mut watcher = Watcher::new("w", "bob", "presence");
+    let at = |address: &str| format!("Contact: <sip:w@{address};ob>");
+    let behind =
+        |text: String| text.replace("Contact: <sip:w@127.0.0.9:5060>", &at("10.1.2.3:5099"));
+    node.udp(WATCHER, &behind(watcher.subscribe("")));
+    let sent = got(&mut node);
+    watcher.to_tag = tag(header(&sent[0], "To")).to_owned();
+    assert!(sent[1].starts_with("NOTIFY sip:w@127.0.0.9:5060;ob SIP/2.0"), "{sent:?}");
+    // Also when it prolongs.
+    node.udp(WATCHER, &behind(watcher.subscribe("")));
+    let sent = got(&mut node);
+    assert!(sent[1].starts_with("NOTIFY sip:w@127.0.0.9:5060;ob SIP/2.0"), "{sent:?}");
+}
+
+#[test]
 fn a_look_at_the_state_is_answered_and_leaves_nothing() {
     let mut node = node("");
     published(&mut node, &publish("bob", "presence", 1, "", "open"));

@@ -27,6 +27,7 @@ pub const MODULES: Modules = {
         &tandem_sl::MODULE,
         &tandem_tm::MODULE,
         &tandem_signaling::MODULE,
+        &tandem_nathelper::MODULE,
         &tandem_presence::MODULE,
         &PACKAGES,
     ];

@@ -11,7 +11,7 @@ use tandem_sip::{HeaderName, Message, Uri};
 use crate::change::{Change, Done, Origin, Refused};
 use crate::events;
 use crate::package::{Package, Refusal};
-use crate::record::{BODY_BYTES_MAX, Key, Publication, ROUTES_BYTES_MAX, Text, WINFO};
+use crate::record::{BODY_BYTES_MAX, Key, Publication, ROUTES_BYTES_MAX, Stamp, Text, WINFO};
 use crate::reply::{Leave, refuse, refuse_event, reply};
 use crate::request::{Event, are_lines, expires, is_keepable, presentity_of};
 use crate::rules::Progress;
@@ -166,6 +166,7 @@ impl Presence {
         new.foreign = false;
         if !publish.body.is_empty() {
             new.received_s = now_s as u32;
+            new.said = Stamp::default();
             new.content_type = own_type(package, &publish.content_type);
             new.body = self.fixed(key, Bytes::copy_from_slice(&publish.body));
             if are_lines(&publish.extra) {

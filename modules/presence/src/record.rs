@@ -100,6 +100,9 @@ pub struct Publication {
     /// Unix seconds.
     pub expires_s: u32,
     pub stamp: Stamp,
+    /// The stamp of the write that brought its body: to prolong it says nothing new. None: that
+    /// of this write.
+    pub said: Stamp,
     /// A stock node owns it.
     pub foreign: bool,
     /// The request that wrote it, so that a repetition of it gets the same answer; 0: none.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tandem_clock::Now;
-use tandem_cluster::Digests;
+use tandem_cluster::{Digester, Digests};
 
 use crate::change::{Change, Done, Name, Origin, Refused};
 use crate::ends::Ends;
@@ -59,6 +59,7 @@ pub(crate) trait Sink {
 pub(crate) struct Published {
     pub(crate) publication: Publication,
     digest: u64,
+    mark: u64,
 }
 
 #[derive(Debug)]
@@ -80,8 +81,9 @@ pub(crate) struct Presentity {
     pub(crate) subscriptions: BTreeMap<Arc<SubId>, Box<Subscribed>>,
     /// The subscriptions by their ends, and how far those that are over have been looked through.
     pub(crate) ends: Ends,
-    /// Sums over what is published, and over who watches.
+    /// What tells what is published, in its order, from everything else; 0: nothing is.
     pub(crate) mark: u64,
+    /// A sum over who watches.
     pub(crate) watchers: u64,
     /// What was published last, when nothing is any more.
     pub(crate) last: Option<Body>,
@@ -308,6 +310,13 @@ impl Presentity {
         publications.chain(self.ends.first_s()).min().map(|at| at.max(1))
     }
 
+    /// Publications have come, gone or changed places.
+    pub(crate) fn set_mark(&mut self) {
+        let mut digester = Digester::default();
+        self.publications.iter().for_each(|p| digester.number(p.mark));
+        self.mark = if self.publications.is_empty() { 0 } else { digester.end_nonzero() };
+    }
+
     /// What is published now, the newest first.
     pub(crate) fn bodies(&self, now_s: u64) -> Vec<Body> {
         let live = self.publications.iter().filter(|p| p.publication.is_live(now_s));
@@ -329,8 +338,8 @@ impl Presentity {
 
 impl Published {
     pub(crate) fn new(publication: Publication) -> Self {
-        let digest = publication.digest();
-        Self { publication, digest }
+        let (digest, mark) = (publication.digest(), publication.mark());
+        Self { publication, digest, mark }
     }
 
     pub(crate) fn digest(&self) -> u64 {

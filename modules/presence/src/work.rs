@@ -19,6 +19,9 @@ impl Work<'_> {
         if local || new.stamp == Stamp::default() {
             new.stamp = self.sink.stamp();
         }
+        if new.said == Stamp::default() {
+            new.said = new.stamp;
+        }
         if !local && self.is_past(&Name::Publication(new.id.clone()), new.stamp, new.expires_s) {
             return Err(Refused::Stale);
         }
@@ -37,17 +40,17 @@ impl Work<'_> {
             None => None,
         };
         let sphere = presentity.sphere() != &*new.sphere && !new.sphere.is_empty();
-        let old_mark = old.as_ref().map_or(0, |p| p.publication.mark());
         let old_digest = old.as_ref().map_or(0, Published::digest);
         let old_etag = old.map_or_else(Text::default, |p| p.publication.etag);
-        let mark = new.mark();
-        presentity.mark = presentity.mark.wrapping_sub(old_mark).wrapping_add(mark);
         // The newest first; equal stamps cannot be.
         let all = &mut presentity.publications;
-        let at = all.iter().position(|p| p.publication.stamp < new.stamp).unwrap_or(all.len());
+        let at = all.iter().position(|p| p.publication.said < new.said).unwrap_or(all.len());
         let entry = Published::new(new.clone());
         let digest = entry.digest();
         all.insert(at, entry);
+        let old_mark = presentity.mark;
+        presentity.set_mark();
+        let mark = presentity.mark;
         presentity.last = None;
         presentity.is_queried = false;
         let is_new = old_digest == 0;
@@ -86,7 +89,7 @@ impl Work<'_> {
         let entry = presentity.publications.remove(at);
         let digest = entry.digest();
         let gone = entry.publication;
-        presentity.mark = presentity.mark.wrapping_sub(gone.mark());
+        presentity.set_mark();
         if presentity.publications.is_empty() && !gone.body.is_empty() {
             presentity.last = Some(gone.body());
         }

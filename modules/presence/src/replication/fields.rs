@@ -8,7 +8,8 @@
 //! is gone, 5 a subscription is gone), 2 presentity, 3 event, 4 stamp (microseconds), 5 node of
 //! the stamp, 6 Unix seconds up to which an end is remembered.
 //! Publication: 10 id, 11 ETag, 12 content type, 13 body, 14 header lines, 15 sender, 16 sphere,
-//! 17 time of receipt, 18 end, 19 a stock node owns it, 20 the request that wrote it.
+//! 17 time of receipt, 18 end, 19 a stock node owns it, 20 the request that wrote it, 21 and 22
+//! the stamp of the write that brought its body (as 4 and 5; absent: that of this write).
 //! Subscription: 30 Call-ID, 31 tag of this side, 32 tag of the watcher, 33 id of the event,
 //! 34 and 35 user and domain of From, 36 and 37 of To, 38 Contact, 39 route set, 40 socket, 41 own
 //! Contact, 42 sharing tag, 43 view, 44 reason, 45 status, 46 end, 47 CSeq of the watcher, 48 how
@@ -68,6 +69,8 @@ pub(crate) fn publication(key: &Key, p: &Publication) -> Bytes {
     w.number(18, p.expires_s.into());
     w.number(19, p.foreign.into());
     w.number(20, p.request);
+    w.number(21, p.said.time_us);
+    w.number(22, p.said.node.into());
     w.into_bytes().into()
 }
 
@@ -197,6 +200,8 @@ impl Read {
             18 => p.expires_s = int32(value)?,
             19 => p.foreign = integer(value)? != 0,
             20 => p.request = integer(value)?,
+            21 => p.said.time_us = integer(value)?,
+            22 => p.said.node = int32(value)?,
             _ => {}
         }
         Some(())
@@ -292,6 +297,7 @@ mod tests {
                 id: t[2].clone(), etag: t[3].clone(), content_type: t[4].clone(),
                 body: Bytes::copy_from_slice(&t[5]), sender: t[6].clone(), sphere: t[7].clone(),
                 extra: Text::default(), received_s, expires_s, stamp, foreign, request: time_us,
+                said: Stamp { time_us: time_us / 2, node },
             };
             let told = decode(&publication(&key, &p)).unwrap();
             prop_assert_eq!((told.key, told.stamp), (key, stamp));

@@ -91,6 +91,7 @@ impl Presence {
                     // A change without a body prolongs what was published before.
                     if new.body.is_empty() {
                         (new.body, new.content_type) = (old.body, old.content_type);
+                        new.said = old.said;
                     }
                     new.id = old.id;
                 }

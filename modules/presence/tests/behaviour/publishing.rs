@@ -60,6 +60,28 @@ fn publications_of_several_phones_are_one_state_the_newest_first() {
 }
 
 #[test]
+fn to_prolong_says_nothing_new_and_to_say_it_again_does() {
+    let mut node = node("");
+    let old = etag(&published(&mut node, &publish("bob", "presence", 1, "", "desk")));
+    published(&mut node, &publish("bob", "presence", 2, "", "mobile"));
+    let (_, first) = Watcher::watch(&mut node, "w", "bob", "presence");
+    assert_eq!(body(&first), "mobile+desk");
+    let prolong = format!("SIP-If-Match: {old}\n");
+    let old = etag(&published(&mut node, &publish("bob", "presence", 3, &prolong, "")));
+    // One that comes and goes has everything put together once more.
+    let other = etag(&published(&mut node, &publish("bob", "presence", 4, "", "x")));
+    let remove = format!("SIP-If-Match: {other}\nExpires: 0\n");
+    published(&mut node, &publish("bob", "presence", 5, &remove, ""));
+    let notifies = told(&mut node);
+    assert_eq!(notifies.last().map(|text| body(text)), Some("mobile+desk"), "{notifies:?}");
+    // The same body again, as a change, is the newest word.
+    let change = format!("SIP-If-Match: {old}\n");
+    published(&mut node, &publish("bob", "presence", 6, &change, "desk"));
+    let notifies = told(&mut node);
+    assert_eq!(notifies.last().map(|text| body(text)), Some("desk+mobile"), "{notifies:?}");
+}
+
+#[test]
 fn what_cannot_be_published_is_refused_with_the_reason() {
     let mut node = node("");
     let mut code = |text: &str| published(&mut node, text)[8..11].to_owned();

@@ -12,8 +12,8 @@ use crate::change::{Change, Done, Origin, Refused};
 use crate::events;
 use crate::package::{Package, Refusal};
 use crate::record::{BODY_BYTES_MAX, Key, Publication, ROUTES_BYTES_MAX, Stamp, Text, WINFO};
-use crate::reply::{Leave, refuse, refuse_event, reply};
-use crate::request::{Event, are_lines, expires, is_keepable, presentity_of};
+use crate::reply::{Leave, refuse, refuse_beyond, refuse_event, reply};
+use crate::request::{Beyond, Event, are_lines, expires, is_keepable, presentity_of};
 use crate::rules::Progress;
 use crate::sql::id_of;
 use crate::state::Presence;
@@ -227,6 +227,9 @@ pub(crate) fn handle_publish(call: &mut Call<'_, '_, '_>) -> Called {
     let Some(presence) = call.state::<Presence>() else { return Called::Returned(-1) };
     let package = Event::of(&call.ctx.msg).and_then(|event| presence.published(&event.package));
     let Some(package) = package else { return refuse_event(call, &presence) };
+    if let Some(beyond) = Beyond::of(call) {
+        return refuse_beyond(call, &beyond);
+    }
     let uri = Uri::parse(call.ctx.request_uri()).ok();
     let Some(uri) = uri.as_ref().and_then(presentity_of) else {
         return refuse(call, &Refusal::new(400, "Bad Request-URI"));
@@ -282,19 +285,24 @@ fn number_of(msg: &Message) -> u64 {
     all.end_nonzero()
 }
 
+/// The ETag of SIP-If-Match: one, if any (RFC 3903 6, step 3).
+fn condition(msg: &Message) -> Result<Option<Bytes>, Refusal> {
+    let mut all = msg.headers(HeaderName::SipIfMatch);
+    let Some(header) = all.next() else { return Ok(None) };
+    let etag = header.value();
+    if etag.is_empty() || etag.contains(&b',') || all.next().is_some() {
+        return Err(Refusal::new(400, "Bad SIP-If-Match"));
+    }
+    match is_keepable(etag) {
+        true => Ok(Some(Bytes::copy_from_slice(etag))),
+        false => Err(Refusal::new(412, "Conditional request failed")),
+    }
+}
+
 /// What the request says.
 fn read(call: &Call<'_, '_, '_>, key: &Key, package: &dyn Package) -> Result<Publish, Refusal> {
     let msg = &call.ctx.msg;
-    let etag = match msg.header_by_text(b"SIP-If-Match") {
-        None => None,
-        Some(header) => {
-            let etag = header.value();
-            let fits = !etag.is_empty() && is_keepable(etag);
-            Some(fits.then(|| Bytes::copy_from_slice(etag)).ok_or(412))
-                .transpose()
-                .map_err(|code| Refusal::new(code, "Conditional request failed"))?
-        }
-    };
+    let etag = condition(msg)?;
     let sender = call.text(0);
     let sender = if is_keepable(&sender) { sender } else { Bytes::new() };
     let body = call.ctx.edits.body().cloned();

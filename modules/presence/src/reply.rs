@@ -5,6 +5,7 @@ use tandem_engine::own_reply::{self, reply_stateless};
 use tandem_script::host::Called;
 
 use crate::package::Refusal;
+use crate::request::Beyond;
 use crate::state::Presence;
 
 /// When an answer leaves.
@@ -50,6 +51,20 @@ pub(crate) fn refuse(call: &mut Call<'_, '_, '_>, refusal: &Refusal) -> Called {
         _ => String::new(),
     };
     reply(call, refusal.code, refusal.reason.as_bytes(), more.as_bytes(), Leave::Now);
+    Called::Returned(-1)
+}
+
+/// Refuses a request that asks for more than this server does.
+pub(crate) fn refuse_beyond(call: &mut Call<'_, '_, '_>, beyond: &Beyond) -> Called {
+    let (code, reason, header) = match beyond {
+        Beyond::Extension(names) => {
+            (420, &b"Bad Extension"[..], format!("Unsupported: {names}\r\n"))
+        }
+        Beyond::Encoding => {
+            (415, &b"Unsupported Media Type"[..], "Accept-Encoding: identity\r\n".to_owned())
+        }
+    };
+    reply(call, code, reason, header.as_bytes(), Leave::Now);
     Called::Returned(-1)
 }
 

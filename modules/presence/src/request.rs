@@ -1,6 +1,7 @@
 //! What PUBLISH and SUBSCRIBE say.
 
-use tandem_sip::{HeaderName, Message, Params, Uri};
+use tandem_engine::module::Call;
+use tandem_sip::{Header, HeaderName, Message, Params, Uri};
 
 use crate::package::Refusal;
 use crate::record::{Key, ROUTES_BYTES_MAX, TEXT_BYTES_MAX, uri_of};
@@ -46,6 +47,32 @@ impl Event {
 
     pub(crate) fn of(msg: &Message) -> Option<Self> {
         Self::parse(msg.header(HeaderName::Event)?.value())
+    }
+}
+
+/// What a request asks for and this server does not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Beyond {
+    /// Names in Require (RFC 3261 8.2.2.3).
+    Extension(String),
+    /// The body is encoded (RFC 3261 8.2.3).
+    Encoding,
+}
+
+impl Beyond {
+    /// A header that the script has taken out does not count.
+    pub(crate) fn of(call: &Call<'_, '_, '_>) -> Option<Self> {
+        let (msg, edits) = (&call.ctx.msg, &call.ctx.edits);
+        let stays = |header: &Header<'_>| !edits.touches(header.span());
+        let required = msg.headers(HeaderName::Require).filter(stays);
+        let names = required.flat_map(|header| header.values());
+        let names: Vec<_> = names.map(|name| String::from_utf8_lossy(name.bytes)).collect();
+        if !names.is_empty() {
+            return Some(Self::Extension(names.join(", ")));
+        }
+        let mut encodings = msg.headers(HeaderName::ContentEncoding).filter(stays);
+        let is_encoded = encodings.any(|h| !h.value().eq_ignore_ascii_case(b"identity"));
+        (is_encoded && !msg.body().is_empty()).then_some(Self::Encoding)
     }
 }
 

@@ -13,8 +13,8 @@ use tandem_sip::{HeaderName, NameAddr, Uri};
 use crate::change::{Change, Origin, Refused};
 use crate::package::{Package, Refusal, Status, Verdict};
 use crate::record::{Key, SubId, Subscription, Text, uri_of};
-use crate::reply::{Leave, refuse, refuse_event, reply};
-use crate::request::{Event, expires, is_keepable, presentity_of, route_set};
+use crate::reply::{Leave, refuse, refuse_beyond, refuse_event, reply};
+use crate::request::{Beyond, Event, expires, is_keepable, presentity_of, route_set};
 use crate::rules::{FORCED, Progress, UNJUDGED};
 use crate::state::Presence;
 
@@ -32,6 +32,9 @@ pub(crate) fn handle_subscribe(call: &mut Call<'_, '_, '_>) -> Called {
     let event = Event::of(&call.ctx.msg);
     let found = event.and_then(|event| Some((presence.package(&event.package)?, event.id)));
     let Some((package, event_id)) = found else { return refuse_event(call, &presence) };
+    if let Some(beyond) = Beyond::of(call) {
+        return refuse_beyond(call, &beyond);
+    }
     let request = match read(call, &presence, &*package, event_id) {
         Ok(request) => request,
         Err(refusal) => return refuse(call, &refusal),

@@ -13,7 +13,7 @@ use tandem_usrloc::store::{Contact, Q_UNSET};
 
 use crate::flags::SaveFlags;
 use crate::push::{Push, PushUse};
-use crate::request::{Refusal, Register};
+use crate::request::{Refusal, Register, unknown_extensions};
 use crate::save::{count, shows_path};
 use crate::state::Registrar;
 
@@ -101,7 +101,10 @@ pub(crate) fn refuse(
     }
     let mut headers = format!("P-Registrar-Error: {}\r\n", refusal.text).into_bytes();
     if refusal.code == 420 {
-        headers.extend_from_slice(b"Unsupported: path\r\n");
+        let unknown = unknown_extensions(&call.ctx.msg, &call.ctx.edits);
+        // The client does not know the one that the script insists on.
+        let names = if unknown.is_empty() { "path" } else { &unknown };
+        let _ = write!(headers, "Unsupported: {names}\r\n");
     }
     let retry_after_s = registrar.params.retry_after_s.max(refusal.retry_after_s());
     if refusal.code >= 500 && retry_after_s > 0 {

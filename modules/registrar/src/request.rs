@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tandem_clock::Chance;
-use tandem_sip::{Contact, ContactList, HeaderName, Message, Method, NameAddr, Uri};
+use tandem_sip::{Contact, ContactList, Edits, HeaderName, Message, Method, NameAddr, Uri};
 use tandem_usrloc::store::ALL_METHODS;
 
 use crate::aor::key_of;
@@ -208,6 +208,17 @@ fn received_of(path: &NameAddr<'_>) -> Option<Bytes> {
     let bare = bare.unwrap_or(&value);
     Uri::parse(bare).ok()?;
     Some(Bytes::copy_from_slice(bare))
+}
+
+/// What a REGISTER requires and this registrar does not do (RFC 3261 10.3, step 2), as Unsupported
+/// lists it. A Require that the script has taken out does not count.
+pub(crate) fn unknown_extensions(msg: &Message, edits: &Edits) -> String {
+    let known: [&[u8]; 2] = [b"path", b"gruu"];
+    let headers = msg.headers(HeaderName::Require).filter(|h| !edits.touches(h.span()));
+    let names = headers.flat_map(|header| header.values()).map(|value| value.bytes);
+    let unknown = names.filter(|name| !known.iter().any(|k| k.eq_ignore_ascii_case(name)));
+    let unknown: Vec<_> = unknown.map(String::from_utf8_lossy).collect();
+    unknown.join(", ")
 }
 
 /// The wire's bits of the methods in Allow; all when there is none.

@@ -23,7 +23,7 @@ use crate::gruu::CONTACT_IS_GRUU;
 use crate::onreply::Forwarded;
 use crate::push::{Push, PushUse};
 use crate::reply::{self, Answer};
-use crate::request::{Refusal, Register, Wanted};
+use crate::request::{Refusal, Register, Wanted, unknown_extensions};
 use crate::stat;
 use crate::state::{Registrar, avp_text, flags_of_arg, key_of_arg, module_and_table};
 
@@ -42,6 +42,7 @@ struct Common {
 type Verdict = Result<SmallVec<[Arc<Contact>; 2]>, Refusal>;
 
 const TOO_MANY: Refusal = Refusal::new(503, "Too many registered contacts");
+const UNKNOWN_EXTENSION: Refusal = Refusal::new(420, "Unknown extension in Require");
 const OLD_CSEQ: Refusal = Refusal::new(400, "Invalid CSeq number");
 
 pub(crate) fn save(call: &mut Call<'_, '_, '_>) -> Called {
@@ -67,6 +68,9 @@ pub(crate) fn save(call: &mut Call<'_, '_, '_>) -> Called {
     };
     let flags = SaveFlags { no_reply: flags.no_reply || forwarded.is_some(), ..flags };
     let msg = forwarded.as_ref().map_or(&call.ctx.msg, |f| &f.request).clone();
+    if forwarded.is_none() && !unknown_extensions(&call.ctx.msg, &call.ctx.edits).is_empty() {
+        return reply::refuse(call, &registrar, &flags, UNKNOWN_EXTENSION);
+    }
     let mut register = match Register::read(&msg, &flags, params, &mut call.cx.worker.chance) {
         Ok(register) => register,
         Err(refusal) => return reply::refuse(call, &registrar, &flags, refusal),

@@ -38,6 +38,17 @@ fn a_query_changes_nothing_and_lists_by_q() {
 }
 
 #[test]
+fn what_a_register_requires_and_nobody_does_refuses_it() {
+    let mut node = node("", SAVE);
+    let lines = "Require: path, foo\nRequire: bar\nContact: <sip:a@10.0.0.9>\n";
+    let reply = ask(&mut node, &register("c", 1, lines));
+    assert_eq!((code(&reply), header(&reply, "Unsupported")), (420, Some("foo, bar")));
+    assert!(contacts(&mut node).is_empty());
+    let lines = "Require: path, gruu\nContact: <sip:a@10.0.0.9>\n";
+    assert_eq!(code(&ask(&mut node, &register("c", 2, lines))), 200);
+}
+
+#[test]
 fn lifetimes_that_cannot_be_read_are_the_default_one() {
     for lines in [
         "Expires: soon\nContact: <sip:a@10.0.0.9>\n",

@@ -100,6 +100,27 @@ fn what_cannot_be_published_is_refused_with_the_reason() {
 }
 
 #[test]
+fn a_request_with_conditions_that_are_none_is_refused() {
+    let mut node = node("");
+    let tag = etag(&published(&mut node, &publish("bob", "presence", 1, "", "open")));
+    let mut reply =
+        |n: u32, extra: &str| published(&mut node, &publish("bob", "presence", n, extra, "away"));
+    // RFC 3903 6, step 3: exactly one.
+    let two =
+        [format!("SIP-If-Match: {tag}, x\n"), format!("SIP-If-Match: {tag}\nSIP-If-Match: x\n")];
+    assert!(reply(2, &two[0]).starts_with("SIP/2.0 400 "));
+    assert!(reply(3, &two[1]).starts_with("SIP/2.0 400 "));
+    assert!(reply(4, "SIP-If-Match:\n").starts_with("SIP/2.0 400 "));
+    let encoded = reply(5, "Content-Encoding: gzip\n");
+    assert!(encoded.starts_with("SIP/2.0 415 "), "{encoded}");
+    assert_eq!(header(&encoded, "Accept-Encoding"), "identity");
+    let required = reply(6, "Require: foo\n");
+    assert!(required.starts_with("SIP/2.0 420 "), "{required}");
+    assert_eq!(header(&required, "Unsupported"), "foo");
+    assert!(reply(7, "Content-Encoding: identity\n").starts_with("SIP/2.0 200 "));
+}
+
+#[test]
 fn a_repetition_is_answered_as_before() {
     let mut node = node("");
     Watcher::watch(&mut node, "w", "bob", "presence");

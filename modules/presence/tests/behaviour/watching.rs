@@ -102,6 +102,10 @@ fn what_is_no_subscription_is_refused() {
     let unknown = of("presence").replace("To: <sip:bob@a.test>", "To: <sip:bob@a.test>;tag=x");
     assert_eq!(code(&unknown), "481");
     assert_eq!(code(&Watcher::new("blocked", "bob", "presence").subscribe("")), "403");
+    node.udp(WATCHER, &Watcher::new("w", "bob", "presence").subscribe("Require: a, b\n"));
+    let reply = got(&mut node).remove(0);
+    assert!(reply.starts_with("SIP/2.0 420 Bad Extension"), "{reply}");
+    assert_eq!(header(&reply, "Unsupported"), "a, b");
 }
 
 #[test]

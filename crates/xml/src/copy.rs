@@ -73,6 +73,17 @@ pub fn copy_where(
     keep: &dyn Fn(Node<'_, '_>) -> bool,
     out: &mut String,
 ) {
+    copy_parts(node, scope, keep, &|_, _| true, out);
+}
+
+/// The same, without those attributes of the elements within it that are not to be kept.
+pub fn copy_parts(
+    node: Node<'_, '_>,
+    scope: &Scope,
+    keep: &dyn Fn(Node<'_, '_>) -> bool,
+    keep_attribute: &dyn Fn(Node<'_, '_>, &str) -> bool,
+    out: &mut String,
+) {
     let source = node.document().input_text();
     let range = node.range();
     let Some(text) = source.get(range.clone()) else { return };
@@ -87,6 +98,12 @@ pub fn copy_where(
         if gone.start >= skipped_to && !keep(inner) {
             out.push_str(source.get(at..gone.start).unwrap_or_default());
             (at, skipped_to) = (gone.end, gone.end);
+        } else if gone.start >= skipped_to {
+            for attribute in inner.attributes().filter(|a| !keep_attribute(inner, a.name())) {
+                let gone = attribute.range();
+                out.push_str(source.get(at..gone.start).unwrap_or_default().trim_end());
+                at = gone.end;
+            }
         }
     }
     out.push_str(source.get(at..range.end).unwrap_or_default());

@@ -13,7 +13,7 @@ mod escape;
 
 use roxmltree::ParsingOptions;
 
-pub use copy::{Scope, copy, copy_where, start_tag_declares};
+pub use copy::{Scope, copy, copy_parts, copy_where, start_tag_declares};
 pub use escape::{escape, escaped};
 pub use roxmltree::{Document, Node};
 

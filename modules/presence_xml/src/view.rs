@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tandem_xml::{Node, Scope, copy_where, read, text};
+use tandem_xml::{Node, Scope, copy_parts, read, text};
 
 use crate::pidf::PIDF;
 
@@ -32,9 +32,13 @@ pub struct View {
     names: BTreeSet<String>,
 }
 
+/// What of `user-input` a rule grants beside the element: no names of elements.
+const THRESHOLDS: &str = "user-input:thresholds";
+const FULL: &str = "user-input:full";
+
 /// Attributes that a rule has to grant (RFC 5025 3.3.2); anything else is shown with its service,
 /// person or device.
-const GRANTED: [(&str, &[&str]); 13] = [
+const GRANTED: [(&str, &[&str]); 12] = [
     ("provide-activities", &["activities"]),
     ("provide-class", &["class"]),
     ("provide-deviceID", &["deviceID"]),
@@ -46,7 +50,6 @@ const GRANTED: [(&str, &[&str]); 13] = [
     ("provide-status-icon", &["status-icon"]),
     ("provide-sphere", &["sphere"]),
     ("provide-time-offset", &["time-offset"]),
-    ("provide-user-input", &["user-input"]),
     ("provide-note", &["note"]),
 ];
 
@@ -85,8 +88,7 @@ impl View {
                         self.name(name);
                     }
                 }
-                // Its values false, bare, thresholds and full grant more and more.
-                "provide-user-input" if text(grant) != "false" => self.name("user-input"),
+                "provide-user-input" => self.add_user_input(text(grant)),
                 _ if is_true(grant) => {
                     let known = GRANTED.iter().find(|(grant, _)| *grant == name);
                     let names = known.map(|(_, names)| *names).unwrap_or_default();
@@ -94,6 +96,28 @@ impl View {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// The values grant more and more: `bare` no attributes, `thresholds` one of them, `full` all
+    /// (RFC 5025 3.3.2.13). What is not known grants nothing.
+    fn add_user_input(&mut self, value: &str) {
+        let grants: &[&str] = match value {
+            "bare" => &["user-input"],
+            "thresholds" => &["user-input", THRESHOLDS],
+            "full" => &["user-input", THRESHOLDS, FULL],
+            _ => &[],
+        };
+        grants.iter().for_each(|name| self.name(name));
+    }
+
+    /// Whether an attribute of an element is shown.
+    fn shows_xml_attribute(&self, node: Node<'_, '_>, name: &str) -> bool {
+        let is_granted = |grant: &str| self.attributes || self.names.contains(grant);
+        match (node.tag_name().name(), name) {
+            ("user-input", "idle-threshold") => is_granted(THRESHOLDS),
+            ("user-input", "last-input" | "since") => is_granted(FULL),
+            _ => true,
         }
     }
 
@@ -171,7 +195,8 @@ impl View {
         out.push_str(before);
         let mut scope = Scope::new(root.default_namespace().unwrap_or_default());
         scope.add(root);
-        copy_where(root, &scope, &|n| self.shows(n, root), &mut out);
+        let shows_attribute = |n: Node<'_, '_>, name: &str| self.shows_xml_attribute(n, name);
+        copy_parts(root, &scope, &|n| self.shows(n, root), &shows_attribute, &mut out);
         out.push('\n');
         Some(out)
     }
@@ -321,6 +346,27 @@ mod tests {
         assert_eq!(seen(&no), ["person"]);
         let all = format!("{persons}<provide-all-attributes/>");
         assert_eq!(seen(&all), ["note", "person", "mood", "activities"]);
+        let input = |value: &str| {
+            let grants =
+                format!("<t>{persons}<provide-user-input>{value}</provide-user-input></t>");
+            let mut view = View::nothing();
+            view.add(read(grants.as_bytes()).unwrap().root_element());
+            let body = BODY.replace(
+                "<r:mood>",
+                "<r:user-input idle-threshold=\"600\" last-input=\"t\" x=\"1\">idle\
+                 </r:user-input><r:mood>",
+            );
+            let shown = View::parse(&view.text()).unwrap().of(body.as_bytes()).unwrap();
+            let at = shown.find("<r:user-input").map(|at| &shown[at..]);
+            at.and_then(|rest| rest.split_once('>')).map(|(tag, _)| tag.to_owned())
+        };
+        assert_eq!(input("false"), None);
+        assert_eq!(input("odd"), None);
+        assert_eq!(input("bare").as_deref(), Some("<r:user-input x=\"1\""));
+        let thresholds = "<r:user-input idle-threshold=\"600\" x=\"1\"";
+        assert_eq!(input("thresholds").as_deref(), Some(thresholds));
+        let full = "<r:user-input idle-threshold=\"600\" last-input=\"t\" x=\"1\"";
+        assert_eq!(input("full").as_deref(), Some(full));
         let device = "<provide-devices><deviceID>urn:d</deviceID></provide-devices>";
         assert_eq!(seen(device), ["device", "deviceID"]);
         assert_eq!(View::everything().of(BODY.as_bytes()).as_deref(), Some(BODY));

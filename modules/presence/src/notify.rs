@@ -207,7 +207,8 @@ impl Presence {
             let owed = self.table.read(key, |p| {
                 let entry = p.subscriptions.get(id).filter(|s| s.is_owed(said.mark))?;
                 self.is_ours(cx, &entry.subscription).then(|| {
-                    let silent = said.is_of(&entry.subscription);
+                    let s = &entry.subscription;
+                    let silent = said.is_of(s) || package.shows_nothing(&s.view);
                     silent && entry.subscription.sent.answers == entry.subscription.asks
                 })
             });

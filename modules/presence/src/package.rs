@@ -175,6 +175,12 @@ pub trait Package: Send + Sync {
         body.clone()
     }
 
+    /// Whether a watcher with this view is shown the same whatever is published: what he is not to
+    /// see, the time of a NOTIFY does not tell him either.
+    fn shows_nothing(&self, _view: &[u8]) -> bool {
+        false
+    }
+
     /// Whether presentities have rules for who may watch them.
     fn has_rules(&self) -> bool {
         false

@@ -57,6 +57,10 @@ impl Said {
         };
         match &self.what {
             _ if !sees => None,
+            // The same document also where nobody has published anything.
+            What::Body { .. } if package.shows_nothing(viewer.view) => {
+                Some(package.shown(&Bytes::new(), viewer))
+            }
             What::Body { body, .. } => body.as_ref().map(|body| package.shown(body, viewer)),
             What::Watchers { of, list } => Some(winfo::document(of, list, viewer.version)),
         }

@@ -74,6 +74,10 @@ impl Package for Documents {
         view.and_then(|view| view.of(body)).unwrap_or_else(nobody).into()
     }
 
+    fn shows_nothing(&self, view: &[u8]) -> bool {
+        view == POLITE
+    }
+
     fn has_rules(&self) -> bool {
         !self.0.params.force_active || self.0.params.has_hard_state
     }

@@ -60,6 +60,22 @@ fn rules_say_who_may_watch() {
 }
 
 #[test]
+fn whoever_is_put_off_politely_is_not_told_when_something_changes() {
+    let mut node = node_with("", |db| document(db, "xcap", 2, "index", &rules("polite-block")));
+    let (_, notify) = subscribe(&mut node, BOB, 1);
+    assert!(notify.contains("closed"), "{notify}");
+    let shown = |notify: &str| notify.split_once("\r\n\r\n").unwrap().1.to_owned();
+    let nobody = shown(&notify);
+    tuple(&mut node, 1, "t1", "open");
+    tuple(&mut node, 2, "t2", "open");
+    let told = told(&mut node);
+    assert!(told.is_empty(), "{told:?}");
+    // When he asks he is told the same as ever.
+    let (_, notify) = subscribe(&mut node, BOB, 2);
+    assert_eq!(shown(&notify), nobody);
+}
+
+#[test]
 fn rules_say_how_much_a_watcher_sees() {
     let with = |transformations: &str| {
         let end = format!("</actions><transformations>{transformations}</transformations>");

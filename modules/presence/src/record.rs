@@ -235,8 +235,12 @@ impl Subscription {
         uri_of(&self.from_user, &self.from_domain)
     }
 
-    /// What it adds to the mark of the watchers.
+    /// What it adds to the mark of the watchers: who has gone adds nothing, so that to forget him
+    /// is no news.
     pub(crate) fn mark(&self) -> u64 {
+        if self.status == Status::Terminated {
+            return 0;
+        }
         let mut digester = Digester::default();
         digester.text(&self.id.call_id);
         digester.text(&self.id.from_tag);

@@ -12,6 +12,7 @@ use crate::package::{Package, RuleAsk, Status, VIEW_BYTES_MAX, Verdict};
 use crate::publish::Granted;
 use crate::record::{Key, SubId, Subscription};
 use crate::state::Presence;
+use crate::winfo::APPROVED;
 
 /// Questions that wait, at most.
 const ASKED_MAX: usize = 100_000;
@@ -149,10 +150,12 @@ impl Presence {
         let is_new = *s.view != *UNJUDGED || told == Some(true);
         let is_as_before = s.status == status && !is_new;
         self.keep_verdict(cx, key, &s, &verdict);
+        let was_pending = s.status == Status::Pending || *s.reason == *APPROVED;
         (s.status, s.view) = (status, verdict.view[..].into());
         s.reason = match (status, verdict.reason.is_empty()) {
             (Status::Terminated, true) => b"rejected".as_slice().into(),
             (Status::Terminated, false) => verdict.reason[..].into(),
+            (Status::Active, _) if was_pending => APPROVED.into(),
             _ => Box::default(),
         };
         if !is_as_before {

@@ -146,6 +146,14 @@ impl Presence {
     }
 
     fn tell_watchers(&self, cx: &mut Cx<'_>, key: &Arc<Key>, done: &Done) {
+        // First: a watcher whose end is told is forgotten then, and is listed once as terminated
+        // (RFC 3857 4.7.1).
+        if done.watchers
+            && let Some(winfo) = key.winfo()
+            && self.table.read(&winfo, |p| !p.subscriptions.is_empty()) == Some(true)
+        {
+            self.tell_of_watchers(cx, key, Arc::new(winfo));
+        }
         if done.state {
             self.walk(cx, key);
             if self.params.mixes_dialogs && *key.event == *b"dialog" {
@@ -154,12 +162,6 @@ impl Presence {
             }
         } else if let Some(id) = &done.subscription {
             self.notify_owed(cx, key, &[Arc::clone(id)]);
-        }
-        if done.watchers
-            && let Some(winfo) = key.winfo()
-            && self.table.read(&winfo, |p| !p.subscriptions.is_empty()) == Some(true)
-        {
-            self.tell_of_watchers(cx, key, Arc::new(winfo));
         }
     }
 

@@ -11,6 +11,8 @@ use crate::record::{Key, Subscription};
 pub(crate) const DOCUMENT_BYTES_MAX: usize = 56 << 10;
 /// Watchers that are looked at for a document: more cannot have room.
 pub(crate) const WATCHERS_MAX: usize = 600;
+/// The reason of a subscription that was pending until somebody let it in.
+pub(crate) const APPROVED: &[u8] = b"approved";
 const END: &[u8] = b"</watcher-list>\r\n</watcherinfo>\r\n";
 
 /// A watcher in such a document.
@@ -38,6 +40,7 @@ impl Watcher {
             (Status::Terminated, b"rejected") => "rejected",
             (Status::Terminated, b"deactivated") => "deactivated",
             (Status::Terminated | Status::Waiting, _) => "timeout",
+            (Status::Active, APPROVED) => "approved",
             (Status::Active | Status::Pending, _) => "subscribe",
         }
     }

@@ -132,7 +132,15 @@ fn a_watcher_waits_until_the_rules_let_him_in() {
     assert!(header(own[0], "Subscription-State").starts_with("active;expires="), "{own:?}");
     assert_eq!(body(own[0]), "open");
     let winfo: Vec<_> = notifies.iter().filter(|t| t.contains("<watcherinfo")).collect();
-    assert!(body(winfo[0]).contains("status=\"active\""), "{winfo:?}");
+    assert!(body(winfo[0]).contains("event=\"approved\" status=\"active\""), "{winfo:?}");
+    // Who leaves is listed once more, and then no more.
+    let (_, notifies) = pending.go(&mut node, "Expires: 0\n");
+    let winfo: Vec<_> = notifies.iter().filter(|t| t.contains("<watcherinfo")).collect();
+    assert_eq!(winfo.len(), 1, "{notifies:?}");
+    assert!(body(winfo[0]).contains("event=\"timeout\" status=\"terminated\""), "{winfo:?}");
+    let (_, list) = Watcher::watch(&mut node, "bob2", "bob", "presence.winfo");
+    assert!(!body(&list).contains("<watcher "), "{list}");
+}
 }
 
 #[test]

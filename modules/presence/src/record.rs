@@ -75,8 +75,11 @@ pub(crate) fn user_domain(uri: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The URI of user and domain.
+/// The URI of user and domain; without a domain the user is a number.
 pub(crate) fn uri_of(user: &[u8], domain: &[u8]) -> Vec<u8> {
+    if domain.is_empty() {
+        return [b"tel:", user].concat();
+    }
     if user.is_empty() {
         return [b"sip:", domain].concat();
     }

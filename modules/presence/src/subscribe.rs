@@ -8,7 +8,7 @@ use tandem_engine::own_reply::local_tag;
 use tandem_engine::transport::changed_contact;
 use tandem_script::host::{ArgValue, Called};
 use tandem_script::program::Ready;
-use tandem_sip::{HeaderName, NameAddr, Uri};
+use tandem_sip::{HeaderName, NameAddr, Scheme, Uri};
 
 use crate::change::{Change, Origin, Refused};
 use crate::package::{Package, Refusal, Status, Verdict};
@@ -164,6 +164,10 @@ fn subscription(
         let address = address.ok().filter(|a| is_keepable(a.uri));
         let uri = address.as_ref().and_then(|a| a.parse_uri().ok()).ok_or_else(|| bad(why))?;
         let user = uri.user.unwrap_or_default();
+        // Kept as user and domain, a number without the latter; another URI cannot be.
+        if !uri.is_sip() && uri.scheme != Scheme::Tel {
+            return Err(bad(why));
+        }
         Ok((user.into(), uri.host.to_ascii_lowercase().into()))
     };
     let (from_user, from_domain) = parts(msg.from(), "Bad From")?;

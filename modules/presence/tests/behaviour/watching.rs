@@ -141,6 +141,14 @@ fn a_watcher_waits_until_the_rules_let_him_in() {
     let (_, list) = Watcher::watch(&mut node, "bob2", "bob", "presence.winfo");
     assert!(!body(&list).contains("<watcher "), "{list}");
 }
+
+#[test]
+fn a_number_that_watches_is_a_number_in_its_notify() {
+    let mut node = node("");
+    let subscribe = Watcher::new("w", "bob", "presence").subscribe("");
+    node.udp(WATCHER, &subscribe.replace("From: <sip:w@a.test>", "From: <tel:+123>"));
+    let sent = got(&mut node);
+    assert_eq!(header(&sent[1], "To"), "<tel:+123>;tag=w");
 }
 
 #[test]

@@ -316,10 +316,21 @@ impl Presence {
             if ours.flatten() == Some(true) && !excused {
                 self.forget(cx, &key, &id);
             }
-        } else if code < 300 && self.is_replicated() {
+        } else if code >= 300 {
+            if let Some(after_s) = reply.and_then(retry_after) {
+                self.not_taken(cx, key, id, cseq, after_s);
+            }
+        } else if self.is_replicated() {
             let _ = self.change(cx, &key, Change::Confirm { id, cseq, mark, asks });
         }
     }
+}
+
+/// Seconds of a Retry-After.
+fn retry_after(reply: &Message) -> Option<u64> {
+    let value = reply.header_by_text(b"Retry-After")?.value();
+    let end = value.iter().position(|b| !b.is_ascii_digit()).unwrap_or(value.len());
+    std::str::from_utf8(value.get(..end)?).ok()?.parse().ok()
 }
 
 /// The request, with numbers that are the subscription's already.

@@ -13,7 +13,7 @@ use tandem_engine::node::Node;
 use tandem_engine::replication::Replicated;
 use tandem_sip::Message;
 
-use crate::again::{AGAIN, Again};
+use crate::again::{AGAIN, Again, WHEN};
 use crate::change::{Change, Done, Origin, Refused};
 use crate::notify::{After, Held, Open, WALK, Walks};
 use crate::package::Package;
@@ -241,6 +241,7 @@ impl Module for Presence {
             WALK => self.walk_on(cx),
             LATE => self.tell_late(cx),
             AGAIN => self.try_again(cx),
+            WHEN => self.take_now(cx, timer.id),
             SWEEP => self.sweep(cx, timer.id as usize),
             CLEAN => self.clean_timer(cx),
             LOOK => self.look_through(cx, timer.id as usize),

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::common::*;
 use serde_json::json;
+use tandem_engine::testing::TestNode;
 
 #[test]
 fn a_subscription_is_prolonged_and_ended_within_its_dialog() {
@@ -143,6 +144,35 @@ fn a_watcher_waits_until_the_rules_let_him_in() {
 }
 
 #[test]
+fn a_notify_that_a_watcher_does_not_take_now_comes_when_he_has_said() {
+    let mut node = node("");
+    let mut watcher = Watcher::new("w", "bob", "presence");
+    watcher.go(&mut node, "Expires: 600\n");
+    published(&mut node, &publish("bob", "presence", 1, "", "open"));
+    let later = |node: &mut TestNode, text: &str| {
+        let busy =
+            reply_to(text, 503).replace("Content-Length", "Retry-After: 5 (busy)\nContent-Length");
+        node.udp(WATCHER, &busy);
+    };
+    let first = left().remove(0);
+    later(&mut node, &first);
+    node.advance_ms(4_500);
+    assert!(told(&mut node).is_empty(), "he has said when");
+    node.advance_ms(1_500);
+    let notifies = told(&mut node);
+    assert_eq!(notifies.len(), 1, "{notifies:?}");
+    assert_eq!((body(&notifies[0]), header(&notifies[0], "CSeq")), ("open", "3 NOTIFY"));
+    // What has left since counts.
+    published(&mut node, &publish("bob", "presence", 2, "", "two"));
+    let second = left().remove(0);
+    later(&mut node, &second);
+    published(&mut node, &publish("bob", "presence", 3, "", "three"));
+    assert_eq!(told(&mut node).len(), 1);
+    node.advance_ms(10_000);
+    assert!(told(&mut node).is_empty());
+}
+
+#[test]
 fn a_number_that_watches_is_a_number_in_its_notify() {
     let mut node = node("");
     let subscribe = Watcher::new("w", "bob", "presence").subscribe("");
@@ -214,7 +244,7 @@ fn a_presentity_with_many_watchers_is_told_step_by_step() {
     got(&mut node);
     node.udp(PHONE, &publish("bob", "presence", 1, "", "open"));
     let first = node.sent();
-    let answered = |node: &mut tandem_engine::testing::TestNode| {
+    let answered = |node: &mut TestNode| {
         let sent = node.sent();
         for (_, text) in sent.iter().filter(|(_, text)| text.starts_with("NOTIFY")) {
             node.udp(WATCHER, &reply_to(text, 200));

@@ -315,6 +315,13 @@ thread_local! {
     static LEFT: std::cell::RefCell<Vec<String>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
+/// What [`published`] saw for watchers, who have not answered.
+pub fn left() -> Vec<String> {
+    let mut all = LEFT.with(|left| std::mem::take(&mut *left.borrow_mut()));
+    once(&mut all);
+    all
+}
+
 /// What watchers were sent since, with what [`published`] saw for them.
 pub fn told(node: &mut TestNode) -> Vec<String> {
     let mut all = LEFT.with(|left| std::mem::take(&mut *left.borrow_mut()));

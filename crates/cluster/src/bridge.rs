@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
 use tandem_bin::{BRIDGED, ClusterId, Packet, Trailer};
+use tandem_clock::{Mono, SEC};
 
 use crate::clusterer::{ClusterError, Clusterer};
 use crate::effects::{CapId, ConnId, Effect, Effects, Level};
@@ -13,6 +14,8 @@ use crate::effects::{CapId, ConnId, Effect, Effects, Level};
 const WAITING_BYTES_MAX: usize = 128 << 10;
 /// Addresses of one bridge.
 const ADDRESSES_MAX: usize = 64;
+/// How long a connect may take before the next address is tried.
+const CONNECT_NS: u64 = SEC;
 
 /// A bridge as the configuration describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub(crate) struct Bridge {
     at: usize,
     /// Its connection, and whether that is open.
     conn: Option<(u64, bool)>,
+    /// When the connect began.
+    since: Mono,
     waiting: BytesMut,
     /// It was said that nobody can be reached.
     told: bool,
@@ -57,7 +62,7 @@ impl Clusterer {
         self.bridges = usable
             .map(|mut cfg| {
                 cfg.addresses.truncate(ADDRESSES_MAX);
-                Bridge { cfg, at: 0, conn: None, waiting: BytesMut::new(), told: false }
+                Bridge { cfg, at: 0, conn: None, since: 0, waiting: BytesMut::new(), told: false }
             })
             .collect();
     }
@@ -114,11 +119,17 @@ impl Clusterer {
 
     /// Opens the connection of a bridge that has something to send, or writes to it.
     fn open_bridge(&mut self, at: usize, out: &mut Effects) {
+        let now = self.shared.seen;
         let Some(bridge) = self.bridges.get_mut(at) else { return };
         match bridge.conn {
             Some((id, true)) if !bridge.waiting.is_empty() => {
                 let bytes = bridge.waiting.split().freeze();
                 out.push(Effect::Write { conn: ConnId::Outgoing(id), bytes });
+            }
+            Some((id, false)) if now.saturating_sub(bridge.since) >= CONNECT_NS => {
+                let conn = ConnId::Outgoing(id);
+                out.push(Effect::Close { conn });
+                self.bridge_lost(conn, out);
             }
             Some(_) => {}
             None => {
@@ -126,6 +137,7 @@ impl Clusterer {
                 self.shared.next_conn += 1;
                 let id = self.shared.next_conn;
                 bridge.conn = Some((id, false));
+                bridge.since = now;
                 let own = self.clusters.get(&bridge.cfg.from).map(|c| c.cfg.own.address.ip());
                 let local_ip = own.filter(|ip| !ip.is_unspecified());
                 out.push(Effect::Connect { conn: ConnId::Outgoing(id), peer, local_ip });

@@ -41,8 +41,10 @@ impl Cluster {
             let probing = !matches!(peer.link.state(), LinkState::Up | LinkState::RestartPinging);
             let tick = peer.link.tick(ctx.now.mono_ns, &times);
             let given_up = peer.link.state() == LinkState::Down;
-            if probing && (tick.ping.is_some() || given_up) {
-                // Nobody answered on this connection; it may be half dead. Probe with a new one.
+            let tries = tick.ping.is_some() || given_up;
+            if probing && tries && peer.conn.as_ref().is_some_and(|c| c.is_old(ctx.now.mono_ns)) {
+                // Nobody answers on this connection; it may be half dead. Probe with a new one. A
+                // young one may lack a segment, or its handshake: TCP repeats it in time.
                 close(peer, ctx);
             }
             if tick.lost {

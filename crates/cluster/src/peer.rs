@@ -51,6 +51,13 @@ pub(crate) struct OutConn {
     pub(crate) framer: Framer,
 }
 
+impl OutConn {
+    /// Whether PINGs on it have had their time, with what TCP had to repeat.
+    pub(crate) fn is_old(&self, now: Mono) -> bool {
+        now.saturating_sub(self.opened_at) >= PATIENCE_NS
+    }
+}
+
 /// A change that was written and not yet acknowledged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unacked {
@@ -305,6 +312,9 @@ impl Peer {
     }
 }
 
+/// How long a connection is probed before another one takes its place. The first repetitions of a
+/// TCP handshake, which are a second apart, are within it; no longer than a connect may take.
+const PATIENCE_NS: u64 = 5 * SEC;
 /// A change that waits for so long is not just on the way.
 const ON_THE_WAY_NS: u64 = 50 * MS;
 /// A peer that was lost so lately may be back in a moment.

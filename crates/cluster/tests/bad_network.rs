@@ -23,3 +23,18 @@ fn a_tandem_node_is_not_left_alone_for_long() {
     assert_eq!((w.link(1, 2).link_state, w.link(2, 1).link_state), ("Up", "Up"));
     assert!(w.nodes[&2].records.contains_key(&2), "it has what it missed");
 }
+
+/// Where a segment of a handshake is lost, TCP repeats it after a second. PINGs that are repeated
+/// meanwhile wait for the connection and open no other one in its place.
+#[test]
+fn a_handshake_that_takes_longer_than_a_pong_may_brings_the_link_up() {
+    let mut w = World::new(2);
+    w.handshake_ms = 1_500;
+    w.start(1);
+    w.start(2);
+    w.write(1, 2, 20);
+    w.run_ms(4_000);
+    assert_eq!((w.link(1, 2).link_state, w.link(2, 1).link_state), ("Up", "Up"));
+    w.run_ms(1_000);
+    assert!(w.nodes[&2].records.contains_key(&2));
+}

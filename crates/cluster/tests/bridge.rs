@@ -177,3 +177,18 @@ fn the_state_file_is_written_once_at_a_time_whatever_peers_do() {
     assert!(tokens(&told).is_empty());
     assert_eq!(told.iter().filter(|e| matches!(e, Effect::Activated { .. })).count(), 2);
 }
+
+/// A host that is gone says nothing: a connect to it would last longer than counts are worth.
+#[test]
+fn the_next_address_is_tried_when_one_does_not_answer() {
+    let (mut machine, cap) = node();
+    activate(&mut machine);
+    let mut out = Effects::default();
+    let (first, _) = connect(&send(&mut machine, cap).1).unwrap();
+    assert_eq!(connect(&send(&mut machine, cap).1), None, "it may still answer");
+    let later = Now { mono_ns: NOW.after_s(1), ..NOW };
+    machine.handle_timeout(later, &mut out);
+    let effects = send(&mut machine, cap).1;
+    assert!(effects.contains(&Effect::Close { conn: first }));
+    assert_eq!(connect(&effects).unwrap().1, addr("127.0.0.3:5566"));
+}

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::bin_conn::{Conn, Ended};
 use crate::poll::{Interest, Poller, Ready};
+use crate::sys::set_option;
 use crate::udp::set_freebind;
 
 /// The name of a connection. The caller chooses it for the connections it asks for, below
@@ -42,6 +43,9 @@ pub struct BinOptions {
     pub backlog: u32,
     /// Probes of the kernel that find a dead peer; `None`: none.
     pub keepalive: Option<Keepalive>,
+    /// The longest pause before the kernel repeats what a peer has not acknowledged, and no longer
+    /// one each time while little is on the way; `None`: as the system does, up to two minutes.
+    pub repeat_within_ms: Option<u32>,
     /// How long a connect may take.
     pub connect_timeout_ns: u64,
     /// How long a connection that is being closed may still send what is queued.
@@ -58,9 +62,26 @@ impl Default for BinOptions {
             write_queue_chunks_max: usize::MAX,
             backlog: 1024,
             keepalive: None,
-            connect_timeout_ns: 100_000_000,
+            repeat_within_ms: None,
+            // A far network takes its time, and TCP repeats a lost SYN every second at first.
+            connect_timeout_ns: 5_000_000_000,
             linger_ns: 1_000_000_000,
             connections_max: 4096,
+        }
+    }
+}
+
+impl BinOptions {
+    /// What an older kernel does not know is left as it is.
+    fn prepare(&self, socket: &Socket) {
+        if let Some(keepalive) = self.keepalive {
+            keepalive.set(socket);
+        }
+        if let Some(ms) = self.repeat_within_ms {
+            let ms = libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX);
+            for (name, value) in [(libc::TCP_THIN_LINEAR_TIMEOUTS, 1), (TCP_RTO_MAX_MS, ms)] {
+                let _ = set_option(socket.as_fd(), libc::IPPROTO_TCP, name, value);
+            }
         }
     }
 }
@@ -133,6 +154,8 @@ pub enum BinEvent {
     },
 }
 
+/// Of Linux 6.15; the C library does not name it yet.
+const TCP_RTO_MAX_MS: libc::c_int = 44;
 /// Marks the tokens of connections in the poller; `u64::MAX` is its own.
 const CONN_TOKEN: u64 = 1 << 62;
 /// Marks the tokens of listeners.
@@ -327,9 +350,7 @@ impl BinStreams {
         }
         let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
-        if let Some(keepalive) = self.options.keepalive {
-            keepalive.set(&socket);
-        }
+        self.options.prepare(&socket);
         if let Some(ip) = local_ip {
             socket.bind(&SockAddr::from(SocketAddr::new(ip, 0)))?;
         }
@@ -357,9 +378,7 @@ impl BinStreams {
                 continue;
             }
             let id = ConnId(self.next_accepted);
-            if let Some(keepalive) = self.options.keepalive {
-                keepalive.set(&socket);
-            }
+            self.options.prepare(&socket);
             let prepared = socket
                 .set_nonblocking(true)
                 .and_then(|()| socket.set_tcp_nodelay(true))

@@ -10,8 +10,11 @@ use super::network::{Network, segment_delay};
 use super::queue::{Event, Life, Parcel, Queue};
 use crate::options::{Dice, Options};
 
-/// How long nodes wait for a connection (`bin_async_local_connect_timeout`).
-const CONNECT_TIMEOUT: Mono = 100 * MS;
+/// How long nodes wait for a connection: ours, and stock ones (`bin_async_local_connect_timeout`).
+const CONNECT_TIMEOUT: Mono = 5 * SEC;
+const CONNECT_TIMEOUT_OF_STOCK: Mono = 100 * MS;
+/// When TCP repeats a SYN.
+const SYN_AGAIN: Mono = SEC;
 
 /// All streams, by number. End 0 has connected, end 1 has accepted.
 #[derive(Debug, Default)]
@@ -24,6 +27,7 @@ pub(crate) struct Streams {
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) ends: [End; 2],
+    asked_at: Mono,
 }
 
 #[derive(Debug)]
@@ -63,7 +67,7 @@ impl Streams {
         self.next += 1;
         let accepted = End::new(Life { node: peer, life: 0 }, ConnId::Accepted(self.next), false);
         let ends = [End::new(of, conn, true), accepted];
-        self.all.insert(self.next, Stream { ends });
+        self.all.insert(self.next, Stream { ends, asked_at: wire.now });
         self.ends.insert((of, conn), (self.next, 0));
         let delay = segment_delay(wire.options, wire.dice);
         wire.queue.push(wire.now + delay, Event::Connect { stream: self.next });
@@ -83,12 +87,22 @@ impl Streams {
         target: Option<Life>,
     ) -> Option<(Life, ConnId, Life)> {
         let s = self.all.get_mut(&stream)?;
+        let waited = wire.now.saturating_sub(s.asked_at);
         let [from, to] = &mut s.ends;
         let (caller, conn) = (from.of, from.conn);
         let stuck = wire.network.is_stuck(caller.node, to.of.node);
+        let is_stock = wire.options.is_stock(caller.node);
+        if stuck && from.is_open && !is_stock && waited + SYN_AGAIN < CONNECT_TIMEOUT {
+            wire.queue.push(wire.now + SYN_AGAIN, Event::Connect { stream });
+            return None;
+        }
         let target = target.filter(|_| !stuck && from.is_open);
         let Some(target) = target else {
-            let wait = if stuck { CONNECT_TIMEOUT } else { MS };
+            let wait = match (stuck, is_stock) {
+                (false, _) => MS,
+                (true, true) => CONNECT_TIMEOUT_OF_STOCK,
+                (true, false) => CONNECT_TIMEOUT.saturating_sub(waited),
+            };
             let failed = Event::ConnectFailed { of: caller, conn };
             wire.queue.push(wire.now + wait, failed);
             self.remove(stream);

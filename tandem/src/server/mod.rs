@@ -160,9 +160,14 @@ fn start(options: &Options) -> Result<(), String> {
 /// as a stranger leaves there.
 const ANSWERS_BYTES_MAX: usize = 256 << 10;
 
+/// After a silence of the network peers hear of each other so soon: what they replicate is worth
+/// little later. Above the round trip of any link that is of use.
+const REPEAT_WITHIN_MS: u32 = 2000;
+
 fn listen_bin(node: &Node, poller: &Poller) -> Result<BinStreams, String> {
     let mut bin = BinStreams::new(BinOptions {
         write_queue_bytes_of_accepted_max: ANSWERS_BYTES_MAX,
+        repeat_within_ms: Some(REPEAT_WITHIN_MS),
         ..BinOptions::default()
     });
     for (_, socket) in node.sockets.of(Proto::Bin) {

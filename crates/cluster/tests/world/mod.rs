@@ -47,6 +47,8 @@ pub struct World {
     next_accepted: u64,
     /// What a cut keeps from arriving: it comes when the cut is over, as TCP repeats it.
     held: Vec<(u64, Event)>,
+    /// How long a handshake of TCP takes; more than a second where a segment of it was lost.
+    pub handshake_ms: u64,
     /// Pairs that cannot talk.
     pub cut: Vec<(NodeId, NodeId)>,
     pub size: NodeId,
@@ -74,6 +76,7 @@ impl World {
             ends: BTreeMap::new(),
             next_accepted: 0,
             held: Vec::new(),
+            handshake_ms: 1,
             cut: Vec::new(),
             size,
             log_bytes_max: 16 << 20,
@@ -210,8 +213,9 @@ impl World {
         let other = ConnId::Accepted(self.next_accepted);
         self.ends.insert((id, conn), (at, other));
         self.ends.insert((at, other), (id, conn));
-        self.later(MS, Event::Accepted { at, conn: other, ip: ip(id) });
-        self.later(MS, Event::Connected { at: id, conn });
+        let handshake = self.handshake_ms * MS;
+        self.later(handshake, Event::Accepted { at, conn: other, ip: ip(id) });
+        self.later(handshake, Event::Connected { at: id, conn });
     }
 
     fn module(&mut self, id: NodeId, effect: &Effect) {

@@ -84,6 +84,13 @@ impl Message {
         &self.buf
     }
 
+    /// The same message in memory of its own. What was received shares its memory with what came
+    /// before and after it, and keeps that alive: whoever keeps a message for seconds keeps this.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self { buf: Bytes::copy_from_slice(&self.buf), index: Arc::clone(&self.index) }
+    }
+
     /// The bytes of `span`, empty if the message does not have them.
     #[must_use]
     pub fn slice(&self, span: Span) -> &[u8] {

@@ -117,7 +117,7 @@ pub(crate) struct Branch {
     pub(crate) role: Role,
     pub(crate) client: Client,
     /// The machine of our CANCEL, once it was sent.
-    pub(crate) cancel: Option<Client>,
+    pub(crate) cancel: Option<Box<Client>>,
     pub(crate) cancel_reason: Option<CancelReason>,
     pub(crate) last_code: u16,
     pub(crate) outcome: Option<Outcome>,
@@ -140,7 +140,7 @@ pub(crate) struct Fork {
 impl Fork {
     /// When the machines of the branches want to be called.
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = Mono> + '_ {
-        let clients = self.branches.iter().flat_map(|b| [Some(&b.client), b.cancel.as_ref()]);
+        let clients = self.branches.iter().flat_map(|b| [Some(&b.client), b.cancel.as_deref()]);
         clients.flatten().flat_map(|c| [c.retransmit.due, c.deadline.due]).flatten()
     }
 
@@ -319,7 +319,7 @@ impl Fork {
 
     pub(crate) fn is_terminated(&self) -> bool {
         let over = |client: &Client| client.is_terminated();
-        self.branches.iter().all(|b| over(&b.client) && b.cancel.as_ref().is_none_or(over))
+        self.branches.iter().all(|b| over(&b.client) && b.cancel.as_deref().is_none_or(over))
     }
 
     pub(crate) fn views(&self) -> impl Iterator<Item = BranchView<'_>> {
@@ -502,7 +502,8 @@ impl Branch {
         out.push(Effect::SendCancel { branch: index, reason });
         let id = ClientId { branch: index, cancel: true };
         let (reliable, fr_ms) = (self.dest.reliable, cx.timers.fr_ms);
-        self.cancel = Some(Client::start(Kind::NonInvite, reliable, fr_ms, cx, id, out));
+        let client = Client::start(Kind::NonInvite, reliable, fr_ms, cx, id, out);
+        self.cancel = Some(Box::new(client));
         self.client.hurry(cx, ClientId { branch: index, cancel: false }, out);
     }
 

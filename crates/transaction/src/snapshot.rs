@@ -275,8 +275,9 @@ impl Branch {
         let id = ClientId { branch: index, cancel: false };
         let client = Client::restore(kind, dest.reliable, client, id, now, out);
         let id = ClientId { branch: index, cancel: true };
-        let cancel =
-            cancel.map(|c| Client::restore(Kind::NonInvite, dest.reliable, c, id, now, out));
+        let cancel = cancel
+            .map(|c| Client::restore(Kind::NonInvite, dest.reliable, c, id, now, out))
+            .map(Box::new);
         Self {
             request,
             dest,

@@ -77,7 +77,7 @@ impl Drafting {
     pub(crate) fn of(tx: &Arc<Tx>, targets: Vec<Branch>, proxy: Option<Bytes>) -> Self {
         let (used, route, headers) = {
             let record = &tx.cell.lock().record;
-            (record.legs.len(), record.armed.branch, record.headers.clone())
+            (record.legs.len(), record.armed.branch, record.lines().headers.clone())
         };
         let (targets, drafts) = (targets.into_iter(), Vec::new());
         Self { tx: Arc::clone(tx), targets, proxy, route, headers, used, drafts, failure: None }

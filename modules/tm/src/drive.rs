@@ -155,7 +155,7 @@ impl Tm {
             }
             Event::Cancel { reason } => {
                 if record.pass_reason {
-                    record.reason = reason;
+                    record.lines_mut().reason = reason;
                 }
                 if record.machine.last_code() < 200 {
                     cx.tell_transaction(&record.saved.attached, || TxMoment::Cancelled);
@@ -439,11 +439,12 @@ fn send_to(cx: &mut Cx<'_>, dest: &Dest, payload: Vec<u8>) {
 
 /// The Reason of a CANCEL (RFC 3326), in the words of the field.
 fn cancel_headers(record: &Record, reason: CancelReason) -> Bytes {
-    if !record.cancel_reason.is_empty() {
-        return record.cancel_reason.clone();
+    let lines = record.lines();
+    if !lines.cancel_reason.is_empty() {
+        return lines.cancel_reason.clone();
     }
     let fixed: &'static [u8] = match reason {
-        CancelReason::Originator if !record.reason.is_empty() => return record.reason.clone(),
+        CancelReason::Originator if !lines.reason.is_empty() => return lines.reason.clone(),
         CancelReason::Originator => b"Reason: SIP;cause=487;text=\"ORIGINATOR_CANCEL\"\r\n",
         CancelReason::CompletedElsewhere => {
             b"Reason: SIP ;cause=200 ;text=\"Call completed elsewhere\"\r\n"

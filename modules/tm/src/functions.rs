@@ -193,7 +193,7 @@ pub(crate) const FUNCTIONS: &[FunctionDef] = &[
                 call,
                 |section| &mut section.headers,
                 |tx, lines| {
-                    tx.cell.lock().record.headers = lines;
+                    tx.cell.lock().record.lines_mut().headers = lines;
                 },
             )
         },
@@ -208,7 +208,7 @@ pub(crate) const FUNCTIONS: &[FunctionDef] = &[
                 call,
                 |section| &mut section.cancel_reason,
                 |tx, lines| {
-                    tx.cell.lock().record.cancel_reason = lines;
+                    tx.cell.lock().record.lines_mut().cancel_reason = lines;
                 },
             )
         },

@@ -171,7 +171,7 @@ impl Tm {
         let kind = if invite { Kind::Invite } else { Kind::NonInvite };
         let machine = Transaction::local(kind, self.params.timers, self.params.settings);
         let mut record = Box::new(Record::new(machine, &cx.node.sockets, ctx));
-        record.owner = Some(owner);
+        record.owner = Some(Box::new(owner));
         self.count(cx, stats::UAC_TRANSACTIONS);
         self.table.insert_local(record, &mut cx.worker.chance)
     }
@@ -266,7 +266,7 @@ pub(crate) fn tell_owner(
     reply: &Bytes,
     own: bool,
 ) {
-    let Some(owner) = &record.owner else { return };
+    let Some(owner) = record.owner.as_deref_mut() else { return };
     match owner {
         Owner::Nobody => {}
         Owner::Command { request, uri, next_hop } if code >= 200 => {
@@ -281,7 +281,7 @@ pub(crate) fn tell_owner(
         }
     }
     if code >= 200 {
-        record.owner = Some(Owner::Nobody);
+        *owner = Owner::Nobody;
     }
 }
 

@@ -25,7 +25,7 @@ use thiserror::Error;
 use crate::failover::Spare;
 use crate::inject::TxRef;
 use crate::local::Owner;
-use crate::record::{Armed, Leg, Record, Saved, kept_via};
+use crate::record::{Armed, Leg, Lines, Record, Saved, kept_via};
 use crate::table::Tx;
 use crate::tm::Tm;
 use crate::via_branch::{SHARDS, TxId};
@@ -213,9 +213,7 @@ impl Record {
             timers: _, // those of the machine
             visit: _,  // of this node
             pass_reason,
-            reason,
-            cancel_reason,
-            headers,
+            lines: _, // below
             waits,
             last_injection,
             owner,
@@ -224,6 +222,7 @@ impl Record {
             rewritten,
             hides,
         } = self;
+        let Lines { reason, cancel_reason, headers } = self.lines();
         RecordSnapshot {
             machine: machine.snapshot(cx.now),
             saved: saved.snapshot(cx),
@@ -236,7 +235,7 @@ impl Record {
             headers: headers.clone(),
             waits: *waits,
             last_injection: *last_injection,
-            owner: owner.as_ref().map(|owner| owner_snapshot(cx, owner)),
+            owner: owner.as_deref().map(|owner| owner_snapshot(cx, owner)),
             last_local: *last_local,
             avps_used: *avps_used,
             rewritten: *rewritten,
@@ -283,12 +282,10 @@ impl RecordSnapshot {
             timers: smallvec::SmallVec::new(),
             visit: None,
             pass_reason,
-            reason,
-            cancel_reason,
-            headers,
+            lines: Lines { reason, cancel_reason, headers }.kept(),
             waits,
             last_injection,
-            owner: owner.map(|owner| owner_of(cx, owner)),
+            owner: owner.map(|owner| Box::new(owner_of(cx, owner))),
             last_local,
             avps_used,
             rewritten,
@@ -324,7 +321,7 @@ impl Saved {
             target: branch_snapshot(cx, target),
             flags: *flags,
             avps: avps.clone(),
-            reply_headers: reply_headers.clone(),
+            reply_headers: reply_headers.to_vec(),
             force_rport: *force_rport,
             routes_taken: *routes_taken,
             record_route: record_route.clone(),
@@ -362,7 +359,7 @@ impl SavedSnapshot {
             target: branch_of(cx, target),
             flags,
             avps,
-            reply_headers,
+            reply_headers: reply_headers.into(),
             force_rport,
             routes_taken,
             record_route,

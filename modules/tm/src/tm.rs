@@ -18,7 +18,7 @@ use crate::drive;
 use crate::launch::Errands;
 use crate::local::CallIds;
 use crate::params::Params;
-use crate::record::{Busy, Event, Record, Role, Section};
+use crate::record::{Busy, Event, Lines, Record, Role, Section};
 use crate::soon::Soon;
 use crate::stats;
 use crate::table::{Inserted, Key, Room, Table, Tx, request_key};
@@ -226,8 +226,10 @@ impl Tm {
         machine.set_timeouts(section.fr_ms, section.fr_inv_ms);
         let armed = std::mem::take(&mut section.armed);
         let (headers, cancel_reason) = (section.headers.clone(), section.cancel_reason.clone());
+        let lines = Lines { headers, cancel_reason, ..Lines::default() };
+        ctx.msg = ctx.msg.detached();
         let mut record = Box::new(Record::new(machine, sockets, ctx));
-        (record.armed, record.headers, record.cancel_reason) = (armed, headers, cancel_reason);
+        (record.armed, record.lines) = (armed, lines.kept());
         record
     }
 

@@ -115,7 +115,7 @@ fn take_back(record: &mut Record, ctx: Ctx) {
     record.saved.avps = ctx.avps;
     record.saved.flags = ctx.flags;
     record.saved.attached.update(&ctx.attached);
-    record.saved.reply_headers = ctx.reply_headers;
+    record.saved.reply_headers = ctx.reply_headers.into();
 }
 
 /// The winner as it goes upstream: 503 as 500, challenges of all branches together.

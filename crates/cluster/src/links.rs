@@ -228,33 +228,43 @@ impl Cluster {
         if !peer.top_seen.accept(update.sequence, update.timestamp) {
             return;
         }
+        let own = update.nodes.first().filter(|block| block.node == source);
+        let seen_by_source = own.map(|block| block.neighbours.clone()).unwrap_or_default();
         for (i, block) in update.nodes.iter().enumerate() {
             if block.node == self.me || (i == 0 && block.node != source) {
                 continue;
             }
-            self.on_block(ctx, block, i == 0);
+            if self.on_block(ctx, block, i == 0) && seen_by_source.contains(&block.node) {
+                // The source leaves itself out of the lists of others, whoever sees whom. A node
+                // that has just started hears of the link from nobody else, and of its end from
+                // that node.
+                let third = self.peers.get_mut(&block.node).filter(|_| i > 0);
+                third.map(|third| third.neighbours.insert(source));
+            }
         }
         self.refresh_reachable(ctx);
         let path = update.path.clone();
         self.flood(ctx, source, &path, |path| Body::FullTop(FullTopUpdate { path, ..update }));
     }
 
-    fn on_block(&mut self, ctx: &mut Ctx<'_>, block: &NodeBlock, first: bool) {
+    /// True if what is said of the node was news.
+    fn on_block(&mut self, ctx: &mut Ctx<'_>, block: &NodeBlock, first: bool) -> bool {
         if !self.peers.contains_key(&block.node) {
-            let Some(d) = &block.description else { return };
+            let Some(d) = &block.description else { return false };
             if let Some(cfg) = self.learnable(ctx, block.node, d, None) {
                 self.learn(ctx, cfg);
             }
         }
-        let Some(peer) = self.peers.get_mut(&block.node) else { return };
+        let Some(peer) = self.peers.get_mut(&block.node) else { return false };
         if !first && !peer.ls_seen.accept(block.ls_sequence, block.ls_timestamp) {
-            return;
+            return false;
         }
         peer.neighbours = block.neighbours.iter().copied().collect();
         let sees_me = peer.neighbours.remove(&self.me);
         if sees_me && peer.link.state() == LinkState::Down {
             peer.link.restart();
         }
+        true
     }
 
     /// Passes a packet of `source` on to the neighbours that it has not visited.

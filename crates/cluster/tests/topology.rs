@@ -443,3 +443,29 @@ fn a_new_node_list_replaces_the_old_one() {
     s.input(|m, now, out| m.reload(now, vec![list], out));
     assert_eq!((s.link(2), s.link(4)), ("Probe", "Down"));
 }
+
+/// A node that was started again hears of the link between two others from one of them, who leaves
+/// itself out of what it says of the other: they reach each other all the same.
+#[test]
+fn who_names_a_neighbour_is_reached_through_it() {
+    let mut s = Scene::new(&[2, 3]);
+    s.all_up();
+    s.say(2, full_top(7, vec![block(2, 4, &[1, 3]), block(3, 6, &[1])], &[2]));
+    s.got.clear();
+    let up = |s: &Scene| {
+        let told = s.log.iter().rev();
+        told.filter_map(|e| match e {
+            Effect::NodeState { node: 2, up, .. } => Some(*up),
+            _ => None,
+        })
+        .next()
+    };
+    assert_eq!(up(&s), Some(true));
+    // Its PONGs are missing; the other node still speaks.
+    s.alive = vec![3];
+    s.run_ms(6_000);
+    assert_ne!(s.link(2), "Up");
+    assert_eq!(up(&s), Some(true), "by way of node 3");
+    s.say(3, link_state(7, 2, false, &[3]));
+    assert_eq!(up(&s), Some(false));
+}

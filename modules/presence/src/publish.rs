@@ -250,7 +250,7 @@ pub(crate) fn handle_publish(call: &mut Call<'_, '_, '_>) -> Called {
         return Called::Returned(1);
     }
     if let Some(etag) = &publish.etag
-        && presence.known(&key, etag).is_err()
+        && (presence.follows_rows(&key) || presence.known(&key, etag).is_err())
         && presence.looks_for_publication(call, &key)
     {
         return Called::Suspended;

@@ -127,6 +127,23 @@ impl Presence {
             }
             return true;
         }
+        if self.looks_before_end(cx, key, &s.id) {
+            return false;
+        }
+        self.tell_end(cx, key, s);
+        true
+    }
+
+    /// Ends a subscription if its time is still over.
+    pub(crate) fn end_now(&self, cx: &mut Cx<'_>, key: &Arc<Key>, id: &Arc<SubId>) {
+        let now_s = cx.now.unix_s();
+        let over = self.table.subscription(key, id).filter(|s| u64::from(s.expires_s) <= now_s);
+        if let Some(s) = over.filter(|s| s.status != Status::Terminated) {
+            self.tell_end(cx, key, &s);
+        }
+    }
+
+    fn tell_end(&self, cx: &mut Cx<'_>, key: &Arc<Key>, s: &Subscription) {
         let mut ended = s.clone();
         let was_pending = s.status == Status::Pending;
         let reason = if was_pending { b"giveup".as_slice() } else { b"timeout" };
@@ -136,7 +153,6 @@ impl Presence {
             self.keep_waiting(cx, key, s);
         }
         let _ = self.change(cx, key, Change::subscribe(ended));
-        true
     }
 
     fn drop_silently(&self, cx: &mut Cx<'_>, key: &Arc<Key>, id: &Arc<SubId>) {

@@ -23,10 +23,28 @@ impl Presence {
         key: &Arc<Key>,
     ) -> bool {
         let Some(sql) = self.sql.as_ref().filter(|_| self.may_look(call)) else { return false };
+        let ids =
+            |p: &Presentity| p.publications.iter().map(|p| p.publication.id.clone()).collect();
+        let known = match self.follows_rows(key) {
+            true => self.table.read(key, ids).unwrap_or_default(),
+            false => Vec::new(),
+        };
         let run = call.suspend();
-        let about = Asked::RunPublications(Arc::clone(key), run);
+        let about = Asked::RunPublications(Arc::clone(key), known, run);
         sql.ask(call.cx, sql.tables.publications_of(key), about);
         true
+    }
+
+    /// Whether the rows know better than the memory what is published: other nodes write them too,
+    /// none of them tells of it, and nothing waits here to be written.
+    pub(crate) fn follows_rows(&self, key: &Key) -> bool {
+        let sql = self.sql.as_ref().filter(|_| self.shares_rows());
+        sql.is_some_and(|sql| sql.has_publications(key))
+    }
+
+    /// Whether the database is all that this node has in common with others.
+    pub(crate) fn shares_rows(&self) -> bool {
+        self.params.fallback2db && !self.is_replicated()
     }
 
     /// The same for the subscriptions of a dialog.
@@ -34,6 +52,20 @@ impl Presence {
         let Some(sql) = self.sql.as_ref().filter(|_| self.may_look(call)) else { return false };
         let run = call.suspend();
         sql.ask(call.cx, sql.tables.subscriptions_of(id), Asked::RunSubscriptions(run));
+        true
+    }
+
+    /// Whether the database is asked if another node has prolonged what is over here; then
+    /// [`Presence::end_now`] goes on.
+    pub(crate) fn looks_before_end(
+        &self,
+        cx: &mut Cx<'_>,
+        key: &Arc<Key>,
+        id: &Arc<SubId>,
+    ) -> bool {
+        let Some(sql) = self.sql.as_ref().filter(|_| self.shares_rows()) else { return false };
+        let about = Asked::Ending(Arc::clone(key), Arc::clone(id));
+        sql.ask(cx, sql.tables.subscriptions_of(id), about);
         true
     }
 
@@ -57,7 +89,7 @@ impl Presence {
             return;
         }
         // What waits to be written would be missing from the answer.
-        let always = !self.is_replicated() && sql.has_publications(key);
+        let always = self.follows_rows(key);
         let known = self.table.local_or_new(key, |p| {
             let asks = (always || p.publications.is_empty()) && !p.is_asking;
             p.is_asking |= asks;
@@ -74,9 +106,21 @@ impl Presence {
         cx: &mut Cx<'_>,
         key: &Arc<Key>,
         known: &[Text],
-        mut result: Result<Rows, DbError>,
+        result: Result<Rows, DbError>,
     ) {
         self.table.local(key, |p| p.is_asking = false);
+        self.publications_read(cx, key, known, result);
+        self.walk(cx, key);
+    }
+
+    /// Takes the rows of a presentity in; `known` is what it had here when they were asked for.
+    pub(super) fn publications_read(
+        &self,
+        cx: &mut Cx<'_>,
+        key: &Arc<Key>,
+        known: &[Text],
+        mut result: Result<Rows, DbError>,
+    ) {
         let mut gone = Vec::new();
         if let (Ok(found), Some(sql)) = (&mut result, &self.sql) {
             let ids = |row: &Vec<Value>| sql.tables.publication(row).map(|(_, p)| p.id);
@@ -99,6 +143,5 @@ impl Presence {
                 self.follow(cx, key, Origin::Database, &done);
             }
         }
-        self.walk(cx, key);
     }
 }

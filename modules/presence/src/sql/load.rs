@@ -9,7 +9,7 @@ use tandem_engine::module::Cx;
 use super::{Asked, Sql, rows};
 use crate::change::{Change, Origin};
 use crate::package::Status;
-use crate::record::{Key, Publication, Subscription};
+use crate::record::{Key, Publication, Stamp, Subscription};
 use crate::rules::{FORCED, UNJUDGED};
 use crate::state::Presence;
 
@@ -107,6 +107,9 @@ impl Presence {
             return;
         }
         let key = Arc::new(key);
+        if !self.is_replicated() && !self.is_newer_row(&key, &mut publication) {
+            return;
+        }
         // The id that it has in memory may be that of another ETag.
         if let Some(known) = self.table.read(&key, |p| p.publication(&publication.etag).cloned()) {
             match known {
@@ -125,6 +128,25 @@ impl Presence {
         if let Ok(done) = self.apply(cx, &key, Origin::Database, change) {
             self.follow(cx, &key, Origin::Database, &done);
         }
+    }
+
+    /// Whether a row is newer than the same publication in memory, if that is there. Each change
+    /// counts the ETag up, on whatever node; the time of receipt is in seconds, and the body's.
+    fn is_newer_row(&self, key: &Key, row: &mut Publication) -> bool {
+        let same = self.table.read(key, |p| {
+            let mut all = p.publications.iter().map(|p| &p.publication);
+            all.find(|p| p.id == row.id).cloned()
+        });
+        let Some(known) = same.flatten() else { return true };
+        if rows::count_of(&known.etag) >= rows::count_of(&row.etag) {
+            return false;
+        }
+        let later = Stamp { time_us: known.stamp.time_us.saturating_add(1), node: 0 };
+        row.stamp = row.stamp.max(later);
+        if (known.received_s, &known.body) == (row.received_s, &row.body) {
+            row.said = known.said;
+        }
+        true
     }
 
     /// Takes rows of subscriptions in.

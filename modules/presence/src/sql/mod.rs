@@ -60,9 +60,12 @@ enum Asked {
     Batch(Vec<Write>),
     /// Publications of a presentity whose watchers wait.
     Publications(Arc<Key>, Vec<Text>),
-    /// A run of the script waits.
-    RunPublications(Arc<Key>, u64),
+    /// A run of the script waits; with what is known of the presentity, if the rows are to say
+    /// what of it is gone.
+    RunPublications(Arc<Key>, Vec<Text>, u64),
     RunSubscriptions(u64),
+    /// A subscription that is over by what is known here.
+    Ending(Arc<Key>, Arc<SubId>),
     Nothing,
 }
 
@@ -285,13 +288,17 @@ impl Presence {
             Asked::Publications(key, known) => {
                 self.publications_found(cx, &key, &known, result);
             }
-            Asked::RunPublications(key, run) => {
-                self.take_publications(cx, Some(&key), result);
+            Asked::RunPublications(key, known, run) => {
+                self.publications_read(cx, &key, &known, result);
                 self.looked(cx, run);
             }
             Asked::RunSubscriptions(run) => {
                 self.take_subscriptions(cx, result);
                 self.looked(cx, run);
+            }
+            Asked::Ending(key, id) => {
+                self.take_subscriptions(cx, result);
+                self.end_now(cx, &key, &id);
             }
             Asked::Nothing => {}
         }

@@ -292,8 +292,7 @@ impl Tables {
         }
         let received_s = row.number(6);
         // Several changes within a second are told apart by the last number of the ETag.
-        let count = etag.rsplit(|b| *b == b'.').next().and_then(|n| std::str::from_utf8(n).ok());
-        let count = count.and_then(|n| n.parse().ok()).unwrap_or(0u64).min(999_999);
+        let count = count_of(&etag).min(999_999);
         let (content_type, extra) = type_of(extra);
         let publication = Publication {
             id: id_of(&etag).into(),
@@ -385,6 +384,12 @@ fn type_of(extra: &[u8]) -> (Text, Text) {
 pub(super) fn next_page(rows: &Rows) -> Option<i64> {
     let last = rows.rows.last()?.first()?.as_int()?;
     (rows.rows.len() == ROWS_A_PAGE as usize).then_some(last)
+}
+
+/// How often the publication of an ETag has changed: its last number.
+pub(crate) fn count_of(etag: &[u8]) -> u64 {
+    let last = etag.rsplit(|b| *b == b'.').next().and_then(|n| std::str::from_utf8(n).ok());
+    last.and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 /// What an ETag is called for as long as its publication lives: without the count of changes.

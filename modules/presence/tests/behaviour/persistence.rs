@@ -111,6 +111,65 @@ fn what_another_node_writes_is_told_with_the_next_subscribe() {
 }
 
 #[test]
+fn a_publication_is_prolonged_changed_and_removed_at_either_of_two_nodes() {
+    let params = stored() + &set("fallback2db", "1");
+    let (mut a, mut b) = (node(&params), node(&params));
+    let given = |tag: &str| format!("SIP-If-Match: {tag}\n");
+    // The database is with one node at a time.
+    let first = etag(&published(&mut a, &publish("bob", "presence", 1, "", "open")));
+    std::mem::swap(&mut a.db, &mut b.db);
+    let second = etag(&published(&mut b, &publish("bob", "presence", 2, &given(&first), "")));
+    std::mem::swap(&mut a.db, &mut b.db);
+    let third = etag(&published(&mut a, &publish("bob", "presence", 3, &given(&second), "away")));
+    std::mem::swap(&mut a.db, &mut b.db);
+    let (_, first) = Watcher::watch(&mut b, "w", "bob", "presence");
+    assert_eq!(body(&first), "away", "also within the same second");
+    let removal = given(&third) + "Expires: 0\n";
+    etag(&published(&mut b, &publish("bob", "presence", 4, &removal, "")));
+    std::mem::swap(&mut a.db, &mut b.db);
+    let gone = published(&mut a, &publish("bob", "presence", 5, &given(&third), ""));
+    assert!(gone.starts_with("SIP/2.0 412"), "{gone}");
+    assert!(rows(&mut a, "presentity", &["etag"]).is_empty());
+}
+
+#[test]
+fn the_numbers_of_notifies_rise_also_where_subscribes_go_now_here_now_there() {
+    let params = stored() + &set("fallback2db", "1") + &set("db_update_period", "0");
+    let (mut a, mut b) = (node(&params), node(&params));
+    let (mut watcher, first) = Watcher::watch(&mut a, "w", "bob", "presence");
+    let number = |text: &str| header(text, "CSeq").split(' ').next().unwrap().parse::<u32>();
+    let mut last = number(&first).unwrap();
+    for _ in 0..3 {
+        std::mem::swap(&mut a.db, &mut b.db);
+        std::mem::swap(&mut a, &mut b);
+        let (reply, notifies) = watcher.go(&mut a, "Expires: 70\n");
+        assert!(reply.starts_with("SIP/2.0 200"), "{reply}");
+        let now = number(&notifies[0]).unwrap();
+        assert!(now > last, "{now} comes after {last}");
+        last = now;
+    }
+}
+
+#[test]
+fn what_another_node_has_prolonged_is_not_ended() {
+    let params = stored() + &set("fallback2db", "1") + &set("db_update_period", "0");
+    let (mut a, mut b) = (node(&params), node(&params));
+    let mut watcher = Watcher::new("w", "bob", "presence");
+    watcher.go(&mut a, "Expires: 20\n");
+    std::mem::swap(&mut a.db, &mut b.db);
+    watcher.go(&mut b, "Expires: 600\n");
+    std::mem::swap(&mut a.db, &mut b.db);
+    a.advance_ms(25_000);
+    let goes_on = |text: &String| header(text, "Subscription-State").starts_with("active");
+    let notifies = told(&mut a);
+    assert!(notifies.iter().all(goes_on), "{notifies:?}");
+    assert_eq!(rows(&mut a, "active_watchers", &["expires"]).len(), 1);
+    a.advance_ms(600_000);
+    let notifies = told(&mut a);
+    assert_eq!(header(&notifies[0], "Subscription-State"), "terminated;reason=timeout");
+}
+
+#[test]
 fn rows_that_say_nothing_do_no_harm() {
     let mut node = TestNode::with_database(&script_of(&stored(), ROUTE), MODULES, |db| {
         let insert = |table: &str, row: &[(&str, Value)]| tandem_db::Query::Insert {

@@ -31,7 +31,7 @@ use crate::transport::{Hop, HopError};
 
 mod parameters;
 
-pub use parameters::{Build, ParamValue};
+pub use parameters::{Build, BuildError, ParamValue};
 
 /// A script function of a module's table.
 #[derive(Clone, Copy)]
@@ -73,27 +73,6 @@ pub struct ModuleDef {
     pub statistics: &'static [StatDef],
     pub events: &'static [EventDef],
     pub build: fn(&mut Build<'_>) -> Result<Arc<dyn Module>, BuildError>,
-}
-
-/// Why a module cannot be built; shown to the operator under the parameter's line.
-#[derive(Debug)]
-pub struct BuildError {
-    /// Parameter at fault; empty: the module as a whole.
-    pub param: &'static str,
-    pub message: String,
-    pub help: Option<String>,
-}
-
-impl BuildError {
-    pub fn new(param: &'static str, message: impl Into<String>) -> Self {
-        Self { param, message: message.into(), help: None }
-    }
-
-    #[must_use]
-    pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
-    }
 }
 
 /// The running state of a module. Every method has a default: a module says only what it does.

@@ -10,7 +10,7 @@ use tandem_db::{Backend, DbUrl};
 use tandem_script::program::{Program, VarId};
 use tandem_script::sig::ParamSig;
 
-use super::{BuildError, Module};
+use super::Module;
 use crate::effect::DatabaseId;
 use crate::sockets::Sockets;
 
@@ -150,5 +150,26 @@ impl Build<'_> {
 
     pub fn hash_key(&mut self) -> HashKey {
         self.chance.hash_key()
+    }
+}
+
+/// Why a module cannot be built; shown to the operator under the parameter's line.
+#[derive(Debug)]
+pub struct BuildError {
+    /// Parameter at fault; empty: the module as a whole.
+    pub param: &'static str,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+impl BuildError {
+    pub fn new(param: &'static str, message: impl Into<String>) -> Self {
+        Self { param, message: message.into(), help: None }
+    }
+
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
     }
 }

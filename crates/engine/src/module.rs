@@ -133,6 +133,11 @@ pub trait Module: Any + std::marker::Send + Sync {
         false
     }
 
+    /// Whether a transaction of this module waits for an ACK: then no other module absorbs it.
+    fn awaits_ack(&self, _ack: &Message) -> bool {
+        false
+    }
+
     /// Whether a CANCEL to an anycast socket is dealt with by this module, without the script.
     fn takes_cancel(&self, _cx: &mut Cx<'_>, _cancel: &Message, _source: &Source) -> bool {
         false

@@ -210,6 +210,12 @@ impl Cx<'_> {
         }
     }
 
+    /// Whether a transaction waits for an ACK. Its tag does not tell: replies of our own have the
+    /// same one with a transaction and without.
+    pub fn awaits_ack(&self, ack: &Message) -> bool {
+        self.node.loaded().any(|(.., module)| module.awaits_ack(ack))
+    }
+
     /// Answers the request of `ctx` through its transaction; `false`: no module keeps one for it.
     pub fn reply_stateful(&mut self, ctx: &mut Ctx, code: u16, reason: &[u8]) -> bool {
         // Whoever keeps a transaction has attached it.

@@ -79,10 +79,11 @@ impl Sl {
 }
 
 impl Module for Sl {
-    /// An ACK whose To carries a tag of ours ends here: there is no transaction that wants it.
+    /// An ACK whose To carries a tag of ours ends here, unless a transaction wants it.
     fn absorbs(&self, cx: &mut Cx<'_>, msg: &Message) -> bool {
         let ours = msg.method() == Method::Ack
-            && msg.to_tag().is_some_and(|tag| tag == local_tag(cx.node, msg).as_bytes());
+            && msg.to_tag().is_some_and(|tag| tag == local_tag(cx.node, msg).as_bytes())
+            && !cx.awaits_ack(msg);
         if ours && self.stats {
             cx.count(ACKS, 1);
         }

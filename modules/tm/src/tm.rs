@@ -294,6 +294,12 @@ impl Module for Tm {
         self.name_found(cx, token, result);
     }
 
+    fn awaits_ack(&self, ack: &Message) -> bool {
+        let invite = self.key(ack, Method::Invite).and_then(|key| self.live(&key));
+        invite
+            .is_some_and(|tx| tx.cell.lock().record.machine.server_state() != ServerState::Accepted)
+    }
+
     fn takes_cancel(&self, cx: &mut Cx<'_>, cancel: &Message, source: &Source) -> bool {
         self.cancel_anywhere(cx, cancel, source)
     }

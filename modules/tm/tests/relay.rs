@@ -179,6 +179,37 @@ fn a_cancel_before_any_branch_ends_the_call_with_487() {
     assert_eq!(codes(&mut node), [200, 487]);
 }
 
+/// `sl` takes in the ACKs to replies without a transaction. What a transaction answered of itself
+/// has the same tag, and its ACK ends its repetitions.
+#[test]
+fn an_answer_of_the_node_is_not_repeated_after_its_ack_beside_sl() {
+    let routes = "route { if (t_check_trans()) { t_relay(); exit; } t_newtran(); \
+                  if ($rU == \"bob\") { t_reply(486, \"Busy\"); } else { t_relay(); } }";
+    let mut node = node_with("loadmodule \"sl.so\"", routes);
+    let ack = |answer: &str, uri: &str| {
+        let plain = request("ACK", "a", "").replace("sip:bob@127.0.0.2:5060", uri);
+        plain.replace("To: <sip:bob@h>", header(answer, "To"))
+    };
+    node.udp(CALLER, &invite());
+    let answer = sent_to(&mut node, CALLER).remove(1);
+    assert!(answer.starts_with("SIP/2.0 486"), "{answer}");
+    node.udp(CALLER, &ack(&answer, "sip:bob@127.0.0.2:5060"));
+    node.advance_ms(20_000);
+    assert_eq!(codes(&mut node), [] as [u16; 0]);
+    assert_eq!(stat(&mut node, "inuse_transactions"), 0);
+
+    // Nobody answers, and the node does after its time.
+    let carol = "sip:carol@127.0.0.2:5060";
+    node.udp(CALLER, &invite().replace("sip:bob@127.0.0.2:5060", carol));
+    node.advance_ms(30_100);
+    let answer = sent_to(&mut node, CALLER).pop().unwrap();
+    assert!(answer.starts_with("SIP/2.0 408"), "{answer}");
+    node.udp(CALLER, &ack(&answer, carol));
+    node.advance_ms(20_000);
+    assert_eq!(codes(&mut node), [] as [u16; 0]);
+    assert_eq!(stat(&mut node, "inuse_transactions"), 0);
+}
+
 #[test]
 fn no_reply_ends_with_408_and_a_ringing_phone_is_cancelled() {
     let mut node = node(PLAIN);

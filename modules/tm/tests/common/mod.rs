@@ -19,10 +19,11 @@ use tandem_script::host::Called;
 use tandem_script::sig::Routes;
 use tandem_signaling::MODULE as SIGNALING;
 use tandem_sipmsgops::MODULE as SIPMSGOPS;
+use tandem_sl::MODULE as SL;
 use tandem_tm::MODULE as TM;
 
 pub(crate) const MODULES: Modules =
-    &[&CORE, &PROTO_UDP, &TM, &WAIT, &SIGNALING, &SIPMSGOPS, &WAITING, &moving::MOVE];
+    &[&CORE, &PROTO_UDP, &TM, &SL, &WAIT, &SIGNALING, &SIPMSGOPS, &WAITING, &moving::MOVE];
 
 pub(crate) const CALLER: &str = "127.0.0.9:5060";
 pub(crate) const CALLEE: &str = "127.0.0.2:5060";

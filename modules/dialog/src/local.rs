@@ -18,6 +18,8 @@ pub struct Ping {
     pub next_s: u64,
     /// One has left and is not answered.
     pub is_open: bool,
+    /// The last one could not be sent.
+    pub unsent: bool,
 }
 
 /// How the number of a request that passed was changed.

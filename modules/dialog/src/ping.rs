@@ -51,7 +51,7 @@ impl Dialogs {
             None => 0,
         });
         self.table.local(id, |_, local| {
-            local.pings = next.map(|next_s| Ping { next_s, is_open: false });
+            local.pings = next.map(|next_s| Ping { next_s, ..Ping::default() });
         });
     }
 
@@ -94,22 +94,22 @@ impl Dialogs {
         let invite = how == How::Invite && !sdp.is_empty();
         let draft = if invite { Draft::of("INVITE").with_sdp(&sdp) } else { Draft::of("OPTIONS") };
         match self.send(cx, id, side, draft, Purpose::Ping { invite }) {
-            Ok(_) => self.set_open(id, side, true),
+            Ok(_) => {
+                self.mark(id, side, |ping| ping.is_open = true);
+            }
             Err(why) => {
                 cx.log(Level::Error, format!("dialog {id}: no ping to the {}: {why}", side.text()));
             }
         }
     }
 
-    fn set_open(&self, id: DialogId, side: Side, is_open: bool) {
-        self.table.local(id, |_, local| {
-            if let Some(ping) = local.pings.get_mut(side as usize) {
-                ping.is_open = is_open;
-            }
-        });
+    fn mark<T>(&self, id: DialogId, side: Side, change: impl FnOnce(&mut Ping) -> T) -> Option<T> {
+        self.table.local(id, |_, local| local.pings.get_mut(side as usize).map(change)).flatten()
     }
 
-    /// A ping has its final reply. 408 and 481 say that the side is gone (RFC 5057 5.1).
+    /// A ping has its final reply. 408 and 481 say that the side is gone (RFC 5057 5.1). So does
+    /// the second one in a row that could not be sent: a phone that has lost its connection has
+    /// the time until then to take another.
     pub(crate) fn ping_answered(
         &self,
         cx: &mut Cx<'_>,
@@ -118,9 +118,13 @@ impl Dialogs {
         invite: bool,
         code: u16,
     ) {
-        self.set_open(id, side, false);
+        let lost_before = self.mark(id, side, |ping| {
+            ping.is_open = false;
+            std::mem::replace(&mut ping.unsent, code == 477)
+        });
+        let is_gone = matches!(code, 408 | 481) || (code == 477 && lost_before == Some(true));
         // A side that did not find its way to this node yet is not gone.
-        if !matches!(code, 408 | 481) || self.took_over_lately(cx.now) {
+        if !is_gone || self.took_over_lately(cx.now) {
             return;
         }
         let acts = self.read(id, |d| d.state.is_answered() && self.may_act(cx.node, d));

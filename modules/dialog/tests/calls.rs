@@ -218,3 +218,32 @@ fn the_other_phones_of_a_fork_that_was_answered_elsewhere_stop_ringing() {
     node.advance_ms(200_000);
     assert_eq!(state(&mut node), 4);
 }
+
+/// A phone whose connection is gone refuses at once, and never answers with 408.
+#[test]
+fn a_side_to_which_no_ping_can_be_sent_is_gone_at_the_second_one() {
+    use tandem_engine::effect::{Input, SendError};
+    let params = "modparam(\"dialog\", \"options_ping_interval\", 10)\n";
+    let mut node = node(params, "create_dialog(\"options-ping-callee\");", "");
+    Phones::talk(&mut node, "c1");
+    let ping = |node: &mut tandem_engine::testing::TestNode, refused: bool| {
+        node.advance_ms(10_000);
+        let ticket = node.last_ticket();
+        let sent = node.sent();
+        let (_, ping) = sent.iter().find(|(_, m)| m.starts_with("OPTIONS ")).expect("a ping");
+        if refused {
+            node.step(Input::SendFailed { ticket, error: SendError::Refused });
+        } else {
+            node.udp(CALLEE, &reply_to(ping, 200, "t", "", ""));
+        }
+    };
+    // The first one may be the moment between two connections.
+    for refused in [true, false, true] {
+        ping(&mut node, refused);
+        assert_eq!(state(&mut node), 4);
+    }
+    ping(&mut node, true);
+    assert_eq!(state(&mut node), 5);
+    let byes: Vec<_> = node.sent().into_iter().filter(|(_, m)| m.starts_with("BYE ")).collect();
+    assert_eq!(byes.len(), 2, "{byes:?}");
+}

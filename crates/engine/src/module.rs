@@ -327,6 +327,10 @@ pub trait Module: Any + std::marker::Send + Sync {
         None
     }
 
+    /// The run of a request waits, and events of its transaction may come before it goes on: what
+    /// the script has done to it so far counts for them.
+    fn request_waits(&self, _cx: &mut Cx<'_>, _ctx: &mut Ctx) {}
+
     /// The run of a request has ended, for good: a suspended one has come back before. What the
     /// module began for the request and nobody took up is let go here.
     fn request_ended(&self, _cx: &mut Cx<'_>, _ctx: &mut Ctx) {}

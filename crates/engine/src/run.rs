@@ -18,7 +18,7 @@ use crate::context::{Ctx, ErrorKind, ScriptError, Source};
 use crate::core::stat;
 use crate::effect::Effect;
 use crate::log::Level;
-use crate::module::{Call, Cx, RouteEnd, Timer, VarCall};
+use crate::module::{Call, Cx, Module, RouteEnd, Timer, VarCall};
 use crate::node::Node;
 use crate::script::Script;
 use crate::sockets::SocketId;
@@ -346,7 +346,10 @@ fn assertion_failed(cx: &mut Cx<'_>, it: &Suspended) -> bool {
     !without.allows(it.ctx.block) && it.script.error.is_some()
 }
 
-fn park(cx: &mut Cx<'_>, it: Suspended) {
+fn park(cx: &mut Cx<'_>, mut it: Suspended) {
+    if matches!(it.after, After::Nothing) {
+        tell(cx, &mut it.ctx, |module, cx, ctx| module.request_waits(cx, ctx));
+    }
     let key = cx.worker.suspending.take();
     if let Some(seconds) = cx.worker.async_timeout_s.take()
         && let Some(id) = key
@@ -376,7 +379,7 @@ fn finish(cx: &mut Cx<'_>, mut ctx: Box<Ctx>, after: After, end: RouteEnd) {
             if end.dropped && ctx.block == Routes::REQUEST {
                 cx.count(stat::DROP_REQUESTS, 1);
             }
-            request_ended(cx, &mut ctx);
+            tell(cx, &mut ctx, |module, cx, ctx| module.request_ended(cx, ctx));
         }
         After::Startup => cx.end_startup(),
         After::Reply => {
@@ -397,14 +400,14 @@ fn finish(cx: &mut Cx<'_>, mut ctx: Box<Ctx>, after: After, end: RouteEnd) {
     }
 }
 
-/// Tells the modules that attached something to the message that its run is over.
-fn request_ended(cx: &mut Cx<'_>, ctx: &mut Ctx) {
+/// Tells the modules, if one attached something to the message, what its run does.
+fn tell(cx: &mut Cx<'_>, ctx: &mut Ctx, what: impl Fn(&dyn Module, &mut Cx<'_>, &mut Ctx)) {
     if !ctx.has_sections() {
         return;
     }
     let node = Arc::clone(cx.node);
     for (slot, _, module) in node.loaded() {
-        cx.for_slot(slot, |cx| module.request_ended(cx, ctx));
+        cx.for_slot(slot, |cx| what(&**module, cx, ctx));
     }
 }
 

@@ -93,6 +93,34 @@ fn a_call_that_nobody_answers_has_no_record_of_a_call() {
     assert_eq!(rows(&mut node, "missed_calls").rows.len(), 1);
 }
 
+/// What the script has done with a call counts while it waits, too: the caller gives up.
+#[test]
+fn a_call_that_is_cancelled_while_its_script_waits_is_missed_and_its_dialog_ends() {
+    for wait in ["async(wait(1000), back);", "wait(1000);"] {
+        let initial = format!(
+            "create_dialog(); set_dlg_profile(\"calls\"); do_accounting(\"log\", \"cdr|missed\"); \
+             t_on_failure(\"f\"); $avp(a) = \"kept\"; dlg_on_hangup(\"over\"); {wait}"
+        );
+        let routes = "route[back] { t_relay(); } \
+             route[over] { get_profile_size(\"calls\", , $var(n)); \
+                 xlog(\"L_NOTICE\", \"over $DLG_end_reason $var(n)\"); } \
+             failure_route[f] { xlog(\"L_NOTICE\", \"failed $avp(a)\"); }";
+        let params = "loadmodule \"waiting.so\"\n\
+             modparam(\"dialog\", \"profiles_no_value\", \"calls\")\n";
+        let mut node = common::with_dialogs_and(params, &initial, "", routes);
+        node.udp(CALLER, &common::request("INVITE", "a", ""));
+        node.udp(CALLER, &common::request("CANCEL", "a", ""));
+        node.advance_ms(40);
+        let said: Vec<_> = node.logs().into_iter().map(|(_, text)| text).collect();
+        assert!(said.iter().any(|line| line.starts_with("ACC: call missed")), "{said:?}");
+        assert!(said.iter().any(|line| line == "failed kept"), "{said:?}");
+        assert!(said.iter().any(|line| line == "over Cancelled 0"), "{said:?}");
+        // The script goes on with a call that is over.
+        node.advance_ms(2_000);
+        assert_eq!(sent_to(&mut node, CALLEE), [] as [String; 0]);
+    }
+}
+
 #[test]
 fn a_bye_that_is_marked_itself_is_a_record_of_its_own() {
     let mut node = node(INITIAL, "do_accounting(\"log\");");

@@ -342,6 +342,23 @@ impl Module for Tm {
         })
     }
 
+    /// A CANCEL, or the end of its time, may come before the script goes on: whom it concerns, and
+    /// the routes and AVPs for it, are those of the script so far.
+    fn request_waits(&self, cx: &mut Cx<'_>, ctx: &mut Ctx) {
+        if ctx.section::<Section>(cx.slot).is_none_or(|section| section.role != Role::Request) {
+            return;
+        }
+        let section = ctx.section_mut::<Section>(cx.slot);
+        let Some(tx) = section.tx.clone() else { return };
+        let armed = std::mem::take(&mut section.armed);
+        let record = &mut tx.cell.lock().record;
+        record.armed.update(armed);
+        record.saved.attached.update(&ctx.attached);
+        if !record.avps_used {
+            record.saved.avps = ctx.avps.clone();
+        }
+    }
+
     fn request_ended(&self, cx: &mut Cx<'_>, ctx: &mut Ctx) {
         let slot = cx.slot;
         let Some(tx) = ctx.section::<Section>(slot).and_then(|section| section.tx.clone()) else {

@@ -9,7 +9,7 @@ use tandem_db::memory::MemoryDb;
 use tandem_db::{Query, Rows, Select, Value};
 use tandem_engine::catalogue::Modules;
 use tandem_engine::core::CORE;
-use tandem_engine::testing::{Spool, TestNode};
+use tandem_engine::testing::{Spool, TestNode, WAITING};
 
 pub(crate) const MODULES: Modules = &[
     &CORE,
@@ -24,6 +24,7 @@ pub(crate) const MODULES: Modules = &[
     &tandem_sipmsgops::MODULE,
     &tandem_dialog::MODULE,
     &tandem_acc::MODULE,
+    &WAITING,
 ];
 
 pub(crate) const CALLER: &str = "127.0.0.9:5060";

@@ -122,13 +122,19 @@ impl Transaction {
         spec: BranchSpec,
         out: &mut Effects,
     ) -> Result<BranchIndex, BranchError> {
-        if self.ended || !self.server.is_open() {
-            return Err(BranchError::Answered);
-        }
+        self.check_open()?;
         let cx = Cx { now, timers: &self.timers, settings: self.settings };
         let index = self.fork.add(spec, cx, out)?;
         self.server.unrelease();
         Ok(index)
+    }
+
+    fn check_open(&self) -> Result<(), BranchError> {
+        match self.ended || !self.server.is_open() {
+            true if self.fork.cancelled => Err(BranchError::Cancelled),
+            true => Err(BranchError::Answered),
+            false => Ok(()),
+        }
     }
 
     /// Keeps the set open for branches that come later (a phone that has to be woken up first):
@@ -139,9 +145,7 @@ impl Transaction {
         now: Now,
         out: &mut Effects,
     ) -> Result<BranchIndex, BranchError> {
-        if self.ended || !self.server.is_open() {
-            return Err(BranchError::Answered);
-        }
+        self.check_open()?;
         let cx = Cx { now, timers: &self.timers, settings: self.settings };
         let index = self.fork.wait(cx, out)?;
         self.server.unrelease();

@@ -45,6 +45,21 @@ fn a_function_that_answers_at_once_still_ends_the_run() {
 }
 
 #[test]
+fn a_call_that_was_cancelled_while_its_script_waited_is_not_relayed_any_more() {
+    let mut node = node(
+        "route { if (t_check_trans()) { t_relay(); exit; } t_newtran();
+           async(wait_only(20), BACK); }
+         route[BACK] { $var(rc) = t_relay(); xlog(\"rc $var(rc)\"); }",
+    );
+    node.udp(CALLER, &invite());
+    node.udp(CALLER, &request("CANCEL", "a", ""));
+    assert_eq!(codes(&mut node), [100, 200, 487]);
+    node.advance_ms(30);
+    assert_eq!(said(&mut node), ["rc -3"]);
+    assert!(sent_to(&mut node, CALLEE).is_empty());
+}
+
+#[test]
 fn async_can_relay_in_its_route_and_arm_further_routes() {
     let mut node = node(
         "route { t_on_failure(\"F\"); async(wait_only(20), BACK); }

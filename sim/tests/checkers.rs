@@ -77,7 +77,7 @@ fn three_nodes_of_three_workers_keep_their_promises_too() {
 
 #[test]
 fn a_node_among_stock_nodes_keeps_its_promises_too() {
-    for (nodes, stock, seeds) in [(2, 1, 20), (3, 1, 10), (3, 2, 6)] {
+    for (nodes, stock, seeds) in [(2, 1, 20), (3, 1, 20), (3, 2, 6)] {
         for seed in 1..=seeds {
             let options = Options { nodes, stock, ..Options::hostile() };
             let outcome = Scenario::new(seed, options).run(false);

@@ -441,13 +441,15 @@ impl Cluster {
     pub(crate) fn finish_sync(&mut self, ctx: &mut Ctx<'_>, i: usize) {
         self.drain_queue(ctx, i);
         let Some(cap) = self.caps.get_mut(i) else { return };
-        let received = match cap.sync {
-            SyncPhase::Verifying { received, .. } => received,
-            _ => 0,
+        let (donor, received) = match cap.sync {
+            SyncPhase::Verifying { donor, received, .. } => (Some(donor), received),
+            _ => (None, 0),
         };
+        let (id, was_ok) = (cap.id, cap.ok);
         cap.sync = SyncPhase::Idle;
-        if !cap.ok {
+        if !was_ok {
             self.set_ok(ctx, i, true);
+            self.ask_other_stock(ctx, id, donor);
         }
         self.report(ctx, i, format!("Sync completed, received [{received}] chunks"));
     }

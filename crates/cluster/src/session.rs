@@ -204,6 +204,18 @@ impl Cluster {
         }
     }
 
+    /// A capability is synced from one donor; a stock peer may know what only a node that is gone has
+    /// told it.
+    pub(crate) fn ask_other_stock(&mut self, ctx: &mut Ctx<'_>, cap: CapId, donor: Option<NodeId>) {
+        let others = self
+            .peers
+            .iter()
+            .filter(|(id, peer)| peer.kind == Kind::Stock && peer.reachable && Some(**id) != donor);
+        for node in others.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.ask_stock(ctx, node, cap);
+        }
+    }
+
     /// A stock peer brings its half of the link up while ours has been up for long: it had lost us
     /// and we have not noticed, or it is a new life of it. It has missed what was sent meanwhile.
     pub(crate) fn lost_by_stock(&mut self, ctx: &mut Ctx<'_>, node: NodeId, reborn: bool) {

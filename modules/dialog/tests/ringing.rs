@@ -196,3 +196,40 @@ fn a_call_with_two_dialogs_leaves_none() {
         assert_eq!(pair.dialogs(at).active(), 0, "node {at}");
     }
 }
+
+/// A node dies with an INVITE that has left, and before it has said 100: the INVITE comes again to
+/// its peer, which has a draft of the call and makes a dialog of its own. Both are answered.
+#[test]
+fn a_call_whose_invite_comes_again_after_the_death_of_its_node_leaves_no_dialog() {
+    for boot in [false, true] {
+        for order in [[0, 1], [1, 0]] {
+            let mut pair = Pair::new("", "");
+            pair.udp(0, CALLER, &Phones::request("c"));
+            let first = pair.sent_to(0, CALLEE).pop().unwrap();
+            pair.kill(0);
+            pair.advance_ms(500);
+            pair.udp(1, CALLER, &Phones::request("c"));
+            let second = pair.sent_to(1, CALLEE).pop().unwrap();
+            let invites = [first, second.clone()];
+            let mut oks = Vec::new();
+            for n in order {
+                pair.udp(1, CALLEE, &reply_to(&invites[n], 200, "t", CONTACT, SDP_B));
+                oks.extend(pair.sent_to(1, CALLER).pop());
+                pair.advance_ms(300);
+            }
+            let ok = oks.remove(0);
+            let phones = Phones { call_id: "c".to_owned(), invite: second, ok };
+            pair.udp(1, CALLER, &phones.within("ACK", 7, ""));
+            pair.advance_ms(1_000);
+            if boot {
+                pair.boot(0);
+                pair.advance_ms(3_000);
+            }
+            pair.hang_up(1, &phones);
+            pair.advance_ms(20_000);
+            for at in [0, 1].into_iter().filter(|at| boot || *at == 1) {
+                assert_eq!(pair.dialogs(at).active(), 0, "node {at}, {boot}, {order:?}");
+            }
+        }
+    }
+}

@@ -55,6 +55,15 @@ struct Meeting {
     until: Mono,
     /// The greatest claim of the peer that we have answered with a fresh epoch.
     answered: Claim,
+    /// We have taken a fresh epoch although nothing but the claims decides. Two nodes that do so
+    /// again and again, at the same pace, would never come to an end.
+    has_raised: bool,
+}
+
+impl Meeting {
+    fn new(until: Mono) -> Self {
+        Self { until, answered: Claim::default(), has_raised: false }
+    }
 }
 
 /// No cluster gets so far. A peer that claims more is not believed: nobody could rise above it.
@@ -207,22 +216,26 @@ impl Register {
         winner: Winner,
     ) -> Verdict {
         let until = now.saturating_add(SETTLE_NS);
-        let meeting =
-            self.meetings.entry(from).or_insert(Meeting { until, answered: Claim::default() });
+        let meeting = self.meetings.entry(from).or_insert(Meeting::new(until));
         if now >= meeting.until {
-            *meeting = Meeting { until, answered: Claim::default() };
+            *meeting = Meeting::new(until);
         }
-        let raise = |why| (theirs > meeting.answered).then_some(Verdict::Raise(why));
+        let is_new = theirs > meeting.answered;
         let verdict = match winner {
-            Winner::Me => raise("holds the service address"),
+            Winner::Me => is_new.then_some(Verdict::Raise("holds the service address")),
             // The peer takes a fresh epoch when it hears of ours; stepping down before it holds
             // a greater claim could leave nobody.
             _ if theirs > mine => Some(Verdict::StepDown),
             Winner::Peer => Some(Verdict::Announce),
-            Winner::Nobody => raise("met a lower claim"),
+            Winner::Nobody if meeting.has_raised => is_new.then_some(Verdict::Announce),
+            Winner::Nobody => is_new.then_some(Verdict::Raise("met a lower claim")),
         };
         match verdict {
-            Some(Verdict::Raise(_)) => meeting.answered = theirs,
+            Some(Verdict::Raise(_)) => {
+                meeting.answered = theirs;
+                meeting.has_raised |= winner == Winner::Nobody;
+            }
+            Some(Verdict::Announce) if winner == Winner::Nobody => meeting.answered = theirs,
             // Addresses have their time from here on, however long ago the two first met.
             Some(Verdict::StepDown) => meeting.until = until,
             _ => {}

@@ -79,11 +79,17 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Sends it a signal; one to a process that has ended goes nowhere.
+    /// Sends it a signal; one to a process that has ended goes nowhere. After SIGSTOP all its threads
+    /// stand still.
     pub fn signal(&mut self, signal: Signal) {
         // Reaped children keep no id that could meanwhile belong to a stranger.
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             let _ = kill_process(Pid::from_child(&self.child), signal);
+            if signal == Signal::STOP {
+                wait_until("a stopped process stands still", Duration::from_secs(10), || {
+                    stands_still(self.pid())
+                });
+            }
         }
     }
 
@@ -190,6 +196,14 @@ fn children(parent: u32) -> Vec<u32> {
         line.and_then(|l| l.trim().parse::<u32>().ok()) == Some(parent)
     };
     pids.filter(is_child).collect()
+}
+
+/// Whether every thread of a process is stopped, or on its way out.
+fn stands_still(pid: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stats = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+    let state = |stat: String| stat.rsplit(')').next()?.trim_start().chars().next();
+    stats.filter_map(state).all(|state| matches!(state, 'T' | 'Z' | 'X'))
 }
 
 /// Sends a signal to a process that the test knows by its id only (a child of its child).

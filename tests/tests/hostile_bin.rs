@@ -170,13 +170,13 @@ fn whoever_lies_about_its_id_is_not_believed() {
     wait_until("each lie is counted", PATIENCE, || {
         refused(&scene.one) >= before + lies.len() as u64
     });
-    assert!(scene.names(66));
+    wait_until("the liar is named", PATIENCE, || scene.names(66));
     // From the right machine with a wrong name.
     for lie in [forget(1, 1), forget(3, 1), ping(1)] {
         offer(&mut scene.on_the_peers_machine(), &lie);
     }
     wait_until("and these", PATIENCE, || refused(&scene.one) >= before + lies.len() as u64 + 3);
-    assert!(scene.names(2));
+    wait_until("the other liar is named", PATIENCE, || scene.names(2));
     scene.all_is_well();
 }
 

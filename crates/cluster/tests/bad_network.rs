@@ -38,3 +38,22 @@ fn a_handshake_that_takes_longer_than_a_pong_may_brings_the_link_up() {
     w.run_ms(1_000);
     assert!(w.nodes[&2].records.contains_key(&2));
 }
+
+/// Each hears of the other's claim when it has just taken a fresh epoch itself, and so on.
+#[test]
+fn two_nodes_that_rise_above_each_other_at_the_same_pace_come_to_an_end() {
+    let mut w = World::new(3);
+    (1..=3).for_each(|id| w.start(id));
+    w.run_ms(9_000);
+    w.activate(1);
+    w.run_ms(100);
+    w.activate(2);
+    w.run_ms(5);
+    w.crash(1);
+    w.activate(3);
+    w.start(1);
+    w.activate(3);
+    w.activate(1);
+    w.run_ms(90_000);
+    assert_eq!(w.holders().len(), 1, "{:?}", w.holders());
+}

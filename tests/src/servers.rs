@@ -194,9 +194,20 @@ impl DbServer {
                     self.password.replace('\'', "''")
                 );
                 std::fs::write(self.dir.join("init.sql"), user).expect("a file");
-                let mut command = Command::new("mariadb-install-db");
-                command.args(["--no-defaults", "--skip-test-db", "--user=root"]);
-                run(command.arg(format!("--datadir={data}")))
+                let install = || {
+                    let mut command = Command::new("mariadb-install-db");
+                    command.args(["--no-defaults", "--skip-test-db", "--user=root"]);
+                    run(command.arg(format!("--datadir={data}")))
+                };
+                let done = install();
+                if done.status == 0 {
+                    done
+                } else {
+                    // Seen once on a busy machine, without a word of the cause.
+                    eprintln!("mariadb-install-db is run again: {}{}", done.stdout, done.stderr);
+                    let _ = std::fs::remove_dir_all(&data);
+                    install()
+                }
             }
             Kind::Postgres => {
                 let password = self.dir.join("password");

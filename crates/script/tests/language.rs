@@ -162,6 +162,18 @@ mod grammar {
     }
 
     #[test]
+    fn a_parameter_that_is_off_needs_no_module() {
+        let with = |value: u32| {
+            format!(
+                "loadmodule \"usrloc.so\"\n\
+                 modparam(\"usrloc\", \"location_cluster\", {value})\nroute {{ exit; }}"
+            )
+        };
+        refused(&with(1), "module usrloc needs module clusterer when `location_cluster` is set");
+        assert_eq!(program(&with(0)).modparams.len(), 1);
+    }
+
+    #[test]
     fn arguments_may_be_left_out_by_position() {
         let text = "loadmodule \"usrloc.so\"\nloadmodule \"registrar.so\"\n\
             loadmodule \"clusterer.so\"\nmodparam(\"clusterer\", \"sharing_tag\", \"s/1=active\")\n\

@@ -377,6 +377,7 @@ impl Lower<'_> {
                             .params
                             .get(usize::from(p.param))
                             .is_some_and(|s| s.name == dependency.when_param)
+                        && !matches!(p.value, Setting::Int(0))
                 });
                 let needed = dependency.when_param.is_empty() || set;
                 let there = self.loaded.iter().filter_map(|m| self.module(*m));

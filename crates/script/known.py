@@ -37,6 +37,18 @@ def trans(name):
     return re.sub(r"[\[,}].*", "", name.strip("{}").replace("[.index]", ""))
 
 
+# Modules that the table leaves out, from their documentation.
+MORE = {
+    "freeswitch": {
+        "params": [
+            {"name": "event_heartbeat_interval"},
+            {"name": "esl_connect_timeout"},
+            {"name": "esl_cmd_timeout"},
+            {"name": "esl_cmd_polling_itv"},
+        ]
+    }
+}
+
 data = json.load(open(sys.argv[1]))
 core = data["core"]
 print("module core")
@@ -50,7 +62,7 @@ line("t", [trans(t["name"]) for t in core["transformations"]])
 old("f", core["functions_removed_before_4.0"])
 old("p", core["globals_removed_before_4.0"])
 old("v", core["variables_removed_before_4.0"])
-for name, module in sorted(data["modules"].items()):
+for name, module in sorted({**MORE, **data["modules"]}.items()):
     print("module", name)
     line("f", [f["name"] for f in module.get("functions", [])])
     line("p", [p["name"] for p in module.get("params", [])])

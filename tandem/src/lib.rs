@@ -81,6 +81,7 @@ pub fn modules() -> Modules {
         &tandem_acc::MODULE,
         &tandem_presence::MODULE,
         &tandem_presence_mwi::MODULE,
+        &tandem_freeswitch::MODULE,
     ];
     ALL
 }

@@ -16,6 +16,7 @@ mod digest;
 mod dns;
 mod dump;
 mod fifo;
+pub mod freeswitch;
 mod lan;
 mod machine;
 mod message;

@@ -21,6 +21,7 @@ mod docs;
 mod failover;
 mod flows;
 mod forking;
+mod freeswitch;
 mod gates;
 mod hostile_bin;
 mod idle;

@@ -1,6 +1,7 @@
 //! What answers an effect that is not a packet: databases, management over FIFO, datagrams and HTTP,
 //! state files, names, notifications of events, the clock.
 
+pub mod client;
 pub mod clock;
 pub mod database;
 pub mod dns;

@@ -11,6 +11,7 @@ use tandem_db::{DbError, Query, Rows};
 use tandem_dns::{Answer, Question};
 use tandem_script::program::Program;
 
+use crate::client::{ClientAsk, ClientNews};
 use crate::endpoint::{HttpAnswer, HttpAsk};
 use crate::events::Destination;
 use crate::gate::Gated;
@@ -45,6 +46,8 @@ pub enum Input {
     Spool { token: u64, result: Result<SpoolAnswer, String> },
     /// A command of [`Effect::Run`] has ended, or could not be started.
     ProgramEnded { token: u64, result: Result<Ended, String> },
+    /// Something happened to a connection of [`Effect::Client`].
+    Client(ClientNews),
     /// Somebody asks for a page of the module in `slot`; the answer carries the same number.
     Http { request: u64, slot: u16, ask: HttpAsk },
     /// Which of the listening addresses this host holds now.
@@ -174,6 +177,12 @@ pub enum Effect {
     Run {
         token: u64,
         program: Command,
+    },
+    /// Open a connection for a module, or do something with it; what becomes of it is an
+    /// [`Input::Client`].
+    Client {
+        token: u64,
+        ask: ClientAsk,
     },
     /// Tell a subscriber of an event; what does not arrive is lost.
     Notify {

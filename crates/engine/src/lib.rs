@@ -23,6 +23,7 @@ pub mod cached;
 pub mod call;
 pub mod catalogue;
 mod catching_up;
+pub mod client;
 pub mod context;
 pub mod core;
 pub mod date;

@@ -247,6 +247,9 @@ pub trait Module: Any + std::marker::Send + Sync {
     ) {
     }
 
+    /// Something happened to a connection asked for with [`Cx::ask_client`].
+    fn client(&self, _cx: &mut Cx<'_>, _token: u64, _event: crate::client::ClientEvent) {}
+
     /// The value of a statistic of kind `Function`, by its index in the table.
     fn statistic(&self, _node: &Node, _now: Now, _index: usize) -> u64 {
         0

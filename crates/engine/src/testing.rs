@@ -23,6 +23,7 @@ use tandem_script::source::{Loaded, Loader};
 
 use crate::build::NodeOptions;
 use crate::catalogue::{Modules, Tables};
+use crate::client::ClientAsk;
 use crate::effect::{Command, Effect, Ended, Input, Out};
 use crate::endpoint::{HttpAnswer, HttpAsk};
 use crate::events::Destination;
@@ -94,6 +95,8 @@ pub struct TestNode {
     pub dns_silent: bool,
     dns_waiting: Vec<(u64, Question)>,
     http_answers: Vec<HttpAnswer>,
+    /// What was asked of connections of modules.
+    pub clients: Vec<(u64, ClientAsk)>,
     /// Connections for SIP that were asked for.
     pub connects: Vec<(StreamId, SocketAddr)>,
     /// What was written to connections.
@@ -262,6 +265,7 @@ impl TestNode {
             dns_silent: false,
             dns_waiting: Vec::new(),
             http_answers: Vec::new(),
+            clients: Vec::new(),
             connects: Vec::new(),
             written: Vec::new(),
             closed: Vec::new(),
@@ -535,6 +539,7 @@ impl TestNode {
                     let result = self.programs.map_or_else(none, |ends| ends(&program));
                     inputs.push(Input::ProgramEnded { token, result });
                 }
+                Effect::Client { token, ask } => self.clients.push((token, ask)),
                 Effect::Notify { to, payload } => {
                     evidence::note(&String::from_utf8_lossy(&payload));
                     self.notified.push((to, String::from_utf8_lossy(&payload).into_owned()));

@@ -159,6 +159,7 @@ impl Worker {
                     module.program_ended(cx, id, result)
                 });
             }
+            Input::Client(news) => crate::client::told(self, now, news, out),
             Input::Http { request, slot, ask } => {
                 let number = crate::module::with_slot(slot, request);
                 self.tell_module(now, number, out, |module, cx, id| module.http(cx, id, ask));

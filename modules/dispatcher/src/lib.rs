@@ -2,9 +2,11 @@
 //!
 //! # Files
 //! `sets.rs` is a table in memory, `select.rs` the algorithms, `functions.rs` what scripts call,
-//! `targets.rs` what happens to the states of destinations (the rest of that is in the crate
+//! `freeswitch.rs` the weights that
+//! servers tell, `targets.rs` what happens to the states of destinations (the rest of that is in the crate
 //! `targets`), `state.rs` the module. `mi.rs` has the commands.
 
+mod freeswitch;
 mod functions;
 mod mi;
 mod params;
@@ -27,6 +29,7 @@ pub static MODULE: ModuleDef = ModuleDef {
     dependencies: &[
         Dependency { module: "tm", when_param: "ds_ping_interval" },
         Dependency { module: "clusterer", when_param: "cluster_id" },
+        Dependency { module: "freeswitch", when_param: "fetch_freeswitch_stats" },
     ],
     params: params::PARAMS,
     functions: FUNCTIONS,

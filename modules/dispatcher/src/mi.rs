@@ -144,7 +144,7 @@ fn row(of: &Destination, full: bool) -> Json {
         row["script_attr"] = script.as_str().into();
     }
     if full {
-        row["weight"] = of.weight.into();
+        row["weight"] = of.weight.get().into();
         row["priority"] = of.priority.into();
         if !of.description.is_empty() {
             row["description"] = of.description.as_str().into();

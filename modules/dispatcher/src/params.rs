@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tandem_db::{Name, Select, check_name};
 use tandem_engine::cached::Part as Table;
 use tandem_engine::module::{Build, BuildError, ParamValue};
-use tandem_engine::table::{moot, param};
+use tandem_engine::table::param;
 use tandem_script::program::VarId;
 use tandem_script::sig::{ParamKind, ParamSig, Routes};
 use tandem_targets::{self as targets, Blacklist, Mode, Probing, Sharing};
@@ -107,9 +107,15 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int(
         "fetch_freeswitch_stats",
         "0",
-        "1 (weights are asked of FreeSWITCH) is refused: Tandem does not do that.",
+        "1: a weight may be a FreeSWITCH, fs://[user]:password@host[:port], whose HEARTBEATs tell \
+         what it is at each moment.",
     ),
-    moot("max_freeswitch_weight", ParamKind::Int, "no FreeSWITCH is asked for its weight"),
+    int(
+        "max_freeswitch_weight",
+        "100",
+        "The weight of a FreeSWITCH that bears nothing, or has not told yet what it bears: less by \
+         the share of its sessions and of its processor that is in use.",
+    ),
     targets::CLUSTER_ID,
     targets::SHARING_TAG,
     targets::PROBING_MODE,
@@ -197,21 +203,20 @@ pub(crate) struct Params {
     pub(crate) set_column: String,
     pub(crate) uri_column: String,
     pub(crate) sharing: Sharing,
+    /// The largest weight of a FreeSWITCH; `None`: none is listened to.
+    pub(crate) freeswitch_max: Option<u32>,
 }
 
 impl Params {
     pub(crate) fn read(build: &Build<'_>) -> Result<Self, BuildError> {
-        if build.int("fetch_freeswitch_stats").unwrap_or(0) != 0 {
-            let why = "Tandem does not ask FreeSWITCH for its load";
-            return Err(BuildError::new("fetch_freeswitch_stats", why)
-                .help("write numbers into the column `weight`, and remove the line"));
-        }
         let text = |name: &str| build.text(name).unwrap_or_default().to_owned();
         let number = |name: &'static str| {
             let number = build.int(name).unwrap_or(0);
             u32::try_from(number).map_err(|_| BuildError::new(name, "0 or more is wanted"))
         };
         let sharing = Sharing::read(build)?;
+        let listens = build.int("fetch_freeswitch_stats").is_some_and(|n| n != 0);
+        let largest = number("max_freeswitch_weight")?;
         let codes = build.text("options_reply_codes").and_then(|t| targets::codes(t).ok());
         let probing = Probing {
             interval_s: u64::from(number("ds_ping_interval")?),
@@ -236,6 +241,7 @@ impl Params {
             set_column: text("setid_col"),
             uri_column: text("destination_col"),
             sharing,
+            freeswitch_max: listens.then_some(largest),
         })
     }
 }

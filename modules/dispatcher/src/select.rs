@@ -91,17 +91,18 @@ pub(crate) fn order(
 
 /// The destination that a number falls on, when each takes as much room as its weight.
 fn by_weight(set: &[Arc<Destination>], number: u64) -> usize {
-    let sum: u64 = set.iter().map(|d| u64::from(d.weight)).sum();
+    let sum: u64 = set.iter().map(|d| u64::from(d.weight.get())).sum();
     if sum == 0 {
         return (number % (set.len().max(1) as u64)) as usize;
     }
     let mut left = number % sum;
     let found = set.iter().position(|d| {
-        let weight = u64::from(d.weight);
+        let weight = u64::from(d.weight.get());
         let hit = left < weight;
         left = left.saturating_sub(weight);
         hit
     });
+    // One that was told another weight meanwhile may have moved the end.
     found.unwrap_or(0)
 }
 

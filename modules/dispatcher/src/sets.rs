@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 use tandem_bin::dispatcher as wire;
 use tandem_db::{Row, Rows, Value};
 use tandem_engine::sockets::{Proto, SocketId, Sockets};
+use tandem_freeswitch::FsUrl;
 use tandem_targets::{Address, Status};
 
 /// Columns of the table, in the order in which they are selected.
@@ -36,6 +37,40 @@ pub(crate) struct Memory {
     /// How often it was the first choice.
     pub(crate) hits: AtomicU64,
     pub(crate) script_attrs: RwLock<String>,
+}
+
+/// How much of a set falls on a destination.
+#[derive(Debug)]
+pub(crate) struct Weight {
+    now: AtomicU32,
+    /// Who tells it.
+    pub(crate) told_by: Option<Arc<FsUrl>>,
+}
+
+impl Weight {
+    pub(crate) fn get(&self) -> u32 {
+        self.now.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, weight: u32) {
+        self.now.store(weight, Ordering::Relaxed);
+    }
+
+    /// Of the column; `freeswitch_max` is the weight of a FreeSWITCH that has told nothing yet.
+    fn of(text: &str, freeswitch_max: Option<u32>) -> Result<Self, String> {
+        let fixed = |now: u32| Self { now: now.into(), told_by: None };
+        match freeswitch_max {
+            _ if text.is_empty() => Ok(fixed(1)),
+            None if FsUrl::is_meant(text) => Err("its weight is that of a FreeSWITCH, but \
+                                                  fetch_freeswitch_stats is not set"
+                .into()),
+            Some(max) if FsUrl::is_meant(text) => {
+                let told_by = Some(Arc::new(FsUrl::parse(text)?));
+                Ok(Self { now: max.into(), told_by })
+            }
+            _ => text.parse().map(fixed).map_err(|_| "its weight is no number".into()),
+        }
+    }
 }
 
 /// A state in the words of the management interface.
@@ -81,7 +116,7 @@ pub(crate) struct Destination {
     pub(crate) proto: Option<Proto>,
     pub(crate) socket: Option<SocketId>,
     pub(crate) socket_text: String,
-    pub(crate) weight: u32,
+    pub(crate) weight: Weight,
     pub(crate) priority: i64,
     pub(crate) attrs: String,
     pub(crate) description: String,
@@ -107,10 +142,15 @@ fn text(value: &Value) -> String {
 
 impl Sets {
     /// From rows of [`COLUMNS`]; and what is wrong with those that were left out.
-    pub(crate) fn of(rows: &Rows, sockets: &Sockets, with_state: bool) -> (Self, Vec<String>) {
+    pub(crate) fn of(
+        rows: &Rows,
+        sockets: &Sockets,
+        with_state: bool,
+        freeswitch_max: Option<u32>,
+    ) -> (Self, Vec<String>) {
         let (mut sets, mut faults) = (Self::default(), Vec::new());
         for row in &rows.rows {
-            match destination(row, sockets, with_state) {
+            match destination(row, sockets, with_state, freeswitch_max) {
                 Ok(new) => {
                     let set = sets.sets.entry(new.set).or_default();
                     if set.iter().any(|known| known.uri == new.uri) {
@@ -162,7 +202,12 @@ impl Sets {
     }
 }
 
-fn destination(row: &Row, sockets: &Sockets, with_state: bool) -> Result<Destination, String> {
+fn destination(
+    row: &Row,
+    sockets: &Sockets,
+    with_state: bool,
+    freeswitch_max: Option<u32>,
+) -> Result<Destination, String> {
     let [set, uri, socket, state, weight, priority, attrs, description, probe] = row.as_slice()
     else {
         return Err("a row has not the nine columns".into());
@@ -171,13 +216,7 @@ fn destination(row: &Row, sockets: &Sockets, with_state: bool) -> Result<Destina
     let written = text(uri);
     let wrong = |why: &str| format!("set {set}, destination `{written}`: {why}");
     let address = Address::of(&written).map_err(|why| wrong(&why))?;
-    let weight_text = text(weight);
-    let weight = match weight_text.as_str() {
-        "" => 1,
-        number => number.parse().map_err(|_| {
-            wrong("its weight is no number (Tandem does not ask FreeSWITCH for weights)")
-        })?,
-    };
+    let weight = Weight::of(&text(weight), freeswitch_max).map_err(|why| wrong(&why))?;
     let Address { host, host_bare, port, proto, ip } = address;
     let port_text = if port == 0 { String::new() } else { format!(":{port}") };
     let socket_text = text(socket);

@@ -12,12 +12,14 @@ use tandem_engine::log::Level;
 use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
 use tandem_engine::replication::Replicated;
 use tandem_engine::transport::{Hop, HopError};
+use tandem_freeswitch::FreeSwitch;
 use tandem_sip::Message;
 use tandem_targets::{
     Again, Blacklist, Missing, Place, Prober, Refill, Register, Searches, WRITE_EVERY_S, Writer,
     not_found,
 };
 
+use crate::freeswitch;
 use crate::params::{self, Avps, DEFAULT, Params};
 use crate::sets::{Destination, Sets};
 use crate::targets::{Key, REPORTS};
@@ -28,6 +30,8 @@ const WRITE: u32 = 1;
 const FILL: u32 = 2;
 /// Timer that looks names up again.
 const AGAIN: u32 = 3;
+/// Timer that tells of a new load.
+const TOLD: u32 = 4;
 /// Tokens of writes. Tables of [`Cached`] have the highest bit of 48, writes the next one.
 const WRITES: u64 = 1 << 46;
 /// Faults of one loading that are told.
@@ -68,11 +72,14 @@ pub struct Dispatcher {
     pub(crate) states: Register<Self>,
     pub(crate) prober: Prober<Key>,
     writer: Writer<Key>,
+    /// Who tells weights; `None`: nobody is asked.
+    pub(crate) freeswitch: Option<Arc<FreeSwitch>>,
 }
 
 impl Dispatcher {
     pub(crate) fn build(build: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
         let params = Params::read(build)?;
+        let freeswitch = freeswitch::listener(build, params.freeswitch_max.is_some())?;
         let (mut parts, mut tables) = (Vec::new(), Vec::new());
         for partition in params::partitions(build)? {
             let (name, avps) = (partition.table.name.clone(), partition.avps);
@@ -91,6 +98,7 @@ impl Dispatcher {
             states: Register::new(params.sharing.clone()),
             prober: Prober::new(params.probing.clone(), PROBE),
             writer: Writer::new(WRITES),
+            freeswitch,
             params,
         }))
     }
@@ -115,7 +123,8 @@ impl Dispatcher {
     /// one that has some.
     fn read(&self, cx: &mut Cx<'_>, part: &Arc<Part>, rows: &Rows) -> Result<Sets, String> {
         let keeps = self.params.keeps_state;
-        let (mut sets, faults) = Sets::of(rows, &cx.node.sockets, keeps);
+        let (mut sets, faults) =
+            Sets::of(rows, &cx.node.sockets, keeps, self.params.freeswitch_max);
         let refused = faults.len();
         for why in faults.iter().take(FAULTS_MAX) {
             let text = format!("dispatcher: partition {}: left out: {why}", part.name);
@@ -210,6 +219,7 @@ impl Module for Dispatcher {
                 }
             }
             AGAIN => self.search_again(cx),
+            TOLD => self.weigh(),
             _ => {
                 self.writer.write(cx, self);
                 cx.set_timer(cx.now.after_s(WRITE_EVERY_S), timer);
@@ -224,6 +234,7 @@ impl Module for Dispatcher {
         let Some(part) = self.parts.get((token & 0xff) as usize) else { return };
         self.tables.try_answered(cx, token, result, |cx, rows| self.read(cx, part, rows));
         self.adopt(cx, part, &self.sets(part));
+        self.watch(cx, TOLD);
     }
 
     fn resolved(&self, cx: &mut Cx<'_>, token: u64, result: Result<Vec<Hop>, HopError>) {

@@ -7,10 +7,11 @@
 //! # Files
 //! `table.rs` has the destinations, `load.rs` what they bear, `choose.rs` the choice, `session.rs`
 //! what a call remembers of it; `functions.rs` and `lookup.rs` are what scripts call, `mi.rs` the
-//! commands. `targets.rs` is what happens to states (the rest of that is in the crate `targets`),
+//! commands. `freeswitch.rs` has the sizes that servers tell. `targets.rs` is what happens to states (the rest of that is in the crate `targets`),
 //! `state.rs` the module.
 
 mod choose;
+mod freeswitch;
 mod functions;
 mod load;
 mod lookup;
@@ -35,6 +36,7 @@ pub static MODULE: ModuleDef = ModuleDef {
         needs("dialog"),
         Dependency { module: "tm", when_param: "probing_interval" },
         Dependency { module: "clusterer", when_param: "cluster_id" },
+        Dependency { module: "freeswitch", when_param: "fetch_freeswitch_stats" },
     ],
     params: params::PARAMS,
     functions: FUNCTIONS,

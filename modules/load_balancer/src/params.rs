@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tandem_db::{Name, Select, check_name};
 use tandem_engine::effect::DatabaseId;
 use tandem_engine::module::{Build, BuildError, ParamValue};
-use tandem_engine::table::{moot, param};
+use tandem_engine::table::param;
 use tandem_script::sig::{ParamKind, ParamSig};
 use tandem_targets::{self as targets, Blacklist, Mode, Probing, Sharing};
 
@@ -46,9 +46,14 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     int(
         "fetch_freeswitch_stats",
         "0",
-        "1 (sizes of resources are asked of FreeSWITCH) is refused: Tandem does not do that.",
+        "1: the size of a resource may be a FreeSWITCH, fs://[user]:password@host[:port], whose \
+         HEARTBEATs tell what it is at each moment.",
     ),
-    moot("initial_freeswitch_load", ParamKind::Int, "no FreeSWITCH is asked for its load"),
+    int(
+        "initial_freeswitch_load",
+        "1000",
+        "The size of a FreeSWITCH that has not told yet what it bears.",
+    ),
 ];
 
 /// The parameters of the module.
@@ -60,15 +65,16 @@ pub(crate) struct Params {
     pub(crate) verbose: bool,
     pub(crate) blacklists: Vec<Blacklist>,
     pub(crate) sharing: Sharing,
+    /// The first size of a FreeSWITCH; `None`: none is listened to.
+    pub(crate) freeswitch_initial: Option<u32>,
 }
 
 impl Params {
     pub(crate) fn read(build: &mut Build<'_>) -> Result<Self, BuildError> {
-        if build.int("fetch_freeswitch_stats").unwrap_or(0) != 0 {
-            let why = "Tandem does not ask FreeSWITCH for its load";
-            return Err(BuildError::new("fetch_freeswitch_stats", why)
-                .help("write numbers of calls into the column `resources`, and remove the line"));
-        }
+        let listens = build.int("fetch_freeswitch_stats").is_some_and(|n| n != 0);
+        let initial = build.int("initial_freeswitch_load").unwrap_or(0);
+        let initial = u32::try_from(initial)
+            .map_err(|_| BuildError::new("initial_freeswitch_load", "0 or more is wanted"))?;
         let database = build.database_param("db_url")?.ok_or_else(|| {
             BuildError::new("db_url", "load_balancer needs a database")
                 .help("set `db_url` of load_balancer, or the global `db_default_url`")
@@ -103,6 +109,7 @@ impl Params {
             verbose: build.int("probing_verbose").unwrap_or(0) != 0,
             blacklists: blacklists.collect(),
             sharing,
+            freeswitch_initial: listens.then_some(initial),
         })
     }
 }

@@ -11,9 +11,11 @@ use tandem_engine::log::Level;
 use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
 use tandem_engine::replication::Replicated;
 use tandem_engine::transport::{Hop, HopError};
+use tandem_freeswitch::FreeSwitch;
 use tandem_sip::Message;
 use tandem_targets::{Again, Missing, Place, Prober, Refill, Register, Searches, not_found};
 
+use crate::freeswitch;
 use crate::params::{PARTITION, Params};
 use crate::table::{Destination, Table};
 use crate::targets::Key;
@@ -25,6 +27,8 @@ const PROBE: u32 = 0;
 const FILL: u32 = 1;
 /// Timer that looks names up again.
 const AGAIN: u32 = 2;
+/// Timer that tells of a new load.
+const TOLD: u32 = 3;
 /// Locks for groups.
 const TURNS: usize = 16;
 /// Faults of one loading that are told.
@@ -34,6 +38,8 @@ const FAULTS_MAX: usize = 100;
 pub struct LoadBalancer {
     pub(crate) params: Params,
     pub(crate) dialogs: Arc<Dialogs>,
+    /// Who tells sizes; `None`: nobody is asked.
+    pub(crate) freeswitch: Option<Arc<FreeSwitch>>,
     pub(crate) tables: Cached<Table>,
     pub(crate) states: Register<Self>,
     pub(crate) prober: Prober<Key>,
@@ -51,8 +57,10 @@ impl LoadBalancer {
         let dialogs = dialogs.ok_or_else(|| BuildError::new("", "the module dialog is needed"))?;
         let part = Part::new(PARTITION, params.database, params.select.clone());
         let tables = Cached::new(vec![part], (500, "Failed to reload"));
+        let freeswitch = freeswitch::listener(build, params.freeswitch_initial.is_some())?;
         Ok(Arc::new(Self {
             dialogs,
+            freeswitch,
             tables: tables.map_err(|why| BuildError::new("db_table", why))?,
             states: Register::new(params.sharing.clone()),
             prober: Prober::new(params.probing.clone(), PROBE),
@@ -79,7 +87,7 @@ impl LoadBalancer {
     /// Another table is there. One without any destination that can be used does not take the
     /// place of one that has some.
     fn read(&self, cx: &mut Cx<'_>, rows: &Rows) -> Result<Table, String> {
-        let (mut table, faults) = Table::of(rows);
+        let (mut table, faults) = Table::of(rows, self.params.freeswitch_initial);
         for why in faults.iter().take(FAULTS_MAX) {
             cx.log(Level::Error, format!("load_balancer: left out: {why}"));
         }
@@ -171,6 +179,7 @@ impl Module for LoadBalancer {
         match timer.kind {
             PROBE => self.prober.tick(cx, self, timer, true),
             AGAIN => self.search_again(cx),
+            TOLD => self.told(timer.id),
             _ => {
                 self.refill.begins();
                 self.refresh_blacklists(cx);
@@ -182,6 +191,7 @@ impl Module for LoadBalancer {
         if Cached::<Table>::owns(token) {
             self.tables.try_answered(cx, token, result, |cx, rows| self.read(cx, rows));
             self.adopt(cx);
+            self.watch(cx, TOLD);
             self.search_all(cx);
         }
     }

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 use tandem_db::{Row, Rows, Value};
 use tandem_engine::sockets::Proto;
+use tandem_freeswitch::FsUrl;
 use tandem_targets::{Address, Status};
 
 /// Columns of the table, in the order in which they are selected.
@@ -22,9 +23,46 @@ const RESOURCES_MAX: usize = 64;
 pub(crate) struct Resource {
     pub(crate) name: String,
     max: AtomicU32,
+    /// Who tells its size.
+    pub(crate) told_by: Option<Arc<FsUrl>>,
+    /// It was told.
+    is_told: AtomicBool,
 }
 
 impl Resource {
+    fn of(name: &str, size: &str, freeswitch_initial: Option<u32>) -> Result<Self, String> {
+        let (max, told_by) = match freeswitch_initial {
+            None if FsUrl::is_meant(size) => {
+                return Err(format!(
+                    "the size of resource `{name}` is that of a FreeSWITCH, but \
+                     fetch_freeswitch_stats is not set"
+                ));
+            }
+            Some(initial) if FsUrl::is_meant(size) => {
+                let url = FsUrl::parse(size).map_err(|why| format!("resource `{name}`: {why}"))?;
+                (initial, Some(Arc::new(url)))
+            }
+            _ => {
+                let wrong =
+                    |_| format!("the size `{size}` of resource `{name}` is no number of calls");
+                (size.parse().map_err(wrong)?, None)
+            }
+        };
+        let (max, is_told) = (max.into(), AtomicBool::new(false));
+        Ok(Self { name: name.to_owned(), max, told_by, is_told })
+    }
+
+    /// Whether the server of its size has told it.
+    pub(crate) fn is_told(&self) -> bool {
+        self.is_told.load(Ordering::Relaxed)
+    }
+
+    /// The server of its size has told it.
+    pub(crate) fn tell(&self, max: u32) {
+        self.resize(max);
+        self.is_told.store(true, Ordering::Relaxed);
+    }
+
     /// Calls that it can bear.
     pub(crate) fn max(&self) -> u32 {
         self.max.load(Ordering::Relaxed)
@@ -84,10 +122,10 @@ pub(crate) struct Table {
 
 impl Table {
     /// From rows of [`COLUMNS`]; and what is wrong with those that were left out.
-    pub(crate) fn of(rows: &Rows) -> (Self, Vec<String>) {
+    pub(crate) fn of(rows: &Rows, freeswitch_initial: Option<u32>) -> (Self, Vec<String>) {
         let (mut read, mut faults) = (Vec::<Destination>::new(), Vec::new());
         for row in &rows.rows {
-            match destination(row) {
+            match destination(row, freeswitch_initial) {
                 Ok(new) => read.push(new),
                 Err(why) => faults.push(why),
             }
@@ -111,13 +149,18 @@ impl Table {
         self.all.push(Arc::new(new));
     }
 
-    /// Keeps the states of the destinations that were there before, and their addresses until
-    /// they are found again.
+    /// Keeps the states of the destinations that were there before, their addresses until they
+    /// are found again, and the sizes that they told.
     pub(crate) fn inherit(&mut self, old: &Self) {
         for destination in &mut self.all {
             let known = old.find(destination.group, &destination.uri).cloned();
             if let (Some(known), Some(own)) = (known, Arc::get_mut(destination)) {
                 own.status = Arc::clone(&known.status);
+                for resource in own.resources.iter().filter(|r| r.told_by.is_some()) {
+                    let before = known.resource(&resource.name);
+                    let before = before.filter(|b| b.is_told() && b.told_by == resource.told_by);
+                    before.into_iter().for_each(|before| resource.tell(before.max()));
+                }
                 if own.ips.read().is_empty() {
                     own.ips = RwLock::new(known.ips.read().clone());
                 }
@@ -169,7 +212,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn destination(row: &Row) -> Result<Destination, String> {
+fn destination(row: &Row, freeswitch_initial: Option<u32>) -> Result<Destination, String> {
     let [id, group, uri, resources, probe_mode, attrs] = row.as_slice() else {
         return Err("a row has not the six columns".into());
     };
@@ -179,7 +222,8 @@ fn destination(row: &Row) -> Result<Destination, String> {
     let group = group.as_int().ok_or_else(|| wrong("it has no group"))?;
     let group = i32::try_from(group).map_err(|_| wrong("its group is too large"))?;
     let address = Address::of(&uri).map_err(|why| wrong(&why))?;
-    let resources = self::resources(&text(resources)).map_err(|why| wrong(&why))?;
+    let resources = self::resources(&text(resources), freeswitch_initial);
+    let resources = resources.map_err(|why| wrong(&why))?;
     let probe_mode = match probe_mode.as_int().unwrap_or(0) {
         0 => ProbeMode::Never,
         1 => ProbeMode::WhileDisabled,
@@ -201,29 +245,22 @@ fn destination(row: &Row) -> Result<Destination, String> {
     })
 }
 
-/// `pstn=32;transcoding=12`.
-fn resources(text: &str) -> Result<Vec<Resource>, String> {
+/// `pstn=32;transcoding=12`, or `pstn=fs://:password@host`.
+fn resources(text: &str, freeswitch_initial: Option<u32>) -> Result<Vec<Resource>, String> {
     let mut all: Vec<Resource> = Vec::new();
     for item in text.split(';').map(str::trim).filter(|item| !item.is_empty()) {
+        // Passwords are not for logs.
+        let shown = if item.to_ascii_lowercase().contains("fs://") { "fs://.." } else { item };
         let (name, size) =
-            item.split_once('=').ok_or_else(|| format!("resource `{item}` has no `=`"))?;
+            item.split_once('=').ok_or_else(|| format!("resource `{shown}` has no `=`"))?;
         let (name, size) = (name.trim(), size.trim());
         if name.is_empty() || name.contains(char::is_whitespace) {
-            return Err(format!("`{item}` names no resource: it is written name=32"));
+            return Err(format!("`{shown}` names no resource: it is written name=32"));
         }
-        if size.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("fs://")) {
-            return Err(format!(
-                "the size of resource `{name}` is to be asked of FreeSWITCH ({size}), which \
-                 Tandem does not do: write a number of calls"
-            ));
-        }
-        let max = size
-            .parse()
-            .map_err(|_| format!("the size `{size}` of resource `{name}` is no number of calls"))?;
         if all.iter().any(|known| known.name == name) {
             return Err(format!("it has resource `{name}` twice"));
         }
-        all.push(Resource { name: name.to_owned(), max: AtomicU32::new(max) });
+        all.push(Resource::of(name, size, freeswitch_initial)?);
     }
     match all.len() {
         0 => Err("it has no resources: they are written pstn=32;transcoding=12".into()),
@@ -239,14 +276,28 @@ mod tests {
 
     #[test]
     fn resources_have_sizes() {
-        let read = resources("pstn=32; transcoding = 12;").unwrap();
+        let read = resources("pstn=32; transcoding = 12;", None).unwrap();
         let read: Vec<_> = read.iter().map(|r| (r.name.as_str(), r.max())).collect();
         assert_eq!(read, [("pstn", 32), ("transcoding", 12)]);
         for wrong in ["", ";", "a", "=3", "a=x", "a=-1", "a=1;a=2", "a b=1", "a=5000000000"] {
-            assert!(resources(wrong).is_err(), "{wrong}");
+            assert!(resources(wrong, None).is_err(), "{wrong}");
         }
-        let why = resources("ch=fs://:pw@10.0.0.1").unwrap_err();
-        assert!(why.contains("FreeSWITCH") && why.contains("number of calls"), "{why}");
+    }
+
+    #[test]
+    fn a_size_may_be_told_by_a_freeswitch() {
+        let why = resources("ch=fs://:pw@10.0.0.1", None).unwrap_err();
+        assert!(why.contains("FreeSWITCH") && why.contains("fetch_freeswitch_stats"), "{why}");
+        let read = resources("ch=fs://:p=w@10.0.0.1; pstn=3", Some(500)).unwrap();
+        let read: Vec<_> = read.iter().map(|r| (r.max(), r.told_by.is_some())).collect();
+        assert_eq!(read, [(500, true), (3, false)]);
+        let why = resources("ch=fs://10.0.0.1", Some(500)).unwrap_err();
+        assert!(why.contains("`ch`") && why.contains("password"), "{why}");
+        for wrong in ["fs://:Geheim@h", "=fs://:Geheim@h", "a b=fs://:Geheim@h", "a=fs://:Geheim@"]
+        {
+            let why = resources(wrong, Some(500)).unwrap_err();
+            assert!(!why.contains("Geheim"), "{why}");
+        }
     }
 
     #[test]
@@ -255,7 +306,7 @@ mod tests {
             vec![id.into(), group.into(), uri.into(), "a=1".into(), 0.into(), Value::Null]
         };
         let rows = vec![row(2, 1, "sip:a"), row(1, 1, "sip:ab"), row(3, 2, "sip:a")];
-        let (table, faults) = Table::of(&Rows { rows, ..Rows::default() });
+        let (table, faults) = Table::of(&Rows { rows, ..Rows::default() }, None);
         assert!(faults.is_empty(), "{faults:?}");
         let meant = |group, uri: &str| table.meant(group, uri.as_bytes()).map(|of| of.id);
         assert_eq!((meant(1, "sip:a"), meant(1, "sip:ab")), (Some(2), Some(1)));
@@ -266,7 +317,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in "[a-z=;0-9 :/\u{e9}-]{0,40}") {
-            let _ = resources(&text);
+            let _ = resources(&text, None);
+            let _ = resources(&text, Some(1));
         }
     }
 }

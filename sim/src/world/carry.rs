@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::Value as Json;
 use tandem_bin::{Framer, Packet};
 use tandem_clock::MS;
+use tandem_engine::client::{ClientAsk, ClientEvent, ClientNews};
 use tandem_engine::effect::{BinInput, Effect, Input, Send};
 use tandem_engine::log::Level;
 
@@ -80,6 +81,11 @@ impl World {
                 let result = Err("there is no shell in the simulation".to_owned());
                 self.deliver(of, 0, Input::ProgramEnded { token, result });
             }
+            Effect::Client { token, ask: ClientAsk::Open { .. } } => {
+                let event = ClientEvent::Closed("there is nobody".to_owned());
+                self.deliver(of, 0, Input::Client(ClientNews { token, event }));
+            }
+            Effect::Client { .. } => {}
             // Nobody in this world speaks HTTP.
             Effect::HttpReply { .. } => {}
             // Nor SIP over connections.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tandem_clock::{Chance, MS, Now};
+use tandem_drivers::client::{Clients, News};
 use tandem_drivers::dns::{self, Resolver};
 use tandem_drivers::notify::{self, Notifier};
 use tandem_drivers::spool::Spool;
@@ -19,6 +20,7 @@ use tandem_net::{AddressWatch, BinStreams, Interest, Poller, is_local_address};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::clients;
 use super::databases::{self, NewsOf};
 use super::host_clock::HostClock;
 use super::management::{Asked, Management};
@@ -100,6 +102,7 @@ struct Control<'a> {
     notifier: Option<Notifier>,
     names: Resolver,
     spool: Spool,
+    clients: Clients,
     /// Said once.
     events_lost: bool,
     serving: bool,
@@ -126,6 +129,7 @@ struct Inputs {
     names: mpsc::Receiver<dns::Completion>,
     addresses: mpsc::Receiver<()>,
     programs: mpsc::Receiver<Input>,
+    clients: mpsc::Receiver<News>,
 }
 
 /// What woke the control thread.
@@ -137,6 +141,7 @@ enum Woken {
     Asked(Asked),
     Addresses,
     Program(Input),
+    Client(News),
     Time,
     Hangup,
     Signal,
@@ -158,7 +163,8 @@ impl<'a> Control<'a> {
         let (names, named) = mpsc::channel(COMPLETIONS_MAX);
         let names = Resolver::new(dns_options(shared)?, names);
         let (program_done, programs) = mpsc::channel(PROGRAMS_MAX);
-        let inputs = Inputs { workers, db, db_news, names: named, addresses, programs };
+        let (news, clients) = mpsc::channel(clients::NEWS_MAX);
+        let inputs = Inputs { workers, db, db_news, names: named, addresses, programs, clients };
         Ok(Self {
             shared,
             worker,
@@ -178,6 +184,7 @@ impl<'a> Control<'a> {
             notifier: None,
             names,
             spool: Spool::new(state.spool()),
+            clients: Clients::new(news),
             events_lost: false,
             serving: false,
             ends: false,
@@ -291,6 +298,7 @@ impl<'a> Control<'a> {
             asked = management.next() => Woken::Asked(asked),
             Some(()) = inputs.addresses.recv() => Woken::Addresses,
             Some(ended) = inputs.programs.recv() => Woken::Program(ended),
+            Some(news) = inputs.clients.recv() => Woken::Client(news),
             () = timer => Woken::Time,
             _ = terminate.recv() => Woken::Signal,
             _ = interrupt.recv() => Woken::Signal,
@@ -338,6 +346,7 @@ impl<'a> Control<'a> {
                 self.step(Input::Addresses(held), out);
             }
             Woken::Program(ended) => self.step(ended, out),
+            Woken::Client(news) => self.step(clients::input(news), out),
             Woken::Time => {}
             // A terminal that closed, or an operator whose FIFO was deleted.
             Woken::Hangup => self.management.check_now(),
@@ -477,6 +486,9 @@ impl<'a> Control<'a> {
             }
             Effect::Run { token, program } => {
                 tokio::spawn(super::programs::run(self.program_done.clone(), token, program));
+            }
+            Effect::Client { token, ask } => {
+                self.ready.extend(clients::carry_out(&mut self.clients, token, ask));
             }
             Effect::Notify { to, payload } => self.notify(to, payload),
             Effect::Log { level, text } => log::line(now, level, &text),

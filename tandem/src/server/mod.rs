@@ -5,6 +5,7 @@
 //! when it has too much to do. The control thread steps worker 0: management, databases, files,
 //! addresses, signals. Effects for it travel over a channel.
 
+mod clients;
 mod control;
 mod daemon;
 mod databases;

@@ -1,9 +1,12 @@
 //! Parameters.
 
 use serde_json::{Value as Json, json};
+use tandem_engine::client::{ClientEvent, ClientNews};
+use tandem_engine::effect::Input;
 use tandem_engine::testing::TestNode;
 
-use crate::world::{URL, destination, fill, node, node_with, request, said, set, states, tells};
+use crate::world::{LINES, MODULES, URL};
+use crate::world::{destination, fill, node, node_with, request, said, set, states, tells};
 
 const ROUTE: &str = "route { exit; }";
 
@@ -215,11 +218,45 @@ pub(crate) fn hostile() {
     assert_eq!(said(&mut node), ["sip:127.0.2.1:5080, sip:127.0.2.2, sip:127.0.2.3"]);
 }
 
+/// Weights of a set whose first destination is a FreeSWITCH with a quarter of its sessions in use
+/// and half of its processor.
+fn told(params: &str) -> (Vec<i64>, Vec<i64>) {
+    let all = format!("{URL}{}{params}", set("fetch_freeswitch_stats", "1"));
+    let mut node = node_with(&all, ROUTE, |db| {
+        destination(db, 1, "sip:127.0.2.1", &[("weight", "fs://:pw@10.0.0.1".into())]);
+        destination(db, 1, "sip:127.0.2.2", &[("weight", "5".into())]);
+    })
+    .unwrap();
+    let weights = |node: &mut TestNode| {
+        let list = node.mi("ds_list", json!({"full": 1}));
+        let all = list["result"]["PARTITIONS"][0]["SETS"][0]["Destinations"].clone();
+        all.as_array().unwrap().iter().map(|row| row["weight"].as_i64().unwrap()).collect()
+    };
+    let before = weights(&mut node);
+    let (token, _) = node.clients[0].clone();
+    let body = "Event-Name: HEARTBEAT\nSession-Count: 250\nMax-Sessions: 1000\nIdle-CPU: 50\n";
+    let text = format!(
+        "Content-Type: auth/request\n\nContent-Type: command/reply\nReply-Text: +OK\n\n\
+         Content-Type: command/reply\nReply-Text: +OK\n\n\
+         Content-Type: text/event-plain\nContent-Length: {}\n\n{body}",
+        body.len()
+    );
+    let event = ClientEvent::Bytes(text.into());
+    node.step(Input::Client(ClientNews { token, event }));
+    (before, weights(&mut node))
+}
+
 pub(crate) fn freeswitch() {
-    let route = "route { exit; }";
-    let with = |name: &str, value: &str| node(&format!("{URL}{}", set(name, value)), route);
+    assert_eq!(told(""), (vec![100, 5], vec![38, 5]));
+    assert_eq!(told(&set("max_freeswitch_weight", "50")), (vec![50, 5], vec![19, 5]));
+    let with = |name: &str, value: &str| node(&format!("{URL}{}", set(name, value)), ROUTE);
     assert!(with("fetch_freeswitch_stats", "0").is_ok());
-    let why = with("fetch_freeswitch_stats", "1").err().unwrap();
-    assert!(why.contains("FreeSWITCH") && why.contains("weight"), "{why}");
-    assert!(with("max_freeswitch_weight", "50").is_ok());
+    assert!(with("max_freeswitch_weight", "-1").is_err());
+    // Without it, who would tell?
+    let lines = format!("{URL}{}route {{ exit; }}", set("fetch_freeswitch_stats", "1"));
+    let script = format!("{LINES}{lines}").replace("loadmodule \"freeswitch.so\"\n", "");
+    let why = TestNode::try_new(&script, MODULES).err().unwrap();
+    assert!(why.contains("module dispatcher needs module freeswitch"), "{why}");
+    let script = script.replace("stats\", 1", "stats\", 0");
+    assert!(TestNode::try_new(&script, MODULES).is_ok(), "0 needs nobody");
 }

@@ -16,13 +16,14 @@ pub(crate) const MODULES: Modules = {
         &tandem_clusterer::MODULE,
         &tandem_sl::MODULE,
         &tandem_tm::MODULE,
+        &tandem_freeswitch::MODULE,
         &tandem_dispatcher::MODULE,
     ];
     ALL
 };
-const LINES: &str = "socket=udp:127.0.0.1:5060\nsocket=udp:127.0.0.1:5070\n\
+pub(crate) const LINES: &str = "socket=udp:127.0.0.1:5060\nsocket=udp:127.0.0.1:5070\n\
      loadmodule \"proto_udp.so\"\nloadmodule \"db_sqlite.so\"\nloadmodule \"sl.so\"\n\
-     loadmodule \"tm.so\"\nloadmodule \"dispatcher.so\"\n";
+     loadmodule \"tm.so\"\nloadmodule \"freeswitch.so\"\nloadmodule \"dispatcher.so\"\n";
 pub(crate) const URL: &str = "modparam(\"dispatcher\", \"db_url\", \"sqlite:///tmp/x.db\")\n";
 
 pub(crate) fn set(name: &str, value: &str) -> String {

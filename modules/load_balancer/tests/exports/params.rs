@@ -1,9 +1,12 @@
 //! Parameters.
 
 use serde_json::{Value as Json, json};
+use tandem_engine::client::{ClientEvent, ClientNews};
+use tandem_engine::effect::Input;
 use tandem_engine::testing::TestNode;
 
-use crate::world::{URIS, URL, destination, enabled, fill, node, node_with, set};
+use crate::world::{LINES, MODULES, URIS, URL, destination, destinations, enabled, fill};
+use crate::world::{call, node, node_with, saying, set};
 
 const ROUTE: &str = "route { exit; }";
 
@@ -71,7 +74,7 @@ pub(crate) fn probing() {
     // The second one is probed while it is disabled, and not by hand.
     let disabling = "route { lb_start(1, \"pstn\"); lb_disable_dst(); }";
     let mut node = self::node(&set("probing_interval", "10"), disabling).unwrap();
-    crate::world::call(&mut node, "c");
+    call(&mut node, "c");
     let sent = probes(&mut node, 10);
     assert_eq!(whom(&sent), ["127.0.2.2:5060", THIRD, FOURTH]);
     answer(&mut node, sent.iter().find(|(to, _)| to == "127.0.2.2:5060").unwrap(), 200);
@@ -125,9 +128,77 @@ pub(crate) fn blacklists() {
     assert!(self::node(&set("lb_define_blacklist", "bad"), ROUTE).is_err());
 }
 
+/// Sizes of the resources of all destinations.
+fn sizes(node: &mut TestNode) -> Vec<i64> {
+    let all = destinations(node);
+    let resources = all.iter().flat_map(|d| d["Resources"].as_array().unwrap().clone());
+    resources.map(|resource| resource["max"].as_i64().unwrap()).collect()
+}
+
+/// A FreeSWITCH tells what it bears.
+fn tells_load(node: &mut TestNode, token: u64, sessions: u32, idle: u32) {
+    let body = format!(
+        "Event-Name: HEARTBEAT\nSession-Count: {sessions}\nMax-Sessions: 10\nIdle-CPU: {idle}\n"
+    );
+    let length = body.len();
+    let text = format!("Content-Type: text/event-plain\nContent-Length: {length}\n\n{body}");
+    let event = ClientEvent::Bytes(text.into());
+    node.step(Input::Client(ClientNews { token, event }));
+}
+
+/// A node with a FreeSWITCH that has two resources, another one, and one of fixed size; and the
+/// tokens of their connections.
+fn freeswitch_node(params: &str) -> (TestNode, [u64; 2]) {
+    let all = format!("{URL}{}{params}", set("fetch_freeswitch_stats", "1"));
+    let route = saying("lb_start(1, \"ch\");", "$rc $du");
+    let mut node = node_with(&all, &route, |db| {
+        let both = "ch=fs://:pw@10.0.0.1;video=fs://:pw@10.0.0.1";
+        destination(db, 1, URIS[0], both, (0, ""));
+        destination(db, 1, URIS[1], "ch=fs://:pw@10.0.0.2", (0, ""));
+        destination(db, 1, URIS[2], "ch=2", (0, ""));
+    })
+    .unwrap();
+    let tokens: Vec<u64> = node.clients.iter().map(|(token, _)| *token).collect();
+    let tokens: [u64; 2] = tokens.try_into().expect("one connection for each");
+    for token in tokens {
+        let text = "Content-Type: auth/request\n\nContent-Type: command/reply\nReply-Text: +OK\n\n\
+                    Content-Type: command/reply\nReply-Text: +OK\n\n";
+        let event = ClientEvent::Bytes(text.into());
+        node.step(Input::Client(ClientNews { token, event }));
+    }
+    (node, tokens)
+}
+
 pub(crate) fn freeswitch() {
-    assert!(node(&set("fetch_freeswitch_stats", "0"), ROUTE).is_ok());
-    let why = node(&set("fetch_freeswitch_stats", "1"), ROUTE).err().unwrap();
-    assert!(why.contains("FreeSWITCH"), "{why}");
-    assert!(node(&set("initial_freeswitch_load", "200"), ROUTE).is_ok());
+    let (mut node, [first, second]) = freeswitch_node(&set("initial_freeswitch_load", "3"));
+    assert_eq!(sizes(&mut node), [3, 3, 3, 2]);
+    tells_load(&mut node, first, 4, 50);
+    tells_load(&mut node, second, 9, 100);
+    assert_eq!(sizes(&mut node), [3, 3, 1, 2], "what is free, by what its processor can do");
+
+    // Our own calls are among the sessions that it tells of: they leave as much room as before.
+    (0..2).for_each(|n| call(&mut node, &format!("call{n}")));
+    assert_eq!(sizes(&mut node), [3, 3, 1, 2], "nothing changes between HEARTBEATs");
+    tells_load(&mut node, second, 9, 100);
+    assert_eq!(sizes(&mut node), [3, 3, 1, 2], "nor by the HEARTBEAT of another server");
+    tells_load(&mut node, first, 6, 100);
+    assert_eq!(sizes(&mut node), [6, 4, 1, 2]);
+
+    // A reload keeps what they told. A size that somebody sets stays until the next HEARTBEAT.
+    assert_eq!(node.mi("lb_reload", Json::Null)["result"], "OK");
+    assert_eq!(sizes(&mut node), [6, 4, 1, 2]);
+    assert_eq!(node.mi("lb_resize", json!([1, "ch", 7]))["result"], "OK");
+    assert_eq!(sizes(&mut node), [7, 4, 1, 2]);
+    tells_load(&mut node, first, 10, 0);
+    assert_eq!(sizes(&mut node), [0, 0, 1, 2], "it is full");
+
+    assert_eq!(sizes(&mut freeswitch_node("").0), [1000, 1000, 1000, 2]);
+    assert!(self::node(&set("initial_freeswitch_load", "-1"), ROUTE).is_err());
+    // Without it, who would tell?
+    let lines = format!("{URL}{}{ROUTE}", set("fetch_freeswitch_stats", "1"));
+    let script = format!("{LINES}{lines}").replace("loadmodule \"freeswitch.so\"\n", "");
+    let why = TestNode::try_new(&script, MODULES).err().unwrap();
+    assert!(why.contains("module load_balancer needs module freeswitch"), "{why}");
+    let script = script.replace("stats\", 1", "stats\", 0");
+    assert!(TestNode::try_new(&script, MODULES).is_ok(), "0 needs nobody");
 }

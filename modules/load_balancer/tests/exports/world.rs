@@ -20,14 +20,16 @@ pub(crate) const MODULES: Modules = {
         &tandem_rr::MODULE,
         &tandem_sipmsgops::MODULE,
         &tandem_dialog::MODULE,
+        &tandem_freeswitch::MODULE,
         &tandem_load_balancer::MODULE,
     ];
     ALL
 };
-const LINES: &str = "socket=udp:127.0.0.1:5060\n\
+pub(crate) const LINES: &str = "socket=udp:127.0.0.1:5060\n\
      loadmodule \"proto_udp.so\"\nloadmodule \"db_sqlite.so\"\nloadmodule \"sl.so\"\n\
      loadmodule \"tm.so\"\nloadmodule \"rr.so\"\n\
      loadmodule \"sipmsgops.so\"\nloadmodule \"dialog.so\"\n\
+     loadmodule \"freeswitch.so\"\n\
      loadmodule \"load_balancer.so\"\n";
 pub(crate) const URL: &str = "modparam(\"load_balancer\", \"db_url\", \"sqlite:///tmp/x.db\")\n";
 pub(crate) const URIS: [&str; 4] =

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tandem_engine::module::{Build, BuildError, Cx};
-use tandem_freeswitch::{FreeSwitch, Watcher};
+use tandem_freeswitch::{FreeSwitch, Load, Watcher};
 
 use crate::sets::Sets;
 use crate::state::Dispatcher;
@@ -28,23 +28,29 @@ impl Dispatcher {
         let Some(freeswitch) = &self.freeswitch else { return };
         let tables = self.tables();
         let all = tables.iter().flat_map(|sets| sets.all());
-        let urls: Vec<_> = all.filter_map(|of| of.weight.told_by.clone()).collect();
+        let told: Vec<_> = all.filter_map(|of| Some((of, of.weight.told_by.as_ref()?))).collect();
+        let urls = told.iter().map(|(_, url)| Arc::clone(url));
         freeswitch.watch(cx, Watcher { slot: cx.slot, timer }, urls);
-        self.weigh();
-    }
-
-    /// Sets the weights that were told.
-    pub(crate) fn weigh(&self) {
-        let max = self.params.freeswitch_max.unwrap_or(0);
-        let Some(freeswitch) = &self.freeswitch else { return };
-        for sets in self.tables() {
-            for of in sets.all() {
-                let told = of.weight.told_by.as_ref().and_then(|url| freeswitch.load(url));
-                if let Some(load) = told {
-                    of.weight.set(load.weight(max));
-                }
+        for (of, url) in told {
+            if let Some(load) = freeswitch.load(url) {
+                of.weight.set(self.weight(load));
             }
         }
+    }
+
+    /// A HEARTBEAT has come.
+    pub(crate) fn told(&self, id: u64) {
+        let told = self.freeswitch.as_ref().and_then(|freeswitch| freeswitch.told(id));
+        let Some((by, load)) = told else { return };
+        for sets in self.tables() {
+            for of in sets.all().filter(|of| of.weight.told_by.as_ref() == Some(&by)) {
+                of.weight.set(self.weight(load));
+            }
+        }
+    }
+
+    fn weight(&self, load: Load) -> u32 {
+        load.weight(self.params.freeswitch_max.unwrap_or(0))
     }
 
     fn tables(&self) -> Vec<Arc<Sets>> {

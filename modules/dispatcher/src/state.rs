@@ -219,7 +219,7 @@ impl Module for Dispatcher {
                 }
             }
             AGAIN => self.search_again(cx),
-            TOLD => self.weigh(),
+            TOLD => self.told(timer.id),
             _ => {
                 self.writer.write(cx, self);
                 cx.set_timer(cx.now.after_s(WRITE_EVERY_S), timer);

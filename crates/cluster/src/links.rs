@@ -92,7 +92,7 @@ impl Cluster {
             if from.without_hello {
                 self.proven_stock(ctx, source);
             }
-            self.on_neighbour(ctx, source, &packet.body);
+            self.on_neighbour(ctx, source, from.conn, &packet.body);
             return;
         }
         if let Some(peer) = self.peers.get_mut(&source) {
@@ -117,7 +117,7 @@ impl Cluster {
                 || !hop_by_hop && self.peers.values().any(|peer| is_from(&peer.cfg)))
     }
 
-    fn on_neighbour(&mut self, ctx: &mut Ctx<'_>, source: NodeId, body: &Body) {
+    fn on_neighbour(&mut self, ctx: &mut Ctx<'_>, source: NodeId, conn: ConnId, body: &Body) {
         let times = self.times;
         let now = ctx.now.mono_ns;
         let Some(peer) = self.peers.get_mut(&source) else { return };
@@ -138,7 +138,7 @@ impl Cluster {
                 if peer.link.asked_list() || !nodes.is_empty() {
                     peer.listed.clone_from(nodes);
                 }
-                peer.crossed(now);
+                peer.crossed(now, conn);
                 if peer.link.on_pong(now, &times) {
                     peer.up_at = now;
                     self.link_up(ctx, source);

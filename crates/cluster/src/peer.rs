@@ -2,7 +2,7 @@
 
 use crate::config::NodeConfig;
 use crate::donor::Bulk;
-use crate::effects::CapId;
+use crate::effects::{CapId, ConnId};
 use crate::link::{Link, LinkTimes};
 use crate::status::Step;
 use crate::wire::Hello;
@@ -164,6 +164,8 @@ pub(crate) struct Peer {
     pub(crate) awoke_at: Mono,
     /// The PING behind our announcements: when it is answered, they have been read.
     pub(crate) crossing_ping: Option<Mono>,
+    /// The connection on which that answer came: nothing on it is older.
+    pub(crate) read_on: Option<ConnId>,
     /// When our half of the link came up the last time.
     pub(crate) up_at: Mono,
     /// Announcements from before it was proven what the peer is.
@@ -214,6 +216,7 @@ impl Peer {
             crossing: BTreeMap::new(),
             awoke_at: 0,
             crossing_ping: None,
+            read_on: None,
             up_at: 0,
             unjudged: Vec::new(),
         }
@@ -294,9 +297,10 @@ impl Peer {
 
     /// A PONG came. What a stock peer announces after it has answered a PING that we sent behind
     /// our announcements is no crossing; its workers may take packets out of order by a little.
-    pub(crate) fn crossed(&mut self, now: Mono) {
+    pub(crate) fn crossed(&mut self, now: Mono, on: ConnId) {
         if self.crossing_ping.is_some_and(|ping| self.link.last_ping() >= Some(ping)) {
             self.crossing_ping = None;
+            self.read_on = Some(on);
             let until = now.saturating_add(OUT_OF_ORDER_NS);
             self.crossing.values_mut().for_each(|c| c.until = until.min(c.until));
         }

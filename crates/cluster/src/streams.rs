@@ -325,7 +325,9 @@ impl Clusterer {
                 return;
             }
             if let Some(peer) = c.peers.get_mut(&source) {
-                peer.awoke_at = origin.awoke_at;
+                // Behind the answer on its own stream, a silence is just one.
+                let is_behind = peer.read_on == Some(origin.conn);
+                peer.awoke_at = if is_behind { 0 } else { origin.awoke_at };
             }
             if trailer.destination != c.me {
                 // Byte for byte; never back to where it comes from.

@@ -316,6 +316,7 @@ impl Cluster {
         peer.crossing.insert(name.to_owned(), Crossing::new(now));
         if peer.link.is_up() && peer.crossing_ping != Some(now) {
             peer.crossing_ping = Some(now);
+            peer.read_on = None;
             peer.link.on_own_ping(now);
             self.send_internal(ctx, node, Body::Ping { want_list: false });
         }

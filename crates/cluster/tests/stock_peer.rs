@@ -88,6 +88,17 @@ fn an_announcement_that_an_older_connection_brings_after_the_heal_has_crossed_to
 }
 
 #[test]
+fn an_activation_soon_after_ours_is_obeyed_though_the_stream_was_silent_before() {
+    let mut s = Stage::new(true);
+    s.activate();
+    s.link_up();
+    s.answer_pings();
+    s.run_ms(2_500);
+    s.shtag_active();
+    assert!(!s.active());
+}
+
+#[test]
 fn an_activation_by_command_long_after_the_heal_is_obeyed() {
     let mut s = Stage::new(true);
     s.activate();

@@ -18,6 +18,8 @@ pub(crate) struct LocalCap {
     pub(crate) startup_sync: bool,
     /// Records of a peer stand against ours, and do not add to them.
     pub(crate) replaces: bool,
+    /// Stock nodes have no sync of it.
+    pub(crate) only_tandem_syncs: bool,
     pub(crate) enabled: bool,
     pub(crate) ok: bool,
     pub(crate) sync: SyncPhase,
@@ -70,6 +72,7 @@ impl LocalCap {
             name,
             startup_sync,
             replaces: false,
+            only_tandem_syncs: false,
             enabled: true,
             ok: !startup_sync,
             sync: SyncPhase::Idle,
@@ -208,6 +211,14 @@ impl Cluster {
         // A Tandem donor counts and compares; a stock one only counts.
         let mut donors: Vec<NodeId> =
             self.peers.keys().copied().filter(|&id| is_donor(id)).collect();
+        if cap.only_tandem_syncs {
+            let is = |id: &NodeId, kind| self.peers.get(id).is_some_and(|peer| peer.kind == kind);
+            let has_stock = donors.iter().any(|id| is(id, Kind::Stock));
+            donors.retain(|id| is(id, Kind::Tandem));
+            if donors.is_empty() && has_stock {
+                return self.fall_back(ctx, i, "Sync request dropped! (stock nodes have no sync)");
+            }
+        }
         donors.sort_by_key(|id| {
             let tandem = self.peers.get(id).is_some_and(|peer| peer.kind == Kind::Tandem);
             (Some(*id) == not, !tandem, *id)

@@ -144,6 +144,12 @@ impl Clusterer {
         caps.filter(|cap| cap.id == id).for_each(|cap| cap.replaces = true);
     }
 
+    /// Says before `start` that stock nodes have no sync of this capability, and are not asked.
+    pub fn only_tandem_syncs(&mut self, id: CapId) {
+        let caps = self.clusters.values_mut().flat_map(|c| c.caps.iter_mut());
+        caps.filter(|cap| cap.id == id).for_each(|cap| cap.only_tandem_syncs = true);
+    }
+
     /// A tag that a script uses; backup until it is activated. False if there are too many.
     pub fn define_tag(&mut self, name: &str, cluster: ClusterId, now: Now) -> bool {
         let mut out = Effects::default();

@@ -195,7 +195,7 @@ impl Cluster {
             return;
         };
         let is_synced = peer.caps.get(&cap.name) != Some(&false);
-        if cap.ok && (is_synced || !cap.replaces) {
+        if cap.ok && !cap.only_tandem_syncs && (is_synced || !cap.replaces) {
             let capability = cap.name.clone();
             let request = tandem_bin::clusterer::Extra::SyncReq { capability };
             if let Ok(bytes) = request.encode(&self.trailer(node)) {
@@ -541,6 +541,7 @@ impl Cluster {
         for tag in unjudged {
             self.on_stock_active(ctx, node, &tag);
         }
+        self.retry_pending(ctx);
     }
 }
 

@@ -214,6 +214,21 @@ fn a_stock_node_is_asked_for_what_would_replace_ours_only_when_it_says_that_it_i
     assert_eq!((asked(&s), repeats_all(&s)), (0, true), "whoever answered, it hears of ours");
 }
 
+#[test]
+fn a_stock_node_is_never_asked_for_what_it_has_no_sync_of() {
+    let mut s = Stage::new(true);
+    let cap = s.cap;
+    s.m.only_tandem_syncs(cap);
+    s.link_up();
+    assert_eq!(s.m.status().clusters[0].capabilities[0].state, CapState::Pending);
+    s.say_caps(true);
+    assert_eq!(s.m.status().clusters[0].capabilities[0].state, CapState::Synced);
+    hangs(&mut s);
+    s.link_up();
+    s.say_caps(true);
+    assert_eq!(s.of_type("clusterer-extra", 10).len(), 0);
+}
+
 /// Two nodes that start at the same time: neither is synced, and each has what the other lacks.
 #[test]
 fn who_starts_alone_takes_what_a_stock_node_has_all_the_same() {

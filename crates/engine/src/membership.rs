@@ -172,6 +172,9 @@ impl Membership {
                         if records.replaces() {
                             machine.records_replace(id);
                         }
+                        if !records.syncs_with_stock() {
+                            machine.only_tandem_syncs(id);
+                        }
                         inner.caps.push(Capability { id, slot, part, cluster });
                     }
                     Err(e) => cx.out.log(Level::Error, format!("{name}: {e}")),

@@ -37,6 +37,11 @@ pub trait Replicated {
         false
     }
 
+    /// Whether a stock node has a sync of these records, so that it may be asked for them.
+    fn syncs_with_stock(&self) -> bool {
+        true
+    }
+
     /// Applies one change of a peer.
     fn apply(&self, cx: &mut Cx<'_>, change: Incoming);
 

@@ -100,6 +100,11 @@ impl Replicated for Pua {
         true
     }
 
+    /// They share a database.
+    fn syncs_with_stock(&self) -> bool {
+        false
+    }
+
     fn apply(&self, cx: &mut Cx<'_>, change: Incoming) {
         match (change.kind, change.stamp) {
             (RECORD, Some(_)) => self.take_record(cx, change.source, &change.payload),

@@ -219,7 +219,7 @@ impl Replicated for Dialogs {
     fn replay_since(
         &self,
         cx: &mut Cx<'_>,
-        _peer: u32,
+        peer: u32,
         since_unix_ms: u64,
         buckets: &[u8],
     ) -> Vec<(u32, u16, Bytes)> {
@@ -230,10 +230,7 @@ impl Replicated for Dialogs {
             self.table.each(usize::from(*bucket), |kept| {
                 let packet = match kept {
                     Kept::Dialog(d) if d.answered_s == 0 || !is_new(d.stamp) => None,
-                    Kept::Dialog(d) if d.state.is_answered() => {
-                        Some(wire::DialogPacket::Updated(Box::new(stock::full(d))))
-                    }
-                    Kept::Dialog(d) => Some(wire::DialogPacket::Deleted(stock::name(d))),
+                    Kept::Dialog(d) => stock::again(d, peer),
                     Kept::Grave(_, grave) if is_new(grave.stamp) => {
                         packets.push((DELETED, wire::VERSION, grave.packet.clone()));
                         None

@@ -78,6 +78,16 @@ pub(crate) fn profiles(d: &Dialog) -> Vec<u8> {
     entries::encode(all.iter().map(|(name, value)| (&name[..], value)))
 }
 
+/// What a peer is told again of a dialog. Of one that it changed last itself it knows better: it
+/// takes whatever it is told, and would go back to what it said before a separation. An end is
+/// told again all the same, as a sync may have brought the dialog back to it.
+pub(crate) fn again(d: &Dialog, peer: u32) -> Option<wire::DialogPacket> {
+    if !d.state.is_answered() {
+        return Some(wire::DialogPacket::Deleted(name(d)));
+    }
+    (d.stamp.node != peer).then(|| wire::DialogPacket::Updated(Box::new(full(d))))
+}
+
 /// How packets name a dialog.
 pub(crate) fn name(d: &Dialog) -> wire::DialogName {
     wire::DialogName {
@@ -272,6 +282,17 @@ mod tests {
             prop_assert_eq!(full(&read), told);
             prop_assert_eq!((read.values, read.profiles), (d.values, d.profiles));
         }
+    }
+
+    #[test]
+    fn a_stock_node_is_not_told_again_what_it_said_last_itself() {
+        let mut d = Dialog::empty(DialogId { entry: 1, id: 2 });
+        d.state = State::Confirmed;
+        d.stamp.node = 2;
+        assert_eq!(again(&d, 2), None);
+        assert!(matches!(again(&d, 3), Some(wire::DialogPacket::Updated(_))));
+        d.state = State::Deleted;
+        assert!(matches!(again(&d, 2), Some(wire::DialogPacket::Deleted(_))));
     }
 
     #[test]

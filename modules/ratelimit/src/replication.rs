@@ -76,10 +76,9 @@ impl RateLimit {
     }
 
     /// Another cluster tells what it counts. The node that hears it tells the others of its own.
+    ///
+    /// It does so also where it does not count them itself: others of its cluster may.
     fn bridged(&self, cx: &mut Cx<'_>, change: &Incoming) {
-        if !self.is_bridged() {
-            return;
-        }
         let (cluster, pipes) = match wire::decode_bridged(&change.payload) {
             Ok(told) => told,
             Err(e) => {
@@ -92,6 +91,9 @@ impl RateLimit {
         }
         if change.kind == wire::BRIDGED_EDGE {
             self.append(cx, wire::BRIDGED_CORE, change.payload.clone());
+        }
+        if !self.is_bridged() {
+            return;
         }
         let until = cx.now.after_s(self.believe_bridge_s);
         self.hear(cx.now, pipes, |pipe, counter| {

@@ -260,31 +260,42 @@ fn member(id: u32, more: &str) -> String {
     )
 }
 
-/// What a node of cluster 2 counts of one request at the node of cluster 1, so many milliseconds
-/// after it; then the two lose each other for some seconds.
-fn bridged(params: [&str; 2], ms: u64, then_cut_s: u64) -> Json {
-    let on = set("bridge_replication", "1");
-    let node = |id: usize, more: &str| {
-        format!(
-            "socket = udp:127.0.1.{id}:5060\nsocket = bin:127.0.1.{id}:5566\n\
-             loadmodule \"proto_udp.so\"\nloadmodule \"proto_bin.so\"\n\
-             loadmodule \"clusterer.so\"\nloadmodule \"ratelimit.so\"\n\
-             modparam(\"clusterer\", \"my_node_id\", {id})\n\
-             modparam(\"clusterer\", \"db_mode\", 0)\n\
-             modparam(\"clusterer\", \"my_node_info\", \
-             \"cluster_id={id}, url=bin:127.0.1.{id}:5566\")\n\
-             modparam(\"clusterer\", \"sharing_tag\", \"edge/{id}=active\")\n\
-             modparam(\"ratelimit\", \"pipe_replication_cluster\", {id})\n\
-             modparam(\"ratelimit\", \"timer_interval\", 60)\n\
-             {more}route {{ rl_check(\"p/b\", 9); rl_check(\"q/b\", 9, \"RED\"); }}\n"
-        )
-    };
-    let scripts = [1, 2].map(|id| node(id, &format!("{on}{}", params[id - 1])));
-    let mut nodes = Nodes::new(MODULES, scripts.to_vec());
+/// A node of one of two clusters; those of the same one are neighbours on addresses 2 and 3.
+fn edge(id: usize, cluster: usize, more: &str) -> String {
+    let other = 5 - id;
+    format!(
+        "socket = udp:127.0.1.{id}:5060\nsocket = bin:127.0.1.{id}:5566\n\
+         loadmodule \"proto_udp.so\"\nloadmodule \"proto_bin.so\"\n\
+         loadmodule \"clusterer.so\"\nloadmodule \"ratelimit.so\"\n\
+         modparam(\"clusterer\", \"my_node_id\", {id})\n\
+         modparam(\"clusterer\", \"db_mode\", 0)\n\
+         modparam(\"clusterer\", \"my_node_info\", \
+         \"cluster_id={cluster}, url=bin:127.0.1.{id}:5566\")\n\
+         modparam(\"clusterer\", \"neighbor_node_info\", \
+         \"cluster_id={cluster}, node_id={other}, url=bin:127.0.1.{other}:5566\")\n\
+         modparam(\"clusterer\", \"sharing_tag\", \"edge/{cluster}=active\")\n\
+         modparam(\"ratelimit\", \"pipe_replication_cluster\", {cluster})\n\
+         modparam(\"ratelimit\", \"timer_interval\", 60)\n\
+         {more}route {{ rl_check(\"p/b\", 9); rl_check(\"q/b\", 9, \"RED\"); }}\n"
+    )
+}
+
+/// Node 1 with a bridge to node 2.
+fn over_bridge(scripts: Vec<String>) -> Nodes {
+    let mut nodes = Nodes::new(MODULES, scripts);
     let address = "127.0.1.2:5566".parse().unwrap();
     let bridge = BridgeConfig { from: 1, to: 2, tag: "edge".into(), addresses: vec![address] };
     nodes.node(0).membership().with(|machine, out| machine.set_bridges(vec![bridge], out));
     nodes.advance_ms(12_000);
+    nodes
+}
+
+/// What a node of cluster 2 counts of one request at the node of cluster 1, so many milliseconds
+/// after it; then the two lose each other for some seconds.
+fn bridged(params: [&str; 2], ms: u64, then_cut_s: u64) -> Json {
+    let on = set("bridge_replication", "1");
+    let scripts = [1, 2].map(|id| edge(id, id, &format!("{on}{}", params[id - 1])));
+    let mut nodes = over_bridge(scripts.to_vec());
     nodes.udp(0, "127.0.0.9:5060", REQUEST);
     nodes.advance_ms(ms);
     if then_cut_s > 0 {
@@ -304,6 +315,19 @@ fn bridges() {
     assert_eq!(bridged([&set("bridge_repl_timer_interval", "9000"), ""], 600, 0), Json::Null);
     assert_eq!(bridged(["", ""], 600, 5), 1);
     assert_eq!(bridged(["", &set("bridge_repl_timer_expire", "2")], 600, 5), 0);
+    passed_on();
+}
+
+/// A node that does not count what a bridge brings tells it to those that do.
+fn passed_on() {
+    let on = set("bridge_replication", "1");
+    let mut nodes = over_bridge(vec![edge(1, 1, &on), edge(2, 2, ""), edge(3, 2, &on)]);
+    nodes.udp(0, "127.0.0.9:5060", REQUEST);
+    nodes.advance_ms(600);
+    let total = |nodes: &mut Nodes, at: usize| {
+        nodes.mi(at, "ratelimit:dump_pipe", json!(["p"]))["result"]["Total"].clone()
+    };
+    assert_eq!((total(&mut nodes, 1), total(&mut nodes, 2)), (Json::Null, 1.into()));
 }
 
 /// What node 2 knows of the count of node 1, so many milliseconds after it.

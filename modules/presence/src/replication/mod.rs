@@ -14,13 +14,13 @@ pub(crate) mod takeover;
 use bytes::Bytes;
 use tandem_bin::presence as wire;
 use tandem_clock::Now;
-use tandem_cluster::{Change as Telling, Digests, Form, Payload, Snapshot, Stamp};
+use tandem_cluster::{Change as Telling, Digests, Form, Payload, Snapshot};
 use tandem_engine::module::Cx;
 use tandem_engine::outbox::Record;
 use tandem_engine::replication::{Incoming, Replicated};
 
 use crate::params::Federation;
-use crate::record::Key;
+use crate::record::{Key, Publication};
 use crate::state::Presence;
 use crate::table::{Presentity, SHARDS, Told};
 
@@ -79,16 +79,21 @@ impl Presence {
         all.into_iter().for_each(|(key, presentity)| show(key, presentity));
     }
 
-    /// The publications of a bucket that stock nodes are told.
-    fn stock_bucket(&self, bucket: usize, now: Now, mut show: impl FnMut(Stamp, wire::Publish)) {
+    /// The publications of a bucket, as stock nodes are told.
+    fn stock_bucket(
+        &self,
+        bucket: usize,
+        now: Now,
+        mut show: impl FnMut(&Publication, wire::Publish),
+    ) {
         self.each(bucket, |key, presentity| {
             if !self.params.shares(&key.event) {
                 return;
             }
             for entry in &presentity.publications {
                 let p = &entry.publication;
-                if p.is_live(now.unix_s()) && !p.foreign {
-                    show(p.stamp, stock::publish(key, p, b"", now));
+                if p.is_live(now.unix_s()) {
+                    show(p, stock::publish(key, p, b"", now));
                 }
             }
         });
@@ -110,6 +115,10 @@ impl Replicated for Presence {
 
     fn startup_sync(&self) -> bool {
         true
+    }
+
+    fn syncs_with_stock(&self) -> bool {
+        self.params.federation == Federation::Full
     }
 
     fn apply(&self, cx: &mut Cx<'_>, change: Incoming) {
@@ -135,6 +144,7 @@ impl Replicated for Presence {
         for bucket in (0..SHARDS).filter(is_wanted).filter(|_| may_tell) {
             match form {
                 Form::Tandem => self.tandem_bucket(bucket, &mut records),
+                // All that is known: who published it may be gone, or be the one that asks.
                 Form::Stock => self.stock_bucket(bucket, cx.now, |_, packet| {
                     records.extend(packet.encode());
                 }),
@@ -179,8 +189,8 @@ impl Replicated for Presence {
             return packets;
         }
         for bucket in buckets {
-            self.stock_bucket(usize::from(*bucket), cx.now, |stamp, packet| {
-                if stamp.time_us / 1000 >= since_unix_ms {
+            self.stock_bucket(usize::from(*bucket), cx.now, |p, packet| {
+                if !p.foreign && p.stamp.time_us / 1000 >= since_unix_ms {
                     let bytes = packet.encode();
                     packets.extend(bytes.map(|bytes| (wire::PUBLISH, wire::VERSION, bytes)));
                 }

@@ -6,6 +6,7 @@
 mod common;
 
 mod cluster;
+mod donor;
 mod federation;
 mod hostile;
 mod pair;

@@ -100,6 +100,7 @@ fn a_rule_without_gateways_blocks() {
 #[test]
 fn what_an_operator_wants_outlasts_probes() {
     cluster::operator();
+    cluster::told_before_the_reload();
 }
 
 #[test]

@@ -108,7 +108,8 @@ pub trait Owner: Module + Sized {
         key
     }
 
-    /// Whether the table of this target is still on its way, so that what peers say is kept.
+    /// Whether this target may be in a table that is on its way or will be read later, so that what
+    /// peers say is kept.
     fn awaits(&self, key: &Self::Key) -> bool;
 
     /// The state after a peer has set bits.

@@ -4,7 +4,7 @@ use serde_json::json;
 use tandem_engine::testing::Nodes;
 use tandem_targets::testing::Case;
 
-use crate::world::{MODULES, fill};
+use crate::world::{MODULES, fill, gateway};
 
 const CASE: Case = Case {
     module: "drouting",
@@ -57,4 +57,17 @@ pub(crate) fn split() {
 
 pub(crate) fn operator() {
     CASE.operator_wins(0);
+}
+
+/// A peer that has read the tables before tells the state of a new gateway once.
+pub(crate) fn told_before_the_reload() {
+    let mut nodes = CASE.start(&CASE.set("cluster_id", "1"));
+    gateway(&mut nodes.db, "gw9", 1, "127.0.1.29", &[]);
+    nodes.mi(0, "drouting:reload", json!({}));
+    nodes.advance_ms(100);
+    put(&mut nodes, 0, "gw9", false);
+    nodes.advance_ms(100);
+    nodes.mi(1, "drouting:reload", json!({}));
+    nodes.advance_ms(100);
+    assert_eq!(state(&mut nodes, 1, "gw9"), "Disabled MI");
 }

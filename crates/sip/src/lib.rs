@@ -46,7 +46,7 @@ pub use cseq::CSeq;
 pub use edits::Edits;
 pub use error::{Invalid, ParseError, ParseErrorKind, UriError, ValueError};
 pub use glance::{Glance, glance};
-pub use hash::sip_hash;
+pub use hash::{sip_hash, sip_hash_of};
 pub use header::{Header, Headers, Value, Values};
 pub use header_name::HeaderName;
 pub use host::host_ip;

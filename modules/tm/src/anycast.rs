@@ -17,7 +17,7 @@ use tandem_engine::replication::{Incoming, Replicated};
 use tandem_engine::sockets::{Proto, Socket, SocketId, Sockets};
 use tandem_script::host::Called;
 use tandem_script::sig::Routes;
-use tandem_sip::{Message, Method};
+use tandem_sip::{Message, Method, sip_hash_of};
 
 use crate::record::Event;
 use crate::stats;
@@ -25,6 +25,8 @@ use crate::tm::Tm;
 
 /// A message larger than a field of a packet is not handed on.
 const MESSAGE_MAX: usize = 65_000;
+/// Slots of the table of transactions of a stock node.
+const STOCK_TRANSACTIONS: u32 = 65_536;
 
 /// `tm_replication_cluster` and what belongs to it.
 #[derive(Clone, Debug, Default)]
@@ -234,8 +236,15 @@ fn cancel_parts(msg: &Message) -> CancelParts {
         transport: via.as_ref().and_then(|v| offset(text, v.transport_bytes)),
         via_port: via.as_ref().and_then(|v| v.port).map_or(0, i32::from),
         reason: reason.into(),
-        hash_index: 0,
+        hash_index: hash_index(msg),
     }
+}
+
+/// Where a stock node looks for the transaction: it looks nowhere else.
+fn hash_index(msg: &Message) -> i32 {
+    let (Some(call_id), Ok(cseq)) = (msg.call_id(), msg.cseq()) else { return 0 };
+    let number = cseq.number.to_string();
+    (sip_hash_of(&[call_id, number.as_bytes()]) % STOCK_TRANSACTIONS) as i32
 }
 
 /// Place and length of a part of a text.
@@ -328,6 +337,9 @@ mod tests {
             assert_eq!(&TEXT[at as usize..][..length as usize], expected);
         }
         assert_eq!(parts.via_port, 5070);
+        let seen = TEXT.replace("Call-ID: x\r\nCSeq: 7", "Call-ID: anycast-1\r\nCSeq: 1");
+        let seen = Message::parse(Bytes::from(seen)).unwrap();
+        assert_eq!(cancel_parts(&seen).hash_index, 64_570);
     }
 
     proptest! {

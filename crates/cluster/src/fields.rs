@@ -39,6 +39,24 @@ impl Fields {
         }
     }
 
+    /// Writes a list of fields as the value of one; what is longer than 65,535 bytes is left out.
+    pub fn within(&mut self, n: u8, write: impl FnOnce(&mut Self)) {
+        let start = self.0.len();
+        self.0.extend_from_slice(&[n, 0, 0]);
+        write(self);
+        match u16::try_from(self.0.len() - start - 3) {
+            Ok(len) => self.0[start + 1..start + 3].copy_from_slice(&len.to_le_bytes()),
+            Err(_) => self.0.truncate(start),
+        }
+    }
+
+    /// Writes a text that may be absent; an empty one is not.
+    pub fn optional(&mut self, n: u8, value: Option<&[u8]>) {
+        if let Some(value) = value {
+            self.put(n, value);
+        }
+    }
+
     /// The bytes so far.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
@@ -98,6 +116,25 @@ mod tests {
             let read: Option<Vec<_>> = fields(&bytes).map(|f| f.map(owned)).collect();
             prop_assert_eq!(read, Some(all));
             prop_assert!(fields(&bytes[..bytes.len() - 1]).any(|field| field.is_none()));
+        }
+
+        #[test]
+        fn a_list_within_one_is_a_field_like_others(
+            before in bytes(9), inner in bytes(40), behind in bytes(9)
+        ) {
+            let mut flat = Fields::default();
+            flat.put(7, &inner);
+            let value = flat.into_bytes();
+            let mut nested = Fields::default();
+            nested.put(1, &before);
+            nested.within(2, |w| w.put(7, &inner));
+            nested.within(3, |w| w.put(7, &[0; 65_533]));
+            nested.put(4, &behind);
+            let mut told = Fields::default();
+            told.put(1, &before);
+            told.put(2, &value);
+            told.put(4, &behind);
+            prop_assert_eq!(nested.into_bytes(), told.into_bytes());
         }
 
         #[test]

@@ -186,6 +186,12 @@ impl Edits {
         self.body.is_none() && self.list.iter().all(fits)
     }
 
+    /// The changes but that of the whole body, in their order: done one after the other to a copy
+    /// of the message, with [`Edits::replace`], they make the same edits.
+    pub fn changes(&self) -> impl Iterator<Item = (Span, &Bytes)> {
+        self.list.iter().map(|edit| (edit.span, &edit.text))
+    }
+
     pub(crate) fn list(&self) -> &[Edit] {
         &self.list
     }

@@ -87,7 +87,52 @@ pub enum RestoreError {
     NothingPending,
 }
 
+/// What is left of `fr_inv` at least when a transaction has been taken over, milliseconds.
+const FR_INV_LEFT_MS: u32 = 1_000;
+
+impl Snapshot {
+    /// What so much time did to it that nobody looked after. A branch without any answer begins
+    /// anew: see [`Transaction::ask_again`]. Its wait for a final answer does not.
+    pub fn grow_older(&mut self, ns: u64) {
+        let age_ms = u32::try_from(ns / 1_000_000).unwrap_or(u32::MAX);
+        self.server.retransmit.grow_older(ns);
+        self.server.deadline.grow_older(ns);
+        for branch in &mut self.branches {
+            let left_ms = branch.fr_inv_ms.saturating_sub(age_ms);
+            branch.fr_inv_ms = left_ms.max(FR_INV_LEFT_MS.min(branch.fr_inv_ms));
+            let cancel = branch.cancel.as_mut();
+            for client in cancel.into_iter().chain([&mut branch.client]) {
+                if client.state != ClientState::Calling {
+                    client.retransmit.grow_older(ns);
+                    client.deadline.grow_older(ns);
+                }
+            }
+        }
+    }
+}
+
+impl AlarmSnapshot {
+    fn grow_older(&mut self, ns: u64) {
+        let ns = i64::try_from(ns).unwrap_or(i64::MAX);
+        for left in [&mut self.due_in_ns, &mut self.entry_in_ns] {
+            *left = left.map(|left| left.saturating_sub(ns));
+        }
+    }
+}
+
 impl Transaction {
+    /// Sends every request again that has had no answer. Over a transport that retransmits by
+    /// itself, too: the connection to the node that is gone was not this one's.
+    pub fn ask_again(&self, out: &mut Effects) {
+        for (number, branch) in (0..=u8::MAX).zip(&self.fork.branches) {
+            let asks = branch.client.state == ClientState::Calling && !branch.request.is_empty();
+            if asks {
+                let (dest, bytes) = (branch.dest, branch.request.clone());
+                out.push(Effect::SendBranch { branch: BranchIndex(number), dest, bytes });
+            }
+        }
+    }
+
     /// The transaction as plain data. The request and reply bytes are shared, not copied.
     pub fn snapshot(&self, now: Now) -> Snapshot {
         // No `..` here and below: a field that is forgotten must not compile.

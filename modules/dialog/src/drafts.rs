@@ -6,6 +6,7 @@
 //! the dialog of it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::RangeFrom;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -41,7 +42,7 @@ const ONE_BYTES_MAX: usize = 48 << 10;
 /// Those that are looked at for a reply: of one slot of the hash, where there are a few.
 const ALIKE_MAX: usize = 64;
 /// No call rings for longer.
-const PATIENCE_NS: u64 = 300 * SEC;
+pub(crate) const PATIENCE_NS: u64 = 300 * SEC;
 /// The node of the call has so long to take the answer up itself, if it is there.
 const FIRST_NS: u64 = 250 * MS;
 
@@ -74,14 +75,14 @@ struct Entry {
 
 /// What a draft says.
 #[derive(Debug, PartialEq, Eq)]
-struct Draft {
+pub(crate) struct Draft {
     did: DialogId,
     /// The node of the call.
-    node: u32,
+    pub(crate) node: u32,
     /// What the Vias of the INVITE begin with.
     tx: Text,
     /// The dialog; empty: the draft is withdrawn.
-    record: Bytes,
+    pub(crate) record: Bytes,
     /// Names of modules, and what they have attached.
     sections: Vec<(String, Bytes)>,
 }
@@ -119,12 +120,29 @@ impl Drafts {
         self.0.lock().remove(id.number());
     }
 
+    /// Up to so many, from that number on.
+    pub(crate) fn some(&self, numbers: RangeFrom<u64>, most: usize) -> Vec<DialogId> {
+        let known = self.0.lock();
+        known.all.range(numbers).take(most).map(|(n, _)| DialogId::from_number(*n)).collect()
+    }
+
+    /// One, and when it came.
+    pub(crate) fn get(&self, id: DialogId) -> Option<(Bytes, Mono)> {
+        let known = self.0.lock();
+        known.all.get(&id.number()).map(|entry| (entry.draft.clone(), entry.at))
+    }
+
     pub(crate) fn has(&self, id: DialogId) -> bool {
         self.0.lock().all.contains_key(&id.number())
     }
 }
 
 impl Draft {
+    /// What a module has attached.
+    pub(crate) fn section(&self, module: &str) -> Option<&Bytes> {
+        self.sections.iter().find(|(name, _)| name == module).map(|(_, bytes)| bytes)
+    }
+
     fn encode(&self) -> Bytes {
         let Self { did, node, tx, record, sections } = self;
         let mut out = vec![VERSION];
@@ -141,7 +159,7 @@ impl Draft {
     }
 
     /// `None`: it is none, or one of another version, or larger than any.
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes;
         let rest = &mut rest;
         if bytes.len() > ONE_BYTES_MAX || byte(rest)? != VERSION {
@@ -251,8 +269,17 @@ impl Dialogs {
         }
         let head = fields::read_heading(&draft.record)?;
         let id = DialogId { entry: self.table.entry_of(&head.call_id), ..head.id };
-        if draft.did != id || self.table.is_buried(id) || self.read(id, |_| ()).is_some() {
+        if draft.did != id || self.table.is_buried(id) {
             return Some(());
+        }
+        if let Some(leaves) = self.read(id, |d| d.state < State::Unacked && !self.is_ours(cx, d)) {
+            // It rings here as well. Only one of the two goes on.
+            if leaves && draft.node != cx.node.membership().node_id() {
+                self.leave_call(cx, id);
+                self.table.remove(id);
+            } else {
+                return Some(());
+            }
         }
         {
             let mut known = self.drafts.0.lock();
@@ -264,6 +291,7 @@ impl Dialogs {
         }
         // Its answer may have passed before.
         self.follow(cx, id);
+        self.take_over_call(cx, id);
         Some(())
     }
 

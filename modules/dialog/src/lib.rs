@@ -15,7 +15,8 @@
 //! `record.rs` is what is kept, `change.rs` what can happen to it, `table.rs` where it is found,
 //! `index.rs` by what else, `local.rs` what is one node's alone; `state.rs` the module and what
 //! follows from a change. `create.rs`, `invite.rs` and `matching.rs` follow the messages,
-//! `drafts.rs` calls that ring on other nodes, `sweep.rs` the time; `functions.rs`, `variables.rs`, `mi.rs` with `listing.rs` are the doors.
+//! `drafts.rs` and `ringing.rs` calls that ring on other nodes, `sweep.rs` the time; `functions.rs`,
+//! `variables.rs`, `mi.rs` with `listing.rs` are the doors.
 
 mod admin;
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub mod record;
 mod renumber;
 mod replication;
 mod replies;
+mod ringing;
 mod sdp;
 mod send;
 mod sequential;

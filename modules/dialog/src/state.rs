@@ -31,6 +31,7 @@ use crate::record::{Dialog, EndReason, State};
 use crate::replication::again::{AGAIN, Repeated};
 use crate::replication::profiles::{Counts, TELL};
 use crate::replication::takeover::{LOOK, Takeover};
+use crate::ringing::TAKE_OVER;
 use crate::sequential::Open;
 use crate::sql::{self, Sql};
 use crate::stats;
@@ -234,6 +235,9 @@ impl Dialogs {
             self.table.local(id, |_, local| local.answered_at_ms = now_ms);
             self.follow_soon(cx, id);
         }
+        if done.before < State::Unacked && matches!(origin, Origin::Peer { .. }) {
+            self.leave_call(cx, id);
+        }
         let Some(record) = &done.record else { return };
         events::state_changed(cx, record, done.before);
         // What follows is done where it happened.
@@ -379,6 +383,7 @@ impl Module for Dialogs {
             AGAIN => self.tell_end_again(cx, DialogId::from_number(timer.id)),
             TWINS => self.end_twins(cx, DialogId::from_number(timer.id)),
             DRAW_UP => self.draw_up(cx, DialogId::from_number(timer.id)),
+            TAKE_OVER => self.take_over_ringing(cx, timer.id),
             sql::FLUSH => self.flush_timer(cx),
             sql::RETRY => self.retry_sql(cx),
             _ => {}

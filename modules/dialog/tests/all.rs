@@ -11,3 +11,4 @@ mod pair;
 mod persistence;
 mod ringing;
 mod stored;
+mod taken;

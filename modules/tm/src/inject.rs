@@ -133,6 +133,22 @@ impl Tm {
         Some((attached, invite, named.map_or(0, |(_, branch)| branch)))
     }
 
+    /// Drops a transaction that another node goes on with; nothing more is sent or waited for.
+    /// `false` if it has been answered, or is gone.
+    pub fn forget(&self, cx: &mut tandem_engine::module::Cx<'_>, tx: TxRef) -> bool {
+        let Some(tx) = self.table.by_id(tx.0) else { return false };
+        let attached = {
+            let mut cell = tx.cell.lock();
+            if cell.record.machine.last_code() >= 200 {
+                return false;
+            }
+            std::mem::take(&mut cell.record.saved.attached)
+        };
+        self.table.remove(&tx);
+        cx.tell_transaction(&attached, || TxMoment::Ended);
+        true
+    }
+
     /// Ends a fork as its answer does, and sends the caller nothing. Whoever has answered takes no
     /// notice of a CANCEL (RFC 3261 9.2), so it does no harm if he is not known.
     fn leave_to(

@@ -67,9 +67,10 @@ pub struct Choice {
 /// A choice by the names of its lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChoiceNames {
-    used: Vec<String>,
-    unused: Vec<String>,
-    none: bool,
+    pub used: Vec<String>,
+    pub unused: Vec<String>,
+    /// No list counts.
+    pub none: bool,
 }
 
 /// All lists of a node.

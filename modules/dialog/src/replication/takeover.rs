@@ -192,6 +192,7 @@ impl Dialogs {
         let tags = cx.node.membership().tags().cloned();
         if shard == 0 {
             self.follow_all(cx);
+            self.take_over_ringing(cx, 0);
         }
         for id in self.table.shard_ids(shard as usize) {
             let found = self.read(id, |d| {

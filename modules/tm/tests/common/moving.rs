@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::json;
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome};
 use tandem_engine::module::{Module, ModuleDef};
@@ -10,7 +11,7 @@ use tandem_engine::testing::TestNode;
 use tandem_tm::{Tm, TxSnapshot};
 
 thread_local! {
-    static ON_THE_WAY: RefCell<Vec<TxSnapshot>> = const { RefCell::new(Vec::new()) };
+    static ON_THE_WAY: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A module whose commands pack the transactions of a node, and unpack them.
@@ -38,7 +39,8 @@ fn pack(call: &mut MiCall<'_, '_>) -> MiOutcome {
     let (slot, tm) = call.cx.node.find::<Tm>().unwrap();
     call.cx.for_slot(slot, |cx| {
         let all = tm.all();
-        let packed: Vec<_> = all.iter().filter_map(|tx| tm.snapshot(cx, *tx)).collect();
+        let packed: Vec<_> =
+            all.iter().filter_map(|tx| Some(tm.snapshot(cx, *tx)?.to_bytes())).collect();
         let left = all.len() - packed.len();
         ON_THE_WAY.set(packed);
         MiOutcome::Done(json!(left))
@@ -48,8 +50,8 @@ fn pack(call: &mut MiCall<'_, '_>) -> MiOutcome {
 fn unpack(call: &mut MiCall<'_, '_>) -> MiOutcome {
     let (slot, tm) = call.cx.node.find::<Tm>().unwrap();
     call.cx.for_slot(slot, |cx| {
-        for snapshot in ON_THE_WAY.take() {
-            tm.restore(cx, snapshot).unwrap();
+        for bytes in ON_THE_WAY.take() {
+            tm.restore(cx, TxSnapshot::parse(&bytes).unwrap()).unwrap();
         }
         MiOutcome::ok()
     })

@@ -2,7 +2,12 @@
 //!
 //! What means something on one node only is told by name: sockets by their text, routes and
 //! modules by their names, blacklists by theirs. What the engine attaches for a module is asked of
-//! that module. The machine's part is `tandem_transaction::Snapshot`.
+//! that module. The machine's part is `tandem_transaction::Snapshot`. `wire.rs` makes bytes of it.
+
+mod machine;
+mod moves;
+mod values;
+mod wire;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,12 +28,9 @@ use tandem_transaction::{Effects, Transaction};
 use thiserror::Error;
 
 use crate::failover::Spare;
-use crate::inject::TxRef;
 use crate::local::Owner;
 use crate::record::{Armed, Leg, Lines, Record, Saved, kept_via};
-use crate::table::Tx;
-use crate::tm::Tm;
-use crate::via_branch::{SHARDS, TxId};
+use crate::via_branch::TxId;
 
 /// A whole transaction.
 #[derive(Clone, Debug)]
@@ -43,6 +45,8 @@ pub struct TxSnapshot {
 pub enum RestoreError {
     #[error("there is no socket like {0}")]
     Socket(String),
+    #[error("it cannot be read")]
+    Bytes,
     #[error("its request cannot be read")]
     Request,
     #[error("a transaction of its name is here")]
@@ -89,7 +93,7 @@ struct SavedSnapshot {
     own_via: OwnVia,
     blacklists: Option<ChoiceNames>,
     /// Names of modules, and what they made of their sections.
-    attached: Vec<(&'static str, Bytes)>,
+    attached: Vec<(String, Bytes)>,
 }
 
 #[derive(Clone, Debug)]
@@ -99,7 +103,7 @@ struct SourceSnapshot {
     local_ip: IpAddr,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct BranchSnapshot {
     uri: Option<Bytes>,
     dst_uri: Option<Bytes>,
@@ -137,9 +141,9 @@ struct SpareSnapshot {
     hops: Vec<Hop>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct HidesSnapshot {
-    module: &'static str,
+    module: String,
     flags: u8,
     shown_user: Bytes,
     sent_user: Bytes,
@@ -152,53 +156,9 @@ enum OwnerSnapshot {
     /// Also of a command, whose asker is connected to the node that died.
     Nobody,
     Module {
-        module: &'static str,
+        module: String,
         token: u64,
     },
-}
-
-impl Tm {
-    /// What modules attached to a transaction, for another node: their names and what they made
-    /// of it. Empty when it is gone. See [`attached_of`].
-    pub fn sections_of(&self, cx: &Cx<'_>, tx: TxRef) -> Vec<(&'static str, Bytes)> {
-        let Some(tx) = self.table.by_id(tx.0) else { return Vec::new() };
-        let attached = tx.cell.lock().record.saved.attached.clone();
-        sections(cx, &attached)
-    }
-
-    /// All transactions.
-    pub fn all(&self) -> Vec<TxRef> {
-        self.table.ids().into_iter().map(TxRef).collect()
-    }
-
-    /// A transaction as plain data; `None` if it has ended, or one of its routes runs or waits.
-    pub fn snapshot(&self, cx: &Cx<'_>, tx: TxRef) -> Option<TxSnapshot> {
-        let tx = self.table.by_id(tx.0)?;
-        let cell = tx.cell.lock();
-        let can_move = cell.busy.is_none() && cell.inbox.is_empty();
-        let record = can_move.then(|| cell.record.snapshot(cx))?;
-        let Tx { id, key, call_hash: _, origin: _, is_cancel: _, answers: _, cell: _ } = &*tx;
-        Some(TxSnapshot { id: *id, key: Bytes::copy_from_slice(key), record })
-    }
-
-    /// Keeps a transaction of another node up.
-    ///
-    /// # Errors
-    /// See [`RestoreError`]; nothing has happened then.
-    pub fn restore(&self, cx: &mut Cx<'_>, snapshot: TxSnapshot) -> Result<TxRef, RestoreError> {
-        let TxSnapshot { id, key, record } = snapshot;
-        if usize::from(id.index) >= SHARDS {
-            return Err(RestoreError::Known);
-        }
-        let mut fx = Effects::new();
-        let record = record.restore(cx, &mut fx)?;
-        let tx =
-            self.table.insert_restored(id, &key, Box::new(record)).ok_or(RestoreError::Known)?;
-        let mut cell = tx.cell.lock();
-        self.finish_step(cx, &tx, &mut cell, fx, None);
-        self.settle(cx, &tx, cell);
-        Ok(TxRef(id))
-    }
 }
 
 impl Record {
@@ -328,7 +288,7 @@ impl Saved {
             own_path: own_path.as_deref().cloned(),
             own_via: own_via.as_deref().cloned().unwrap_or_default(),
             blacklists: blacklists.as_ref().map(|choice| cx.node.blacklists.names(choice)),
-            attached: sections(cx, attached),
+            attached: named_sections(cx, attached),
         }
     }
 }
@@ -476,7 +436,7 @@ fn branch_of(cx: &Cx<'_>, branch: BranchSnapshot) -> Branch {
 fn hides_snapshot(cx: &Cx<'_>, hides: &Hides) -> Option<HidesSnapshot> {
     let Hides { slot, flags, shown_user, sent_user, own_routes, place } = hides;
     Some(HidesSnapshot {
-        module: module_name(cx, *slot)?,
+        module: module_name(cx, *slot)?.to_owned(),
         flags: *flags,
         shown_user: shown_user.clone(),
         sent_user: sent_user.clone(),
@@ -487,7 +447,7 @@ fn hides_snapshot(cx: &Cx<'_>, hides: &Hides) -> Option<HidesSnapshot> {
 
 fn hides_of(cx: &Cx<'_>, hides: HidesSnapshot) -> Option<Arc<Hides>> {
     let HidesSnapshot { module, flags, shown_user, sent_user, own_routes, place } = hides;
-    let slot = slot_of(cx, module)?;
+    let slot = slot_of(cx, &module)?;
     Some(Arc::new(Hides { slot, flags, shown_user, sent_user, own_routes, place }))
 }
 
@@ -495,7 +455,7 @@ fn owner_snapshot(cx: &Cx<'_>, owner: &Owner) -> OwnerSnapshot {
     match owner {
         Owner::Nobody | Owner::Command { request: _, uri: _, next_hop: _ } => OwnerSnapshot::Nobody,
         Owner::Module { slot, token } => match module_name(cx, *slot) {
-            Some(module) => OwnerSnapshot::Module { module, token: *token },
+            Some(module) => OwnerSnapshot::Module { module: module.to_owned(), token: *token },
             None => OwnerSnapshot::Nobody,
         },
     }
@@ -505,7 +465,7 @@ fn owner_of(cx: &Cx<'_>, owner: OwnerSnapshot) -> Owner {
     match owner {
         OwnerSnapshot::Nobody => Owner::Nobody,
         OwnerSnapshot::Module { module, token } => {
-            slot_of(cx, module).map_or(Owner::Nobody, |slot| Owner::Module { slot, token })
+            slot_of(cx, &module).map_or(Owner::Nobody, |slot| Owner::Module { slot, token })
         }
     }
 }
@@ -517,6 +477,10 @@ fn sections(cx: &Cx<'_>, attached: &Attached) -> Vec<(&'static str, Bytes)> {
         Some((def.name, module.section_bytes(section)?))
     };
     attached.iter().filter_map(bytes).collect()
+}
+
+fn named_sections(cx: &Cx<'_>, attached: &Attached) -> Vec<(String, Bytes)> {
+    sections(cx, attached).into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect()
 }
 
 /// What modules attached, from their names and bytes; what a module cannot read is left out.

@@ -1,0 +1,95 @@
+//! Calls that ring and whose node is gone. Peers have a draft of each (see `drafts.rs`) with its
+//! transaction in it; whoever acts for such a call by now goes on with both. The phones notice
+//! nothing: who rings is asked again, which he absorbs, and what he says, a CANCEL of the caller,
+//! timeouts and failure routes find their transaction.
+
+use std::ops::RangeFrom;
+
+use tandem_clock::Mono;
+use tandem_engine::log::Level;
+use tandem_engine::module::{Cx, Timer};
+use tandem_tm::Tm;
+
+use crate::change::Origin;
+use crate::drafts::{Draft, PATIENCE_NS};
+use crate::id::DialogId;
+use crate::record::{Dialog, State};
+use crate::replication::{empty, fields};
+use crate::state::Dialogs;
+
+/// Takes calls over that ring; the id is the number that the next ones begin with.
+pub(crate) const TAKE_OVER: u32 = 73;
+/// Drafts that are looked at in one go.
+const AT_ONCE: usize = 256;
+
+impl Dialogs {
+    /// Goes through the calls that ring on other nodes.
+    pub(crate) fn take_over_ringing(&self, cx: &mut Cx<'_>, from: u64) {
+        let some = self.drafts.some(RangeFrom { start: from }, AT_ONCE);
+        let next = some.get(AT_ONCE - 1).map(|last| last.number() + 1);
+        some.into_iter().for_each(|id| self.take_over_call(cx, id));
+        if let Some(id) = next {
+            cx.set_timer(cx.now.after_ms(1), Timer { kind: TAKE_OVER, id });
+        }
+    }
+
+    /// A call that rings goes on here, if it is this node's by now.
+    pub(crate) fn take_over_call(&self, cx: &mut Cx<'_>, id: DialogId) {
+        let Some((bytes, at)) = self.drafts.get(id) else { return };
+        let Some(draft) = Draft::parse(&bytes) else { return self.drafts.remove(id) };
+        let Some(transaction) = draft.section(tandem_tm::MODULE.name) else { return };
+        let Some(dialog) = self.rings_nowhere(cx, &draft, id, at) else { return };
+        let Some((slot, tm)) = cx.node.find::<Tm>() else { return };
+        // What the transaction does first may already be about its dialog.
+        if self.insert(cx, dialog, self.new_local(), Origin::Local) != Ok(true) {
+            return;
+        }
+        let age_ns = cx.now.mono_ns.saturating_sub(at);
+        match cx.for_slot(slot, |cx| tm.take_over(cx, transaction, age_ns)) {
+            Ok(tx) => {
+                self.table.local(id, |_, local| local.invite = Some(tx));
+                self.drafts.remove(id);
+                self.draw_up(cx, id);
+                cx.log(Level::Notice, "a call that rings on a node that is gone goes on here");
+            }
+            Err(why) => {
+                self.table.remove(id);
+                let why = format!("a call that rings on a node that is gone has to wait: {why}");
+                cx.log(Level::Warning, why);
+            }
+        }
+    }
+
+    /// The dialog of a draft whose node is gone, if this node acts for it.
+    fn rings_nowhere(&self, cx: &Cx<'_>, draft: &Draft, id: DialogId, at: Mono) -> Option<Dialog> {
+        let (membership, cluster) = (cx.node.membership(), self.params.cluster);
+        let is_old = cx.now.mono_ns.saturating_sub(at) >= PATIENCE_NS;
+        if is_old || self.table.is_buried(id) || self.read(id, |_| ()).is_some() {
+            return None;
+        }
+        let head = fields::read_heading(&draft.record)?;
+        let mut dialog = empty(id, &head.call_id);
+        fields::lay_over(&mut dialog, &draft.record, &self.flag_names)?;
+        let is_gone = if draft.node == membership.node_id() {
+            // It rang here before this node was started again, or has ended here since.
+            u64::from(dialog.start_s) <= cx.node.started.unix_s()
+        } else {
+            membership.tags().is_some_and(|tags| !tags.is_reachable(cluster, draft.node))
+        };
+        let rings = dialog.state < State::Unacked && dialog.answered_s == 0;
+        let is_ours = is_gone && rings && self.is_ours(cx, &dialog);
+        // Who takes it up is responsible for it from now on.
+        (dialog.id, dialog.creator) = (id, 0);
+        is_ours.then_some(dialog)
+    }
+
+    /// Another node has gone on with a call that rings here as well, since the two did not see each
+    /// other: it is that node's, and this one asks and answers nobody any more.
+    pub(crate) fn leave_call(&self, cx: &mut Cx<'_>, id: DialogId) {
+        let taken = self.table.local(id, |_, local| local.invite.take()).flatten();
+        let (Some(tx), Some((slot, tm))) = (taken, cx.node.find::<Tm>()) else { return };
+        if cx.for_slot(slot, |cx| tm.forget(cx, tx)) {
+            cx.log(Level::Notice, "a call that rings here goes on at another node");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Calls that ring when their node dies go on at its peer, with their transactions.
+
+#![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
+
+use crate::common::*;
+use crate::pair::Pair;
+use tandem_dialog::{EndReason, State};
+
+const CONTACT: &str = "Contact: <sip:bob@127.0.0.2:5060>\n";
+const SECOND: &str = "127.0.0.3:5060";
+
+/// A call that rings on node 0, whose INVITE node 1 goes on with; the INVITE that the callee got.
+fn ring_and_die(pair: &mut Pair) -> String {
+    pair.udp(0, CALLER, &Phones::request("c"));
+    let invite = pair.sent_to(0, CALLEE).pop().unwrap();
+    pair.udp(0, CALLEE, &reply_to(&invite, 180, "t", CONTACT, ""));
+    pair.advance_ms(200);
+    pair.kill(0);
+    pair.advance_ms(10_000);
+    invite
+}
+
+/// The same, and the callee has absorbed the INVITE that came again, and said what it had said.
+fn ring_again(pair: &mut Pair) -> String {
+    let invite = ring_and_die(pair);
+    let again = pair.sent_to(1, CALLEE);
+    assert!(!again.is_empty() && again.iter().all(|sent| *sent == invite), "{again:?}");
+    pair.udp(1, CALLEE, &reply_to(&invite, 180, "t", CONTACT, ""));
+    assert!(first_line(&pair.sent_to(1, CALLER).pop().unwrap()).starts_with("SIP/2.0 180"));
+    invite
+}
+
+fn cancel() -> String {
+    let invite = Phones::request("c");
+    let head = invite.split("Contact:").next().unwrap();
+    format!("{}Max-Forwards: 70\nContent-Length: 0\n\n", head.replace("INVITE", "CANCEL"))
+}
+
+fn lines(all: &[String]) -> Vec<&str> {
+    all.iter().map(|text| first_line(text)).collect()
+}
+
+#[test]
+fn the_caller_can_give_up() {
+    for tag in ["", "set_dlg_sharing_tag(\"vip\");"] {
+        let mut pair = Pair::new("", tag);
+        pair.udp(0, CALLER, &Phones::request("c"));
+        let invite = pair.sent_to(0, CALLEE).pop().unwrap();
+        pair.udp(0, CALLEE, &reply_to(&invite, 180, "t", CONTACT, ""));
+        pair.advance_ms(200);
+        pair.kill(0);
+        pair.advance_ms(10_000);
+        if !tag.is_empty() {
+            assert!(pair.states(1).is_empty(), "it is the matter of whoever holds the tag");
+            pair.mi(1, "clusterer_shtag_set_active", serde_json::json!(["vip/1"]));
+            pair.advance_ms(100);
+        }
+        assert_eq!(pair.states(1), [State::Unconfirmed]);
+        assert_eq!(pair.sent_to(1, CALLEE).first(), Some(&invite));
+        pair.udp(1, CALLEE, &reply_to(&invite, 180, "t", CONTACT, ""));
+        pair.sent_to(1, CALLER);
+        pair.udp(1, CALLER, &cancel());
+        let sent = std::mem::take(&mut pair.0.datagrams);
+        let to = |to: &str| {
+            let its = sent.iter().filter(|(at, addr, _)| *at == 1 && addr.to_string() == to);
+            its.map(|(.., text)| text.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&to(CALLER)), ["SIP/2.0 200 canceling"]);
+        let to_callee = to(CALLEE);
+        assert!(to_callee[0].starts_with("CANCEL sip:bob@127.0.0.2 "), "{to_callee:?}");
+        let via = |text: &str| text.lines().find(|l| l.starts_with("Via")).map(str::to_owned);
+        assert_eq!(via(&to_callee[0]), via(&invite));
+        pair.udp(1, CALLEE, &reply_to(&to_callee[0], 200, "t", "", ""));
+        pair.udp(1, CALLEE, &reply_to(&invite, 487, "t", "", ""));
+        let sent = std::mem::take(&mut pair.0.datagrams);
+        let starts: Vec<_> = sent.iter().map(|(.., text)| &text[..11]).collect();
+        assert_eq!(starts, ["ACK sip:bob", "SIP/2.0 487"], "{sent:?}");
+        let d = pair.all(1).pop().unwrap();
+        assert_eq!((d.state, d.end_reason), (State::Deleted, Some(EndReason::Cancelled)));
+    }
+}
+
+#[test]
+fn it_is_answered_and_ended_and_asked_for_once() {
+    let mut pair = Pair::new("", "");
+    let invite = ring_again(&mut pair);
+    // The caller's INVITE comes again: nobody is called twice.
+    pair.udp(1, CALLER, &Phones::request("c"));
+    assert!(pair.sent_to(1, CALLEE).is_empty());
+    pair.udp(1, CALLEE, &reply_to(&invite, 200, "t", CONTACT, SDP_B));
+    let ok = pair.sent_to(1, CALLER).pop().unwrap();
+    assert!(first_line(&ok).starts_with("SIP/2.0 200"), "{ok}");
+    let phones = Phones { call_id: "c".to_owned(), invite, ok };
+    pair.udp(1, CALLER, &phones.within("ACK", 7, ""));
+    pair.advance_ms(500);
+    assert_eq!(pair.states(1), [State::Confirmed]);
+    pair.boot(0);
+    pair.advance_ms(10_000);
+    assert_eq!(pair.states(0), [State::Confirmed]);
+    let (bye, ok) = pair.hang_up(1, &phones);
+    assert!(bye.starts_with("BYE ") && ok.starts_with("SIP/2.0 200"), "{bye}{ok}");
+    assert_eq!((pair.states(0), pair.states(1)), (vec![State::Deleted], vec![State::Deleted]));
+}
+
+#[test]
+fn nobody_answers_and_the_failure_route_asks_the_next_one() {
+    let routes = set("dialog_replication_cluster", "1")
+        + "modparam(\"tm\", \"fr_inv_timeout\", 30)\n\
+           failure_route[next] { $ru = \"sip:carol@127.0.0.3\"; t_relay(); }\n";
+    let tag = "t_on_failure(\"next\"); set_dlg_sharing_tag(\"vip\");";
+    let mut pair = Pair::new(&routes, tag);
+    let invite = ring_and_die(&mut pair);
+    pair.mi(1, "clusterer_shtag_set_active", serde_json::json!(["vip/1"]));
+    pair.advance_ms(100);
+    pair.udp(1, CALLEE, &reply_to(&invite, 180, "t", CONTACT, ""));
+    // It has rung for ten seconds before.
+    pair.advance_ms(18_000);
+    assert!(pair.sent_to(1, SECOND).is_empty());
+    pair.advance_ms(3_000);
+    let next = pair.sent_to(1, SECOND);
+    assert!(next[0].starts_with("INVITE sip:carol@127.0.0.3 "), "{next:?}");
+    pair.udp(1, SECOND, &reply_to(&next[0], 200, "u", CONTACT, SDP_B));
+    assert!(first_line(&pair.sent_to(1, CALLER).pop().unwrap()).starts_with("SIP/2.0 200"));
+}
+
+#[test]
+fn of_two_who_ring_one_answers_and_the_other_is_told() {
+    let mut pair = Pair::new("", "append_branch(\"sip:carol@127.0.0.3\");");
+    pair.udp(0, CALLER, &Phones::request("c"));
+    let sent = std::mem::take(&mut pair.0.datagrams);
+    let to = |to: &str| sent.iter().find(|(_, addr, _)| addr.to_string() == to).unwrap().2.clone();
+    let (bob, carol) = (to(CALLEE), to(SECOND));
+    pair.kill(0);
+    pair.advance_ms(10_000);
+    pair.udp(1, CALLEE, &reply_to(&bob, 180, "t", CONTACT, ""));
+    pair.udp(1, SECOND, &reply_to(&carol, 180, "u", CONTACT, ""));
+    pair.0.datagrams.clear();
+    pair.udp(1, SECOND, &reply_to(&carol, 200, "u", CONTACT, SDP_B));
+    let sent = std::mem::take(&mut pair.0.datagrams);
+    let starts = |to: &str| {
+        let its = sent.iter().filter(|(_, addr, _)| addr.to_string() == to);
+        its.map(|(.., text)| text[..11].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(starts(CALLEE), ["CANCEL sip:"]);
+    assert_eq!(starts(CALLER), ["SIP/2.0 200"]);
+}
+
+#[test]
+fn a_node_that_was_only_cut_off_leaves_the_call_to_the_other() {
+    for answers in [false, true] {
+        let routes = set("dialog_replication_cluster", "1")
+            + "modparam(\"tm\", \"fr_inv_timeout\", 60)\n\
+               failure_route[next] { $ru = \"sip:carol@127.0.0.3\"; t_relay(); }\n";
+        let tag = "t_on_failure(\"next\"); set_dlg_sharing_tag(\"vip\");";
+        let mut pair = Pair::new(&routes, tag);
+        pair.udp(0, CALLER, &Phones::request("c"));
+        let invite = pair.sent_to(0, CALLEE).pop().unwrap();
+        pair.udp(0, CALLEE, &reply_to(&invite, 180, "t", CONTACT, ""));
+        pair.advance_ms(200);
+        pair.cut();
+        pair.advance_ms(10_000);
+        pair.mi(1, "clusterer_shtag_set_active", serde_json::json!(["vip/1"]));
+        pair.advance_ms(100);
+        pair.udp(1, CALLEE, &reply_to(&invite, 180, "t", CONTACT, ""));
+        if answers {
+            pair.udp(1, CALLEE, &reply_to(&invite, 200, "t", CONTACT, SDP_B));
+        }
+        pair.heal();
+        pair.advance_ms(20_000);
+        pair.0.datagrams.clear();
+        pair.advance_ms(60_000);
+        let asked: Vec<_> =
+            pair.0.datagrams.iter().filter(|(_, to, _)| to.to_string() == SECOND).collect();
+        let asked: Vec<_> = asked.into_iter().map(|(at, ..)| at).collect();
+        let by_other = asked.iter().all(|at| **at == 1);
+        assert_eq!((by_other, asked.is_empty()), (true, answers), "{asked:?}");
+    }
+}
+
+#[test]
+fn what_is_told_of_a_call_that_has_ended_brings_nothing_back() {
+    let mut pair = Pair::new("", "");
+    pair.udp(0, CALLER, &Phones::request("c"));
+    let invite = pair.sent_to(0, CALLEE).pop().unwrap();
+    pair.udp(0, CALLEE, &reply_to(&invite, 486, "t", "", ""));
+    pair.advance_ms(100);
+    pair.kill(0);
+    pair.advance_ms(10_000);
+    assert!(pair.all(1).is_empty() && pair.sent_to(1, CALLEE).is_empty());
+}

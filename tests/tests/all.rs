@@ -42,6 +42,7 @@ mod registrations;
 mod reload;
 mod repair;
 mod restart;
+mod ringing;
 mod robustness;
 mod routing;
 mod routing_databases;

@@ -87,25 +87,32 @@ pub enum RestoreError {
     NothingPending,
 }
 
+/// No timer of a transaction that has been taken over is longer, whatever was told: an hour.
+const LEFT_MS_MAX: u32 = 3_600_000;
 /// What is left of `fr_inv` at least when a transaction has been taken over, milliseconds.
 const FR_INV_LEFT_MS: u32 = 1_000;
 
 impl Snapshot {
-    /// What so much time did to it that nobody looked after. A branch without any answer begins
-    /// anew: see [`Transaction::ask_again`]. Its wait for a final answer does not.
+    /// What so much time did to it that nobody looked after; a peer tells it, so it is bounded, too.
+    /// A branch without any answer begins anew: see [`Transaction::ask_again`]. Its wait for a final
+    /// answer does not.
     pub fn grow_older(&mut self, ns: u64) {
         let age_ms = u32::try_from(ns / 1_000_000).unwrap_or(u32::MAX);
+        let Timers { t1_ms, t2_ms, fr_ms, fr_inv_ms, wait_ms } = &mut self.timers;
+        for ms in [t1_ms, t2_ms, fr_ms, fr_inv_ms, wait_ms] {
+            *ms = LEFT_MS_MAX.min(*ms);
+        }
         self.server.retransmit.grow_older(ns);
         self.server.deadline.grow_older(ns);
         for branch in &mut self.branches {
+            branch.fr_inv_ms = branch.fr_inv_ms.min(LEFT_MS_MAX);
             let left_ms = branch.fr_inv_ms.saturating_sub(age_ms);
             branch.fr_inv_ms = left_ms.max(FR_INV_LEFT_MS.min(branch.fr_inv_ms));
             let cancel = branch.cancel.as_mut();
             for client in cancel.into_iter().chain([&mut branch.client]) {
-                if client.state != ClientState::Calling {
-                    client.retransmit.grow_older(ns);
-                    client.deadline.grow_older(ns);
-                }
+                let ns = if client.state == ClientState::Calling { 0 } else { ns };
+                client.retransmit.grow_older(ns);
+                client.deadline.grow_older(ns);
             }
         }
     }
@@ -115,7 +122,8 @@ impl AlarmSnapshot {
     fn grow_older(&mut self, ns: u64) {
         let ns = i64::try_from(ns).unwrap_or(i64::MAX);
         for left in [&mut self.due_in_ns, &mut self.entry_in_ns] {
-            *left = left.map(|left| left.saturating_sub(ns));
+            *left =
+                left.map(|left| left.saturating_sub(ns).min(i64::from(LEFT_MS_MAX) * 1_000_000));
         }
     }
 }

@@ -168,6 +168,27 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// What a peer tells may be anything: it is refused, or is a transaction that ends.
+    #[test]
+    fn no_bytes_of_a_peer_panic_or_stay_for_ever(
+        cut in 0..4_000usize, places in prop::collection::vec((0..4_000usize, any::<u8>()), 0..6)
+    ) {
+        let (mut first, mut second) = (fresh(), fresh());
+        first.udp(CALLER, &request("INVITE", "x0", ""));
+        let mut bytes = moving::bytes(&mut first).remove(0).to_vec();
+        let len = bytes.len();
+        places.into_iter().for_each(|(at, byte)| bytes[at % len] = byte);
+        bytes.truncate(len - cut % len.min(40) * usize::from(cut % 3 == 0));
+        moving::offer(&mut second, bytes.into());
+        second.udp(CALLER, &request("CANCEL", "x0", ""));
+        second.advance_ms(4 * 3_600_000);
+        prop_assert_eq!(stat(&mut second, "inuse_transactions"), 0);
+    }
+}
+
 #[test]
 fn a_retransmission_finds_the_transaction_on_its_new_node() {
     let (mut first, mut second) = (fresh(), fresh());

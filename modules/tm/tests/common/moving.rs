@@ -24,6 +24,7 @@ pub(crate) static MOVE: ModuleDef = ModuleDef {
     variables: &[],
     mi: &[
         MiDef { name: "move:pack", old_names: &[], param_sets: &[&[]], help: "", run: pack },
+        MiDef { name: "move:offer", old_names: &[], param_sets: &[&[]], help: "", run: offered },
         MiDef { name: "move:unpack", old_names: &[], param_sets: &[&[]], help: "", run: unpack },
     ],
     statistics: &[],
@@ -64,4 +65,26 @@ pub(crate) fn copy(from: &mut TestNode, to: &mut TestNode) -> bool {
     }
     assert_eq!(to.mi("move:unpack", json!([]))["result"], json!("OK"));
     true
+}
+
+/// What a peer would be told of the transactions of a node.
+pub(crate) fn bytes(from: &mut TestNode) -> Vec<Bytes> {
+    from.mi("move:pack", json!([]));
+    ON_THE_WAY.take()
+}
+
+/// A node is told of a transaction whose node is gone.
+pub(crate) fn offer(to: &mut TestNode, bytes: Bytes) {
+    ON_THE_WAY.set(vec![bytes]);
+    assert_eq!(to.mi("move:offer", json!([]))["result"], json!("OK"));
+}
+
+fn offered(call: &mut MiCall<'_, '_>) -> MiOutcome {
+    let (slot, tm) = call.cx.node.find::<Tm>().unwrap();
+    call.cx.for_slot(slot, |cx| {
+        for bytes in ON_THE_WAY.take() {
+            let _ = tm.take_over(cx, &bytes, 1_000_000_000);
+        }
+        MiOutcome::ok()
+    })
 }

@@ -89,6 +89,8 @@ pub enum RestoreError {
 
 /// No timer of a transaction that has been taken over is longer, whatever was told: an hour.
 const LEFT_MS_MAX: u32 = 3_600_000;
+/// It sends nothing again more often than this.
+const AGAIN_MS_MIN: u32 = 50;
 /// What is left of `fr_inv` at least when a transaction has been taken over, milliseconds.
 const FR_INV_LEFT_MS: u32 = 1_000;
 
@@ -102,6 +104,10 @@ impl Snapshot {
         for ms in [t1_ms, t2_ms, fr_ms, fr_inv_ms, wait_ms] {
             *ms = LEFT_MS_MAX.min(*ms);
         }
+        for ms in [&mut self.timers.t1_ms, &mut self.timers.t2_ms] {
+            *ms = AGAIN_MS_MIN.max(*ms);
+        }
+        self.server.interval_ms = self.server.interval_ms.clamp(AGAIN_MS_MIN, LEFT_MS_MAX);
         self.server.retransmit.grow_older(ns);
         self.server.deadline.grow_older(ns);
         for branch in &mut self.branches {
@@ -110,6 +116,7 @@ impl Snapshot {
             branch.fr_inv_ms = left_ms.max(FR_INV_LEFT_MS.min(branch.fr_inv_ms));
             let cancel = branch.cancel.as_mut();
             for client in cancel.into_iter().chain([&mut branch.client]) {
+                client.interval_ms = client.interval_ms.clamp(AGAIN_MS_MIN, LEFT_MS_MAX);
                 let ns = if client.state == ClientState::Calling { 0 } else { ns };
                 client.retransmit.grow_older(ns);
                 client.deadline.grow_older(ns);
@@ -403,8 +410,9 @@ impl Alarm {
         let AlarmSnapshot { due_in_ns, entry_in_ns } = snapshot;
         let instant = |ns: i64| now.mono_ns.saturating_add_signed(ns);
         let due = due_in_ns.map(instant);
-        // Without an entry the alarm would never come back: a machine that cannot end.
-        let entry = entry_in_ns.map(instant).or(due);
+        // Without an entry, or with one that comes later, the alarm would not come back when it is
+        // due: a machine that cannot end, or that is looked at again and again until then.
+        let entry = entry_in_ns.map(instant).into_iter().chain(due).min();
         if let Some(at) = entry {
             out.push(Effect::SetTimer { timer, at });
         }

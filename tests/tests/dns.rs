@@ -152,3 +152,19 @@ fn a_silent_dns_holds_nobody_else_up() {
     assert!(now() - begun < Duration::from_millis(900), "no worker has waited");
     assert_eq!(caller.final_code(), 476, "in the end the callers are told");
 }
+
+/// The question is asked by one thread and the call refused by another one; the 100 of the first
+/// one must not come behind.
+#[test]
+fn what_an_answer_of_the_dns_brings_does_not_overtake_the_100() {
+    let site = Site::bare("dns-order");
+    let dns = DnsServer::start(site.net.ip(9), &[]);
+    let _node = start(&site, &dns, "sip:bob@\" + $ci + \".example.test:5060");
+    for n in 0..100 {
+        let caller = End::at((site.net.ip(20), 5100 + n));
+        caller.request(node_addr(&site), "INVITE", &format!("call-{n}"));
+        let replies = [caller.receive().0, caller.receive().0];
+        assert!(replies[0].starts_with("SIP/2.0 100 "), "of call {n} came first: {}", replies[0]);
+        assert!(replies[1].starts_with("SIP/2.0 476 "), "{}", replies[1]);
+    }
+}

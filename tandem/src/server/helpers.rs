@@ -181,11 +181,11 @@ impl Helper {
                     other => others.push(other),
                 }
             }
+            let failed = self.shared.sockets.send(&mut self.sends);
+            // Behind the datagrams, as the reader does it.
             if !others.is_empty() {
                 hand_over(&self.shared, &self.control, others);
             }
-            let failed = self.shared.sockets.send(&mut self.sends);
-            // Behind the datagrams, as the reader does it.
             self.stream_effects.drain(..).for_each(|e| tcp::command(&self.shared, e));
             if failed.is_empty() {
                 return;

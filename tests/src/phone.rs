@@ -40,6 +40,8 @@ struct Line {
     shown: SocketAddr,
     /// What it answers to every request, if it does not serve.
     refuses: Option<&'static str>,
+    /// It rings for a moment.
+    rings: bool,
     socket: UdpSocket,
     hung_up: AtomicBool,
     heard: Mutex<Heard>,
@@ -76,7 +78,18 @@ impl Phone {
     }
 
     fn open(user: &str, at: SocketAddr, shown: SocketAddr) -> Self {
-        Self::answering(user, at, shown, None)
+        Self::answering(user, at, shown, None, false)
+    }
+
+    /// Puts a phone on the network that rings for a moment before it is answered: over several
+    /// hosts the 200 may overtake a 180 that was sent in the same moment.
+    ///
+    /// # Panics
+    /// If the address is taken.
+    #[must_use]
+    pub fn that_rings(user: &str, at: impl Into<SocketAddr>) -> Self {
+        let at = at.into();
+        Self::answering(user, at, at, None, true)
     }
 
     /// Puts a gateway on the network that answers everything with 503.
@@ -86,7 +99,7 @@ impl Phone {
     #[must_use]
     pub fn out_of_service(user: &str, at: impl Into<SocketAddr>) -> Self {
         let at = at.into();
-        Self::answering(user, at, at, Some("503 Service Unavailable"))
+        Self::answering(user, at, at, Some("503 Service Unavailable"), false)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the tests own their sockets and threads")]
@@ -95,6 +108,7 @@ impl Phone {
         at: SocketAddr,
         shown: SocketAddr,
         refuses: Option<&'static str>,
+        rings: bool,
     ) -> Self {
         let socket = UdpSocket::bind(at).unwrap_or_else(|e| panic!("phone {user}: {e}"));
         let _ = socket.set_read_timeout(Some(Duration::from_millis(50)));
@@ -102,6 +116,7 @@ impl Phone {
             user: user.to_owned(),
             shown,
             refuses,
+            rings,
             socket,
             hung_up: AtomicBool::new(false),
             heard: Mutex::default(),
@@ -256,7 +271,10 @@ impl Line {
             heard.messages.push(message.clone());
         }
         drop(heard);
-        for reply in self.replies_to(&message) {
+        for (n, reply) in self.replies_to(&message).into_iter().enumerate() {
+            if n > 0 && self.rings {
+                breathe();
+            }
             let _ = self.socket.send_to(reply.as_bytes(), from);
         }
     }

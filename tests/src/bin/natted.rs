@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let phones: Vec<Phone> =
-        (0..count).map(|n| Phone::new(&format!("p{n}"), at(5070 + n))).collect();
+        (0..count).map(|n| Phone::that_rings(&format!("p{n}"), at(5070 + n))).collect();
     for phone in &phones {
         phone.register_ok(service);
     }

@@ -54,7 +54,8 @@ impl Dialogs {
             }
             Err(why) => {
                 self.table.remove(id);
-                let why = format!("a call that rings on a node that is gone has to wait: {why}");
+                let why =
+                    format!("a call that rings on a node that is gone can only be answered: {why}");
                 cx.log(Level::Warning, why);
             }
         }

@@ -276,7 +276,6 @@ impl Dialogs {
             // It rings here as well. Only one of the two goes on.
             if leaves && draft.node != cx.node.membership().node_id() {
                 self.leave_call(cx, id);
-                self.table.remove(id);
             } else {
                 return Some(());
             }

@@ -88,6 +88,10 @@ impl Dialogs {
     /// other: it is that node's, and this one asks and answers nobody any more.
     pub(crate) fn leave_call(&self, cx: &mut Cx<'_>, id: DialogId) {
         let taken = self.table.local(id, |_, local| local.invite.take()).flatten();
+        // One that rings must not end with its transaction: peers would hear that it is over.
+        if self.read(id, |d| d.state < State::Unacked) == Some(true) {
+            self.table.remove(id);
+        }
         let (Some(tx), Some((slot, tm))) = (taken, cx.node.find::<Tm>()) else { return };
         if cx.for_slot(slot, |cx| tm.forget(cx, tx)) {
             cx.log(Level::Notice, "a call that rings here goes on at another node");

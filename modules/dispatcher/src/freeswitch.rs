@@ -2,25 +2,11 @@
 
 use std::sync::Arc;
 
-use tandem_engine::module::{Build, BuildError, Cx};
-use tandem_freeswitch::{FreeSwitch, Load, Watcher};
+use tandem_engine::module::Cx;
+use tandem_freeswitch::{Load, Watcher};
 
 use crate::sets::Sets;
 use crate::state::Dispatcher;
-
-/// The module that listens to them, if that is wanted.
-pub(crate) fn listener(
-    build: &Build<'_>,
-    wanted: bool,
-) -> Result<Option<Arc<FreeSwitch>>, BuildError> {
-    match build.module::<FreeSwitch>() {
-        None if wanted => {
-            let why = "the module freeswitch is needed";
-            Err(BuildError::new("fetch_freeswitch_stats", why).help("load freeswitch.so"))
-        }
-        found => Ok(found.filter(|_| wanted)),
-    }
-}
 
 impl Dispatcher {
     /// Tables are other ones: from now on their servers are listened to.

@@ -19,7 +19,6 @@ use tandem_targets::{
     not_found,
 };
 
-use crate::freeswitch;
 use crate::params::{self, Avps, DEFAULT, Params};
 use crate::sets::{Destination, Sets};
 use crate::targets::{Key, REPORTS};
@@ -79,7 +78,7 @@ pub struct Dispatcher {
 impl Dispatcher {
     pub(crate) fn build(build: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
         let params = Params::read(build)?;
-        let freeswitch = freeswitch::listener(build, params.freeswitch_max.is_some())?;
+        let freeswitch = FreeSwitch::wanted(build, params.freeswitch_max.is_some())?;
         let (mut parts, mut tables) = (Vec::new(), Vec::new());
         for partition in params::partitions(build)? {
             let (name, avps) = (partition.table.name.clone(), partition.avps);

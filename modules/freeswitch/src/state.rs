@@ -54,6 +54,20 @@ pub struct FreeSwitch {
 }
 
 impl FreeSwitch {
+    /// The module that listens to servers, for one whose `fetch_freeswitch_stats` wants that.
+    ///
+    /// # Errors
+    /// If it is wanted and not loaded.
+    pub fn wanted(build: &Build<'_>, is_wanted: bool) -> Result<Option<Arc<Self>>, BuildError> {
+        match build.module::<Self>() {
+            None if is_wanted => {
+                let why = "the module freeswitch is needed";
+                Err(BuildError::new("fetch_freeswitch_stats", why).help("load freeswitch.so"))
+            }
+            found => Ok(found.filter(|_| is_wanted)),
+        }
+    }
+
     pub(crate) fn build(build: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
         let number = |name: &'static str| {
             let number = build.int(name).and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);

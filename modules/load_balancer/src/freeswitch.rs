@@ -2,26 +2,12 @@
 
 use std::sync::Arc;
 
-use tandem_engine::module::{Build, BuildError, Cx};
-use tandem_freeswitch::{FreeSwitch, FsUrl, Watcher};
+use tandem_engine::module::Cx;
+use tandem_freeswitch::{FsUrl, Watcher};
 
 use crate::load::load;
 use crate::state::LoadBalancer;
 use crate::table::{Destination, Resource, Table};
-
-/// The module that listens to them, if that is wanted.
-pub(crate) fn listener(
-    build: &Build<'_>,
-    wanted: bool,
-) -> Result<Option<Arc<FreeSwitch>>, BuildError> {
-    match build.module::<FreeSwitch>() {
-        None if wanted => {
-            let why = "the module freeswitch is needed";
-            Err(BuildError::new("fetch_freeswitch_stats", why).help("load freeswitch.so"))
-        }
-        found => Ok(found.filter(|_| wanted)),
-    }
-}
 
 impl LoadBalancer {
     /// The table is another one: from now on its servers are listened to.

@@ -15,7 +15,6 @@ use tandem_freeswitch::FreeSwitch;
 use tandem_sip::Message;
 use tandem_targets::{Again, Missing, Place, Prober, Refill, Register, Searches, not_found};
 
-use crate::freeswitch;
 use crate::params::{PARTITION, Params};
 use crate::table::{Destination, Table};
 use crate::targets::Key;
@@ -57,7 +56,7 @@ impl LoadBalancer {
         let dialogs = dialogs.ok_or_else(|| BuildError::new("", "the module dialog is needed"))?;
         let part = Part::new(PARTITION, params.database, params.select.clone());
         let tables = Cached::new(vec![part], (500, "Failed to reload"));
-        let freeswitch = freeswitch::listener(build, params.freeswitch_initial.is_some())?;
+        let freeswitch = FreeSwitch::wanted(build, params.freeswitch_initial.is_some())?;
         Ok(Arc::new(Self {
             dialogs,
             freeswitch,

@@ -49,6 +49,7 @@ pub fn modules() -> Modules {
         &tandem_event_datagram::MODULE,
         &tandem_proto_tcp::MODULE,
         &tandem_permissions::MODULE,
+        &tandem_aaa_radius::MODULE,
         &tandem_alias_db::MODULE,
         &tandem_group::MODULE,
         &tandem_uac_auth::MODULE,

@@ -25,6 +25,7 @@ mod node;
 mod opensips_cli;
 mod phone;
 mod process;
+pub mod radius;
 pub mod routes;
 mod servers;
 mod site;

@@ -38,6 +38,7 @@ mod presence;
 mod presence_baresip;
 mod presence_db;
 mod presence_many;
+mod radius;
 mod registrations;
 mod reload;
 mod repair;

@@ -1,18 +1,21 @@
-//! Connections that a node opens to servers, for modules that speak a protocol of their own: a task
-//! each, so that a server that is slow costs nobody else a moment.
+//! Connections that a node opens to servers, for modules that speak a protocol of their own, and
+//! sockets for datagrams to them: a task each, so that a server that is slow costs nobody else a
+//! moment.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Writes that may wait for a connection.
 const WRITES_MAX: usize = 64;
+/// Datagrams that may wait for a socket, which takes them at once.
+const DATAGRAMS_MAX: usize = 1_024;
 /// How long the other side may take for one.
 const WRITE: Duration = Duration::from_secs(5);
 /// Bytes that are read at a time.
@@ -59,12 +62,29 @@ impl Clients {
 
     /// Opens one. Called inside the runtime.
     pub fn open(&mut self, token: u64, peer: SocketAddr, timeout: Duration) {
-        // Whoever has ended needs no place any more.
-        self.open.retain(|_, open| !open.task.is_finished());
         let (writes, waiting) = mpsc::channel(WRITES_MAX);
         let news = self.news.clone();
+        self.keep(token, writes, async move { serve(token, peer, timeout, waiting, &news).await });
+    }
+
+    /// Opens a socket for the datagrams to and from one peer. Called inside the runtime.
+    pub fn open_datagrams(&mut self, token: u64, peer: SocketAddr, from: Option<IpAddr>) {
+        let (writes, waiting) = mpsc::channel(DATAGRAMS_MAX);
+        let news = self.news.clone();
+        self.keep(token, writes, async move { exchange(token, peer, from, waiting, &news).await });
+    }
+
+    fn keep(
+        &mut self,
+        token: u64,
+        writes: mpsc::Sender<Bytes>,
+        served: impl Future<Output = Result<(), String>> + Send + 'static,
+    ) {
+        // Whoever has ended needs no place any more.
+        self.open.retain(|_, open| !open.task.is_finished());
+        let news = self.news.clone();
         let task = tokio::spawn(async move {
-            if let Err(why) = serve(token, peer, timeout, waiting, &news).await {
+            if let Err(why) = served.await {
                 // Nobody waits for it when the node ends.
                 let _ = news.send((token, Event::Closed(why))).await;
             }
@@ -130,6 +150,52 @@ async fn serve(
                 let written = tokio::time::timeout(WRITE, to.write_all(&bytes)).await;
                 let late = |_| "it does not take what is sent".to_owned();
                 written.map_err(late)?.map_err(lost)?;
+            }
+        }
+    }
+}
+
+/// Exchanges datagrams with a peer, until its host says that nobody takes them.
+async fn exchange(
+    token: u64,
+    peer: SocketAddr,
+    from: Option<IpAddr>,
+    mut writes: mpsc::Receiver<Bytes>,
+    news: &mpsc::Sender<News>,
+) -> Result<(), String> {
+    let any: IpAddr = match peer {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let from = from.unwrap_or(any);
+    let refused = |e: std::io::Error| format!("no socket from {from}: {e}");
+    let socket = UdpSocket::bind((from, 0)).await.map_err(refused)?;
+    socket.connect(peer).await.map_err(|e| format!("it cannot be reached: {e}"))?;
+    if news.send((token, Event::Opened)).await.is_err() {
+        return Ok(());
+    }
+    let lost = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::ConnectionRefused => "nobody listens there".to_owned(),
+        _ => format!("it cannot be reached: {e}"),
+    };
+    let mut buffer = vec![0; READ_BYTES];
+    let mut read_since = 0;
+    loop {
+        tokio::select! {
+            read = socket.recv(&mut buffer) => {
+                let bytes = Bytes::copy_from_slice(&buffer[..read.map_err(lost)?]);
+                read_since += bytes.len();
+                if news.send((token, Event::Bytes(bytes))).await.is_err() {
+                    return Ok(());
+                }
+                if read_since >= READ_BYTES {
+                    read_since = 0;
+                    tokio::time::sleep(BREATH).await;
+                }
+            }
+            bytes = writes.recv() => {
+                let Some(bytes) = bytes else { return Ok(()) };
+                socket.send(&bytes).await.map_err(lost)?;
             }
         }
     }
@@ -211,6 +277,29 @@ mod tests {
             clients.open(7, peer, WAIT);
             let Event::Closed(why) = next(&mut news).await else { panic!("it is open") };
             assert!(why.starts_with("no connection"), "{why}");
+        });
+    }
+
+    #[test]
+    fn datagrams_go_both_ways_until_nobody_listens() {
+        run(async {
+            let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let (sender, mut news) = mpsc::channel(4);
+            let mut clients = Clients::new(sender);
+            let from = Some(Ipv4Addr::new(127, 0, 0, 3).into());
+            clients.open_datagrams(7, server.local_addr().unwrap(), from);
+            assert_eq!(next(&mut news).await, Event::Opened);
+            for ask in ["one", "", "two"] {
+                clients.write(7, Bytes::from_static(ask.as_bytes())).unwrap();
+                let mut buffer = [0; 10];
+                let (length, client) = server.recv_from(&mut buffer).await.unwrap();
+                assert_eq!((&buffer[..length], Some(client.ip())), (ask.as_bytes(), from));
+                server.send_to(&buffer[..length], client).await.unwrap();
+                assert_eq!(next(&mut news).await, Event::Bytes(ask.into()));
+            }
+            drop(server);
+            clients.write(7, Bytes::from_static(b"three")).unwrap();
+            assert_eq!(next(&mut news).await, Event::Closed("nobody listens there".to_owned()));
         });
     }
 }

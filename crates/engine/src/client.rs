@@ -1,6 +1,7 @@
-//! Connections that a module opens to servers which speak neither SIP nor BIN.
+//! Connections that a module opens to servers which speak neither SIP nor BIN, and sockets for those
+//! that it sends datagrams.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use tandem_clock::Now;
@@ -15,6 +16,12 @@ pub enum ClientAsk {
     Open {
         peer: SocketAddr,
         timeout_ms: u64,
+    },
+    /// A UDP socket for one peer, from an address of this host if one is named. Each write is a
+    /// datagram, and so is what comes; that nobody listens there ends it.
+    OpenDatagrams {
+        peer: SocketAddr,
+        from: Option<IpAddr>,
     },
     /// When the other side does not take what waits for it, the connection ends.
     Write(Bytes),

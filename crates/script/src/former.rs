@@ -32,27 +32,20 @@ pub(crate) fn instead(module: &str, name: &str) -> Option<&'static str> {
     found.map(|(.., help)| *help)
 }
 
-const NO_AAA: &str =
-    "there is no RADIUS and no Diameter: auth_db, group and acc work with databases";
+const NO_AAA: &str = "there is no Diameter: aaa_radius asks RADIUS servers, auth_db databases";
 const ACC_DB: &str = "there is no RADIUS: do_accounting(\"db\") with db_url writes the records to a \
                       database, do_accounting(\"log\") to the log";
 const SHARED: &str = "nodes share contacts with working_mode_preset \"full-sharing-cluster\" and \
                       location_cluster";
 
 const INSTEAD: &[(&str, &[&str], &str)] = &[
-    ("aaa_radius", &[""], NO_AAA),
     ("aaa_diameter", &[""], NO_AAA),
-    ("auth_aaa", &[""], "there is no RADIUS: www_authorize() of auth_db asks a database"),
+    ("auth_aaa", &[""], "www_authorize() of auth_db asks a database; radius_send_auth() of aaa_radius asks a server"),
     ("acc", &["aaa_url", "service_type"], ACC_DB),
     (
         "acc",
         &["acc_aaa_request"],
         "there is no RADIUS: acc_db_request() writes to a database, acc_log_request() to the log",
-    ),
-    (
-        "group",
-        &["aaa_url", "aaa_is_user_in"],
-        "there is no RADIUS: db_is_user_in() asks a database for the groups of a user",
     ),
     ("usrloc", &["cachedb_url", "ha_cluster", "ha_shtag"], SHARED),
     ("db_sqlite", &["load_extension"], "remove the line: no native code is loaded into the server"),
@@ -70,7 +63,7 @@ mod tests {
 
     #[test]
     fn what_is_not_here_yet_has_something_in_its_place() {
-        assert!(instead("group", "aaa_is_user_in").is_some_and(|h| h.contains("db_is_user_in")));
-        assert_eq!(instead("group", "db_url"), None);
+        assert!(instead("usrloc", "ha_shtag").is_some_and(|h| h.contains("location_cluster")));
+        assert_eq!(instead("usrloc", "db_url"), None);
     }
 }

@@ -1,8 +1,9 @@
-//! `group`: which groups a user is in, by tables.
+//! `group`: which groups a user is in, by tables or by a RADIUS server.
 //!
-//! # What is not here
-//! Groups of an AAA server (`aaa_url`, `aaa_is_user_in`).
+//! # Files
+//! `state.rs` the module, `aaa.rs` what is asked of a RADIUS server.
 
+mod aaa;
 mod state;
 
 use tandem_db::{Cond, Query, Select};
@@ -10,7 +11,7 @@ use tandem_engine::log::Level;
 use tandem_engine::module::{Call, FunctionDef, ModuleDef};
 use tandem_engine::table::{arg, function, param};
 use tandem_script::host::Called;
-use tandem_script::sig::{ArgKind, ArgSig, ParamKind, ParamSig, Routes};
+use tandem_script::sig::{ArgKind, ArgSig, Dependency, ParamKind, ParamSig, Routes};
 use tandem_script::value::Value;
 use tandem_sip::{Credentials, Uri};
 
@@ -19,8 +20,8 @@ use crate::state::{Group, IsIn};
 /// The table of `group`.
 pub static MODULE: ModuleDef = ModuleDef {
     name: "group",
-    help: "Which groups a user is in, by tables.",
-    dependencies: &[],
+    help: "Which groups a user is in, by tables or by a RADIUS server.",
+    dependencies: &[Dependency { module: "aaa_radius", when_param: "aaa_url" }],
     params: PARAMS,
     functions: FUNCTIONS,
     variables: &[],
@@ -35,12 +36,23 @@ const fn name(name: &'static str, default: Option<&'static str>, help: &'static 
 }
 
 const PARAMS: &[ParamSig] = &[
+    param(
+        "aaa_url",
+        ParamKind::Str,
+        None,
+        "The RADIUS servers of aaa_is_user_in(): \"radius:FILE\", where FILE is a radiusclient.conf.",
+    ),
     param("db_url", ParamKind::Str, None, "Database of the groups; else db_default_url."),
     name("table", Some("grp"), "Table with users and their groups."),
     name("user_column", Some("username"), "Column with the user."),
     name("domain_column", Some("domain"), "Column with the domain."),
     name("group_column", Some("grp"), "Column with the group."),
-    param("use_domain", ParamKind::Int, Some("1"), "1: the domain must match, too."),
+    param(
+        "use_domain",
+        ParamKind::Int,
+        Some("1"),
+        "1: the domain must match, too; 0: the user alone counts, also for a RADIUS server.",
+    ),
     name("re_table", None, "Table with expressions and their groups; unset: none is loaded."),
     name("re_exp_column", Some("reg_exp"), "Column with the expression."),
     name("re_gid_column", Some("group_id"), "Column with the number of the group."),
@@ -57,6 +69,14 @@ const IS_IN: &[ArgSig] = &[arg("uri", ArgKind::Str), arg("group", ArgKind::Str)]
 const GET: &[ArgSig] = &[arg("uri", ArgKind::Str), arg("out_avp", ArgKind::Var)];
 
 const FUNCTIONS: &[FunctionDef] = &[
+    function(
+        "aaa_is_user_in",
+        IS_IN,
+        ROUTES,
+        "Whether a RADIUS server says that the user of a URI (or of `Request-URI`, `To`, `From`, \
+         `Credentials`) is in a group.",
+        aaa::aaa_is_user_in,
+    ),
     function(
         "db_is_user_in",
         IS_IN,
@@ -94,7 +114,10 @@ fn db_is_user_in(call: &mut Call<'_, '_, '_>) -> Called {
         limit: Some(1),
         ..Select::default()
     };
-    call.ask(state.database, Query::Select(select), IsIn)
+    let Some(database) = state.database else {
+        return call.complain(Level::Error, "there is no database: set db_url of group");
+    };
+    call.ask(database, Query::Select(select), IsIn)
 }
 
 fn db_get_user_group(call: &mut Call<'_, '_, '_>) -> Called {
@@ -122,7 +145,7 @@ fn db_get_user_group(call: &mut Call<'_, '_, '_>) -> Called {
 }
 
 /// User and domain that the first argument means.
-fn user_of(call: &Call<'_, '_, '_>) -> Option<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn user_of(call: &Call<'_, '_, '_>) -> Option<(Vec<u8>, Vec<u8>)> {
     let text = call.text(0);
     let uri: &[u8] = match &text[..] {
         b"Request-URI" => call.ctx.request_uri(),

@@ -7,15 +7,19 @@ use tandem_db::{DbError, Name, Rows, Select};
 use tandem_engine::cached::{Cached, Part};
 use tandem_engine::effect::DatabaseId;
 use tandem_engine::log::Level;
-use tandem_engine::module::{Build, BuildError, Cx, Module};
+use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
 use tandem_script::vm::compile_posix;
+
+use crate::aaa::Radius;
 
 /// Expressions in the order of the table, with their groups.
 pub(crate) type Expressions = Vec<(Regex, i32)>;
 
 /// The state of the module.
 pub(crate) struct Group {
-    pub(crate) database: DatabaseId,
+    /// `None`: groups are those of a RADIUS server alone.
+    pub(crate) database: Option<DatabaseId>,
+    pub(crate) radius: Option<Radius>,
     pub(crate) table: Name,
     pub(crate) user: Name,
     pub(crate) domain: Name,
@@ -31,21 +35,27 @@ pub(crate) struct IsIn;
 
 impl Group {
     pub(crate) fn build(build: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
-        let Some(database) = build.database_param("db_url")? else {
+        let database = build.database_param("db_url")?;
+        let radius = Radius::build(build)?;
+        let asks_database = build.program.calls(build.slot, "db_is_user_in")
+            || build.text("re_table").is_some_and(|table| !table.is_empty());
+        if database.is_none() && (asks_database || radius.is_none()) {
             return Err(BuildError::new("db_url", "group needs a database")
                 .help("set `db_url` of group, or the global `db_default_url`"));
-        };
+        }
         let name = |param: &str| Name::from(build.text(param).unwrap_or_default().to_owned());
         let select = Select {
             table: name("re_table"),
             columns: vec![name("re_exp_column"), name("re_gid_column")],
             ..Select::default()
         };
-        let part = build.text("re_table").map(|table| Part::new(table, database, select));
+        let table = build.text("re_table").zip(database);
+        let part = table.map(|(table, database)| Part::new(table, database, select));
         let refusal = (500, "Reload failed");
         let expressions = Cached::new(part.into_iter().collect(), refusal);
         Ok(Arc::new(Self {
             database,
+            radius,
             table: name("table"),
             user: name("user_column"),
             domain: name("domain_column"),
@@ -60,6 +70,12 @@ impl Group {
 impl Module for Group {
     fn start(&self, cx: &mut Cx<'_>) {
         self.expressions.start(cx);
+    }
+
+    fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
+        if let Some(radius) = &self.radius {
+            radius.answered(cx, timer);
+        }
     }
 
     fn db(&self, cx: &mut Cx<'_>, token: u64, result: Result<Rows, DbError>) {

@@ -81,7 +81,10 @@ impl World {
                 let result = Err("there is no shell in the simulation".to_owned());
                 self.deliver(of, 0, Input::ProgramEnded { token, result });
             }
-            Effect::Client { token, ask: ClientAsk::Open { .. } } => {
+            Effect::Client {
+                token,
+                ask: ClientAsk::Open { .. } | ClientAsk::OpenDatagrams { .. },
+            } => {
                 let event = ClientEvent::Closed("there is nobody".to_owned());
                 self.deliver(of, 0, Input::Client(ClientNews { token, event }));
             }

@@ -15,6 +15,7 @@ pub(super) fn carry_out(clients: &mut Clients, token: u64, ask: ClientAsk) -> Op
         ClientAsk::Open { peer, timeout_ms } => {
             clients.open(token, peer, Duration::from_millis(timeout_ms));
         }
+        ClientAsk::OpenDatagrams { peer, from } => clients.open_datagrams(token, peer, from),
         ClientAsk::Write(bytes) => {
             let refused = clients.write(token, bytes).err()?;
             return Some(input((token, Event::Closed(refused))));

@@ -162,8 +162,8 @@ fn field(call: &VarCall<'_, '_>, branch: &Branch, name: &[u8]) -> Value {
         b"uri" if branch.uri.is_none() => Value::str(call.ctx.request_uri().to_vec()),
         b"uri" => shared(&branch.uri),
         b"duri" => shared(&branch.dst_uri),
-        b"path" if branch.path.is_empty() => Value::Null,
-        b"path" => Value::Str(branch.path.clone()),
+        b"path" if branch.path().is_empty() => Value::Null,
+        b"path" => Value::Str(branch.path().clone()),
         b"q" => branch.q.map_or(Value::Null, |q| Value::Int(i32::from(q))),
         b"flags" => text(flag_names(&call.cx.worker.script.program.branch_flags, branch.flags)),
         b"socket" => {
@@ -194,7 +194,7 @@ fn set_field(
             branch_mut(call, base)?.uri = Some(uri);
         }
         b"duri" => branch_mut(call, base)?.dst_uri = uri(value)?,
-        b"path" => branch_mut(call, base)?.path = value.into_bytes().unwrap_or_default(),
+        b"path" => branch_mut(call, base)?.set_path(value.into_bytes().unwrap_or_default()),
         b"q" => {
             let q = value.int().and_then(|q| u16::try_from(q).ok()).filter(|q| *q <= 1000);
             if q.is_none() && !value.is_null() {

@@ -61,7 +61,7 @@ impl Names {
 
 impl Index {
     /// The header lines from the first one with this name on.
-    fn from_first(&self, name: HeaderName) -> &[HeaderEntry] {
+    fn entries_from(&self, name: HeaderName) -> &[HeaderEntry] {
         if !self.names.contains(name) {
             return &[];
         }
@@ -219,14 +219,14 @@ impl Message {
     /// The first header with this name. `Other` finds the first whose name is not known.
     #[must_use]
     pub fn header(&self, name: HeaderName) -> Option<Header<'_>> {
-        let entry = self.index.from_first(name).first()?;
+        let entry = self.index.entries_from(name).first()?;
         Some(Header::new(&self.buf, entry))
     }
 
     /// All headers with this name, in order.
     #[must_use]
     pub fn headers(&self, name: HeaderName) -> Headers<'_> {
-        Headers::new(&self.buf, self.index.from_first(name), Some(name))
+        Headers::new(&self.buf, self.index.entries_from(name), Some(name))
     }
 
     /// All headers, in order.

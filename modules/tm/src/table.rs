@@ -99,23 +99,26 @@ pub(crate) struct Cell {
     pub(crate) record: Box<Record>,
     /// One of its routes runs or is suspended.
     pub(crate) busy: Option<Busy>,
-    /// What happened meanwhile, at most [`crate::record::INBOX_MAX`].
-    inbox: Option<Box<VecDeque<Event>>>,
+    inbox: Option<Box<Inbox>>,
 }
+
+/// What happened meanwhile, at most [`crate::record::INBOX_MAX`].
+#[derive(Default)]
+struct Inbox(VecDeque<Event>);
 
 impl Cell {
     /// Events that wait until the route has ended.
     pub(crate) fn waiting(&self) -> usize {
-        self.inbox.as_ref().map_or(0, |inbox| inbox.len())
+        self.inbox.as_ref().map_or(0, |inbox| inbox.0.len())
     }
 
     pub(crate) fn wait(&mut self, event: Event) {
-        self.inbox.get_or_insert_default().push_back(event);
+        self.inbox.get_or_insert_default().0.push_back(event);
     }
 
     /// The next one; room is kept for none.
     pub(crate) fn next_waiting(&mut self) -> Option<Event> {
-        let next = self.inbox.as_mut()?.pop_front();
+        let next = self.inbox.as_mut()?.0.pop_front();
         if next.is_none() {
             self.inbox = None;
         }

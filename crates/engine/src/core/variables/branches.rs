@@ -8,6 +8,7 @@ use tandem_sip::Uri;
 
 use super::{flag_mask, flag_names, indexed, named, read, text, write};
 use crate::context::{BRANCHES_MAX, Branch};
+use crate::core::target::assigned_q;
 use crate::module::{VarCall, VariableDef};
 
 pub(super) const VARIABLES: &[VariableDef] = &[
@@ -195,18 +196,18 @@ fn set_field(
         }
         b"duri" => branch_mut(call, base)?.dst_uri = uri(value)?,
         b"path" => branch_mut(call, base)?.set_path(value.into_bytes().unwrap_or_default()),
-        b"q" => {
-            let q = value.int().and_then(|q| u16::try_from(q).ok()).filter(|q| *q <= 1000);
-            if q.is_none() && !value.is_null() {
-                return Err("q goes from 0 to 1000".to_owned());
-            }
-            branch_mut(call, base)?.q = q;
-        }
+        b"q" => branch_mut(call, base)?.q = assigned_q(&value)?,
         b"flags" => {
             let names = value.into_bytes().unwrap_or_default();
             let known = &call.cx.worker.script.program.branch_flags;
             let set = names.split(|b| *b == b' ' || *b == b',').filter(|n| !n.is_empty());
-            let flags = set.filter_map(|n| flag_mask(known, n)).fold(0, |all, one| all | one);
+            let mut flags = 0;
+            for name in set {
+                flags |= flag_mask(known, name).ok_or_else(|| {
+                    let name = String::from_utf8_lossy(name);
+                    format!("the script has no branch flag `{name}`: name it in setbflag()")
+                })?;
+            }
             branch_mut(call, base)?.flags = flags;
         }
         b"socket" => {

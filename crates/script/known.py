@@ -39,6 +39,15 @@ def trans(name):
 
 # Modules that the table leaves out, from their documentation.
 MORE = {
+    "aaa_radius": {
+        "functions": [{"name": "radius_send_auth"}, {"name": "radius_send_acct"}],
+        "params": [
+            {"name": "sets"},
+            {"name": "radius_config"},
+            {"name": "syslog_name"},
+            {"name": "fetch_all_values"},
+        ],
+    },
     "freeswitch": {
         "params": [
             {"name": "event_heartbeat_interval"},

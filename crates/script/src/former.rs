@@ -33,19 +33,15 @@ pub(crate) fn instead(module: &str, name: &str) -> Option<&'static str> {
 }
 
 const NO_AAA: &str = "there is no Diameter: aaa_radius asks RADIUS servers, auth_db databases";
-const ACC_DB: &str = "there is no RADIUS: do_accounting(\"db\") with db_url writes the records to a \
-                      database, do_accounting(\"log\") to the log";
 const SHARED: &str = "nodes share contacts with working_mode_preset \"full-sharing-cluster\" and \
                       location_cluster";
 
 const INSTEAD: &[(&str, &[&str], &str)] = &[
     ("aaa_diameter", &[""], NO_AAA),
-    ("auth_aaa", &[""], "www_authorize() of auth_db asks a database; radius_send_auth() of aaa_radius asks a server"),
-    ("acc", &["aaa_url", "service_type"], ACC_DB),
     (
-        "acc",
-        &["acc_aaa_request"],
-        "there is no RADIUS: acc_db_request() writes to a database, acc_log_request() to the log",
+        "auth_aaa",
+        &[""],
+        "www_authorize() of auth_db asks a database; radius_send_auth() of aaa_radius asks a server",
     ),
     ("usrloc", &["cachedb_url", "ha_cluster", "ha_shtag"], SHARED),
     ("db_sqlite", &["load_extension"], "remove the line: no native code is loaded into the server"),

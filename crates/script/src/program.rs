@@ -167,6 +167,15 @@ pub struct ModParam {
     pub flag: Option<u8>,
     /// The variable, when the parameter names one.
     pub var: Option<VarId>,
+    /// The text taken apart, when it has variables in it.
+    pub(crate) format: Option<u32>,
+}
+
+/// A part of a text with variables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TextPart {
+    Text(Bytes),
+    Var(VarId),
 }
 
 /// `loadmodule`.
@@ -552,6 +561,20 @@ impl Program {
 
     pub fn file_name(&self, place: Place) -> &str {
         self.files.get(usize::from(place.file)).map_or("?", String::as_str)
+    }
+
+    /// The parts of a text with variables that a parameter has.
+    pub fn parts_of(&self, param: &ModParam) -> Vec<TextPart> {
+        let format = param.format.and_then(|at| self.formats.get(at as usize));
+        let Some(format) = format else {
+            let Setting::Str(text) = &param.value else { return Vec::new() };
+            return vec![TextPart::Text(Bytes::copy_from_slice(text.as_bytes()))];
+        };
+        let part = |part: &Part| match part {
+            Part::Text(text) => TextPart::Text(text.clone()),
+            Part::Var(var) => TextPart::Var(*var),
+        };
+        format.parts.iter().map(part).collect()
     }
 
     /// A variable as the script writes it, for messages.

@@ -126,6 +126,8 @@ pub enum ParamKind {
     MessageFlag,
     /// The text is a variable, e.g. `$avp(rcv)`.
     Var,
+    /// The text has variables in it; their module takes it apart.
+    Vars,
 }
 
 /// A module parameter (`modparam`) or a global (`name = value`).

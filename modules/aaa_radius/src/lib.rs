@@ -8,15 +8,18 @@
 //!
 //! # Files
 //! `load.rs` the files of a door, `door.rs` a door with its requests, `state.rs` the module,
-//! `avps.rs` what a reply leaves with a message.
+//! `avps.rs` what a reply leaves with a message, `sets.rs` and `functions.rs` what scripts ask.
 
 mod avps;
 mod door;
+mod functions;
 mod load;
+mod sets;
 mod state;
 
 use tandem_engine::module::ModuleDef;
-use tandem_script::sig::ParamSig;
+use tandem_engine::table::{moot, param};
+use tandem_script::sig::{ParamKind, ParamSig};
 
 pub use crate::avps::keep;
 pub use crate::state::{AaaRadius, Asker, DoorId, Outcome};
@@ -29,7 +32,7 @@ pub static MODULE: ModuleDef = ModuleDef {
     help: "Asks RADIUS servers, for scripts and for the modules group and acc.",
     dependencies: &[],
     params: PARAMS,
-    functions: &[],
+    functions: functions::FUNCTIONS,
     variables: &[],
     mi: &[],
     statistics: &[],
@@ -37,4 +40,29 @@ pub static MODULE: ModuleDef = ModuleDef {
     build: AaaRadius::build,
 };
 
-const PARAMS: &[ParamSig] = &[];
+pub(crate) const PARAMS: &[ParamSig] = &[
+    ParamSig {
+        multiple: true,
+        ..param(
+            "sets",
+            ParamKind::Vars,
+            None,
+            "Attributes and their variables: \"name = (User-Name = $fU, Sip-Group = $avp(g))\", for \
+             the functions of this module.",
+        )
+    },
+    param(
+        "radius_config",
+        ParamKind::Str,
+        None,
+        "The radiusclient.conf of the functions of this module.",
+    ),
+    moot("syslog_name", ParamKind::Str, "what is to say about servers is in the node's log"),
+    param(
+        "fetch_all_values",
+        ParamKind::Int,
+        Some("0"),
+        "1: a variable gets every value that an answer has of its attribute, the first one on top; \
+         0: the first one.",
+    ),
+];

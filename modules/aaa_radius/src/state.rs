@@ -24,6 +24,7 @@ use tandem_radius::packet::Avp;
 use tandem_radius::value;
 
 use crate::door::{Door, Need, Open, nas};
+use crate::functions::{ANSWERED, Scripted};
 use crate::load::Step;
 
 pub use tandem_radius::client::Outcome;
@@ -49,6 +50,8 @@ pub struct Asker {
 /// The state of the module.
 pub struct AaaRadius {
     slot: u16,
+    /// `None`: scripts ask nothing themselves.
+    pub(crate) scripted: Option<Scripted>,
     doors: Mutex<Vec<Door>>,
     /// Files that were asked for: whose, and their names.
     files: Mutex<Vec<(usize, String)>>,
@@ -60,14 +63,17 @@ pub struct AaaRadius {
 
 impl AaaRadius {
     pub(crate) fn build(build: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
-        Ok(Arc::new(Self {
+        let mut module = Self {
             slot: build.slot,
+            scripted: None,
             doors: Mutex::default(),
             files: Mutex::default(),
             asked: Mutex::default(),
             answered: Mutex::default(),
             next: AtomicU64::new(1),
-        }))
+        };
+        module.scripted = Scripted::build(build, &module)?;
+        Ok(Arc::new(module))
     }
 
     /// The module and a door, for a module whose parameter `param` is `radius:FILE`.
@@ -331,6 +337,12 @@ impl Module for AaaRadius {
     }
 
     fn timer(&self, cx: &mut Cx<'_>, timer: Timer) {
+        if timer.kind == ANSWERED {
+            if let Some(scripted) = &self.scripted {
+                scripted.answered(cx, self, timer);
+            }
+            return;
+        }
         let at = timer.id as usize;
         if let Some(door) = self.doors.lock().get_mut(at)
             && cx.now.mono_ns >= door.armed

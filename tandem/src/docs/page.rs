@@ -80,6 +80,7 @@ fn param_kind(kind: ParamKind) -> &'static str {
         ParamKind::BranchFlag => "branch flag",
         ParamKind::MessageFlag => "message flag",
         ParamKind::Var => "variable",
+        ParamKind::Vars => "text with variables",
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_clock::{Chance, HashKey};
 use tandem_db::{Backend, DbUrl};
-use tandem_script::program::{Program, VarId};
+use tandem_script::program::{ModParam, Program, TextPart, VarId};
 use tandem_script::sig::ParamSig;
 
 use super::Module;
@@ -110,6 +110,18 @@ impl Build<'_> {
         let index = table.iter().position(|p| p.name == param)?;
         let mut given = self.program.modparams.iter().rev();
         given.find(|p| p.module == self.slot && usize::from(p.param) == index)?.var
+    }
+
+    /// The texts with variables of a parameter, each with its place in the script.
+    pub fn texts_with_vars(&self, table: &[ParamSig], param: &str) -> Vec<(String, Vec<TextPart>)> {
+        let index = table.iter().position(|p| p.name == param);
+        let given = self.program.modparams.iter();
+        let mine = given.filter(|p| p.module == self.slot && Some(usize::from(p.param)) == index);
+        let text = |param: &ModParam| {
+            let place = format!("{}:{}", self.program.file_name(param.place), param.place.line);
+            (place, self.program.parts_of(param))
+        };
+        mine.map(text).collect()
     }
 
     /// The database of a parameter, else the one of `db_default_url`; `None` if neither is set.

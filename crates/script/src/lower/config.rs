@@ -317,7 +317,7 @@ impl Lower<'_> {
             self.diags.push(diag.related(before.span, "the value before"));
         }
         let mut flag = None;
-        let mut var = None;
+        let (mut var, mut format) = (None, None);
         if let Setting::Str(text) = &setting {
             match row.kind {
                 ParamKind::BranchFlag => flag = Some(self.flag(true, text, span)),
@@ -325,6 +325,11 @@ impl Lower<'_> {
                 ParamKind::Var => {
                     let inner = Span { lo: span.lo + 1, hi: span.hi.saturating_sub(1) };
                     var = self.var(Var { span: inner }, false);
+                }
+                ParamKind::Vars => {
+                    if let GlobalValue::Text(text) = value {
+                        format = self.format(text).ok().flatten();
+                    }
                 }
                 _ => self.tag_param(sig.name, row.name, text, span),
             }
@@ -340,6 +345,7 @@ impl Lower<'_> {
             place,
             flag,
             var,
+            format,
         });
     }
 

@@ -26,6 +26,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether values are texts.
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::Text | Self::Octets)
+    }
+
     fn named(name: &str) -> Self {
         let name = name.split('[').next().unwrap_or_default();
         match name.to_ascii_lowercase().as_str() {

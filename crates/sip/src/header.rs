@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 
 use crate::scan::{find_outside, is_lws, slice, tail, trim};
-use crate::span::Place;
 use crate::{HeaderName, Span};
 
 /// Where one header is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeaderEntry {
-    /// Up to behind the line end of the last (folded) line.
-    pub(crate) line: Place,
-    pub(crate) value: Place,
+    pub(crate) start: u32,
+    pub(crate) value_start: u32,
+    pub(crate) value_end: u32,
+    /// Behind the line end of the last (folded) line.
+    pub(crate) end: u32,
     pub(crate) name_len: u16,
     pub(crate) name: HeaderName,
     pub(crate) folded: bool,
@@ -37,7 +38,7 @@ impl<'a> Header<'a> {
     /// The name as it is written.
     #[must_use]
     pub fn name_bytes(&self) -> &'a [u8] {
-        let start = usize::from(self.entry.line.start);
+        let start = self.entry.start as usize;
         slice(self.buf, start, start + usize::from(self.entry.name_len))
     }
 
@@ -45,7 +46,7 @@ impl<'a> Header<'a> {
     /// every typed view takes them for whitespace.
     #[must_use]
     pub fn value(&self) -> &'a [u8] {
-        self.entry.value.of(self.buf)
+        slice(self.buf, self.entry.value_start as usize, self.entry.value_end as usize)
     }
 
     /// The value on one line: each fold becomes one space (RFC 3261 7.3.1). Allocates only if
@@ -73,26 +74,26 @@ impl<'a> Header<'a> {
     /// The whole header with its line end.
     #[must_use]
     pub const fn span(&self) -> Span {
-        self.entry.line.span()
+        Span::new(self.entry.start, self.entry.end)
     }
 
     /// The place of [`Header::value`].
     #[must_use]
     pub const fn value_span(&self) -> Span {
-        self.entry.value.span()
+        Span::new(self.entry.value_start, self.entry.value_end)
     }
 
     /// The whole header as it is written, without its line end.
     #[must_use]
     pub fn line(&self) -> &'a [u8] {
-        crate::scan::trim_end(self.entry.line.of(self.buf))
+        crate::scan::trim_end(slice(self.buf, self.entry.start as usize, self.entry.end as usize))
     }
 
     /// The comma separated values. Commas in quotes and in `<>` do not separate. Meant for
     /// headers that are lists; a Date or an Authorization has commas of its own.
     #[must_use]
     pub fn values(&self) -> Values<'a> {
-        Values { rest: self.value(), start: self.entry.value.start.into() }
+        Values { rest: self.value(), start: self.entry.value_start }
     }
 }
 

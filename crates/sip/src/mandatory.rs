@@ -5,9 +5,8 @@
 mod plain;
 
 use crate::header::Header;
-use crate::scan::is_token;
-use crate::span::Place;
-use crate::{CSeq, Method, NameAddr, Params, Rport, Transport, ValueError, Via};
+use crate::scan::{is_token, slice};
+use crate::{CSeq, Method, NameAddr, Params, Rport, Span, Transport, ValueError, Via};
 
 /// What was made out of the topmost Via, From, To and CSeq, or what is wrong with them.
 #[derive(Clone, Copy, Debug)]
@@ -50,25 +49,30 @@ impl Mandatory {
 }
 
 /// The place of a slice of `buf`.
-fn place(part: &[u8], buf: &[u8]) -> Place {
+fn place(part: &[u8], buf: &[u8]) -> Span {
     let start = (part.as_ptr() as usize).wrapping_sub(buf.as_ptr() as usize);
-    Place::new(start, start.wrapping_add(part.len()))
+    Span::new(start as u32, (start + part.len()) as u32)
+}
+
+/// The bytes at a place.
+fn bytes(span: Span, buf: &[u8]) -> &[u8] {
+    slice(buf, span.start as usize, span.end as usize)
 }
 
 /// A [`Via`] as places.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ViaAt {
     transport: Option<Transport>,
-    transport_bytes: Place,
-    host: Place,
+    transport_bytes: Span,
+    host: Span,
     port: Option<u16>,
-    branch: Option<Place>,
-    received: Option<Place>,
+    branch: Option<Span>,
+    received: Option<Span>,
     rport: Rport,
-    params: Place,
-    received_raw: Option<Place>,
-    rport_raw: Option<Place>,
-    raw: Place,
+    params: Span,
+    received_raw: Option<Span>,
+    rport_raw: Option<Span>,
+    raw: Span,
     /// Other values stand in the same line.
     pub(crate) has_more: bool,
 }
@@ -99,7 +103,7 @@ impl ViaAt {
     }
 
     pub(crate) fn view<'a>(&self, buf: &'a [u8]) -> Via<'a> {
-        let of = |place: Place| place.of(buf);
+        let of = |span: Span| bytes(span, buf);
         Via {
             transport: self.transport,
             transport_bytes: of(self.transport_bytes),
@@ -119,10 +123,10 @@ impl ViaAt {
 /// A [`NameAddr`] as places, with its tag.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AddrAt {
-    display: Place,
-    uri: Place,
-    params: Place,
-    tag: Option<Place>,
+    display: Span,
+    uri: Span,
+    params: Span,
+    tag: Option<Span>,
 }
 
 /// The tag, which mostly is the only parameter.
@@ -137,7 +141,7 @@ impl AddrAt {
     fn of(addr: &NameAddr<'_>, buf: &[u8]) -> Self {
         Self {
             display: if addr.display.is_empty() {
-                Place::default()
+                Span::default()
             } else {
                 place(addr.display, buf)
             },
@@ -149,14 +153,14 @@ impl AddrAt {
 
     pub(crate) fn view<'a>(&self, buf: &'a [u8]) -> NameAddr<'a> {
         NameAddr {
-            display: self.display.of(buf),
-            uri: self.uri.of(buf),
-            params: Params::new(self.params.of(buf)),
+            display: bytes(self.display, buf),
+            uri: bytes(self.uri, buf),
+            params: Params::new(bytes(self.params, buf)),
         }
     }
 
     pub(crate) fn tag<'a>(&self, buf: &'a [u8]) -> Option<&'a [u8]> {
-        self.tag.map(|tag| tag.of(buf))
+        self.tag.map(|tag| bytes(tag, buf))
     }
 }
 
@@ -165,7 +169,7 @@ impl AddrAt {
 pub(crate) struct CSeqAt {
     number: u32,
     pub(crate) method: Method,
-    method_bytes: Place,
+    method_bytes: Span,
 }
 
 impl CSeqAt {
@@ -175,7 +179,7 @@ impl CSeqAt {
     }
 
     pub(crate) fn view<'a>(&self, buf: &'a [u8]) -> CSeq<'a> {
-        let method_bytes = self.method_bytes.of(buf);
+        let method_bytes = bytes(self.method_bytes, buf);
         CSeq { number: self.number, method: self.method, method_bytes }
     }
 }

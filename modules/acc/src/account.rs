@@ -85,8 +85,12 @@ impl Account {
     /// As it goes with its transaction to another node; see [`Account::read`].
     pub(crate) fn bytes(&self) -> Bytes {
         let state = self.state.lock();
-        let mut out = vec![VERSION, u8::from(state.is_upstream)];
-        out.extend(Backend::ALL.map(|backend| state.marks.of(backend)));
+        // Who knows version 1 alone reads what has no mark for RADIUS.
+        let has_aaa = state.marks.of(Backend::Aaa) != 0;
+        let version = if has_aaa { WITH_AAA } else { VERSION };
+        let mut out = vec![version, u8::from(state.is_upstream)];
+        let backends = Backend::ALL.into_iter().filter(|b| has_aaa || *b != Backend::Aaa);
+        out.extend(backends.map(|backend| state.marks.of(backend)));
         out.put_u64_le(state.created_ms);
         put_text(&mut out, state.table.as_deref().unwrap_or_default().as_bytes());
         put_values(&mut out, &state.extra);
@@ -97,12 +101,17 @@ impl Account {
     }
 
     /// Reads [`Account::bytes`]: version 1 has direction, flags of each type, Unix milliseconds of
-    /// the request, table, extra fields, legs, and the request. `None`: it cannot be read.
+    /// the request, table, extra fields, legs, and the request; version 2 has the flags of aaa behind
+    /// those of the other types. `None`: it cannot be read.
     pub(crate) fn read(bytes: &Bytes) -> Option<Self> {
-        let (&[VERSION, is_upstream], rest) = bytes.split_first_chunk()? else { return None };
+        let (&[version @ (VERSION | WITH_AAA), is_upstream], rest) = bytes.split_first_chunk()?
+        else {
+            return None;
+        };
         let mut reader = Reader(rest);
         let mut state = State { is_upstream: is_upstream != 0, ..State::default() };
-        for backend in Backend::ALL {
+        let has_aaa = version == WITH_AAA;
+        for backend in Backend::ALL.into_iter().filter(|b| has_aaa || *b != Backend::Aaa) {
             state.marks.add(backend, *reader.take(1)?.first()?);
         }
         state.created_ms = reader.u64()?;
@@ -118,6 +127,7 @@ impl Account {
 }
 
 const VERSION: u8 = 1;
+const WITH_AAA: u8 = 2;
 
 fn put_values(out: &mut Vec<u8>, values: &Values) {
     out.put_u16_le(values.len() as u16);
@@ -192,12 +202,17 @@ mod tests {
 
     #[test]
     fn an_account_goes_to_another_node_whole() {
-        let account = account();
-        let again = Account::read(&account.bytes()).unwrap();
-        assert_eq!(again.request.as_bytes(), account.request.as_bytes());
-        let (a, b) = (account.state.lock(), again.state.lock());
-        assert_eq!((a.marks, &a.table, a.created_ms), (b.marks, &b.table, b.created_ms));
-        assert_eq!((&a.extra, a.legs.len(), a.is_upstream), (&b.extra, b.legs.len(), true));
+        for (aaa, version) in [(0, VERSION), (3, WITH_AAA)] {
+            let account = account();
+            account.state.lock().marks.add(Backend::Aaa, aaa);
+            let bytes = account.bytes();
+            assert_eq!(bytes[0], version, "older nodes read what they know");
+            let again = Account::read(&bytes).unwrap();
+            assert_eq!(again.request.as_bytes(), account.request.as_bytes());
+            let (a, b) = (account.state.lock(), again.state.lock());
+            assert_eq!((a.marks, &a.table, a.created_ms), (b.marks, &b.table, b.created_ms));
+            assert_eq!((&a.extra, a.legs.len(), a.is_upstream), (&b.extra, b.legs.len(), true));
+        }
     }
 
     proptest! {

@@ -130,8 +130,9 @@ impl Acc {
         let Some(mut plan) = plan::read(dialog, &self.params.extra, &self.params.legs) else {
             return;
         };
-        if self.ledger.is_none() && plan.marks.of(Backend::Db) & CDR != 0 {
-            // Without a database here somebody else has to write it.
+        let lacks = |backend| plan.marks.of(backend) & CDR != 0 && self.keeps(backend).is_none();
+        if lacks(Backend::Db) || lacks(Backend::Aaa) {
+            // Without the place here somebody else has to write it.
             return;
         }
         // With a database of its own, the node that is gone pays from its spool when it returns.
@@ -178,27 +179,40 @@ impl Acc {
     }
 
     fn is_on_its_way(&self, plan: &Plan) -> bool {
-        self.ledger.as_ref().is_some_and(|ledger| ledger.has(plan.cdr.id()))
+        self.ledgers().any(|ledger| ledger.has(plan.cdr.id()))
+    }
+
+    /// Where records of a type are kept until they are there.
+    fn keeps(&self, backend: Backend) -> Option<&Ledger> {
+        match backend {
+            Backend::Db => self.ledger.as_ref(),
+            Backend::Aaa => self.radius.as_ref(),
+            Backend::Log | Backend::Evi => None,
+        }
     }
 
     /// Writes the record of a call to some of the places of its plan.
     pub(crate) fn write_plan(&self, cx: &mut Cx<'_>, plan: &Plan, id: DialogId, to: Marks) {
-        let call = Some(CallRef { entry: id.entry, id: id.id });
+        let call = CallRef { entry: id.entry, id: id.id };
         for backend in to.with(ACC | CDR) {
-            if backend == Backend::Db && self.ledger.is_none() {
+            let is_kept = matches!(backend, Backend::Db | Backend::Aaa);
+            if is_kept && self.keeps(backend).is_none() {
                 let line = crate::lines::cdr_line(&plan.cdr, &self.params.extra, &self.params.legs);
-                let text = format!("there is no database to write a call to: {line}");
+                let place = if backend == Backend::Db { "database" } else { "RADIUS server" };
+                let text = format!("there is no {place} to write a call to: {line}");
                 cx.log(Level::Error, text);
                 continue;
             }
+            let call = (backend == payer(plan.marks)).then_some(call);
             self.write_cdr(cx, backend, &plan.cdr, plan.table.clone(), call);
         }
         if self.stops.load(Ordering::Relaxed) {
             self.flush(cx);
         }
         let Some(dialogs) = self.dialogs(cx) else { return };
-        let waits = plan.marks.of(Backend::Db) & CDR != 0
-            && self.ledger.is_some()
+        let payer = payer(plan.marks);
+        let waits = plan.marks.of(payer) & CDR != 0
+            && self.keeps(payer).is_some()
             && dialogs.is_replicated()
             && dialogs.table.len() < OWED_MAX;
         // Where no peer could pay, the spool alone remembers.
@@ -233,9 +247,9 @@ impl Acc {
             let plan = plan::read(&dialog, &self.params.extra, &self.params.legs);
             let Some(mut plan) = plan.filter(|plan| !self.is_on_its_way(plan)) else { continue };
             plan.cdr.ended_ms = dialog.ended_ms();
-            let mut database = Marks::default();
-            database.add(Backend::Db, plan.marks.of(Backend::Db));
-            self.write_plan(cx, &plan, id, database);
+            let (mut owed, payer) = (Marks::default(), payer(plan.marks));
+            owed.add(payer, plan.marks.of(payer));
+            self.write_plan(cx, &plan, id, owed);
         }
     }
 
@@ -252,7 +266,7 @@ impl Acc {
 
     /// Tells dialogs what is paid.
     pub(crate) fn settle(&self, cx: &mut Cx<'_>) {
-        let paid = self.ledger.as_ref().map(|l| l.take_paid()).unwrap_or_default();
+        let paid: Vec<_> = self.ledgers().flat_map(Ledger::take_paid).collect();
         if paid.is_empty() {
             return;
         }
@@ -325,4 +339,10 @@ impl Acc {
             let _ = dialogs.change(cx, id, Change::Value { name, value: Some(value) });
         }
     }
+}
+
+/// Which record pays what a call owes: the one in a database, which knows what it has; else the one
+/// that a RADIUS server gets.
+fn payer(marks: Marks) -> Backend {
+    if marks.of(Backend::Db) & CDR != 0 { Backend::Db } else { Backend::Aaa }
 }

@@ -13,7 +13,7 @@ pub(crate) const FIELDS_MAX: usize = 64;
 pub(crate) struct Fields {
     pub(crate) tags: Vec<Bytes>,
     /// Of each backend in the order of [`Backend::ALL`]: the field, and its printed name.
-    printed: [Vec<(usize, Name)>; 3],
+    printed: [Vec<(usize, Name)>; 4],
 }
 
 impl Fields {
@@ -56,21 +56,23 @@ impl Fields {
     }
 
     fn list_mut(&mut self, backend: Backend) -> &mut Vec<(usize, Name)> {
-        let [log, db, evi] = &mut self.printed;
+        let [log, db, evi, aaa] = &mut self.printed;
         match backend {
             Backend::Log => log,
             Backend::Db => db,
             Backend::Evi => evi,
+            Backend::Aaa => aaa,
         }
     }
 
     /// The fields of a backend with their printed names.
     pub(crate) fn of(&self, backend: Backend) -> &[(usize, Name)] {
-        let [log, db, evi] = &self.printed;
+        let [log, db, evi, aaa] = &self.printed;
         match backend {
             Backend::Log => log,
             Backend::Db => db,
             Backend::Evi => evi,
+            Backend::Aaa => aaa,
         }
     }
 
@@ -140,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_declares_nothing_is_refused() {
-        for text in ["x", "db", "aaa: x", "db: a b", "db: ->x", "db: a;a", "db: x->a;b->"] {
+        for text in ["x", "db", "aa: x", "db: a b", "db: ->x", "db: a;a", "db: x->a;b->"] {
             assert!(check(text).is_err(), "{text}");
         }
         assert!(check("log:").is_ok() && check("db: a; a2->b.c;").is_ok());

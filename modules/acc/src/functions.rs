@@ -32,8 +32,8 @@ pub(crate) const FUNCTIONS: &[FunctionDef] = &[
             ArgSig { check: Some(check_table), ..optional("table", ArgKind::Str) },
         ],
         ROUTES,
-        "Has the transaction accounted, to log, db or evi (\"db|log\"), with the flags cdr, missed \
-         and failed; calls add up.",
+        "Has the transaction accounted, to log, db, evi or aaa (\"db|log\"), with the flags cdr, \
+         missed and failed; calls add up.",
         do_accounting,
     ),
     function(
@@ -68,6 +68,13 @@ pub(crate) const FUNCTIONS: &[FunctionDef] = &[
          E_ACC_EVENT.",
         |call| request(call, Backend::Evi),
     ),
+    function(
+        "acc_aaa_request",
+        COMMENT,
+        ROUTES,
+        "Sends a record to the RADIUS server now.",
+        |call| request(call, Backend::Aaa),
+    ),
     function("acc_new_leg", &[], ROUTES, "Begins another leg for $acc_leg.", acc_new_leg),
     function(
         "acc_load_ctx_from_dlg",
@@ -99,8 +106,8 @@ fn do_accounting(call: &mut Call<'_, '_, '_>) -> Called {
         Ok(read) => read,
         Err(why) => return call.complain(Level::Error, why),
     };
-    if types.contains(&Backend::Db) && acc.ledger.is_none() {
-        return call.complain(Level::Error, "there is no database to account to: set db_url");
+    if let Some(why) = types.iter().find_map(|backend| lacks(&acc, *backend)) {
+        return call.complain(Level::Error, why);
     }
     let table = match table(call, &acc, 2) {
         Ok(table) => table,
@@ -118,6 +125,19 @@ fn do_accounting(call: &mut Call<'_, '_, '_>) -> Called {
         state.table = table;
     }
     Called::Returned(1)
+}
+
+/// What a type lacks here.
+fn lacks(acc: &Acc, backend: Backend) -> Option<&'static str> {
+    match backend {
+        Backend::Db if acc.ledger.is_none() => {
+            Some("there is no database to account to: set db_url")
+        }
+        Backend::Aaa if acc.radius.is_none() => {
+            Some("there is no RADIUS server to account to: set aaa_url")
+        }
+        _ => None,
+    }
 }
 
 fn drop_accounting(call: &mut Call<'_, '_, '_>) -> Called {
@@ -140,8 +160,8 @@ fn drop_accounting(call: &mut Call<'_, '_, '_>) -> Called {
 
 fn request(call: &mut Call<'_, '_, '_>, backend: Backend) -> Called {
     let Some(acc) = call.state::<Acc>() else { return Called::Returned(-1) };
-    if backend == Backend::Db && acc.ledger.is_none() {
-        return call.complain(Level::Error, "there is no database to account to: set db_url");
+    if let Some(why) = lacks(&acc, backend) {
+        return call.complain(Level::Error, why);
     }
     let table = match table(call, &acc, 1) {
         Ok(table) if backend == Backend::Db => table,

@@ -1,21 +1,24 @@
 //! `acc`: what of transactions and calls is recorded, and where.
 //!
 //! `do_accounting()` marks a transaction; what becomes of it decides whether a record is written,
-//! to the log, into a database, or as an event. With the flag `cdr` a call has one record, written
+//! to the log, into a database, to a RADIUS server, or as an event. With the flag `cdr` a call has one record, written
 //! at its end.
 //!
 //! # Promises
 //! - A call with the flag `cdr` has exactly one row in a database, whatever fails: see
 //!   `docs/cdr.md`.
-//! - What a database does not take waits on disk, and never in the way of a message.
+//! - What a database or a RADIUS server does not take waits on disk, and never in the way of a
+//!   message.
 //! - What costs nothing is free: a transaction without an account knows nothing of this module,
 //!   and fields are taken from a message when a record is written.
 //!
 //! # Files
 //! `account.rs` is what contexts of a transaction share, with `marks.rs` and `fields.rs`;
-//! `moments.rs` decides; `calls.rs` keeps a call until its end, with what `plan.rs` packs; `record.rs` and `cdr.rs` are what is recorded; `lines.rs`, `events.rs`
-//! and `ledger/` are the places it goes to.
+//! `moments.rs` decides; `calls.rs` keeps a call until its end, with what `plan.rs` packs; `record.rs` and
+//! `cdr.rs` are what is recorded; `lines.rs`, `events.rs`, `ledger/` and `aaa.rs` are the places it
+//! goes to.
 
+mod aaa;
 mod account;
 mod calls;
 mod cdr;
@@ -43,8 +46,12 @@ pub use state::Acc;
 /// The table of the module.
 pub static MODULE: ModuleDef = ModuleDef {
     name: "acc",
-    help: "Records of transactions and calls: to the log, into a database, as events.",
-    dependencies: &[needs("tm"), Dependency { module: "rr", when_param: "detect_direction" }],
+    help: "Records of transactions and calls: to the log, a database, a RADIUS server, as events.",
+    dependencies: &[
+        needs("tm"),
+        Dependency { module: "rr", when_param: "detect_direction" },
+        Dependency { module: "aaa_radius", when_param: "aaa_url" },
+    ],
     params: params::PARAMS,
     functions: functions::FUNCTIONS,
     variables: variables::VARIABLES,

@@ -8,16 +8,18 @@ pub(crate) enum Backend {
     Log,
     Db,
     Evi,
+    Aaa,
 }
 
 impl Backend {
-    pub(crate) const ALL: [Self; 3] = [Self::Log, Self::Db, Self::Evi];
+    pub(crate) const ALL: [Self; 4] = [Self::Log, Self::Db, Self::Evi, Self::Aaa];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Log => "log",
             Self::Db => "db",
             Self::Evi => "evi",
+            Self::Aaa => "aaa",
         }
     }
 
@@ -31,12 +33,9 @@ impl Backend {
             return Ok(found);
         }
         let name = name.to_ascii_lowercase();
-        if name == "aaa" {
-            return Err("`aaa` has no module behind it in Tandem: use log, db or evi".into());
-        }
         let near = nearest(&name, Self::ALL.into_iter().map(Self::name));
         let near = near.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
-        Err(format!("`{name}` is none of log, db and evi{near}"))
+        Err(format!("`{name}` is none of log, db, evi and aaa{near}"))
     }
 }
 
@@ -53,24 +52,26 @@ const FLAGS: [(&str, u8); 3] = [("cdr", CDR), ("missed", MISSED), ("failed", FAI
 
 /// The flags of each backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Marks([u8; 3]);
+pub(crate) struct Marks([u8; 4]);
 
 impl Marks {
     pub(crate) fn of(self, backend: Backend) -> u8 {
-        let [log, db, evi] = self.0;
+        let [log, db, evi, aaa] = self.0;
         match backend {
             Backend::Log => log,
             Backend::Db => db,
             Backend::Evi => evi,
+            Backend::Aaa => aaa,
         }
     }
 
     fn of_mut(&mut self, backend: Backend) -> &mut u8 {
-        let [log, db, evi] = &mut self.0;
+        let [log, db, evi, aaa] = &mut self.0;
         match backend {
             Backend::Log => log,
             Backend::Db => db,
             Backend::Evi => evi,
+            Backend::Aaa => aaa,
         }
     }
 
@@ -100,7 +101,7 @@ pub(crate) fn backends(text: &str) -> Result<Vec<Backend>, String> {
     let names = text.split('|').map(str::trim).filter(|n| !n.is_empty());
     let found = names.map(Backend::named).collect::<Result<Vec<_>, _>>()?;
     if found.is_empty() {
-        return Err("name a type: log, db or evi".into());
+        return Err("name a type: log, db, evi or aaa".into());
     }
     Ok(found)
 }
@@ -149,7 +150,7 @@ mod tests {
     fn types_and_flags_are_read_and_mistakes_are_named() {
         assert_eq!(backends("db | LOG"), Ok(vec![Backend::Db, Backend::Log]));
         assert!(backends("").is_err());
-        assert!(backends("db|aaa").unwrap_err().contains("`aaa` has no module"));
+        assert_eq!(backends("aaa"), Ok(vec![Backend::Aaa]));
         assert!(backends("bd").unwrap_err().contains("did you mean `db`"));
         assert_eq!(flags("cdr|missed|failed"), Ok(CDR | MISSED | FAILED));
         assert_eq!(flags(""), Ok(0));

@@ -9,22 +9,28 @@ use tandem_engine::table::mi_int;
 use crate::plan;
 use crate::state::Acc;
 
+const NO_PLACE: &str = "there is no database to account to";
+
 /// The commands of the module.
 pub(crate) const COMMANDS: &[MiDef] = &[
     MiDef {
         name: "tandem:cdr_spool",
         old_names: &[],
         param_sets: &[&[]],
-        help: "Records that wait for the database: in numbers, and the first thousand of those in \
-               memory.",
+        help: "Records that wait for the database, or for the RADIUS server: in numbers, and the \
+               first thousand of those in memory.",
         run: |call| match state(call.cx) {
-            None => MiOutcome::failed(500, "there is no database to account to"),
+            None => MiOutcome::failed(500, NO_PLACE),
             Some(acc) => {
-                let Some(ledger) = &acc.ledger else {
-                    return MiOutcome::failed(500, "there is no database to account to");
-                };
-                let mut shown = ledger.summary();
-                shown["Records"] = ledger.records().into();
+                let mut all = acc.ledgers().map(|ledger| {
+                    let mut shown = ledger.summary();
+                    shown["Records"] = ledger.records().into();
+                    shown
+                });
+                let Some(mut shown) = all.next() else { return MiOutcome::failed(500, NO_PLACE) };
+                if let Some(second) = all.next() {
+                    shown["radius_spool"] = second;
+                }
                 MiOutcome::Done(shown)
             }
         },
@@ -48,8 +54,8 @@ fn claim(call: &mut MiCall<'_, '_>) -> MiOutcome {
     let (Some(acc), Some((_, dialogs))) = (state(call.cx), call.cx.node.find::<Dialogs>()) else {
         return MiOutcome::failed(500, "the module dialog is not loaded");
     };
-    if acc.ledger.is_none() {
-        return MiOutcome::failed(500, "there is no database to account to");
+    if acc.ledgers().next().is_none() {
+        return MiOutcome::failed(500, NO_PLACE);
     }
     let mut claimed = 0;
     for id in dialogs.table.ids() {

@@ -52,9 +52,21 @@ pub(crate) const PARAMS: &[ParamSig] = &[
     declares(
         "extra_fields",
         "Fields of $acc_extra(tag) that a type adds to its records: \
-         \"db: tag->column; tag2\", \"log: tag->name\", \"evi: tag\".",
+         \"db: tag->column; tag2\", \"log: tag->name\", \"evi: tag\", \"aaa: tag->Attribute\".",
     ),
     declares("leg_fields", "The same for fields of each leg, $(acc_leg(tag)[leg])."),
+    param(
+        "aaa_url",
+        ParamKind::Str,
+        None,
+        "The RADIUS servers of the type aaa: \"radius:FILE\", where FILE is a radiusclient.conf.",
+    ),
+    param(
+        "service_type",
+        ParamKind::Int,
+        Some("-1"),
+        "Service-Type of RADIUS records; -1: Sip-Session of the dictionary, else 15.",
+    ),
     param("db_url", ParamKind::Str, None, "The database of the type db; else db_default_url."),
     name("db_table_acc", "acc", "Table of transactions and calls."),
     name("db_table_missed_calls", "missed_calls", "Table of missed calls."),
@@ -107,7 +119,7 @@ impl Params {
         check_tags(build, 0, "$acc_extra", "extra_fields", &extra)?;
         check_tags(build, 1, "$acc_leg", "leg_fields", &legs)?;
         let database = build.database_param("db_url")?;
-        if database.is_none() && uses_database(build) {
+        if database.is_none() && uses(build, Backend::Db, "acc_db_request") {
             let error = BuildError::new("", "the script accounts to a database, and there is none");
             return Err(error.help("set db_url, or db_default_url for all modules"));
         }
@@ -177,14 +189,14 @@ fn check_tags(
     Ok(())
 }
 
-/// Whether the script names the type db.
-fn uses_database(build: &Build<'_>) -> bool {
+/// Whether the script names a type, or calls its function.
+pub(crate) fn uses(build: &Build<'_>, backend: Backend, function: &str) -> bool {
     let mut types = build.program.texts(build.slot, "do_accounting", 0);
     let named = |text: &[u8]| {
         let found = backends(&String::from_utf8_lossy(text));
-        found.is_ok_and(|all| all.contains(&Backend::Db))
+        found.is_ok_and(|all| all.contains(&backend))
     };
-    types.any(|text| named(text)) || build.program.calls(build.slot, "acc_db_request")
+    types.any(|text| named(text)) || build.program.calls(build.slot, function)
 }
 
 fn check_db_name(text: &str) -> Result<(), String> {

@@ -114,6 +114,7 @@ pub(crate) fn section(extra: &Fields, legs: &Fields) -> Bytes {
 fn byte_of(backend: Backend) -> usize {
     match backend {
         Backend::Log => 0,
+        Backend::Aaa => 1,
         Backend::Db => 2,
         Backend::Evi => 4,
     }

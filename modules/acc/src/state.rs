@@ -17,12 +17,13 @@ use tandem_engine::module::{Build, BuildError, Cx, Module, Timer};
 use tandem_engine::node::Node;
 use tandem_engine::zone::Zone;
 
+use crate::aaa::Radius;
 use crate::account::{Account, State};
 use crate::calls::FIRST_LOOK_S;
 use crate::cdr::{Cdr, CdrId};
 use crate::events;
 use crate::fields::{Fields, Values};
-use crate::ledger::{CallRef, Entry, Ledger, timer};
+use crate::ledger::{CallRef, Entry, Ledger, Sink, TO_RADIUS, timer};
 use crate::lines;
 use crate::marks::Backend;
 use crate::params::Params;
@@ -33,6 +34,8 @@ use crate::record::{Kind, Record};
 pub struct Acc {
     pub(crate) params: Params,
     pub(crate) ledger: Option<Ledger>,
+    /// The same for a RADIUS server.
+    pub(crate) radius: Option<Ledger>,
     /// Records made, for identities of those that have none of their own.
     made: AtomicU64,
     /// Where the module of dialogs is, if it is loaded.
@@ -50,12 +53,14 @@ pub struct Acc {
 impl Acc {
     pub(crate) fn build(build: &mut Build<'_>) -> Result<Arc<dyn Module>, BuildError> {
         let params = Params::read(build)?;
-        let ledger = params.database.map(Ledger::new);
+        let ledger = params.database.map(|database| Ledger::new(Sink::Database(database)));
+        let radius = Radius::build(build, &params)?.map(|radius| Ledger::new(Sink::Radius(radius)));
         let (made, dialog_slot) = (AtomicU64::new(0), AtomicU16::new(u16::MAX));
         let (owed_later, started_s) = (Mutex::default(), AtomicU64::new(0));
         Ok(Arc::new(Self {
             params,
             ledger,
+            radius,
             made,
             dialog_slot,
             owed_later,
@@ -66,9 +71,17 @@ impl Acc {
     }
 
     pub(crate) fn flush(&self, cx: &mut Cx<'_>) {
-        if let Some(ledger) = &self.ledger {
-            ledger.flush(cx);
-        }
+        self.ledgers().for_each(|ledger| ledger.flush(cx));
+    }
+
+    /// Where records go that are kept until they are there.
+    pub(crate) fn ledgers(&self) -> impl Iterator<Item = &Ledger> {
+        self.ledger.iter().chain(&self.radius)
+    }
+
+    /// The one that a timer or a token is of.
+    fn ledger_of(&self, which: u64) -> Option<&Ledger> {
+        if which == TO_RADIUS { self.radius.as_ref() } else { self.ledger.as_ref() }
     }
 
     pub(crate) fn started_s(&self) -> u64 {
@@ -94,6 +107,14 @@ impl Acc {
                 }
             }
             Backend::Evi => events::raise_record(cx, kind, record, (fields, legs)),
+            Backend::Aaa => {
+                let Some(ledger) = &self.radius else { return };
+                if let Some(radius) = ledger.radius() {
+                    let id = self.own_id(cx);
+                    let entry = radius.record(id, (kind, record), (fields, legs));
+                    ledger.add(cx, entry);
+                }
+            }
             Backend::Db => {
                 let Some(ledger) = &self.ledger else { return };
                 let node = Arc::clone(cx.node);
@@ -145,6 +166,12 @@ impl Acc {
                 }
             }
             Backend::Evi => events::raise_cdr(cx, cdr, fields, legs),
+            Backend::Aaa => {
+                let Some(ledger) = &self.radius else { return };
+                if let Some(radius) = ledger.radius() {
+                    ledger.add(cx, radius.cdr(cdr, fields, legs, call));
+                }
+            }
             Backend::Db => {
                 let Some(ledger) = &self.ledger else { return };
                 let node = Arc::clone(cx.node);
@@ -220,8 +247,8 @@ impl Module for Acc {
             self.dialog_slot.store(slot, Ordering::Relaxed);
         }
         self.started_s.store(cx.now.unix_s(), Ordering::Relaxed);
-        if let Some(ledger) = &self.ledger {
-            ledger.start(cx);
+        self.ledgers().for_each(|ledger| ledger.start(cx));
+        if self.ledgers().next().is_some() {
             cx.set_timer(cx.now.after_s(FIRST_LOOK_S), Timer { kind: timer::DEBTS, id: 0 });
         }
     }
@@ -230,7 +257,14 @@ impl Module for Acc {
         if timer.kind == timer::DEBTS {
             return self.look_for_debts(cx);
         }
-        if let Some(ledger) = &self.ledger {
+        if timer.kind == timer::RADIUS {
+            if let Some(ledger) = &self.radius {
+                ledger.told(cx, timer.id);
+                self.settle(cx);
+            }
+            return;
+        }
+        if let Some(ledger) = self.ledger_of(timer.id) {
             ledger.timer(cx, timer.kind);
         }
     }
@@ -244,7 +278,7 @@ impl Module for Acc {
     }
 
     fn spool(&self, cx: &mut Cx<'_>, token: u64, result: Result<SpoolAnswer, String>) {
-        if let Some(ledger) = &self.ledger {
+        if let Some(ledger) = self.ledger_of(token & 1) {
             ledger.spooled(cx, token, result);
             self.look_at_owed(cx);
         }
@@ -286,7 +320,11 @@ impl Module for Acc {
     }
 
     fn status(&self, _node: &Node, _now: Now) -> Option<Json> {
-        self.ledger.as_ref().map(Ledger::summary)
+        let database = self.ledger.as_ref().map(Ledger::summary);
+        let Some(radius) = self.radius.as_ref().map(Ledger::summary) else { return database };
+        let mut both = database.unwrap_or_else(|| Json::Object(Default::default()));
+        both["radius_spool"] = radius;
+        Some(both)
     }
 }
 

@@ -6,3 +6,4 @@ mod calls;
 mod common;
 mod exports;
 mod pair;
+mod radius;

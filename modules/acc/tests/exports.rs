@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
-use crate::common;
+use crate::{common, radius};
 
 use common::{
     CALLEE, CALLER, call, errors, field, forward, lines, modparam, node, reply_to, request, row,
@@ -23,6 +23,9 @@ fn every_entry_has_a_check() {
             ("param log_facility", log_facility),
             ("param extra_fields", extra_fields),
             ("param leg_fields", leg_fields),
+            ("param aaa_url", radius::aaa_url),
+            ("param service_type", radius::service_type),
+            ("function acc_aaa_request", radius::acc_aaa_request),
             ("param db_url", db_url),
             ("param db_table_acc", db_table_acc),
             ("param db_table_missed_calls", db_table_missed_calls),
@@ -124,7 +127,7 @@ fn extra_fields() {
     call(&mut node, "INVITE", 200);
     let lines = lines(&mut node);
     assert!(lines[0].ends_with(";who=alice;gateway="), "{lines:?}");
-    for wrong in ["who", "bd: x", "aaa: x", "db: a b"] {
+    for wrong in ["who", "bd: x", "aa: x", "db: a b"] {
         let params = modparam("extra_fields", wrong);
         assert!(errors(&params, LOG).contains("extra_fields"), "{wrong}");
     }
@@ -237,7 +240,7 @@ fn do_accounting() {
         assert_eq!(kinds, expected, "{flags} {code}");
     }
     let aaa = errors("", "route { do_accounting(\"aaa\"); }");
-    assert!(aaa.contains("`aaa` has no module behind it"), "{aaa}");
+    assert!(aaa.contains("accounts to a RADIUS server, and there is none"), "{aaa}");
     assert!(errors("", "route { do_accounting(\"log\", \"mised\"); }").contains("missed"));
 }
 

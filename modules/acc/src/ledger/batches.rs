@@ -6,8 +6,8 @@ use tandem_engine::module::Cx;
 
 use super::entry::write;
 use super::{
-    Asked, BATCH_MAX, Entry, Ledger, Paid, RESIDENT_MAX, Side, State, UNDER_WAY_MAX, disk,
-    retry_later,
+    Asked, BATCH_MAX, Entry, Ledger, Paid, REQUESTS_MAX, RESIDENT_MAX, Side, Sink, State,
+    UNDER_WAY_MAX, disk, retry_later,
 };
 
 impl Ledger {
@@ -15,10 +15,11 @@ impl Ledger {
     pub(super) fn pump(&self, cx: &mut Cx<'_>) {
         let mut state = self.state.lock();
         loop {
-            if state.side == Side::Unknown || state.is_down || state.under_way() >= UNDER_WAY_MAX {
+            let at_once = self.at_once(&state);
+            if state.side == Side::Unknown || state.is_down || state.under_way() >= at_once {
                 return;
             }
-            let n = state.waiting.len().min(BATCH_MAX);
+            let n = state.waiting.len().min(self.batch_max());
             if n == 0 {
                 break;
             }
@@ -26,6 +27,19 @@ impl Ledger {
             self.ask(cx, &mut state, entries);
         }
         disk::read_next(cx, &mut state);
+    }
+
+    /// Batches that may be under way. A server that was silent is tried with one.
+    fn at_once(&self, state: &State) -> usize {
+        match self.radius() {
+            None => UNDER_WAY_MAX,
+            Some(_) if state.told.down => 1,
+            Some(_) => REQUESTS_MAX,
+        }
+    }
+
+    fn batch_max(&self) -> usize {
+        if self.radius().is_some() { 1 } else { BATCH_MAX }
     }
 
     /// The node ends: what waits is asked for at once. Without identities it stays on disk alone,
@@ -42,11 +56,18 @@ impl Ledger {
     }
 
     fn ask(&self, cx: &mut Cx<'_>, state: &mut State, entries: Vec<Entry>) {
-        let side = matches!(state.side, Side::There(_));
-        let query = write(&entries, side, cx.now.unix_s());
         let token = state.token();
+        match &self.sink {
+            Sink::Database(database) => {
+                let side = matches!(state.side, Side::There(_));
+                let query = write(&entries, side, cx.now.unix_s());
+                cx.query(*database, query, token);
+            }
+            Sink::Radius(radius) => {
+                entries.iter().for_each(|entry| radius.send(cx, entry, token));
+            }
+        }
         state.asked.insert(token, Asked::Records(entries));
-        cx.query(self.database, query, token);
     }
 
     pub(super) fn records_answered(
@@ -61,7 +82,7 @@ impl Ledger {
                 state.totals.written += entries.len() as u64;
                 state.told.refused = false;
                 if std::mem::take(&mut state.told.down) {
-                    cx.log(Level::Notice, "the database takes records again");
+                    cx.log(Level::Notice, format!("{} takes records again", state.place()));
                 }
                 entries.iter().for_each(|entry| settled(cx, &mut state, entry));
             }
@@ -76,9 +97,14 @@ impl Ledger {
         state.is_down = true;
         entries.into_iter().rev().for_each(|entry| state.waiting.push_front(entry));
         if !std::mem::replace(&mut state.told.down, true) {
+            let why = match self.radius() {
+                Some(_) => error.message.clone(),
+                None => error.to_string(),
+            };
             let text = format!(
-                "records cannot be written: {error}; they wait in the spool (at most \
-                 {RESIDENT_MAX} in memory), and the database is asked again every second"
+                "records cannot be written: {why}; they wait in the spool (at most \
+                 {RESIDENT_MAX} in memory), and {} is asked again every second",
+                state.place()
             );
             cx.log(Level::Warning, text);
         }
@@ -95,11 +121,14 @@ impl Ledger {
             return self.ask(cx, &mut state, half);
         }
         let Some(entry) = entries.pop() else { return };
-        if error.kind == DbErrorKind::Constraint && matches!(state.side, Side::There(_)) {
+        if error.kind == DbErrorKind::Constraint
+            && matches!(state.side, Side::There(_))
+            && let Sink::Database(database) = self.sink
+        {
             let token = state.token();
             let query = super::side::is_known(&entry);
             state.asked.insert(token, Asked::Known(Box::new(entry), error));
-            return cx.query(self.database, query, token);
+            return cx.query(database, query, token);
         }
         self.cannot_be(cx, &mut state, entry, &error);
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tandem_engine::effect::{SpoolAnswer, SpoolAsk};
 use tandem_engine::log::Level;
-use tandem_engine::module::{Cx, Timer};
+use tandem_engine::module::Cx;
 
 use super::segments::SPOOL_BYTES_MAX;
 use super::side::Side;
@@ -83,7 +83,7 @@ pub(super) fn add(cx: &mut Cx<'_>, state: &mut State, mut entry: Entry, spills: 
     }
     if !std::mem::replace(&mut state.adds, true) {
         // It fires within two milliseconds: what has come by then is one addition.
-        cx.set_timer(cx.now.mono_ns, Timer { kind: timer::ADD, id: 0 });
+        cx.set_timer(cx.now.mono_ns, state.timer(timer::ADD));
     }
 }
 
@@ -149,8 +149,9 @@ fn remember(cx: &mut Cx<'_>, state: &mut State, mut entry: Entry) {
 fn complain(cx: &mut Cx<'_>, state: &mut State, why: &str) {
     if !std::mem::replace(&mut state.told.disk, true) {
         let text = format!(
-            "records cannot be added to the spool: {why}; up to {RESIDENT_HARD_MAX} that the \
-             database has not taken are kept in memory only"
+            "records cannot be added to the spool: {why}; up to {RESIDENT_HARD_MAX} that {} has \
+             not taken are kept in memory only",
+            state.place()
         );
         cx.log(Level::Error, text);
     }
@@ -171,7 +172,7 @@ pub(super) fn read_next(cx: &mut Cx<'_>, state: &mut State) {
 /// Has what was added survive a power cut, soon.
 pub(super) fn sync_soon(cx: &mut Cx<'_>, state: &mut State) {
     if state.segments.unsynced && !std::mem::replace(&mut state.syncs, true) {
-        cx.set_timer(cx.now.after_ms(SYNC_MS), Timer { kind: timer::SYNC, id: 0 });
+        cx.set_timer(cx.now.after_ms(SYNC_MS), state.timer(timer::SYNC));
     }
 }
 

@@ -22,7 +22,7 @@ impl Ledger {
             Side::Missing => "at least once",
         };
         json!({
-            "database": if state.told.down { "away" } else { "there" },
+            (state.word()): if state.told.down { "away" } else { "there" },
             "written_how": written,
             "waiting": state.waiting.len() + asked.sum::<usize>(),
             "files": state.segments.len(),
@@ -59,11 +59,14 @@ fn shown(entry: &Entry) -> Json {
         let at = entry.columns.iter().position(|c| &**c == column);
         at.and_then(|at| first?.get(at)).and_then(|v| v.as_str()).unwrap_or_default().to_owned()
     };
+    let either = |column: &str, attribute: &str| {
+        Some(field(column)).filter(|text| !text.is_empty()).unwrap_or_else(|| field(attribute))
+    };
     json!({
         "id": entry.id.text(),
         "table": &*entry.table,
         "rows": entry.rows.len(),
-        "callid": field("callid"),
+        "callid": either("callid", "Acct-Session-Id"),
         "method": field("method"),
     })
 }

@@ -1,11 +1,12 @@
-//! Records on their way to the database.
+//! Records on their way to the database, or to a RADIUS server.
 //!
 //! A record is added to the spool and waits in memory for the next batch; a few batches are under
 //! way at a time. A database that is away is asked again every second, and what waits then is
 //! made to survive a power cut. The identities of the records are written with them into a table
 //! of their own, in the same transaction: what has been written is not written again, whoever
 //! tries. Nothing is dropped silently: what a database refuses is set aside on disk, and what
-//! neither disk nor memory can take is in the log, whole.
+//! neither disk nor memory can take is in the log, whole. A RADIUS server is a place without
+//! identities, which takes one record at a time; each of the two has files of its own.
 
 mod batches;
 mod disk;
@@ -17,11 +18,12 @@ mod side;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use parking_lot::Mutex;
-use tandem_db::{DbError, Rows};
+use tandem_db::{DbError, DbErrorKind, Rows};
 use tandem_engine::effect::DatabaseId;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Cx, Timer};
 
+use crate::aaa::Radius;
 use crate::cdr::CdrId;
 pub(crate) use entry::{CallRef, Entry};
 use segments::Segments;
@@ -31,6 +33,8 @@ use side::{Ask, Side};
 const BATCH_MAX: usize = 100;
 /// Batches under way at a time.
 const UNDER_WAY_MAX: usize = 2;
+/// Requests to a RADIUS server under way at a time.
+const REQUESTS_MAX: usize = 64;
 /// Records that wait in memory before further ones are on disk alone.
 const RESIDENT_MAX: usize = 2_000;
 /// The same where the disk takes nothing; what comes then is in the log.
@@ -54,18 +58,31 @@ pub(crate) mod timer {
     pub(crate) const SYNC: u32 = 3;
     pub(crate) const PRUNE: u32 = 4;
     pub(crate) const ADD: u32 = 6;
+    /// A RADIUS server has answered.
+    pub(crate) const RADIUS: u32 = 7;
     /// Not the ledger's own.
     pub(crate) const DEBTS: u32 = 5;
 }
 
 /// See the module.
 pub(crate) struct Ledger {
-    database: DatabaseId,
+    sink: Sink,
     state: Mutex<State>,
 }
 
+/// Where records go.
+pub(crate) enum Sink {
+    Database(DatabaseId),
+    Radius(Radius),
+}
+
+/// Which ledger of the module: the id of its timers, and the last bit of its tokens.
+pub(crate) const TO_DATABASE: u64 = 0;
+pub(crate) const TO_RADIUS: u64 = 1;
+
 #[derive(Default)]
 struct State {
+    which: u64,
     side: Side,
     /// The number of the database, as an earlier life noted it beside the spool.
     known_as: Option<u64>,
@@ -156,7 +173,20 @@ enum Spooled {
 impl State {
     fn token(&mut self) -> u64 {
         self.next_token += 1;
-        self.next_token
+        self.next_token << 1 | self.which
+    }
+
+    /// What the place is called.
+    fn place(&self) -> &'static str {
+        if self.which == TO_RADIUS { "the RADIUS server" } else { "the database" }
+    }
+
+    fn word(&self) -> &'static str {
+        if self.which == TO_RADIUS { "radius" } else { "database" }
+    }
+
+    fn timer(&self, kind: u32) -> Timer {
+        Timer { kind, id: self.which }
     }
 
     fn expect(&mut self, entry: &Entry) {
@@ -171,15 +201,34 @@ impl State {
 }
 
 impl Ledger {
-    pub(crate) fn new(database: DatabaseId) -> Self {
-        let state = State { lists: true, ..State::default() };
-        Self { database, state: Mutex::new(state) }
+    pub(crate) fn new(sink: Sink) -> Self {
+        let which = match &sink {
+            Sink::Database(_) => TO_DATABASE,
+            Sink::Radius(_) => TO_RADIUS,
+        };
+        let mut state = State { which, lists: true, ..State::default() };
+        if which == TO_RADIUS {
+            state.side = Side::Missing;
+            state.segments = Segments::named("aaa-", "aaa-refused-");
+            state.segments.forgets_at_once = true;
+        }
+        Self { sink, state: Mutex::new(state) }
+    }
+
+    /// The RADIUS server that takes the records.
+    pub(crate) fn radius(&self) -> Option<&Radius> {
+        match &self.sink {
+            Sink::Radius(radius) => Some(radius),
+            Sink::Database(_) => None,
+        }
     }
 
     /// Looks for what an earlier life left, and for the table of identities.
     pub(crate) fn start(&self, cx: &mut Cx<'_>) {
         self.list(cx);
-        self.look_for_side(cx);
+        if self.radius().is_none() {
+            self.look_for_side(cx);
+        }
     }
 
     /// Takes a record.
@@ -196,8 +245,7 @@ impl Ledger {
             return self.pump(cx);
         }
         if !std::mem::replace(&mut state.gathers, true) {
-            let at = cx.now.after_ms(GATHER_MS);
-            cx.set_timer(at, Timer { kind: timer::GATHER, id: 0 });
+            cx.set_timer(cx.now.after_ms(GATHER_MS), state.timer(timer::GATHER));
         }
     }
 
@@ -242,6 +290,16 @@ impl Ledger {
         }
     }
 
+    /// A RADIUS server has answered, or none.
+    pub(crate) fn told(&self, cx: &mut Cx<'_>, number: u64) {
+        let Some((token, result)) = self.radius().and_then(|radius| radius.take(number)) else {
+            return;
+        };
+        let result = result.map(|()| Rows::default());
+        let result = result.map_err(|why| DbError::new(DbErrorKind::Unavailable, why));
+        self.answered(cx, token, result);
+    }
+
     /// Whether the record of a call is on its way already.
     pub(crate) fn has(&self, id: CdrId) -> bool {
         self.state.lock().owing.contains(&id)
@@ -267,7 +325,7 @@ impl Ledger {
 /// Asks a database again after a while.
 fn retry_later(cx: &mut Cx<'_>, state: &mut State) {
     if !std::mem::replace(&mut state.retries, true) {
-        cx.set_timer(cx.now.after_ms(RETRY_MS), Timer { kind: timer::RETRY, id: 0 });
+        cx.set_timer(cx.now.after_ms(RETRY_MS), state.timer(timer::RETRY));
     }
 }
 

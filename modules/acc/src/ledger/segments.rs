@@ -37,8 +37,11 @@ struct Segment {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Segments {
+    /// How files are called, and those of refused records.
+    prefix: &'static str,
+    refused: &'static str,
     /// What is written must not be seen again at a start: there are no identities.
     pub(crate) forgets_at_once: bool,
     all: BTreeMap<u64, Segment>,
@@ -50,14 +53,27 @@ pub(crate) struct Segments {
     pub(crate) unsynced: bool,
 }
 
+impl Default for Segments {
+    fn default() -> Self {
+        Self::named(PREFIX, REFUSED)
+    }
+}
+
 impl Segments {
+    /// Files of these names.
+    pub(crate) fn named(prefix: &'static str, refused: &'static str) -> Self {
+        let (all, current, aside) = (BTreeMap::new(), None, None);
+        let (forgets_at_once, last, unsynced) = (false, 0, false);
+        Self { prefix, refused, forgets_at_once, all, current, aside, last, unsynced }
+    }
+
     /// Files that are there at a start.
     pub(crate) fn found(&mut self, names: &[String]) {
         let apart = |n: u64| names.iter().any(|name| *name == apart_name(n));
         for name in names {
             let of = |prefix: &str| name.strip_prefix(prefix)?.parse::<u64>().ok();
             let Some((number, refused)) =
-                of(PREFIX).map(|n| (n, false)).or_else(|| of(REFUSED).map(|n| (n, true)))
+                of(self.prefix).map(|n| (n, false)).or_else(|| of(self.refused).map(|n| (n, true)))
             else {
                 continue;
             };
@@ -101,7 +117,7 @@ impl Segments {
 
     pub(crate) fn name(&self, number: u64) -> String {
         let refused = self.all.get(&number).is_some_and(|s| s.refused);
-        format!("{}{number:08}", if refused { REFUSED } else { PREFIX })
+        format!("{}{number:08}", if refused { self.refused } else { self.prefix })
     }
 
     /// Whether records wait on disk alone, so that later ones have to as well.

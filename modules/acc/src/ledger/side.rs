@@ -10,7 +10,7 @@ use tandem_engine::module::{Cx, Timer};
 
 use super::batches::is_away;
 use super::entry::{Entry, SIDE_TABLE};
-use super::{Asked, Ledger, retry_later, timer};
+use super::{Asked, Ledger, Sink, TO_DATABASE, retry_later, timer};
 
 /// What is known of the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,7 +70,9 @@ impl Ledger {
             state.asked.insert(token, Asked::Side(ask));
             token
         };
-        cx.query(self.database, query, token);
+        if let Sink::Database(database) = self.sink {
+            cx.query(database, query, token);
+        }
     }
 
     pub(super) fn side_answered(&self, cx: &mut Cx<'_>, ask: Ask, result: Result<Rows, DbError>) {
@@ -114,7 +116,8 @@ impl Ledger {
     }
 
     fn create(&self, cx: &mut Cx<'_>) {
-        let backend = cx.node.databases.get(usize::from(self.database.0)).map(|url| url.backend);
+        let Sink::Database(database) = self.sink else { return };
+        let backend = cx.node.databases.get(usize::from(database.0)).map(|url| url.backend);
         let dialect = match backend {
             Some(Backend::MySql) => Dialect::MYSQL,
             Some(Backend::Postgres) => Dialect::POSTGRES,
@@ -146,7 +149,7 @@ impl Ledger {
         }
         drop(state);
         let at = cx.now.after_s(PRUNE_EVERY_S);
-        cx.set_timer(at, Timer { kind: timer::PRUNE, id: 0 });
+        cx.set_timer(at, Timer { kind: timer::PRUNE, id: TO_DATABASE });
     }
 
     /// Forgets identities that nobody will ask for any more.
@@ -157,6 +160,6 @@ impl Ledger {
         let before = cx.now.unix_s().saturating_sub(KEPT_S) as i64;
         let conds = vec![Cond::new("written_at", Op::Lt, before)];
         self.ask_side(cx, Ask::Prune, Query::Delete { table: SIDE_TABLE.into(), conds });
-        cx.set_timer(cx.now.after_s(PRUNE_EVERY_S), Timer { kind: timer::PRUNE, id: 0 });
+        cx.set_timer(cx.now.after_s(PRUNE_EVERY_S), Timer { kind: timer::PRUNE, id: TO_DATABASE });
     }
 }

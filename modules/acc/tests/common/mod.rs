@@ -23,6 +23,7 @@ pub(crate) const MODULES: Modules = &[
     &tandem_signaling::MODULE,
     &tandem_sipmsgops::MODULE,
     &tandem_dialog::MODULE,
+    &tandem_aaa_radius::MODULE,
     &tandem_acc::MODULE,
     &WAITING,
 ];
@@ -158,7 +159,7 @@ pub(crate) fn with_dialogs_and(
     TestNode::new(&(dialog_script(params, initial, within) + "\n" + routes), MODULES)
 }
 
-fn dialog_script(params: &str, initial: &str, within: &str) -> String {
+pub(crate) fn dialog_script(params: &str, initial: &str, within: &str) -> String {
     let routes = format!(
         "route {{ if (has_totag()) {{ loose_route(); {within} t_relay(); exit; }} \
          if (is_method(\"CANCEL\")) {{ t_relay(); exit; }} {initial} record_route(); t_relay(); }}"

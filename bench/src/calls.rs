@@ -24,6 +24,9 @@ const SLOTS: usize = 4096;
 const LOST: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(20);
 const PER_SECOND: u32 = 1000;
+/// How long calls are ended before those that ring are counted, and how long these may take.
+const FIRST: Duration = Duration::from_millis(200);
+const RINGING_MAX: Duration = Duration::from_secs(60);
 
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
                    m=audio 40000 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\n\
@@ -46,6 +49,36 @@ pub(crate) fn measure(place: &Place, plan: &Plan, what: &str) -> Result<String, 
 pub(crate) fn replicated(place: &Place, network: &Network, plan: &Plan) -> Result<String, String> {
     let pairs = [place.kamailio_dialog_pair(network), place.tandem_dialog_pair(network)];
     contest(pairs, plan, "calls with dialog and CDR, replicated")
+}
+
+/// Measures what a call that rings takes in memory: its transaction, all included.
+pub(crate) fn ringing(place: &Place, calls: usize) -> Result<String, String> {
+    let mut text = format!(
+        "| {calls} calls that ring | bytes each | ratio | of them the request | above it | lost |\n\
+         |---|---:|---:|---:|---:|---:|\n"
+    );
+    let mut base = None;
+    for start in [Place::kamailio_calls, Place::tandem_calls] {
+        let server = start(place)?;
+        let failed = |e: io::Error| format!("{}: {e}", server.name);
+        let mut load = Load::new(server.from, server.active()).map_err(failed)?;
+        // What the first ones cost is not theirs.
+        load.run(None, FIRST).map_err(failed)?;
+        load.rings = Some(calls);
+        let memory = server.memory_bytes();
+        let sample = load.run(None, RINGING_MAX).map_err(failed)?;
+        let each = server.memory_bytes().saturating_sub(memory) as f64 / calls as f64;
+        let request = load.request_bytes;
+        let _ = writeln!(
+            text,
+            "| {} | {each:.0} | {:.2} | {request} | {:.0} | {} |",
+            server.name,
+            each / *base.get_or_insert(each),
+            each - request as f64,
+            sample.lost
+        );
+    }
+    Ok(text)
 }
 
 fn contest(
@@ -93,6 +126,10 @@ pub(crate) struct Load {
     callees: Vec<UdpSocket>,
     /// Calls go to numbers that this many rules are for, not to the callees themselves.
     rules: Option<usize>,
+    /// So many more calls are begun, and nobody answers.
+    rings: Option<usize>,
+    /// Of the last INVITE.
+    request_bytes: usize,
     slots: Vec<Slot>,
     free: Vec<usize>,
     /// What leaves with the next flush: from which socket, callers first.
@@ -131,6 +168,8 @@ impl Load {
         Ok(Self {
             server,
             rules: None,
+            rings: None,
+            request_bytes: 0,
             callers: (0..SOCKETS).map(|_| open()).collect::<io::Result<_>>()?,
             callees: (0..SOCKETS).map(|_| open()).collect::<io::Result<_>>()?,
             slots: vec![Slot::default(); SLOTS],
@@ -161,7 +200,7 @@ impl Load {
         self.latencies.clear();
         loop {
             let (elapsed, open) = (begun.elapsed(), SLOTS - self.free.len());
-            let over = elapsed >= duration;
+            let over = elapsed >= duration || self.rings == Some(0);
             if over && open == 0 {
                 break;
             }
@@ -195,6 +234,10 @@ impl Load {
     }
 
     fn begin(&mut self) {
+        if self.rings == Some(0) {
+            return;
+        }
+        self.rings = self.rings.map(|left| left - 1);
         let Some(n) = self.free.pop() else { return };
         let slot = &mut self.slots[n];
         slot.turn += 1;
@@ -219,6 +262,7 @@ impl Load {
              Allow: INVITE, ACK, BYE, CANCEL, OPTIONS\r\nSupported: replaces\r\n\
              Content-Type: application/sdp\r\nContent-Length: {length}\r\n\r\n{SDP}"
         );
+        self.request_bytes = text.len();
         self.outgoing.push((at, text));
     }
 
@@ -267,7 +311,7 @@ impl Load {
             let contact = format!("Contact: <sip:u@{own}>\r\n");
             self.outgoing.push((at, reply(text, "180 Ringing", &contact, "")));
             // The other users of a call that forks ring until they are cancelled; a number answers.
-            if !text.starts_with("INVITE sip:f") {
+            if !text.starts_with("INVITE sip:f") && self.rings.is_none() {
                 self.outgoing.push((at, reply(text, "200 OK", &contact, SDP)));
             }
         } else if text.starts_with("CANCEL ") {
@@ -283,7 +327,8 @@ impl Load {
         let Some(code) = text.strip_prefix("SIP/2.0 ").and_then(|t| t.get(..3)) else { return };
         let Some((n, turn)) = call_of(text) else { return };
         let Some(slot) = self.slots.get_mut(n).filter(|s| s.turn == turn) else { return };
-        let Some(begun) = slot.begun.filter(|_| !code.starts_with('1')) else { return };
+        let is_done = !code.starts_with('1') || (code == "180" && self.rings.is_some());
+        let Some(begun) = slot.begun.filter(|_| is_done) else { return };
         let is_invite = header(text, "CSeq").is_some_and(|c| c.ends_with("INVITE"));
         if is_invite && code == "200" {
             if !std::mem::replace(&mut slot.answered, true) {
@@ -294,7 +339,7 @@ impl Load {
         slot.begun = None;
         self.free.push(n);
         match code {
-            "200" => sample.answered += 1,
+            "200" | "180" => sample.answered += 1,
             _ => sample.refused += 1,
         }
         self.latencies.push(begun.elapsed().as_micros() as u32);

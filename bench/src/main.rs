@@ -30,12 +30,12 @@ use rounds::{Contest, PHONES, SOCKETS};
 use server::Place;
 
 const USAGE: &str = "usage: bench [--quick] [--rounds N] [\
-                     --only single|calls|forking|dialogs|routes|pings|presence|pair|callpair|\
-                     bulk]";
+                     --only single|calls|ringing|forking|dialogs|routes|pings|presence|pair|\
+                     callpair|bulk]";
 
-const PARTS: [&str; 10] = [
-    "single", "calls", "forking", "dialogs", "routes", "pings", "presence", "pair", "callpair",
-    "bulk",
+const PARTS: [&str; 11] = [
+    "single", "calls", "ringing", "forking", "dialogs", "routes", "pings", "presence", "pair",
+    "callpair", "bulk",
 ];
 
 /// How much is measured.
@@ -53,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) pinged: usize,
     /// Subscriptions whose memory is measured.
     pub(crate) watched: usize,
+    /// Calls that ring whose memory is measured.
+    pub(crate) ringing: usize,
     only: Option<String>,
 }
 
@@ -81,8 +83,9 @@ fn main() -> ExitCode {
 fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
     let (saturated, paced) = (Duration::from_secs(3), Duration::from_secs(4));
     let (million, synced, rules, pinged) = (1_000_000, 500_000, 1_000_000, 100_000);
-    let (watched, rounds, only) = (50_000, 5, None);
-    let mut plan = Plan { rounds, saturated, paced, million, synced, rules, pinged, watched, only };
+    let (watched, ringing, rounds, only) = (50_000, 100_000, 5, None);
+    let mut plan =
+        Plan { rounds, saturated, paced, million, synced, rules, pinged, watched, ringing, only };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => {
@@ -92,6 +95,7 @@ fn plan(mut words: impl Iterator<Item = String>) -> Result<Plan, String> {
                 plan.rules = rules / 10;
                 plan.pinged = pinged / 4;
                 plan.watched = watched / 10;
+                plan.ringing = ringing / 10;
             }
             "--rounds" => {
                 let n = words.next().and_then(|n| n.parse().ok()).filter(|n| (1..=50).contains(n));
@@ -119,6 +123,9 @@ fn measure(plan: &Plan) -> Result<(), String> {
     }
     if plan.wants("calls") {
         println!("{}", calls::measure(&place, plan, "calls")?);
+    }
+    if plan.wants("ringing") {
+        println!("{}", calls::ringing(&place, plan.ringing)?);
     }
     if plan.wants("forking") {
         println!("{}", calls::measure(&place, plan, "calls to four")?);

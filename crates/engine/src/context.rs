@@ -40,20 +40,48 @@ pub struct Branch {
     pub uri: Option<Bytes>,
     /// `$du`: where to send instead of to the URI.
     pub dst_uri: Option<Bytes>,
-    /// Route set to put on top (the contact's Path), as a header value.
-    pub path: Bytes,
     /// q x 1000; `None`: not given.
     pub q: Option<u16>,
     pub socket: Option<SocketId>,
     /// Branch flags.
     pub flags: u32,
-    /// What a script keeps with the branch: `$msg.branch.attr(name)`.
+    /// What few branches have; kept with the transaction, so it takes no room where there is none.
+    pub seldom: Option<Box<Seldom>>,
+}
+
+/// See [`Branch::path`] and [`Branch::attrs`].
+#[derive(Clone, Debug, Default)]
+pub struct Seldom {
+    pub path: Bytes,
     pub attrs: Vec<(Bytes, Value)>,
 }
 
 impl Branch {
+    /// Route set to put on top (the contact's Path), as a header value.
+    pub fn path(&self) -> &Bytes {
+        static NONE: Bytes = Bytes::new();
+        self.seldom.as_ref().map_or(&NONE, |seldom| &seldom.path)
+    }
+
+    pub fn set_path(&mut self, path: Bytes) {
+        if !path.is_empty() || self.seldom.is_some() {
+            self.seldom.get_or_insert_default().path = path;
+        }
+    }
+
+    #[must_use]
+    pub fn with_path(mut self, path: Bytes) -> Self {
+        self.set_path(path);
+        self
+    }
+
+    /// What a script keeps with the branch: `$msg.branch.attr(name)`.
+    pub fn attrs(&self) -> &[(Bytes, Value)] {
+        self.seldom.as_ref().map(|seldom| seldom.attrs.as_slice()).unwrap_or_default()
+    }
+
     pub fn attr(&self, name: &[u8]) -> Option<&Value> {
-        self.attrs.iter().find(|(n, _)| n == name).map(|(_, value)| value)
+        self.attrs().iter().find(|(n, _)| n == name).map(|(_, value)| value)
     }
 
     /// Sets a value of the script's own; null removes it.
@@ -61,14 +89,18 @@ impl Branch {
     /// # Errors
     /// When there are too many.
     pub fn set_attr(&mut self, name: Bytes, value: Value) -> Result<(), String> {
-        self.attrs.retain(|(n, _)| *n != name);
+        if value.is_null() && self.seldom.is_none() {
+            return Ok(());
+        }
+        let attrs = &mut self.seldom.get_or_insert_default().attrs;
+        attrs.retain(|(n, _)| *n != name);
         if value.is_null() {
             return Ok(());
         }
-        if self.attrs.len() >= ATTRS_MAX {
+        if attrs.len() >= ATTRS_MAX {
             return Err(format!("more than {ATTRS_MAX} attributes of one branch"));
         }
-        self.attrs.push((name, value));
+        attrs.push((name, value));
         Ok(())
     }
 }

@@ -15,6 +15,15 @@ pub struct Part {
     pub mime: Vec<u8>,
 }
 
+impl Part {
+    /// Names and values of its headers; lines that go on are joined to the one that they go on.
+    pub fn headers<'a>(&self, body: &'a [u8]) -> Vec<(&'a [u8], &'a [u8])> {
+        let whole = body.get(self.whole.start..self.content.start).unwrap_or_default();
+        let head = whole.iter().position(|b| *b == b'\n').map_or(&[][..], |end| &whole[end + 1..]);
+        headers(head)
+    }
+}
+
 /// Where the contents of one type are in a body: the whole of it, or parts.
 pub fn contents_of(content_type: &[u8], body: &[u8], mime: &[u8]) -> Vec<Range<usize>> {
     if mime_of(content_type).eq_ignore_ascii_case(mime) {
@@ -93,12 +102,32 @@ fn head(inner: &[u8]) -> (&[u8], usize) {
     (inner, inner.len())
 }
 
-fn part_type(head: &[u8]) -> Vec<u8> {
-    let value = head.split(|b| *b == b'\n').find_map(|line| {
+/// Names and values of the lines of a head; a line that starts with a blank belongs to the one
+/// before it.
+fn headers(head: &[u8]) -> Vec<(&[u8], &[u8])> {
+    let mut ends: Vec<usize> = Vec::new();
+    let mut at = 0;
+    for line in head.split_inclusive(|b| *b == b'\n') {
+        at += line.len();
+        match ends.last_mut() {
+            Some(end) if line.starts_with(b" ") || line.starts_with(b"\t") => *end = at,
+            _ => ends.push(at),
+        }
+    }
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let lines = starts.zip(&ends).filter_map(|(start, end)| head.get(start..*end));
+    let named = lines.filter_map(|line| {
         let colon = line.iter().position(|b| *b == b':')?;
         let (name, value) = line.split_at(colon);
-        name.trim_ascii().eq_ignore_ascii_case(b"Content-Type").then(|| value.get(1..))?
+        Some((name.trim_ascii(), value.get(1..)?.trim_ascii()))
     });
+    named.collect()
+}
+
+fn part_type(head: &[u8]) -> Vec<u8> {
+    let types = headers(head).into_iter();
+    let value =
+        types.filter(|(name, _)| name.eq_ignore_ascii_case(b"Content-Type")).map(|(_, v)| v).next();
     // RFC 2046 5.1: a part that does not say is plain text.
     value.map_or(b"text/plain".to_vec(), |value| mime_of(value).to_vec())
 }

@@ -193,8 +193,8 @@ pub fn next_uri<'a>(ctx: &'a Ctx, branch: &'a Branch) -> Result<&'a [u8], HopErr
     if let Some(uri) = &branch.dst_uri {
         return Ok(uri);
     }
-    if !branch.path.is_empty() {
-        let first = NameAddr::parse(first_value(&branch.path));
+    if !branch.path().is_empty() {
+        let first = NameAddr::parse(first_value(branch.path()));
         return Ok(first.map_err(|_| HopError::BadUri)?.uri);
     }
     if !ctx.routes_taken
@@ -271,8 +271,8 @@ pub fn prepare_request_to(
     if let Some(uri) = uri {
         edits.set_request_uri(&ctx.msg, uri.clone());
     }
-    if !branch.path.is_empty() {
-        let line = [b"Route: ", &branch.path[..], b"\r\n"].concat();
+    if !branch.path().is_empty() {
+        let line = [b"Route: ", &branch.path()[..], b"\r\n"].concat();
         edits.prepend_header(&ctx.msg, line);
     }
     if let Some(route) = ctx.record_route.as_ref().filter(|route| route.wanted) {

@@ -3,16 +3,15 @@
 use std::borrow::Cow;
 
 use crate::scan::{find_outside, is_lws, slice, tail, trim};
+use crate::span::Place;
 use crate::{HeaderName, Span};
 
 /// Where one header is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeaderEntry {
-    pub(crate) start: u32,
-    pub(crate) value_start: u32,
-    pub(crate) value_end: u32,
-    /// Behind the line end of the last (folded) line.
-    pub(crate) end: u32,
+    /// Up to behind the line end of the last (folded) line.
+    pub(crate) line: Place,
+    pub(crate) value: Place,
     pub(crate) name_len: u16,
     pub(crate) name: HeaderName,
     pub(crate) folded: bool,
@@ -38,7 +37,7 @@ impl<'a> Header<'a> {
     /// The name as it is written.
     #[must_use]
     pub fn name_bytes(&self) -> &'a [u8] {
-        let start = self.entry.start as usize;
+        let start = usize::from(self.entry.line.start);
         slice(self.buf, start, start + usize::from(self.entry.name_len))
     }
 
@@ -46,7 +45,7 @@ impl<'a> Header<'a> {
     /// every typed view takes them for whitespace.
     #[must_use]
     pub fn value(&self) -> &'a [u8] {
-        slice(self.buf, self.entry.value_start as usize, self.entry.value_end as usize)
+        self.entry.value.of(self.buf)
     }
 
     /// The value on one line: each fold becomes one space (RFC 3261 7.3.1). Allocates only if
@@ -74,26 +73,26 @@ impl<'a> Header<'a> {
     /// The whole header with its line end.
     #[must_use]
     pub const fn span(&self) -> Span {
-        Span::new(self.entry.start, self.entry.end)
+        self.entry.line.span()
     }
 
     /// The place of [`Header::value`].
     #[must_use]
     pub const fn value_span(&self) -> Span {
-        Span::new(self.entry.value_start, self.entry.value_end)
+        self.entry.value.span()
     }
 
     /// The whole header as it is written, without its line end.
     #[must_use]
     pub fn line(&self) -> &'a [u8] {
-        crate::scan::trim_end(slice(self.buf, self.entry.start as usize, self.entry.end as usize))
+        crate::scan::trim_end(self.entry.line.of(self.buf))
     }
 
     /// The comma separated values. Commas in quotes and in `<>` do not separate. Meant for
     /// headers that are lists; a Date or an Authorization has commas of its own.
     #[must_use]
     pub fn values(&self) -> Values<'a> {
-        Values { rest: self.value(), start: self.entry.value_start }
+        Values { rest: self.value(), start: self.entry.value.start.into() }
     }
 }
 

@@ -5,8 +5,9 @@
 mod plain;
 
 use crate::header::Header;
-use crate::scan::{is_token, slice};
-use crate::{CSeq, Method, NameAddr, Params, Rport, Span, Transport, ValueError, Via};
+use crate::scan::is_token;
+use crate::span::Place;
+use crate::{CSeq, Method, NameAddr, Params, Rport, Transport, ValueError, Via};
 
 /// What was made out of the topmost Via, From, To and CSeq, or what is wrong with them.
 #[derive(Clone, Copy, Debug)]
@@ -49,30 +50,25 @@ impl Mandatory {
 }
 
 /// The place of a slice of `buf`.
-fn place(part: &[u8], buf: &[u8]) -> Span {
+fn place(part: &[u8], buf: &[u8]) -> Place {
     let start = (part.as_ptr() as usize).wrapping_sub(buf.as_ptr() as usize);
-    Span::new(start as u32, (start + part.len()) as u32)
-}
-
-/// The bytes at a place.
-fn bytes(span: Span, buf: &[u8]) -> &[u8] {
-    slice(buf, span.start as usize, span.end as usize)
+    Place::new(start, start.wrapping_add(part.len()))
 }
 
 /// A [`Via`] as places.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ViaAt {
     transport: Option<Transport>,
-    transport_bytes: Span,
-    host: Span,
+    transport_bytes: Place,
+    host: Place,
     port: Option<u16>,
-    branch: Option<Span>,
-    received: Option<Span>,
+    branch: Option<Place>,
+    received: Option<Place>,
     rport: Rport,
-    params: Span,
-    received_raw: Option<Span>,
-    rport_raw: Option<Span>,
-    raw: Span,
+    params: Place,
+    received_raw: Option<Place>,
+    rport_raw: Option<Place>,
+    raw: Place,
     /// Other values stand in the same line.
     pub(crate) has_more: bool,
 }
@@ -103,7 +99,7 @@ impl ViaAt {
     }
 
     pub(crate) fn view<'a>(&self, buf: &'a [u8]) -> Via<'a> {
-        let of = |span: Span| bytes(span, buf);
+        let of = |place: Place| place.of(buf);
         Via {
             transport: self.transport,
             transport_bytes: of(self.transport_bytes),
@@ -123,10 +119,10 @@ impl ViaAt {
 /// A [`NameAddr`] as places, with its tag.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AddrAt {
-    display: Span,
-    uri: Span,
-    params: Span,
-    tag: Option<Span>,
+    display: Place,
+    uri: Place,
+    params: Place,
+    tag: Option<Place>,
 }
 
 /// The tag, which mostly is the only parameter.
@@ -141,7 +137,7 @@ impl AddrAt {
     fn of(addr: &NameAddr<'_>, buf: &[u8]) -> Self {
         Self {
             display: if addr.display.is_empty() {
-                Span::default()
+                Place::default()
             } else {
                 place(addr.display, buf)
             },
@@ -153,14 +149,14 @@ impl AddrAt {
 
     pub(crate) fn view<'a>(&self, buf: &'a [u8]) -> NameAddr<'a> {
         NameAddr {
-            display: bytes(self.display, buf),
-            uri: bytes(self.uri, buf),
-            params: Params::new(bytes(self.params, buf)),
+            display: self.display.of(buf),
+            uri: self.uri.of(buf),
+            params: Params::new(self.params.of(buf)),
         }
     }
 
     pub(crate) fn tag<'a>(&self, buf: &'a [u8]) -> Option<&'a [u8]> {
-        self.tag.map(|tag| bytes(tag, buf))
+        self.tag.map(|tag| tag.of(buf))
     }
 }
 
@@ -169,7 +165,7 @@ impl AddrAt {
 pub(crate) struct CSeqAt {
     number: u32,
     pub(crate) method: Method,
-    method_bytes: Span,
+    method_bytes: Place,
 }
 
 impl CSeqAt {
@@ -179,7 +175,7 @@ impl CSeqAt {
     }
 
     pub(crate) fn view<'a>(&self, buf: &'a [u8]) -> CSeq<'a> {
-        let method_bytes = bytes(self.method_bytes, buf);
+        let method_bytes = self.method_bytes.of(buf);
         CSeq { number: self.number, method: self.method, method_bytes }
     }
 }

@@ -8,10 +8,11 @@ use smallvec::SmallVec;
 use crate::header::{Header, HeaderEntry};
 use crate::header_name::usual;
 use crate::mandatory::Mandatory;
-use crate::message::{FirstLine, Index, NO_HEADER};
+use crate::message::{FirstLine, Index, Names};
 use crate::scan::{find_near, find_soon, is_lws, is_token, parse_u32, slice, tail, trim_end};
+use crate::span::Place;
 use crate::{HEADER_BYTES_MAX, HEADERS_MAX, MESSAGE_BYTES_MAX};
-use crate::{HeaderName, Method, ParseError, ParseErrorKind, Span};
+use crate::{HeaderName, Method, ParseError, ParseErrorKind};
 
 pub(crate) fn parse(mut buf: Bytes) -> Result<(Bytes, Arc<Index>), ParseError> {
     if buf.len() > MESSAGE_BYTES_MAX {
@@ -46,31 +47,56 @@ fn index(buf: &[u8]) -> Result<Arc<Index>, ParseError> {
         first_line_end,
         version,
         headers: SmallVec::new(),
-        first_of: [NO_HEADER; HeaderName::COUNT],
-        headers_start: (line_len + 1) as u32,
+        names: Names::default(),
+        headers_start: (line_len + 1) as u16,
         headers_end: 0,
-        body: Span::default(),
+        body: Place::default(),
         repeated: None,
         mandatory: Mandatory::NONE,
     });
     // Nobody else has it yet.
     let Some(index) = Arc::get_mut(&mut shared) else { return Ok(shared) };
-    let body_start = headers(buf, line_len + 1, index)?;
-    index.body = body(buf, body_start, index);
+    let mut first_of = FirstOf::new();
+    let body_start = headers(buf, line_len + 1, index, &mut first_of)?;
+    index.body = body(buf, body_start, first_of.entry(HeaderName::ContentLength, index));
     let first = [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CSeq];
-    index.mandatory = Mandatory::read(buf, first.map(|name| first_header(buf, index, name)));
+    let first = first.map(|name| first_of.entry(name, index).map(|e| Header::new(buf, e)));
+    index.mandatory = Mandatory::read(buf, first);
     Ok(shared)
 }
 
-fn first_header<'a>(buf: &'a [u8], index: &'a Index, name: HeaderName) -> Option<Header<'a>> {
-    let number = usize::from(*index.first_of.get(name as usize)?);
-    index.headers.get(number).map(|entry| Header::new(buf, entry))
+/// For each name the number of its first header line, while the lines are read.
+struct FirstOf([u8; HeaderName::COUNT]);
+
+impl FirstOf {
+    /// What names have that no header line has.
+    const NONE: u8 = u8::MAX;
+
+    const fn new() -> Self {
+        Self([Self::NONE; HeaderName::COUNT])
+    }
+
+    /// Notes the line with this number; true if it is the first with its name.
+    fn note(&mut self, name: HeaderName, number: usize) -> bool {
+        match self.0.get_mut(name as usize) {
+            Some(first) if *first == Self::NONE => {
+                *first = number as u8;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn entry<'a>(&self, name: HeaderName, index: &'a Index) -> Option<&'a HeaderEntry> {
+        let number = *self.0.get(name as usize)?;
+        index.headers.get(usize::from(number))
+    }
 }
 
 /// Returns the line's content, the place of the version, and the length of the line.
-fn first_line(line: &[u8]) -> Result<(FirstLine, Span, u32), ParseError> {
+fn first_line(line: &[u8]) -> Result<(FirstLine, Place, u16), ParseError> {
     let wrong = fail(ParseErrorKind::FirstLine, 0);
-    let line_end = line.strip_suffix(b"\r").unwrap_or(line).len() as u32;
+    let line_end = line.strip_suffix(b"\r").unwrap_or(line).len() as u16;
     // Spaces behind the line are cut (RFC 4475 3.1.2.6 allows to be liberal).
     let text = trim_end(line);
     let space = find_near(text, b' ').ok_or(wrong)?;
@@ -97,14 +123,14 @@ fn first_line(line: &[u8]) -> Result<(FirstLine, Span, u32), ParseError> {
     let uri_end = trim_end(slice(text, 0, last)).len().max(uri_start);
     let first_line = FirstLine::Request {
         method,
-        name: Span::new(0, space as u32),
-        uri: Span::new(uri_start as u32, uri_end as u32),
+        name: Place::new(0, space),
+        uri: Place::new(uri_start, uri_end),
     };
-    Ok((first_line, Span::new(last as u32 + 1, text.len() as u32), line_end))
+    Ok((first_line, Place::new(last + 1, text.len()), line_end))
 }
 
 /// `text` is `line` without whitespace at its end, `space` the first space in it.
-fn status_line(line: &[u8], text: &[u8], space: usize) -> Result<(FirstLine, Span), ParseError> {
+fn status_line(line: &[u8], text: &[u8], space: usize) -> Result<(FirstLine, Place), ParseError> {
     let wrong = fail(ParseErrorKind::StatusCode, space + 1);
     let code_start = text.iter().skip(space).take_while(|b| **b == b' ').count() + space;
     let rest = tail(text, code_start);
@@ -117,8 +143,8 @@ fn status_line(line: &[u8], text: &[u8], space: usize) -> Result<(FirstLine, Spa
         return Err(wrong);
     }
     let reason_start = (code_start + code_len + 1).min(line.len());
-    let reason = Span::new(reason_start as u32, text.len() as u32);
-    Ok((FirstLine::Reply { status: status as u16, reason }, Span::new(0, space as u32)))
+    let reason = Place::new(reason_start, text.len());
+    Ok((FirstLine::Reply { status: status as u16, reason }, Place::new(0, space)))
 }
 
 /// `SIP/` and something behind it. Another version than 2.0 is for validation to refuse.
@@ -127,7 +153,12 @@ fn is_sip_version(text: &[u8]) -> bool {
 }
 
 /// Indexes the headers from `at` on; returns where the body starts.
-fn headers(buf: &[u8], mut at: usize, index: &mut Index) -> Result<usize, ParseError> {
+fn headers(
+    buf: &[u8],
+    mut at: usize,
+    index: &mut Index,
+    first_of: &mut FirstOf,
+) -> Result<usize, ParseError> {
     let mut line_ends = LineEnds { from: at, found: memchr::memchr_iter(b'\n', tail(buf, at)) };
     loop {
         match tail(buf, at) {
@@ -142,12 +173,10 @@ fn headers(buf: &[u8], mut at: usize, index: &mut Index) -> Result<usize, ParseE
         }
         let (end, folded) = line_ends.logical_line(buf, at)?;
         let entry = header(buf, at, end, folded)?;
-        if let Some(first) = index.first_of.get_mut(entry.name as usize) {
-            if *first == NO_HEADER {
-                *first = number as u8;
-            } else if entry.name.is_single() && index.repeated.is_none() {
-                index.repeated = Some(entry.name);
-            }
+        if first_of.note(entry.name, number) {
+            index.names.insert(entry.name);
+        } else if entry.name.is_single() && index.repeated.is_none() {
+            index.repeated = Some(entry.name);
         }
         index.headers.push(entry);
         at = end;
@@ -155,7 +184,7 @@ fn headers(buf: &[u8], mut at: usize, index: &mut Index) -> Result<usize, ParseE
 }
 
 const fn end_of_headers(blank: usize, body_start: usize, index: &mut Index) -> usize {
-    index.headers_end = blank as u32;
+    index.headers_end = blank as u16;
     body_start
 }
 
@@ -198,10 +227,8 @@ fn header(buf: &[u8], start: usize, end: usize, folded: bool) -> Result<HeaderEn
         _ => loose_value(line, start, colon),
     };
     Ok(HeaderEntry {
-        start: start as u32,
-        value_start: value_start as u32,
-        value_end: value_end as u32,
-        end: end as u32,
+        line: Place::new(start, end),
+        value: Place::new(value_start, value_end),
         name_len: name_len as u16,
         name,
         folded,
@@ -240,15 +267,11 @@ fn trim_blanks_end(mut s: &[u8]) -> &[u8] {
 }
 
 /// The body: up to Content-Length if that is there and covered, else all that came.
-fn body(buf: &[u8], start: usize, index: &Index) -> Span {
-    let announced = index
-        .first_of
-        .get(HeaderName::ContentLength as usize)
-        .and_then(|i| index.headers.get(usize::from(*i)))
-        .and_then(|e| parse_u32(slice(buf, e.value_start as usize, e.value_end as usize)));
+fn body(buf: &[u8], start: usize, content_length: Option<&HeaderEntry>) -> Place {
+    let announced = content_length.and_then(|entry| parse_u32(entry.value.of(buf)));
     let end = announced
         .and_then(|n| start.checked_add(n as usize))
         .filter(|end| *end <= buf.len())
         .unwrap_or(buf.len());
-    Span::new(start as u32, end as u32)
+    Place::new(start, end)
 }

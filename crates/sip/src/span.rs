@@ -46,3 +46,29 @@ impl Span {
         start < end
     }
 }
+
+/// A [`Span`] as the index of a message keeps it, in half the room: no message has more bytes than
+/// 16 bits count ([`crate::MESSAGE_BYTES_MAX`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) start: u16,
+    pub(crate) end: u16,
+}
+
+const _: () = assert!(crate::MESSAGE_BYTES_MAX <= u16::MAX as usize);
+
+impl Place {
+    /// As [`Span::new`]; both are offsets in a message.
+    pub(crate) const fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u16, end: if end < start { start } else { end } as u16 }
+    }
+
+    pub(crate) const fn span(self) -> Span {
+        Span { start: self.start as u32, end: self.end as u32 }
+    }
+
+    /// The bytes there.
+    pub(crate) fn of(self, buf: &[u8]) -> &[u8] {
+        crate::scan::slice(buf, self.start.into(), self.end.into())
+    }
+}

@@ -241,7 +241,7 @@ impl Client {
             return;
         }
         let limit = cx.now.after_ms(cx.timers.t1_x64_ms());
-        if self.deadline.due.is_none_or(|due| due > limit) {
+        if self.deadline.due().is_none_or(|due| due > limit) {
             self.deadline.set(self.deadline_name(id), limit, out);
         }
     }

@@ -141,7 +141,7 @@ impl Fork {
     /// When the machines of the branches want to be called.
     pub(crate) fn deadlines(&self) -> impl Iterator<Item = Mono> + '_ {
         let clients = self.branches.iter().flat_map(|b| [Some(&b.client), b.cancel.as_deref()]);
-        clients.flatten().flat_map(|c| [c.retransmit.due, c.deadline.due]).flatten()
+        clients.flatten().flat_map(|c| [c.retransmit.due(), c.deadline.due()]).flatten()
     }
 
     pub(crate) fn new(kind: Kind) -> Self {

@@ -400,7 +400,7 @@ impl Client {
 
 impl Alarm {
     fn snapshot(&self, now: Now) -> AlarmSnapshot {
-        let Self { due, entry } = self;
+        let (due, entry) = (self.due(), self.entry());
         let remaining = |at: Mono| at.wrapping_sub(now.mono_ns).cast_signed();
         AlarmSnapshot { due_in_ns: due.map(remaining), entry_in_ns: entry.map(remaining) }
     }
@@ -416,13 +416,13 @@ impl Alarm {
         if let Some(at) = entry {
             out.push(Effect::SetTimer { timer, at });
         }
-        Self { due, entry }
+        Self::new(due, entry)
     }
 
     /// A state that only this alarm can end has it armed in every real snapshot; another one
     /// must not become a transaction that never ends.
     fn must_come(&mut self, timer: Timer, now: Now, out: &mut Effects) {
-        if self.due.is_none() {
+        if self.due().is_none() {
             self.set(timer, now.mono_ns, out);
         }
     }

@@ -83,38 +83,74 @@ impl Timers {
 /// earlier instant is outstanding, no new one is made, and when it fires it is set again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Alarm {
-    /// When something has to happen.
-    pub(crate) due: Option<Mono>,
-    /// The entry of the wheel that will come back.
-    pub(crate) entry: Option<Mono>,
+    due: Instant,
+    entry: Instant,
+}
+
+/// An instant or none, in the room of an instant: a transaction has four alarms and more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Instant(Mono);
+
+impl Instant {
+    const NEVER: Self = Self(Mono::MAX);
+
+    fn get(self) -> Option<Mono> {
+        (self != Self::NEVER).then_some(self.0)
+    }
+}
+
+impl Default for Instant {
+    fn default() -> Self {
+        Self::NEVER
+    }
+}
+
+impl From<Option<Mono>> for Instant {
+    fn from(at: Option<Mono>) -> Self {
+        at.map_or(Self::NEVER, Self)
+    }
 }
 
 impl Alarm {
+    pub(crate) fn new(due: Option<Mono>, entry: Option<Mono>) -> Self {
+        Self { due: due.into(), entry: entry.into() }
+    }
+
+    /// When something has to happen.
+    pub(crate) fn due(&self) -> Option<Mono> {
+        self.due.get()
+    }
+
+    /// The entry of the wheel that will come back.
+    pub(crate) fn entry(&self) -> Option<Mono> {
+        self.entry.get()
+    }
+
     pub(crate) fn set(&mut self, timer: Timer, at: Mono, out: &mut Effects) {
-        self.due = Some(at);
-        if self.entry.is_none_or(|entry| entry > at) {
-            self.entry = Some(at);
+        self.due = Instant(at);
+        if self.entry > self.due {
+            self.entry = self.due;
             out.push(Effect::SetTimer { timer, at });
         }
     }
 
     pub(crate) fn stop(&mut self) {
-        self.due = None;
+        self.due = Instant::NEVER;
     }
 
     /// The entry of `at` came back. True if the alarm is due; if it was moved to later, it is set
     /// again under the name that it has now.
     pub(crate) fn fired(&mut self, now: Now, timer: Timer, at: Mono, out: &mut Effects) -> bool {
-        if self.entry != Some(at) {
+        if self.entry() != Some(at) {
             return false;
         }
-        self.entry = None;
-        let Some(due) = self.due else { return false };
+        self.entry = Instant::NEVER;
+        let Some(due) = self.due() else { return false };
         if due > now.mono_ns {
             self.set(timer, due, out);
             return false;
         }
-        self.due = None;
+        self.stop();
         true
     }
 }

@@ -326,7 +326,7 @@ impl Transaction {
     /// When something is to happen next if nothing comes; entries for what was stopped or moved to
     /// later may come back before.
     pub fn next_deadline(&self) -> Option<Mono> {
-        let server = [self.server.retransmit.due, self.server.deadline.due];
+        let server = [self.server.retransmit.due(), self.server.deadline.due()];
         server.into_iter().flatten().chain(self.fork.deadlines()).min()
     }
 

@@ -77,7 +77,8 @@ pub(crate) fn order(
             Algorithm::Route => 0,
             hashed => {
                 let text = hashed_text(call, hashed, flags)?;
-                by_weight(&active, u64::from(sip_hash(&text)))
+                let turn = || u64::from(part.turn(id));
+                by_weight(&active, text.map_or_else(turn, |text| u64::from(sip_hash(&text))))
             }
         };
         active.rotate_left(first);
@@ -151,11 +152,12 @@ fn by_route(
     Ok(loads.into_iter().map(|(_, destination)| destination).collect())
 }
 
+/// `None`: a request without credentials, which takes its turn.
 fn hashed_text(
     call: &mut Call<'_, '_, '_>,
     algorithm: Algorithm,
     flags: Flags,
-) -> Result<Vec<u8>, String> {
+) -> Result<Option<Vec<u8>>, String> {
     let msg = &call.ctx.msg;
     let uri = match algorithm {
         Algorithm::From => msg.from().map_err(|e| e.to_string())?.uri.to_vec(),
@@ -167,23 +169,23 @@ fn hashed_text(
             if format.is_empty() {
                 return Err("algorithm 7 needs the parameter hash_pvar".into());
             }
-            return call.expand(format.as_bytes()).map(|text| text.to_vec());
+            return call.expand(format.as_bytes()).map(|text| Some(text.to_vec()));
         }
         Algorithm::Credentials => {
             let found = [AuthRole::Server, AuthRole::Proxy].into_iter().find_map(|role| {
                 let credentials = msg.credentials(role).flatten().next()?;
                 Some(credentials.username.to_vec())
             });
-            return found.ok_or_else(|| "the request has no credentials to hash".to_owned());
+            return Ok(found);
         }
-        _ => return Ok(msg.call_id().unwrap_or_default().to_vec()),
+        _ => return Ok(Some(msg.call_id().unwrap_or_default().to_vec())),
     };
     let parsed = Uri::parse(&uri).map_err(|e| e.to_string())?;
     let user = parsed.user.unwrap_or_default();
     if flags.user_only {
-        return Ok(user.to_vec());
+        return Ok(Some(user.to_vec()));
     }
     let port =
         parsed.port.filter(|port| *port != 5060).map(|p| format!(":{p}")).unwrap_or_default();
-    Ok([user, b"@", &parsed.host.to_ascii_lowercase(), port.as_bytes()].concat())
+    Ok(Some([user, b"@", &parsed.host.to_ascii_lowercase(), port.as_bytes()].concat()))
 }

@@ -207,7 +207,7 @@ impl Search<'_> {
         let id = rule.id.to_string();
         let prefix = plan.number.get(..place.depth).unwrap_or_default();
         if let Err(why) = tries::put(call.ctx, avps, self.table, &plan.ruri, hops)
-            .and_then(|()| tries::put_rule(call.ctx, avps, &id, prefix, state))
+            .and_then(|()| tries::put_rule(call.ctx, avps, (&id, rule.attrs), prefix, state))
         {
             return call.complain(Level::Error, why);
         }
@@ -344,6 +344,9 @@ pub(crate) fn use_next_gw(call: &mut Call<'_, '_, '_>) -> Called {
     let (table, outputs) = (part.table(), Outputs { rule: 0, gateway: 1, carrier: 2 });
     if let Some(hop) = tries::next(call.ctx, &part.avps, &table) {
         state.tell_quality_next(call.cx, call.ctx, &table, hop);
+        if let Some(attrs) = tries::rule_attrs(call.ctx, &part.avps) {
+            output(call, outputs.rule, &attrs);
+        }
         tell_attrs(call, &table, hop, outputs);
         return YES;
     }

@@ -124,6 +124,9 @@ pub(crate) struct Avps {
     pub(crate) carrier: Option<Bytes>,
     /// Where a fallback goes on.
     pub(crate) state: Bytes,
+    /// The carriers through which the gateways were listed, and the attributes of the rule.
+    pub(crate) through: Bytes,
+    pub(crate) rule_attrs: Bytes,
 }
 
 /// The names of the tables of a partition.
@@ -257,6 +260,8 @@ impl Avps {
             rule_prefix: build.avp("rule_prefix_avp"),
             carrier: build.avp("carrier_id_avp"),
             state: Bytes::from_static(b"___dr_state__"),
+            through: Bytes::from_static(b"___dr_through__"),
+            rule_attrs: Bytes::from_static(b"___dr_rule_attrs__"),
         }
     }
 
@@ -273,6 +278,8 @@ impl Avps {
             rule_prefix: self.rule_prefix.as_ref().map(named),
             carrier: self.carrier.as_ref().map(named),
             state: named(&self.state),
+            through: named(&self.through),
+            rule_attrs: named(&self.rule_attrs),
         }
     }
 }

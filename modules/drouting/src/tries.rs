@@ -87,8 +87,10 @@ pub(crate) fn put(
         if let Some(name) = &avps.prefix {
             append(ctx, name, gateway.prefix.as_bytes())?;
         }
+        let carrier = carrier.map_or(b"".as_slice(), |carrier| carrier.id.as_bytes());
+        append(ctx, &avps.through, carrier)?;
         if let Some(name) = &avps.carrier {
-            append(ctx, name, carrier.map_or(b"", |carrier| carrier.id.as_bytes()))?;
+            append(ctx, name, carrier)?;
         }
     }
     Ok(())
@@ -98,10 +100,11 @@ pub(crate) fn put(
 pub(crate) fn put_rule(
     ctx: &mut Ctx,
     avps: &Avps,
-    id: &str,
+    (id, attrs): (&str, &str),
     prefix: &str,
     state: Option<String>,
 ) -> Result<(), String> {
+    append(ctx, &avps.rule_attrs, attrs.as_bytes())?;
     if let Some(name) = &avps.rule {
         append(ctx, name, id.as_bytes())?;
     }
@@ -122,8 +125,8 @@ pub(crate) fn next(ctx: &mut Ctx, avps: &Avps, table: &Table) -> Option<Option<H
         let uri = pop(ctx, &avps.ruri)?;
         let socket = pop(ctx, &avps.socket);
         // The heads of these are those of the destination that was tried.
-        let lists = [Some(&avps.gateway), avps.prefix.as_ref(), avps.carrier.as_ref()];
-        for name in lists.into_iter().flatten() {
+        let others = [avps.prefix.as_ref(), avps.carrier.as_ref()];
+        for name in [&avps.gateway, &avps.through].into_iter().chain(others.into_iter().flatten()) {
             pop(ctx, name);
         }
         let known = current(ctx, avps).and_then(|id| table.of.gateway(&id));
@@ -134,15 +137,18 @@ pub(crate) fn next(ctx: &mut Ctx, avps: &Avps, table: &Table) -> Option<Option<H
             .and_then(|(_, gateway)| gateway.socket)
             .filter(|_| socket.as_deref().is_none_or(|text| text != NONE));
         set_target(ctx, uri, socket, last);
-        let carrier = avps.carrier.as_ref().and_then(|name| {
-            let id = ctx.avps.first(name).into_bytes()?;
-            Some(table.of.carrier(std::str::from_utf8(&id).ok()?)?.0)
-        });
-        return Some(known.map(|(gateway, _)| {
-            let carrier = carrier.or_else(|| table.carrier_of(gateway));
-            Hop { gateway, carrier }
-        }));
+        // A gateway that the list names itself has none, though carriers may have it, too.
+        let through = ctx.avps.first(&avps.through).into_bytes().unwrap_or_default();
+        let carrier = std::str::from_utf8(&through).ok().and_then(|id| table.of.carrier(id));
+        let carrier = carrier.map(|(at, _)| at);
+        return Some(known.map(|(gateway, _)| Hop { gateway, carrier }));
     }
+}
+
+/// The attributes of the rule whose destinations are tried.
+pub(crate) fn rule_attrs(ctx: &Ctx, avps: &Avps) -> Option<String> {
+    let attrs = ctx.avps.first(&avps.rule_attrs).into_bytes()?;
+    Some(String::from_utf8_lossy(&attrs).into_owned())
 }
 
 /// The gateway that is in use.
@@ -191,9 +197,10 @@ fn set_target(ctx: &mut Ctx, uri: Bytes, socket: Option<SocketId>, last: Option<
 }
 
 fn clear(ctx: &mut Ctx, avps: &Avps) {
-    let always = [&avps.ruri, &avps.gateway, &avps.socket, &avps.state];
+    let targets = [&avps.ruri, &avps.gateway, &avps.socket, &avps.through];
+    let always = targets.into_iter().chain([&avps.state, &avps.rule_attrs]);
     let others = [&avps.prefix, &avps.rule, &avps.rule_prefix, &avps.carrier];
-    for name in always.into_iter().chain(others.into_iter().flatten()) {
+    for name in always.chain(others.into_iter().flatten()) {
         let _ = ctx.avps.set(name, Index::All, Assign::Set, Value::Null);
     }
 }

@@ -225,12 +225,12 @@ pub(crate) fn branch_of(
     Branch {
         uri: Some(contact.bytes(Text::Uri)),
         dst_uri,
-        path,
         q: u16::try_from(contact.q()).ok(),
         socket: socket.or_else(|| registrar.usrloc.socket_of(cx.node, contact)),
         flags: registrar.usrloc.flag_mask(contact.text(Text::BranchFlags)),
         ..Branch::default()
     }
+    .with_path(path)
 }
 
 /// The first of the addresses of a stored Path, which stand between `<` and `>`.

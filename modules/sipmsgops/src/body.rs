@@ -76,13 +76,20 @@ pub(crate) fn remove_body_part(call: &mut Call<'_, '_, '_>) -> Called {
         }
         return said(gone);
     };
-    let gone: Vec<&Part> = all.iter().filter(|part| goes(&part.mime)).collect();
+    let (gone, stays): (Vec<&Part>, Vec<&Part>) = all.iter().partition(|p| goes(&p.mime));
     if gone.is_empty() {
         return NO;
     }
-    if gone.len() == all.len() {
-        call.ctx.edits.remove_body();
-        return YES;
+    match stays.as_slice() {
+        [] => {
+            call.ctx.edits.remove_body();
+            return YES;
+        }
+        [last] => {
+            unwrap(call.ctx, &body.bytes, last);
+            return YES;
+        }
+        _ => {}
     }
     let mut out = Vec::with_capacity(body.bytes.len());
     let mut at = 0;
@@ -93,6 +100,28 @@ pub(crate) fn remove_body_part(call: &mut Call<'_, '_, '_>) -> Called {
     out.extend_from_slice(body.bytes.get(at..).unwrap_or_default());
     call.ctx.edits.set_body(body.content_type, out);
     YES
+}
+
+/// The last part becomes the body: who cannot read several parts can read it then. Its headers
+/// (RFC 2046 5.1: only those that start with Content- have a meaning) become those of the message.
+fn unwrap(ctx: &mut Ctx, bytes: &Bytes, part: &Part) {
+    let mut content_type = Bytes::from_static(b"text/plain");
+    let mut others = Vec::new();
+    for (name, value) in part.headers(bytes) {
+        if name.eq_ignore_ascii_case(b"Content-Type") {
+            content_type = bytes.slice_ref(value);
+        } else if starts(name, b"Content-") && !name.eq_ignore_ascii_case(b"Content-Length") {
+            others.extend([name, b": ", value, b"\r\n"].concat());
+        }
+    }
+    if !others.is_empty() {
+        ctx.edits.append_header(&ctx.msg, others);
+    }
+    ctx.edits.set_body(content_type, bytes.slice(part.content.clone()));
+}
+
+fn starts(name: &[u8], with: &[u8]) -> bool {
+    name.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
 }
 
 /// Adds a part; a body of one part becomes one of several.

@@ -104,7 +104,8 @@ pub(crate) const FUNCTIONS: &[FunctionDef] = &[
         "remove_body_part",
         REMOVED,
         ALL,
-        "Deletes the parts of a type; with the second argument, all but them.",
+        "Deletes the parts of a type; with the second argument, all but them. A part that is left \
+         alone becomes the body.",
         body::remove_body_part,
     ),
     function("add_body_part", ADDED, ALL, "Adds a body, or a part to it.", body::add_body_part),

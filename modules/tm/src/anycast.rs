@@ -106,7 +106,7 @@ impl Tm {
         reason: Option<Bytes>,
     ) -> bool {
         let key = self.key(msg, Method::Invite);
-        let Some(tx) = key.and_then(|key| self.live(&key)) else { return false };
+        let Some(tx) = key.and_then(|key| self.live(key)) else { return false };
         let ctx = Ctx::new(msg.clone(), *source, Routes::REQUEST);
         reply_stateless(cx, &ctx, 200, b"canceling", b"", Leave::Now);
         let reason = reason.unwrap_or_else(|| crate::drive::reason_lines(&ctx));

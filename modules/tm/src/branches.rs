@@ -120,7 +120,7 @@ pub(crate) fn dst_uri(call: &mut VarCall<'_, '_>) -> Value {
 }
 
 pub(crate) fn path(call: &mut VarCall<'_, '_>) -> Value {
-    of_target(call, |target| text(&target.path))
+    of_target(call, |target| text(target.path()))
 }
 
 pub(crate) fn q(call: &mut VarCall<'_, '_>) -> Value {

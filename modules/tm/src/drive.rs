@@ -46,8 +46,8 @@ impl Tm {
         let mut cell = tx.cell.lock();
         // A retransmitted request gets the last reply again and changes nothing.
         if cell.busy.is_some() && !matches!(event, Event::Retransmission) {
-            if cell.inbox.len() < INBOX_MAX {
-                cell.inbox.push_back(event);
+            if cell.waiting() < INBOX_MAX {
+                cell.wait(event);
             } else {
                 self.count(cx, stats::DROPPED_EVENTS);
             }
@@ -65,7 +65,7 @@ impl Tm {
         mut cell: parking_lot::MutexGuard<'_, Cell>,
     ) {
         while cell.busy.is_none()
-            && let Some(event) = cell.inbox.pop_front()
+            && let Some(event) = cell.next_waiting()
         {
             self.handle(cx, tx, &mut cell, event);
         }

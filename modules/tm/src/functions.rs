@@ -363,7 +363,7 @@ fn t_check_trans(call: &mut Call<'_, '_, '_>) -> Called {
             OK
         }
         method => {
-            let known = tm.key(&call.ctx.msg, method).and_then(|key| tm.live(&key));
+            let known = tm.key(&call.ctx.msg, method).and_then(|key| tm.live(key));
             let Some(tx) = known else { return NO };
             tm.deliver(call.cx, &tx, Event::Retransmission);
             Called::Returned(0)

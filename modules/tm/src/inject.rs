@@ -76,7 +76,7 @@ impl Tm {
     /// The transaction of a request, whoever holds the message.
     pub fn transaction_of_request(&self, request: &Message) -> Option<TxRef> {
         let key = self.key(request, request.method())?;
-        self.live(&key).map(|tx| TxRef(tx.id))
+        self.live(key).map(|tx| TxRef(tx.id))
     }
 
     /// The branch that a branch route is about, from 0. `slot` is that of this module.
@@ -301,14 +301,14 @@ fn event_target(params: &[(Bytes, Value)]) -> Option<Branch> {
     let filled = |name: &[u8]| text(name).filter(|t| !t.is_empty());
     let uri = filled(b"address").or_else(|| filled(b"uri"))?;
     let number = |name: &[u8]| find(name).and_then(Value::int);
-    Some(Branch {
+    let branch = Branch {
         uri: Some(uri),
         dst_uri: filled(b"received"),
-        path: filled(b"path").unwrap_or_default(),
         q: number(b"qval").and_then(|q| u16::try_from(q.checked_mul(10)?).ok()),
         flags: number(b"bflags").map_or(0, i32::cast_unsigned),
         ..Branch::default()
-    })
+    };
+    Some(branch.with_path(filled(b"path").unwrap_or_default()))
 }
 
 /// The R-URI of the message as it stands, and its further branches.

@@ -54,7 +54,7 @@ pub(crate) struct Saved {
     pub(crate) reply_headers: Box<[u8]>,
     pub(crate) force_rport: bool,
     pub(crate) routes_taken: bool,
-    pub(crate) record_route: Option<RecordRoute>,
+    pub(crate) record_route: Option<KeptRoute>,
     pub(crate) own_path: Option<Box<RecordRoute>>,
     /// `None`: nothing special. Seldom there, and kept for as long as the record.
     pub(crate) own_via: Option<Box<OwnVia>>,
@@ -74,7 +74,7 @@ impl Saved {
             reply_headers: ctx.reply_headers.as_slice().into(),
             force_rport: ctx.force_rport,
             routes_taken: ctx.routes_taken,
-            record_route: ctx.record_route.clone(),
+            record_route: ctx.record_route.as_ref().map(KeptRoute::of),
             own_path: ctx.own_path.clone().map(Box::new),
             own_via: kept_via(&ctx.own_via),
             blacklists: ctx.blacklists.clone(),
@@ -91,12 +91,35 @@ impl Saved {
         ctx.reply_headers = self.reply_headers.to_vec();
         ctx.force_rport = self.force_rport;
         ctx.routes_taken = self.routes_taken;
-        ctx.record_route.clone_from(&self.record_route);
+        ctx.record_route = self.record_route.as_ref().map(KeptRoute::route);
         ctx.own_path = self.own_path.as_deref().cloned();
         ctx.own_via = self.own_via.as_deref().cloned().unwrap_or_default();
         ctx.blacklists.clone_from(&self.blacklists);
         ctx.attached = self.attached.clone();
         ctx
+    }
+}
+
+/// A [`RecordRoute`] for as long as the record. Most say no more than that there is one.
+#[derive(Clone)]
+pub(crate) enum KeptRoute {
+    Plain { double: bool },
+    Other(Box<RecordRoute>),
+}
+
+impl KeptRoute {
+    pub(crate) fn of(route: &RecordRoute) -> Self {
+        let plain = Self::Plain { double: route.double };
+        if plain.route() == *route { plain } else { Self::Other(Box::new(route.clone())) }
+    }
+
+    pub(crate) fn route(&self) -> RecordRoute {
+        match self {
+            Self::Plain { double } => {
+                RecordRoute { wanted: true, double: *double, ..RecordRoute::default() }
+            }
+            Self::Other(route) => RecordRoute::clone(route),
+        }
     }
 }
 
@@ -185,7 +208,7 @@ pub(crate) struct Record {
     /// In the order of the machine's branches.
     pub(crate) legs: SmallVec<[Leg; 1]>,
     /// Timers that run.
-    pub(crate) timers: SmallVec<[(Timer, Mono); 6]>,
+    pub(crate) timers: SmallVec<[(Timer, Mono); 3]>,
     /// When somebody comes back for the first of them. The others get no entries of their own:
     /// most have lost their meaning before they are due.
     pub(crate) visit: Option<Visit>,
@@ -369,8 +392,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_fits_into_a_block_of_one_and_a_quarter_kilobytes() {
+    fn a_record_fits_into_a_block_of_one_kilobyte() {
         // The next one of the allocator has a quarter of a kilobyte more, for every transaction.
-        assert!(size_of::<Record>() <= 1280, "{}", size_of::<Record>());
+        assert!(size_of::<Record>() <= 1024, "{}", size_of::<Record>());
     }
 }

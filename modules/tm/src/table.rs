@@ -37,12 +37,32 @@ impl Room {
 }
 
 /// What identifies a request, as bytes.
-pub(crate) type Key = SmallVec<[u8; 128]>;
+pub(crate) type KeyText = SmallVec<[u8; 128]>;
+
+/// What identifies a request: two hashes of [`request_key`] that strangers cannot foresee. The text
+/// would be kept, and fetched from memory, for every transaction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Key([u64; 2]);
+
+impl Key {
+    /// Of a request of ours, which nobody sends again.
+    const NONE: Self = Self([0; 2]);
+
+    fn shard(self) -> u16 {
+        shard_of(self.0[0])
+    }
+}
+
+impl std::hash::Hash for Key {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0[1]);
+    }
+}
 
 /// One transaction of the table: a serial object.
 pub(crate) struct Tx {
     pub(crate) id: TxId,
-    pub(crate) key: Arc<[u8]>,
+    pub(crate) key: Key,
     /// What a merged request has in common with this one; 0: it cannot be merged.
     pub(crate) origin: u64,
     /// Of the Call-ID, to find a transaction by it.
@@ -50,8 +70,16 @@ pub(crate) struct Tx {
     /// The request is a CANCEL: replies to CANCEL are its own.
     pub(crate) is_cancel: bool,
     /// Answers to an INVITE whose CSeq was counted up on its way.
-    pub(crate) answers: Mutex<SmallVec<[Answer; 1]>>,
+    pub(crate) answers: Mutex<Option<Box<Answers>>>,
     pub(crate) cell: Mutex<Cell>,
+}
+
+impl Tx {
+    /// The number that the receiver of this ACK knows the INVITE by, if one passed that it is to.
+    fn answer(&self, ack: u64) -> Option<u32> {
+        let answers = self.answers.lock();
+        answers.as_ref()?.iter().find(|answer| answer.ack == ack).map(|answer| answer.number)
+    }
 }
 
 /// The ACK to a 2xx, by its hash, and the number that its receiver knows the INVITE by.
@@ -61,6 +89,8 @@ pub(crate) struct Answer {
     number: u32,
 }
 
+pub(crate) type Answers = SmallVec<[Answer; 2]>;
+
 /// Answers of one INVITE that are told apart.
 const ANSWERS_MAX: usize = 8;
 
@@ -69,17 +99,41 @@ pub(crate) struct Cell {
     pub(crate) record: Box<Record>,
     /// One of its routes runs or is suspended.
     pub(crate) busy: Option<Busy>,
-    /// What happened meanwhile, at most [`crate::record::INBOX_MAX`].
-    pub(crate) inbox: VecDeque<Event>,
+    inbox: Option<Box<Inbox>>,
+}
+
+/// What happened meanwhile, at most [`crate::record::INBOX_MAX`].
+#[derive(Default)]
+struct Inbox(VecDeque<Event>);
+
+impl Cell {
+    /// Events that wait until the route has ended.
+    pub(crate) fn waiting(&self) -> usize {
+        self.inbox.as_ref().map_or(0, |inbox| inbox.0.len())
+    }
+
+    pub(crate) fn wait(&mut self, event: Event) {
+        self.inbox.get_or_insert_default().0.push_back(event);
+    }
+
+    /// The next one; room is kept for none.
+    pub(crate) fn next_waiting(&mut self) -> Option<Event> {
+        let next = self.inbox.as_mut()?.0.pop_front();
+        if next.is_none() {
+            self.inbox = None;
+        }
+        next
+    }
 }
 
 struct Shard {
-    /// Shard and short label of a request.
-    by_request: HashMap<Arc<[u8]>, (u16, u32), RandomState>,
+    /// Those whose keys name this shard.
+    by_request: HashMap<Key, Arc<Tx>, RandomState>,
+    /// Those whose names name this shard.
     by_label: HashMap<u32, Arc<Tx>, RandomState>,
-    /// Transactions by [`Tx::origin`] and by the ACKs of [`Tx::answers`], in the shard that it
-    /// names.
-    by_origin: HashMap<u64, TxId, RandomState>,
+    /// Shard and short label of transactions by [`Tx::origin`] and by the ACKs of
+    /// [`Tx::answers`], in the shard that it names.
+    by_origin: HashMap<u64, (u16, u32), RandomState>,
     /// Transactions since the start.
     total: u64,
 }
@@ -88,6 +142,8 @@ struct Shard {
 pub(crate) struct Table {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
+    /// Of the other half of a key.
+    second: RandomState,
     len: AtomicUsize,
 }
 
@@ -109,7 +165,9 @@ impl Table {
             })
         };
         let shards = (0..SHARDS).map(|_| shard()).collect();
-        Self { shards, hasher, len: AtomicUsize::new(0) }
+        let seed = |n: u64| hasher.hash_one(n);
+        let second = RandomState::with_seeds(seed(1), seed(2), seed(3), seed(4));
+        Self { shards, hasher, second, len: AtomicUsize::new(0) }
     }
 
     pub(crate) fn hash(&self, value: &impl std::hash::Hash) -> u64 {
@@ -120,16 +178,17 @@ impl Table {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// The transaction of a request.
-    pub(crate) fn by_request(&self, key: &[u8]) -> Option<Arc<Tx>> {
-        let own = self.index_of(key);
-        let shard = self.shard(own)?.lock();
-        let (index, label) = *shard.by_request.get(key)?;
-        if index == own {
-            return shard.by_label.get(&label).map(Arc::clone);
+    /// The key of a request with this text; [`Key::NONE`] of none.
+    pub(crate) fn key_of(&self, text: &[u8]) -> Key {
+        match text {
+            [] => Key::NONE,
+            text => Key([self.hasher.hash_one(text), self.second.hash_one(text)]),
         }
-        drop(shard);
-        self.by_short(index, label)
+    }
+
+    /// The transaction of a request.
+    pub(crate) fn by_request(&self, key: Key) -> Option<Arc<Tx>> {
+        self.shard(key.shard())?.lock().by_request.get(&key).map(Arc::clone)
     }
 
     /// The transaction that a Via of ours names.
@@ -142,26 +201,15 @@ impl Table {
         self.shard(index)?.lock().by_label.get(&short).map(Arc::clone)
     }
 
-    pub(crate) fn insert(&self, key: &[u8], record: Box<Record>, chance: &mut Chance) -> Inserted {
-        let index = self.index_of(key);
-        // `index_of` gives the number of a shard.
+    pub(crate) fn insert(&self, key: Key, record: Box<Record>, chance: &mut Chance) -> Inserted {
+        let index = key.shard();
+        // A key gives the number of a shard.
         let mut shard = self.shards[usize::from(index)].lock();
-        if let Some((at, label)) = shard.by_request.get(key).copied() {
-            if at == index
-                && let Some(tx) = shard.by_label.get(&label)
-            {
-                return Inserted::Known(Arc::clone(tx));
-            }
-            if at != index {
-                drop(shard);
-                if let Some(tx) = self.by_short(at, label) {
-                    return Inserted::Known(tx);
-                }
-                shard = self.shards[usize::from(index)].lock();
-            }
+        if let Some(tx) = shard.by_request.get(&key) {
+            return Inserted::Known(Arc::clone(tx));
         }
-        let tx = self.put(&mut shard, index, key.into(), record, chance);
-        shard.by_request.insert(Arc::clone(&tx.key), (index, tx.id.short()));
+        let tx = self.put(&mut shard, index, key, record, chance);
+        shard.by_request.insert(key, Arc::clone(&tx));
         drop(shard);
         self.note_origin(&tx);
         Inserted::New(tx)
@@ -172,26 +220,27 @@ impl Table {
     pub(crate) fn insert_restored(
         &self,
         id: TxId,
-        key: &[u8],
+        key: Key,
         record: Box<Record>,
     ) -> Option<Arc<Tx>> {
-        let own = self.index_of(key);
-        let key: Arc<[u8]> = key.into();
-        if !key.is_empty() {
-            let mut shard = self.shard(own)?.lock();
-            if shard.by_request.contains_key(&key) {
-                return None;
-            }
-            shard.by_request.insert(Arc::clone(&key), (id.index, id.short()));
-        }
-        let mut shard = self.shard(id.index)?.lock();
-        if id.short() == 0 || shard.by_label.contains_key(&id.short()) {
-            drop(shard);
-            self.shard(own)?.lock().by_request.remove(&key);
+        let is_taken = |shard: &Shard| shard.by_label.contains_key(&id.short());
+        if id.short() == 0 || self.by_request(key).is_some() {
             return None;
         }
-        let tx = self.make(&mut shard, id, key, record);
-        drop(shard);
+        let tx = {
+            let mut shard = self.shard(id.index)?.lock();
+            (!is_taken(&shard)).then(|| self.make(&mut shard, id, key, record))?
+        };
+        if key != Key::NONE {
+            let mut shard = self.shard(key.shard())?.lock();
+            // Its request came here meanwhile.
+            if shard.by_request.contains_key(&key) {
+                drop(shard);
+                self.remove(&tx);
+                return None;
+            }
+            shard.by_request.insert(key, Arc::clone(&tx));
+        }
         self.note_origin(&tx);
         Some(tx)
     }
@@ -204,8 +253,9 @@ impl Table {
 
     /// The transaction that a request was merged with: the same request by another way.
     pub(crate) fn by_origin(&self, origin: u64) -> Option<Arc<Tx>> {
-        let id = *self.shard(shard_of(origin))?.lock().by_origin.get(&origin)?;
-        self.by_id(id)
+        let (index, short) = *self.shard(shard_of(origin))?.lock().by_origin.get(&origin)?;
+        let has = |tx: &Tx| tx.origin == origin || tx.answer(origin).is_some();
+        self.by_short(index, short).filter(|tx| has(tx))
     }
 
     /// A 2xx to an INVITE passed whose CSeq was counted up on its way.
@@ -218,6 +268,7 @@ impl Table {
         }
         let is_new = {
             let mut answers = tx.answers.lock();
+            let answers = answers.get_or_insert_default();
             let is_new = answers.len() < ANSWERS_MAX && !answers.iter().any(|a| a.ack == ack);
             if is_new {
                 answers.push(Answer { ack, number });
@@ -225,16 +276,14 @@ impl Table {
             is_new
         };
         if let Some(shard) = self.shard(shard_of(ack)).filter(|_| is_new) {
-            shard.lock().by_origin.insert(ack, tx.id);
+            shard.lock().by_origin.insert(ack, tx.id.place());
         }
     }
 
     /// The number that the receiver of an ACK to a 2xx knows the INVITE by, if it is another.
     pub(crate) fn answered_number(&self, ack: &Message) -> Option<u32> {
         let hash = self.ack_of(ack, ack)?;
-        let tx = self.by_origin(hash)?;
-        let answers = tx.answers.lock();
-        answers.iter().find(|answer| answer.ack == hash).map(|answer| answer.number)
+        self.by_origin(hash)?.answer(hash)
     }
 
     /// What the ACK to an answer is found by: the caller's number, and the tags of both.
@@ -247,7 +296,7 @@ impl Table {
         if tx.origin != 0
             && let Some(shard) = self.shard(shard_of(tx.origin))
         {
-            shard.lock().by_origin.entry(tx.origin).or_insert(tx.id);
+            shard.lock().by_origin.entry(tx.origin).or_insert(tx.id.place());
         }
     }
 
@@ -255,14 +304,14 @@ impl Table {
     pub(crate) fn insert_local(&self, record: Box<Record>, chance: &mut Chance) -> Arc<Tx> {
         let index = (chance.u64() % SHARDS as u64) as u16;
         let mut shard = self.shards[usize::from(index)].lock();
-        self.put(&mut shard, index, Arc::from([]), record, chance)
+        self.put(&mut shard, index, Key::NONE, record, chance)
     }
 
     fn put(
         &self,
         shard: &mut Shard,
         index: u16,
-        key: Arc<[u8]>,
+        key: Key,
         record: Box<Record>,
         chance: &mut Chance,
     ) -> Arc<Tx> {
@@ -274,12 +323,12 @@ impl Table {
         self.make(shard, id, key, record)
     }
 
-    fn make(&self, shard: &mut Shard, id: TxId, key: Arc<[u8]>, record: Box<Record>) -> Arc<Tx> {
+    fn make(&self, shard: &mut Shard, id: TxId, key: Key, record: Box<Record>) -> Arc<Tx> {
         let msg = &record.saved.msg;
         let call_hash = self.call_hash(msg.call_id().unwrap_or_default());
         let origin = self.origin_of(msg).unwrap_or(0);
         let is_cancel = record.saved.msg.method() == Method::Cancel;
-        let cell = Mutex::new(Cell { record, busy: None, inbox: VecDeque::new() });
+        let cell = Mutex::new(Cell { record, busy: None, inbox: None });
         let answers = Mutex::default();
         let tx = Arc::new(Tx { id, key, origin, call_hash, is_cancel, answers, cell });
         shard.by_label.insert(id.short(), Arc::clone(&tx));
@@ -326,9 +375,14 @@ impl Table {
     }
 
     pub(crate) fn remove(&self, tx: &Tx) {
-        let own = self.index_of(&tx.key);
+        let own = tx.key.shard();
         let (Some(shard), Some(by_request)) = (self.shard(tx.id.index), self.shard(own)) else {
             return;
+        };
+        let of_this = |shard: &mut Shard| {
+            if shard.by_request.get(&tx.key).is_some_and(|known| known.id == tx.id) {
+                shard.by_request.remove(&tx.key);
+            }
         };
         let mut shard = shard.lock();
         if shard.by_label.remove(&tx.id.short()).is_none() {
@@ -336,18 +390,19 @@ impl Table {
         }
         self.len.fetch_sub(1, Ordering::Relaxed);
         if own == tx.id.index {
-            shard.by_request.remove(&tx.key);
-        }
-        drop(shard);
-        if own != tx.id.index {
-            by_request.lock().by_request.remove(&tx.key);
+            of_this(&mut shard);
+            drop(shard);
+        } else {
+            drop(shard);
+            of_this(&mut by_request.lock());
         }
         let answers = std::mem::take(&mut *tx.answers.lock());
         let origin = Some(tx.origin).filter(|origin| *origin != 0);
-        for key in answers.iter().map(|answer| answer.ack).chain(origin) {
+        let answers = answers.iter().flat_map(|answers| answers.iter()).map(|answer| answer.ack);
+        for key in answers.chain(origin) {
             let Some(shard) = self.shard(shard_of(key)) else { continue };
             let mut shard = shard.lock();
-            if shard.by_origin.get(&key) == Some(&tx.id) {
+            if shard.by_origin.get(&key) == Some(&tx.id.place()) {
                 shard.by_origin.remove(&key);
             }
         }
@@ -355,10 +410,6 @@ impl Table {
 
     fn shard(&self, index: u16) -> Option<&Mutex<Shard>> {
         self.shards.get(usize::from(index))
-    }
-
-    fn index_of(&self, key: &[u8]) -> u16 {
-        (self.hasher.hash_one(key) % SHARDS as u64) as u16
     }
 }
 
@@ -382,9 +433,9 @@ pub(crate) struct OldMatch {
 ///
 /// Without the cookie of RFC 3261 in the branch this is the match of RFC 2543 (17.2.3): Call-ID,
 /// From tag, CSeq number, Request-URI and topmost Via.
-pub(crate) fn request_key(msg: &Message, method: Method, old: OldMatch) -> Option<Key> {
+pub(crate) fn request_key(msg: &Message, method: Method, old: OldMatch) -> Option<KeyText> {
     let via = msg.top_via().ok()?;
-    let mut key = Key::new();
+    let mut key = KeyText::new();
     let name = if method == msg.method() { msg.method_bytes() } else { method.as_str().as_bytes() };
     match via.branch.filter(|b| is_rfc3261_branch(b)) {
         Some(branch) => {
@@ -425,7 +476,7 @@ mod tests {
         Message::parse(Bytes::from(text)).unwrap()
     }
 
-    fn key(method: &str, via: &str) -> Option<Key> {
+    fn key(method: &str, via: &str) -> Option<KeyText> {
         let msg = msg(method, via);
         request_key(&msg, msg.method(), BOTH)
     }

@@ -21,7 +21,7 @@ use crate::params::Params;
 use crate::record::{Busy, Event, Lines, Record, Role, Section};
 use crate::soon::Soon;
 use crate::stats;
-use crate::table::{Inserted, Key, Room, Table, Tx, request_key};
+use crate::table::{Inserted, Key, KeyText, Room, Table, Tx, request_key};
 use crate::via_branch::TxId;
 
 /// The transactions of a node.
@@ -78,7 +78,7 @@ impl Tm {
         let Some(key) = self.key(&ctx.msg, method).filter(|_| ctx.msg.is_request()) else {
             return Begun::Failed;
         };
-        if let Some(tx) = self.live(&key) {
+        if let Some(tx) = self.live(key) {
             self.deliver(cx, &tx, Event::Retransmission);
             return Begun::Retransmission;
         }
@@ -91,7 +91,7 @@ impl Tm {
             return Begun::Refused;
         }
         let record = self.new_record(cx, ctx);
-        match self.table.insert(&key, record, &mut cx.worker.chance) {
+        match self.table.insert(key, record, &mut cx.worker.chance) {
             Inserted::Known(tx) => {
                 self.deliver(cx, &tx, Event::Retransmission);
                 Begun::Retransmission
@@ -125,6 +125,10 @@ impl Tm {
 
     /// Under which a request is found; see [`request_key`].
     pub(crate) fn key(&self, msg: &Message, method: Method) -> Option<Key> {
+        self.key_text(msg, method).map(|text| self.table.key_of(&text))
+    }
+
+    pub(crate) fn key_text(&self, msg: &Message, method: Method) -> Option<KeyText> {
         request_key(msg, method, self.params.old_match)
     }
 
@@ -166,13 +170,13 @@ impl Tm {
     }
 
     /// The transaction of a request that has not ended.
-    pub(crate) fn live(&self, key: &[u8]) -> Option<Arc<Tx>> {
+    pub(crate) fn live(&self, key: Key) -> Option<Arc<Tx>> {
         self.table.by_request(key).filter(|tx| !tx.cell.lock().record.machine.is_ended())
     }
 
     /// The INVITE that an ACK or a CANCEL is about.
     pub(crate) fn invite_of(&self, ctx: &Ctx) -> Option<Arc<Tx>> {
-        self.live(&self.key(&ctx.msg, Method::Invite)?)
+        self.live(self.key(&ctx.msg, Method::Invite)?)
     }
 
     /// Replies to the request of `ctx` with its transaction; `false` if that is not possible.
@@ -295,7 +299,7 @@ impl Module for Tm {
     }
 
     fn awaits_ack(&self, ack: &Message) -> bool {
-        let invite = self.key(ack, Method::Invite).and_then(|key| self.live(&key));
+        let invite = self.key(ack, Method::Invite).and_then(|key| self.live(key));
         invite
             .is_some_and(|tx| tx.cell.lock().record.machine.server_state() != ServerState::Accepted)
     }

@@ -89,7 +89,7 @@ fn failure_context(slot: u16, tx: &Arc<Tx>, record: &mut Record, decided: Decide
     ctx.hides.clone_from(&record.hides);
     // What was tried has failed: the script names the next target, starting from the R-URI.
     ctx.target.dst_uri = None;
-    ctx.target.path = Bytes::new();
+    ctx.target.set_path(Bytes::new());
     ctx.target.socket = None;
     let winner = decided.branch.and_then(|branch| record.machine.branch(branch));
     if let Some(bytes) = winner.map(|v| v.reply.clone()).filter(|b| !b.is_empty()) {

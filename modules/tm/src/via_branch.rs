@@ -26,6 +26,11 @@ impl TxId {
         (self.label & ((1 << SHORT_BITS) - 1)) as u32
     }
 
+    /// Shard and short label: enough to find it.
+    pub(crate) fn place(self) -> (u16, u32) {
+        (self.index, self.short())
+    }
+
     /// Shard, short label and a number in the 48 bits that timers and tickets have; not 0 as
     /// long as the short label is not.
     pub(crate) fn token(self, number: u8) -> u64 {

@@ -103,7 +103,7 @@ pub(crate) fn matched(state: &Hiding, call: &mut Call<'_, '_, '_>) -> Option<Cal
     let ctx = &mut *call.ctx;
     ctx.target.uri = Some(Bytes::copy_from_slice(&kept.leg.contact));
     ctx.target.dst_uri = None;
-    ctx.target.path = Bytes::copy_from_slice(&kept.leg.route_set);
+    ctx.target.set_path(Bytes::copy_from_slice(&kept.leg.route_set));
     let socket = std::str::from_utf8(&kept.leg.socket).ok();
     ctx.target.socket = socket.and_then(|text| call.cx.node.sockets.resolve(text));
     for header in ctx.msg.headers(HeaderName::Route) {

@@ -20,7 +20,7 @@ pub(crate) fn topology_hiding_match(call: &mut Call<'_, '_, '_>) -> Called {
         return kept::matched(&state, call).unwrap_or(Called::Returned(-1));
     };
     call.ctx.target.uri = Some(Bytes::from(info.contact));
-    call.ctx.target.path = Bytes::from(info.routes.join(&b", "[..]));
+    call.ctx.target.set_path(Bytes::from(info.routes.join(&b", "[..])));
     let socket = std::str::from_utf8(&info.socket).ok();
     call.ctx.target.socket = socket.and_then(|text| call.cx.node.sockets.resolve(text));
     // Routes that led here are done with.

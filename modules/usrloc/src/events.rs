@@ -65,6 +65,8 @@ pub(crate) fn tell(cx: &mut Cx<'_>, table: &str, aor: &[u8], event: &Event) {
         Event::AorInserted => tell_aor(cx, AOR_INSERT, table, aor),
         Event::AorDeleted => tell_aor(cx, AOR_DELETE, table, aor),
         Event::ContactInserted(contact) => tell_contact(cx, CONTACT_INSERT, table, contact, 0),
+        // A key is not news of the phone, and a route for such news may well set one.
+        Event::ContactUpdated { contact, old } if contact.only_has_other_keys(old) => (),
         Event::ContactUpdated { contact, .. } => {
             tell_contact(cx, CONTACT_UPDATE, table, contact, 0);
         }

@@ -562,7 +562,8 @@ fn attributes_of_an_aor_are_set_read_and_deleted() {
         ul_get_key(\"location\", \"sip:alice@EXAMPLE.org\", \"k\", $var(a)); \
         ul_del_key(\"location\", \"alice@example.org\", \"k\"); \
         if (!ul_get_key(\"location\", \"alice@example.org\", \"k\", $var(b))) \
-        xlog(\"a=$var(a) gone\\n\"); }\n";
+        xlog(\"a=$var(a) gone\\n\"); }\n\
+        event_route[E_UL_CONTACT_UPDATE] { xlog(\"E_UL refreshed\\n\"); }\n";
     let setup = "modparam(\"usrloc\", \"mi_dump_kv_store\", 1)\n";
     let script = script(setup);
     let (head, _) = script.split_once("route {").unwrap();
@@ -571,6 +572,7 @@ fn attributes_of_an_aor_are_set_read_and_deleted() {
     node.udp("10.0.0.9:5060", &request("OPTIONS"));
     let logs = format!("{:?}", node.logs());
     assert!(logs.contains("no aor") && logs.contains("a=v1 gone"), "{logs}");
+    assert!(!logs.contains("E_UL refreshed"), "the phone has told nothing: {logs}");
     add(&mut node, "alice@example.org", "sip:a@10.0.0.9", 900);
     let shown = node.mi("usrloc:show_contact", json!(["location", "alice@example.org"]));
     let kv = &shown["result"]["Contacts"][0]["KV-Store"];

@@ -226,7 +226,7 @@ fn packed(branch: &Branch) -> Vec<u8> {
     for field in [
         branch.uri.as_deref().unwrap_or_default(),
         branch.dst_uri.as_deref().unwrap_or_default(),
-        &branch.path,
+        branch.path(),
         &number(branch.q.map(u64::from)),
         &number(branch.socket.map(|s| u64::from(s.0))),
         &number(Some(u64::from(branch.flags))),
@@ -248,5 +248,6 @@ fn unpacked(text: &[u8]) -> Option<Branch> {
     let socket = line().and_then(|t| number(&t)).and_then(|s| u16::try_from(s).ok());
     let flags = line().and_then(|t| number(&t)).unwrap_or(0);
     let socket = socket.map(crate::sockets::SocketId);
-    Some(Branch { uri: Some(uri), dst_uri, path, q, socket, flags, ..Branch::default() })
+    let branch = Branch { uri: Some(uri), dst_uri, q, socket, flags, ..Branch::default() };
+    Some(branch.with_path(path))
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tandem_script::host::Called;
 use tandem_script::sig::{ArgKind, ArgSig, Routes};
+use tandem_script::value::Value;
 use tandem_sip::Uri;
 
 use crate::log::Level;
@@ -210,6 +211,16 @@ fn change_user(
 
 fn count(call: &Call<'_, '_, '_>) -> usize {
     call.int(0).and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX)
+}
+
+/// The q that a script assigns: 0 to 1000, the text of a Contact (`"0.7"`), or none with NULL.
+pub(crate) fn assigned_q(value: &Value) -> Result<Option<u16>, String> {
+    let q = match value {
+        Value::Null => return Ok(None),
+        Value::Str(text) => parse_q(text),
+        _ => value.int().and_then(|q| u16::try_from(q).ok()).filter(|q| *q <= 1000),
+    };
+    q.map(Some).ok_or_else(|| "q goes from 0 to 1000, or from \"0\" to \"1\" as a text".into())
 }
 
 /// `0.7` as 700.

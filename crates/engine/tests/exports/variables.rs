@@ -60,7 +60,12 @@ pub(super) const CHECKS: &[Check] = &[
     ("variable rU", || target("$rU = \"n\";", "$ru", "sip:n@example.org:5070;x=1")),
     ("variable rd", || target("$rd = \"n\";", "$ru", "sip:bob@n:5070;x=1")),
     ("variable rp", || target("$rp = NULL;", "$ru $rp", "sip:bob@example.org;x=1 5060")),
-    ("variable ru_q", || target("$ru_q = 700;", "$ru_q", "700")),
+    ("variable ru_q", || {
+        target("$ru_q = 700;", "$ru_q", "700");
+        target("$ru_q = \"0.7\";", "$ru_q $ds", "700 <sip:bob@example.org:5070;x=1>;q=0.7");
+        target("$ru_q = 700; $ru_q = \"1.1\";", "$rc $ru_q", "-1 700");
+        target("$ru_q = 700; $ru_q = NULL;", "$ru_q", "<null>");
+    }),
     ("variable du", || target("$du = \"sip:d:9\";", "$du", "sip:d:9")),
     ("variable dd", || target("$du = \"sip:d:9\";", "$dd", "d")),
     ("variable bf", || target("setbflag(\"F\"); setbflag(\"G\");", "$bf", "F G")),
@@ -129,6 +134,9 @@ pub(super) const CHECKS: &[Check] = &[
         target("$branch = \"sip:c@c\";", "$branch $branch(uri)", "sip:c@c sip:c@c");
         let set = "$branch = \"sip:c@c\"; $(branch(duri)[0]) = \"sip:d\"; $branch(q) = 300;";
         target(set, "$(msg.branch.duri[1]) $(branch(q)[-1])", "sip:d 300");
+        target(&format!("{set} $branch(q) = \"0.25\";"), "$branch(q)", "250");
+        let flags = "setbflag(\"F\"); $branch = \"sip:c@c\"; $branch(flags) = \"F\";";
+        target(&format!("{flags} $branch(flags) = \"Z\";"), "$rc $branch(flags)", "-1 F");
         target(&format!("{set} $branch(attrs) = \"x\";"), "$branch(attrs)", "x");
     }),
     ("variable branch.flag", || {

@@ -4,17 +4,18 @@
 use super::{AddrAt, CSeqAt, ViaAt};
 use crate::host::is_host_byte;
 use crate::scan::{find_soon, is_lws, is_token, is_token_byte, parse_u32, slice, tail};
-use crate::{Method, Rport, Span, Transport};
+use crate::span::Place;
+use crate::{Method, Rport, Transport};
 
 /// Digits of a CSeq that fit into 32 bits whatever they are.
 const DIGITS_MAX: usize = 9;
 
 /// Places in a value that starts at an offset.
-struct Places(u32);
+struct Places(usize);
 
 impl Places {
-    fn of(&self, from: usize, to: usize) -> Span {
-        Span::new(self.0 + from as u32, self.0 + to as u32)
+    fn of(&self, from: usize, to: usize) -> Place {
+        Place::new(self.0 + from, self.0 + to)
     }
 }
 
@@ -38,7 +39,7 @@ pub(super) fn via(value: &[u8], start: u32) -> Option<ViaAt> {
         }
         _ => (None, host_end),
     };
-    let places = Places(start);
+    let places = Places(start as usize);
     let mut via = ViaAt {
         transport: Some(transport),
         transport_bytes: places.of(8, 11),
@@ -94,7 +95,7 @@ pub(super) fn addr(value: &[u8], start: u32) -> Option<AddrAt> {
     if is_lws(*first) || rest.get(close.wrapping_sub(1)).is_none_or(|b| is_lws(*b)) {
         return None;
     }
-    let places = Places(start);
+    let places = Places(start as usize);
     let behind = close + 2;
     let tag = match tail(value, behind) {
         [] => None,
@@ -104,7 +105,7 @@ pub(super) fn addr(value: &[u8], start: u32) -> Option<AddrAt> {
         }
     };
     Some(AddrAt {
-        display: Span::default(),
+        display: Place::default(),
         uri: places.of(1, behind - 1),
         params: places.of(behind, value.len()),
         tag,
@@ -117,7 +118,7 @@ pub(super) fn cseq(value: &[u8], start: u32) -> Option<CSeqAt> {
     let [b' ', name @ ..] = tail(value, digits) else { return None };
     let number = parse_u32(slice(value, 0, digits)).filter(|_| digits <= DIGITS_MAX)?;
     let method = Method::of(name);
-    let method_bytes = Places(start).of(digits + 1, value.len());
+    let method_bytes = Places(start as usize).of(digits + 1, value.len());
     (method != Method::Other).then_some(CSeqAt { number, method, method_bytes })
 }
 

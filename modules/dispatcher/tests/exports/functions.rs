@@ -69,7 +69,9 @@ pub(crate) fn algorithms() {
     let user = "Authorization: Digest username=\"me\", realm=\"r\", nonce=\"n\", uri=\"sip:x\", \
          response=\"00000000000000000000000000000000\"\n";
     assert_eq!(different(&chosen("", "ds_select_dst(1, 5);", user, 9)), 1);
-    assert_eq!(chosen("", "ds_select_dst(1, 5);", "", 1), ["<null>"]);
+    // Without credentials the destinations take turns.
+    let turns = chosen("", "ds_select_dst(1, 5);", "", 6);
+    assert_eq!((different(&turns), &turns[..3]), (3, &turns[3..]));
     assert_eq!(by("ds_select_dst(1, 6);"), 3, "by chance");
     let format = set("hash_pvar", "x$ci");
     assert_eq!(different(&chosen(&format, "ds_select_dst(1, 7);", "", 40)), 3);

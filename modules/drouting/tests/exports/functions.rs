@@ -62,6 +62,10 @@ pub(crate) fn to_gateway() {
 pub(crate) fn next() {
     let next = "do_routing(0); use_next_gw($avp(r), $avp(g), $avp(c));";
     assert_eq!(tells("", next, "$rc $ru $avp(g)"), "1 sip:4012345@127.0.1.22 cost=2");
+    // Attributes: of the rule, and of a carrier only if the gateway was listed through one.
+    assert_eq!(tells("", next, "$avp(r)|$avp(c)|"), "rule 40||");
+    let through = "route_to_carrier(\"c1\"); use_next_gw(, , $avp(c));";
+    assert_eq!(tells("", through, "$avp(c)|"), "of c1|");
     // A gateway with a socket of its own leaves none to the next; one of the script stays.
     let own = "route_to_gw(\"gw4,gw2\"); use_next_gw();";
     assert_eq!(tells("", own, "$ru $fs"), "sip:4012345@127.0.1.22 <null>");

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tandem_engine::attached::Attached;
 use tandem_engine::avp::Avps;
 use tandem_engine::blacklist::ChoiceNames;
-use tandem_engine::context::{Branch, Ctx, Hides, OwnVia, RecordRoute, Rewritten, Source};
+use tandem_engine::context::{Branch, Ctx, Hides, OwnVia, RecordRoute, Rewritten, Seldom, Source};
 use tandem_engine::module::Cx;
 use tandem_engine::sockets::SocketId;
 use tandem_engine::transport::Hop;
@@ -29,7 +29,7 @@ use thiserror::Error;
 
 use crate::failover::Spare;
 use crate::local::Owner;
-use crate::record::{Armed, Leg, Lines, Record, Saved, kept_via};
+use crate::record::{Armed, KeptRoute, Leg, Lines, Record, Saved, kept_via};
 use crate::via_branch::TxId;
 
 /// A whole transaction.
@@ -284,7 +284,7 @@ impl Saved {
             reply_headers: reply_headers.to_vec(),
             force_rport: *force_rport,
             routes_taken: *routes_taken,
-            record_route: record_route.clone(),
+            record_route: record_route.as_ref().map(KeptRoute::route),
             own_path: own_path.as_deref().cloned(),
             own_via: own_via.as_deref().cloned().unwrap_or_default(),
             blacklists: blacklists.as_ref().map(|choice| cx.node.blacklists.names(choice)),
@@ -322,7 +322,7 @@ impl SavedSnapshot {
             reply_headers: reply_headers.into(),
             force_rport,
             routes_taken,
-            record_route,
+            record_route: record_route.as_ref().map(KeptRoute::of),
             own_path: own_path.map(Box::new),
             own_via: kept_via(&own_via),
             blacklists: blacklists.map(|names| Box::new(cx.node.blacklists.choice(&names))),
@@ -415,22 +415,25 @@ impl SpareSnapshot {
 }
 
 fn branch_snapshot(cx: &Cx<'_>, branch: &Branch) -> BranchSnapshot {
-    let Branch { uri, dst_uri, path, q, socket, flags, attrs } = branch;
+    let Branch { uri, dst_uri, q, socket, flags, seldom } = branch;
+    let Seldom { path, attrs } = seldom.as_deref().cloned().unwrap_or_default();
     BranchSnapshot {
         uri: uri.clone(),
         dst_uri: dst_uri.clone(),
-        path: path.clone(),
+        path,
         q: *q,
         socket: socket.map(|socket| socket_text(cx, socket)),
         flags: *flags,
-        attrs: attrs.clone(),
+        attrs,
     }
 }
 
 fn branch_of(cx: &Cx<'_>, branch: BranchSnapshot) -> Branch {
     let BranchSnapshot { uri, dst_uri, path, q, socket, flags, attrs } = branch;
     let socket = socket.and_then(|text| cx.node.sockets.resolve(&text));
-    Branch { uri, dst_uri, path, q, socket, flags, attrs }
+    let has_any = !path.is_empty() || !attrs.is_empty();
+    let seldom = has_any.then(|| Box::new(Seldom { path, attrs }));
+    Branch { uri, dst_uri, q, socket, flags, seldom }
 }
 
 fn hides_snapshot(cx: &Cx<'_>, hides: &Hides) -> Option<HidesSnapshot> {

@@ -32,10 +32,13 @@ impl Tm {
     pub fn snapshot(&self, cx: &Cx<'_>, tx: TxRef) -> Option<TxSnapshot> {
         let tx = self.table.by_id(tx.0)?;
         let cell = tx.cell.lock();
-        let can_move = cell.busy.is_none() && cell.inbox.is_empty();
+        let can_move = cell.busy.is_none() && cell.waiting() == 0;
         let record = can_move.then(|| cell.record.snapshot(cx))?;
-        let Tx { id, key, call_hash: _, origin: _, is_cancel: _, answers: _, cell: _ } = &*tx;
-        Some(TxSnapshot { id: *id, key: Bytes::copy_from_slice(key), record })
+        let Tx { id, key: _, call_hash: _, origin: _, is_cancel: _, answers: _, cell: _ } = &*tx;
+        let msg = &cell.record.saved.msg;
+        let is_local = cell.record.owner.is_some();
+        let key = (!is_local).then(|| self.key_text(msg, msg.method())).flatten();
+        Some(TxSnapshot { id: *id, key: Bytes::copy_from_slice(&key.unwrap_or_default()), record })
     }
 
     /// Keeps a transaction of another node up.
@@ -76,8 +79,9 @@ impl Tm {
         let mut fx = Effects::new();
         let mut record = record.restore(cx, &mut fx)?;
         then(&mut record, &mut fx);
+        let key = self.table.key_of(&key);
         let tx =
-            self.table.insert_restored(id, &key, Box::new(record)).ok_or(RestoreError::Known)?;
+            self.table.insert_restored(id, key, Box::new(record)).ok_or(RestoreError::Known)?;
         let mut cell = tx.cell.lock();
         self.finish_step(cx, &tx, &mut cell, fx, None);
         self.settle(cx, &tx, cell);

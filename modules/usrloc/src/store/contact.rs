@@ -387,6 +387,13 @@ impl Contact {
         same_parts && self.ends == old.ends && self.texts == old.texts
     }
 
+    /// Whether nothing but key/values differs from `old`.
+    pub(crate) fn only_has_other_keys(&self, old: &Self) -> bool {
+        let was = old.as_new();
+        self.as_new() == NewContact { key_values: self.text(Text::KeyValues), ..was }
+            && self.text(Text::KeyValues) != old.text(Text::KeyValues)
+    }
+
     /// What it has in common with others of its kind.
     pub fn shape(&self) -> Shape {
         Shape(Arc::clone(&self.shared))

@@ -8,6 +8,7 @@ use tandem_sip::Uri;
 
 use super::{flag_mask, flag_names, indexed, named, read, text, write};
 use crate::context::{BRANCHES_MAX, Branch};
+use crate::core::target::assigned_q;
 use crate::module::{VarCall, VariableDef};
 
 pub(super) const VARIABLES: &[VariableDef] = &[
@@ -162,8 +163,8 @@ fn field(call: &VarCall<'_, '_>, branch: &Branch, name: &[u8]) -> Value {
         b"uri" if branch.uri.is_none() => Value::str(call.ctx.request_uri().to_vec()),
         b"uri" => shared(&branch.uri),
         b"duri" => shared(&branch.dst_uri),
-        b"path" if branch.path.is_empty() => Value::Null,
-        b"path" => Value::Str(branch.path.clone()),
+        b"path" if branch.path().is_empty() => Value::Null,
+        b"path" => Value::Str(branch.path().clone()),
         b"q" => branch.q.map_or(Value::Null, |q| Value::Int(i32::from(q))),
         b"flags" => text(flag_names(&call.cx.worker.script.program.branch_flags, branch.flags)),
         b"socket" => {
@@ -194,19 +195,19 @@ fn set_field(
             branch_mut(call, base)?.uri = Some(uri);
         }
         b"duri" => branch_mut(call, base)?.dst_uri = uri(value)?,
-        b"path" => branch_mut(call, base)?.path = value.into_bytes().unwrap_or_default(),
-        b"q" => {
-            let q = value.int().and_then(|q| u16::try_from(q).ok()).filter(|q| *q <= 1000);
-            if q.is_none() && !value.is_null() {
-                return Err("q goes from 0 to 1000".to_owned());
-            }
-            branch_mut(call, base)?.q = q;
-        }
+        b"path" => branch_mut(call, base)?.set_path(value.into_bytes().unwrap_or_default()),
+        b"q" => branch_mut(call, base)?.q = assigned_q(&value)?,
         b"flags" => {
             let names = value.into_bytes().unwrap_or_default();
             let known = &call.cx.worker.script.program.branch_flags;
             let set = names.split(|b| *b == b' ' || *b == b',').filter(|n| !n.is_empty());
-            let flags = set.filter_map(|n| flag_mask(known, n)).fold(0, |all, one| all | one);
+            let mut flags = 0;
+            for name in set {
+                flags |= flag_mask(known, name).ok_or_else(|| {
+                    let name = String::from_utf8_lossy(name);
+                    format!("the script has no branch flag `{name}`: name it in setbflag()")
+                })?;
+            }
             branch_mut(call, base)?.flags = flags;
         }
         b"socket" => {

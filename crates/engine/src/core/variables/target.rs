@@ -5,6 +5,7 @@ use tandem_script::value::Value;
 use tandem_sip::Uri;
 
 use super::{Get, Set, bytes, read, some, uri_host, uri_port, uri_transport, uri_user, write};
+use crate::core::target::assigned_q;
 use crate::module::{VarCall, VariableDef};
 use crate::uri_edit::{Part, with_part};
 
@@ -83,8 +84,7 @@ fn ruri_q(call: &mut VarCall<'_, '_>) -> Value {
 }
 
 fn set_ruri_q(call: &mut VarCall<'_, '_>, _: Assign, value: Value) -> Result<(), String> {
-    let q = value.int().and_then(|q| u16::try_from(q).ok()).filter(|q| *q <= 1000);
-    call.ctx.target.q = Some(q.ok_or("q goes from 0 to 1000")?);
+    call.ctx.target.q = assigned_q(&value)?;
     Ok(())
 }
 

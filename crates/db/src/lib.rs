@@ -10,6 +10,7 @@ mod literal;
 pub mod memory;
 mod query;
 pub mod schema;
+mod sql_text;
 mod url;
 mod value;
 

@@ -102,13 +102,13 @@ pub struct Rows {
 }
 
 impl Query {
-    /// Whether the query only reads. SQL text counts as reading when it starts with `SELECT`.
+    /// Whether the query only reads, as far as its text shows: its answer are rows, perhaps none.
     pub fn is_read(&self) -> bool {
         match self {
             Self::Select(_) => true,
             Self::Raw { sql } => {
-                let sql = sql.trim_start().as_bytes();
-                sql.get(..6).is_some_and(|word| word.eq_ignore_ascii_case(b"select"))
+                let verb = crate::sql_text::verb(sql);
+                matches!(verb.as_str(), "select" | "show" | "describe" | "desc" | "values")
             }
             _ => false,
         }

@@ -36,6 +36,8 @@ pub(crate) enum Wait {
         to: Target,
         /// The first row alone, and NULL is null.
         one: bool,
+        /// No rows are as good as some: what was asked for is a change.
+        may_be_none: bool,
     },
     Change,
     Preferences(Loading),
@@ -62,8 +64,14 @@ impl Sql {
         };
         let code = match wait {
             Wait::Change => 1,
-            Wait::Rows { .. } if rows.rows.is_empty() => -2,
-            Wait::Rows { to, one } => self.write(cx, run, &to, one, &rows),
+            Wait::Rows { may_be_none, .. } if rows.rows.is_empty() => {
+                if may_be_none {
+                    1
+                } else {
+                    -2
+                }
+            }
+            Wait::Rows { to, one, .. } => self.write(cx, run, &to, one, &rows),
             Wait::Preferences(loading) => {
                 let found = !rows.rows.is_empty();
                 cx.with_suspended(run, |ctx| {

@@ -21,9 +21,8 @@ fn run(call: &mut Call<'_, '_, '_>, one: bool) -> Called {
     let Some(database) = state.database(call, 2) else { return Called::Returned(-1) };
     let sql = String::from_utf8_lossy(&call.text(0)).into_owned();
     let ask = Query::Raw { sql };
-    let wait = match ask.is_read() {
-        true => Wait::Rows { to: Target::of(call, 1), one },
-        false => Wait::Change,
-    };
+    // What changes something may still answer with rows: a procedure, RETURNING.
+    let may_be_none = !ask.is_read();
+    let wait = Wait::Rows { to: Target::of(call, 1), one, may_be_none };
     call.ask(database, ask, wait)
 }

@@ -33,7 +33,7 @@ fn select(call: &mut Call<'_, '_, '_>, one: bool) -> Called {
         }))
     })();
     let to = Target::of(call, 4);
-    ask(call, built, 5, Wait::Rows { to, one })
+    ask(call, built, 5, Wait::Rows { to, one, may_be_none: false })
 }
 
 pub(crate) fn sql_update(call: &mut Call<'_, '_, '_>) -> Called {

@@ -68,6 +68,8 @@ fn node(params: &str, route: &str) -> TestNode {
     node.sql.insert("select big".into(), rows(vec![vec![big.into()]]));
     node.sql.insert("select none".into(), Rows::default());
     node.sql.insert("UPDATE x".into(), Rows::default());
+    node.sql.insert("call p(1)".into(), rows(vec![vec!["out".into(), 2.into()]]));
+    node.sql.insert("with c as (select 1) select none".into(), Rows::default());
     node
 }
 
@@ -158,6 +160,10 @@ fn query() {
     assert_eq!(asked("", "sql_query(\"SELECT one\"); $avp(x) = $avp(1)"), "1 a <null>");
     assert_eq!(asked("", "sql_query(\"select none\", \"$avp(x)\")"), "-2 <null> <null>");
     assert_eq!(asked("", "sql_query(\"UPDATE x\")"), "1 <null> <null>");
+    let procedure = "sql_query(\"call p(1)\", \"$avp(x);$avp(y)\")";
+    assert_eq!(asked("", procedure), "1 out 2", "rows come from more than SELECT");
+    let none = "sql_query(\"with c as (select 1) select none\", \"$avp(x)\")";
+    assert_eq!(asked("", none), "-2 <null> <null>");
     assert_eq!(asked("", "sql_query(\"select wrong\")"), "-1 <null> <null>");
     assert_eq!(asked("", "sql_query(\"select $rU\", \"$avp(x)\")"), "1 user <null>");
     let wrong = format!("{MODULE_LINES}{URL}route {{ sql_query(\"select u\", \"x\"); }}");

@@ -126,6 +126,9 @@ impl Dialogs {
         let Some(tag) = reply.to_tag().filter(|_| (101..300).contains(&reply.status())) else {
             return;
         };
+        if self.is_settled(current.id, tag) {
+            return;
+        }
         let (contact, sdp) = (contact_in(reply).unwrap_or_default(), sdp_of(reply));
         current.work.lock().answer = Some(sdp.into());
         let routes = |sent: usize| {
@@ -188,9 +191,19 @@ impl Dialogs {
         }
     }
 
+    /// Whether the callee's answer has its ACK: that answer once more is older than what either
+    /// side has told since.
+    fn is_settled(&self, id: DialogId, tag: &[u8]) -> bool {
+        let has_ack = |d: &Dialog| d.state == State::Confirmed && d.answered == d.callee_at(tag);
+        self.read(id, has_ack) == Some(true)
+    }
+
     /// Notes what Contact and body went to the caller, if they are others than came.
     fn sent_to_caller(&self, cx: &mut Cx<'_>, current: &Current, written: &Written) {
         let Some(reply) = written.message() else { return };
+        if reply.to_tag().is_some_and(|tag| self.is_settled(current.id, tag)) {
+            return;
+        }
         self.callee_shown(cx, current.id, written, reply);
         let sdp = sdp_of(reply);
         let differs = current.work.lock().answer.as_deref().is_some_and(|came| *came != *sdp);

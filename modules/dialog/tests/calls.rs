@@ -247,3 +247,20 @@ fn a_side_to_which_no_ping_can_be_sent_is_gone_at_the_second_one() {
     let byes: Vec<_> = node.sent().into_iter().filter(|(_, m)| m.starts_with("BYE ")).collect();
     assert_eq!(byes.len(), 2, "{byes:?}");
 }
+
+/// It was late on its way, and the callee has moved since: what it said then is over.
+#[test]
+fn the_answer_once_more_does_not_bring_an_old_target_back() {
+    let mut node = node("", CREATE, "");
+    let phones = Phones::talk(&mut node, "c1");
+    let moved = phones.back("UPDATE", 20, "Contact: <sip:bob@127.0.0.2:6060>\n");
+    node.udp(CALLEE, &moved);
+    let update = sent_to(&mut node, CALLER).pop().unwrap();
+    node.udp(CALLER, &reply_to(&update, 200, "f", "Contact: <sip:alice@127.0.0.9>\n", ""));
+    let contact = |node: &mut _| listed(node)["CALLEES"][0]["callee_contact"].clone();
+    assert_eq!(contact(&mut node), "sip:bob@127.0.0.2:6060");
+    let was = "Contact: <sip:bob@127.0.0.2:5060>\n";
+    node.udp(CALLEE, &reply_to(&phones.invite, 200, "t", was, SDP_B));
+    assert!(sent_to(&mut node, CALLER).pop().unwrap().starts_with("SIP/2.0 200"));
+    assert_eq!(contact(&mut node), "sip:bob@127.0.0.2:6060");
+}

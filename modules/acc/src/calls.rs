@@ -339,6 +339,19 @@ impl Acc {
             let _ = dialogs.change(cx, id, Change::Value { name, value: Some(value) });
         }
     }
+
+    /// The same for the legs, if they are those of a call that has been answered.
+    pub(crate) fn keep_legs(&self, cx: &mut Cx<'_>, account: &Account) {
+        let (id, value) = {
+            let state = account.state.lock();
+            (state.dialog, plan::legs_value(&state, &self.params.legs))
+        };
+        if let (Some(id), Some((name, value))) = (id, value)
+            && let Some(dialogs) = self.dialogs(cx)
+        {
+            let _ = dialogs.change(cx, id, Change::Value { name, value: Some(value) });
+        }
+    }
 }
 
 /// Which record pays what a call owes: the one in a database, which knows what it has; else the one

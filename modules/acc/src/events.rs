@@ -65,8 +65,9 @@ pub(crate) fn raise_record(cx: &mut Cx<'_>, kind: Kind, record: &Record, more: M
     }
     for mut params in each_leg(record, more) {
         if kind == Kind::Missed {
-            params.push(number("created", record.created_s()));
-            params.push(number("setuptime", record.setup_s()));
+            let began = record.began_s();
+            params.push(number("created", began));
+            params.push(number("setuptime", record.time_s().saturating_sub(began)));
         }
         cx.raise_named(event, params);
     }

@@ -81,7 +81,7 @@ pub(crate) const FUNCTIONS: &[FunctionDef] = &[
         &[],
         Routes::ANY,
         "Shows the fields of the call that the dialog of the message keeps; what is written to \
-         $acc_extra then is kept with the dialog.",
+         $acc_extra and $acc_leg then is kept with the dialog.",
         load_from_dialog,
     ),
     function(
@@ -185,7 +185,9 @@ fn acc_new_leg(call: &mut Call<'_, '_, '_>) -> Called {
         return call.complain(Level::Error, "acc_new_leg: leg_fields declares no field");
     }
     let Some(account) = acc.account(call.cx, call.ctx) else { return Called::Returned(-1) };
-    if account.shown().state.lock().add_leg() {
+    let shown = account.shown();
+    if shown.state.lock().add_leg() {
+        acc.keep_legs(call.cx, &shown);
         return Called::Returned(1);
     }
     call.complain(Level::Error, "acc_new_leg: the call has too many legs")

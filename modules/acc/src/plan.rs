@@ -75,14 +75,7 @@ pub(crate) fn values(
     if !extra.is_empty() {
         all.push((EXTRA.into(), Val::Str(pack_extra(&state.extra, extra).into())));
     }
-    if !state.legs.is_empty() && !legs.is_empty() {
-        let mut packed = Vec::new();
-        packed.put_u16_le(state.legs.len() as u16);
-        for leg in &state.legs {
-            (0..legs.tags.len()).for_each(|at| put_text(&mut packed, leg.text(at)));
-        }
-        all.push((LEG.into(), Val::Str(packed.into())));
-    }
+    all.extend(legs_value(state, legs));
     all.push((CORE.into(), Val::Str(core.into())));
     all
 }
@@ -90,6 +83,19 @@ pub(crate) fn values(
 /// The value that keeps the extra fields.
 pub(crate) fn extra_value(state: &State, extra: &Fields) -> (Text, Val) {
     (EXTRA.into(), Val::Str(pack_extra(&state.extra, extra).into()))
+}
+
+/// The value that keeps the legs, if there are any.
+pub(crate) fn legs_value(state: &State, legs: &Fields) -> Option<(Text, Val)> {
+    if state.legs.is_empty() || legs.is_empty() {
+        return None;
+    }
+    let mut packed = Vec::new();
+    packed.put_u16_le(state.legs.len() as u16);
+    for leg in &state.legs {
+        (0..legs.tags.len()).for_each(|at| put_text(&mut packed, leg.text(at)));
+    }
+    Some((LEG.into(), Val::Str(packed.into())))
 }
 
 fn pack_extra(values: &Values, fields: &Fields) -> Vec<u8> {

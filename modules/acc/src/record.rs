@@ -111,6 +111,11 @@ impl Record {
         self.created_ms / 1000
     }
 
+    /// When the request came; who asked without do_accounting() has just begun.
+    pub(crate) fn began_s(&self) -> u64 {
+        if self.created_ms == 0 { self.time_s() } else { self.created_s() }
+    }
+
     /// Seconds from the request to the moment.
     pub(crate) fn setup_s(&self) -> u64 {
         self.time_s().saturating_sub(self.created_s())

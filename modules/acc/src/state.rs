@@ -123,11 +123,7 @@ impl Acc {
                     table: self.table_for(kind, table),
                     columns: Arc::clone(&self.params.columns),
                     rows: self.rows(&node.zone, record, (&state.extra, &state.legs), |row| {
-                        // Who asked without do_accounting() has just begun.
-                        let created_s = match record.created_ms {
-                            0 => record.time_s(),
-                            ms => ms / 1000,
-                        };
+                        let created_s = record.began_s();
                         let setup_s = record.time_s().saturating_sub(created_s);
                         let created = clock(&node.zone, created_s);
                         row.extend([Value::Int(setup_s as i64), created]);

@@ -31,7 +31,8 @@ pub(crate) const VARIABLES: &[VariableDef] = &[
             writable: true,
             takes_name: true,
             takes_index: true,
-            help: "A field that leg_fields declares, of the current leg or of the one in brackets.",
+            help: "A field that leg_fields declares, of the current leg or of the one in brackets; \
+                   in a call with the flag cdr it lasts to the end of the call.",
         },
         get: get_leg,
         set: Some(set_leg),
@@ -88,6 +89,8 @@ fn set_leg(call: &mut VarCall<'_, '_>, _how: Assign, value: Value) -> Result<(),
         return Err(format!("there is no leg {}: there are {legs}", number.unwrap_or_default()));
     };
     leg.set(at, value.into_bytes());
+    drop(state);
+    acc.keep_legs(call.cx, &account);
     Ok(())
 }
 

@@ -446,3 +446,19 @@ fn a_call_that_comes_by_twice_has_a_record_for_each_time() {
     node.advance_ms(40);
     assert_eq!(rows(&mut node, "acc").rows.len(), 2);
 }
+
+/// A call that is sent on by a request within it has a leg more.
+#[test]
+fn legs_of_requests_within_a_call_are_in_its_record() {
+    let initial = "create_dialog(); $acc_leg(to) = \"a\"; do_accounting(\"log\", \"cdr\");";
+    let within = "if ($rm == \"INFO\") { $acc_leg(to) = $acc_leg(to) + \"1\"; acc_new_leg(); \
+         $acc_leg(to) = \"b\"; $(acc_leg(to)[0]) = $(acc_leg(to)[0]) + \"2\"; }";
+    let mut node = with_dialogs(&modparam("leg_fields", "log: to"), initial, within);
+    let invite = common::dial(&mut node);
+    let ok = common::answer(&mut node, &invite);
+    node.udp(CALLER, &common::within(&ok, "INFO", 8));
+    node.advance_ms(1_001);
+    common::hang_up_as(&mut node, &ok, 9);
+    let line = lines(&mut node).pop().unwrap();
+    assert!(line.contains("ACC: call ended: ") && line.ends_with(";to=a12;to=b"), "{line}");
+}

@@ -292,12 +292,13 @@ fn acc_evi_request() {
         "",
         "route { acc_evi_request(\"403 No\"); }\n\
          event_route[E_ACC_EVENT] { xlog(\"L_NOTICE\", \"plain $param(sip_code)\"); }\n\
-         event_route[E_ACC_MISSED_EVENT] { xlog(\"L_NOTICE\", \"missed $param(sip_code)\"); }",
+         event_route[E_ACC_MISSED_EVENT] { xlog(\"L_NOTICE\", \"missed $param(sip_code) \
+         $param(created) $param(setuptime)\"); }",
     );
     node.udp(CALLER, &request("INVITE", "a", ""));
     node.udp(CALLER, &request("MESSAGE", "b", ""));
     let said: Vec<String> = node.logs().into_iter().map(|(_, t)| t).collect();
-    assert_eq!(said, ["missed 403", "plain 403"]);
+    assert_eq!(said, ["missed 403 1800000000 0", "plain 403"]);
 }
 
 fn acc_extra() {

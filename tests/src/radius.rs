@@ -23,13 +23,13 @@ pub struct FreeRadius {
 
 impl FreeRadius {
     /// Starts one at an address, which authorizes as these lines of its own language say; `None`,
-    /// and a line that says why, where the system has none. `dictionary` is what it knows beside
-    /// the RFCs.
+    /// and a line that says why, where the system has none. Beside the RFCs it knows what the
+    /// example of the book does.
     ///
     /// # Panics
     /// If it does not start.
     #[must_use]
-    pub fn start(site: &Site, ip: Ipv4Addr, dictionary: &Path, authorize: &str) -> Option<Self> {
+    pub fn start(site: &Site, ip: Ipv4Addr, authorize: &str) -> Option<Self> {
         let found = PROGRAMS.iter().map(PathBuf::from).find(|program| program.is_file());
         let Some(program) = found else {
             eprintln!("SKIPPED: there is no FreeRADIUS here");
@@ -38,13 +38,13 @@ impl FreeRadius {
         let dir = site.dir().join(format!("freeradius-{ip}"));
         std::fs::create_dir(&dir).expect("a folder");
         let server = Self { ip, dir, program, process: None };
-        server.write(dictionary, authorize);
+        server.write(authorize);
         let mut server = server;
         server.up();
         Some(server)
     }
 
-    fn write(&self, dictionary: &Path, authorize: &str) {
+    fn write(&self, authorize: &str) {
         let (dir, ip) = (self.dir.display(), self.ip);
         let put = |name: &str, text: &str| {
             std::fs::write(self.dir.join(name), text).expect("a file");
@@ -53,7 +53,7 @@ impl FreeRadius {
         for part in ["rfc2865", "rfc2866", "rfc2869", "freeradius", "freeradius.internal"] {
             let _ = writeln!(all, "$INCLUDE {STANDARD}/dictionary.{part}");
         }
-        let _ = writeln!(all, "$INCLUDE {}", dictionary.display());
+        let _ = writeln!(all, "$INCLUDE {}", examples().join("radius/dictionary.sip").display());
         put("dictionary", &all);
         // It wants these to be there.
         put("dictionary.dhcp", "");
@@ -100,5 +100,25 @@ impl FreeRadius {
     pub fn records(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.dir.join("detail")).unwrap_or_default();
         text.split("\n\n").filter(|block| !block.trim().is_empty()).map(str::to_owned).collect()
+    }
+}
+
+/// The folder with the examples of the book.
+#[must_use]
+pub fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples")
+}
+
+/// Puts the files of a client into the folder of a site, from the examples of the book, for a
+/// server at this address.
+///
+/// # Panics
+/// If an example is missing.
+pub fn client_files(site: &Site, server: Ipv4Addr) {
+    for name in ["radiusclient.conf", "servers", "dictionary", "dictionary.sip"] {
+        let example = examples().join("radius").join(name);
+        let text = std::fs::read_to_string(&example).expect("an example of the book");
+        assert!(name != "servers" || text.contains(SECRET), "another secret in the example");
+        site.write(name, &text.replace("192.0.2.30", &server.to_string()));
     }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value as Json, json};
 use tandem_db::{Query, Select};
+use tandem_tests::radius::{FreeRadius, client_files};
 use tandem_tests::{DbServer, Kind, PATIENCE, Phone, Process, Site, mi, program, wait_until};
 
 const DATABASE: &str = "opensips";
@@ -15,7 +16,8 @@ const CALLS: usize = 8;
 
 struct Pair {
     site: Site,
-    url: String,
+    /// Where records go: the type, its module, and a line for acc.
+    sink: (&'static str, &'static str, String),
     nodes: [Option<Process>; 2],
     starts: u32,
 }
@@ -25,9 +27,10 @@ impl Pair {
         let id = at as u8 + 1;
         let other = 3 - id;
         let (own, theirs) = (self.site.net.ip(id), self.site.net.ip(other));
-        let (dir, callee, url) = (self.site.dir().display(), self.site.net.ip(11), &self.url);
+        let (dir, callee) = (self.site.dir().display(), self.site.net.ip(11));
+        let (kind, module, place) = &self.sink;
         let (seed, state) = if id == 1 { (", flags=seed", "active") } else { ("", "backup") };
-        let modules = ["proto_udp", "proto_bin", "db_mysql", "clusterer", "sl", "tm", "rr"];
+        let modules = ["proto_udp", "proto_bin", module, "clusterer", "sl", "tm", "rr"];
         let modules = modules.iter().chain(&["sipmsgops", "mi_fifo", "dialog", "acc"]);
         let modules: String = modules.map(|m| format!("loadmodule \"{m}.so\"\n")).collect();
         let text = format!(
@@ -44,11 +47,11 @@ impl Pair {
              modparam(\"clusterer\", \"ping_interval\", 1)\n\
              modparam(\"clusterer\", \"ping_timeout\", 500)\n\
              modparam(\"dialog\", \"dialog_replication_cluster\", 1)\n\
-             modparam(\"acc\", \"db_url\", \"{url}\")\n\
+             {place}\n\
              route {{\n\
              if (has_totag()) {{ if (!loose_route()) {{ sl_send_reply(404, \"Not here\"); exit; }}\n\
              t_relay(); exit; }}\n\
-             create_dialog(); set_dlg_sharing_tag(\"vip\"); do_accounting(\"db\", \"cdr\");\n\
+             create_dialog(); set_dlg_sharing_tag(\"vip\"); do_accounting(\"{kind}\", \"cdr\");\n\
              record_route(); $du = \"sip:{callee}:5060\"; t_relay(); }}\n",
         );
         let script = self.site.write(&format!("node{id}.cfg"), &text);
@@ -115,11 +118,16 @@ fn begin(test: &str) -> Option<(DbServer, Pair)> {
     let url = server.url(DATABASE);
     let args = ["ctl", "--db", &url, "db", "create", "acc"];
     assert!(Command::new(program()).args(args).status().unwrap().success());
-    let mut pair = Pair { site, url, nodes: [None, None], starts: 0 };
+    let place = format!("modparam(\"acc\", \"db_url\", \"{url}\")");
+    Some((server, joined(site, ("db", "db_mysql", place))))
+}
+
+fn joined(site: Site, sink: (&'static str, &'static str, String)) -> Pair {
+    let mut pair = Pair { site, sink, nodes: [None, None], starts: 0 };
     pair.start(0);
     pair.start(1);
     pair.wait_joined();
-    Some((server, pair))
+    pair
 }
 
 #[test]
@@ -177,4 +185,80 @@ fn what_a_dead_node_owed_a_database_that_was_away_is_written_once() {
         shown["were_written_before"] == CALLS && shown["waiting"] == 0
     });
     assert_eq!(rows(&server), ids);
+}
+
+/// What a RADIUS server got of calls, in order.
+fn told(server: &FreeRadius) -> Vec<String> {
+    let records = server.records();
+    let id = |record: &String| {
+        let (_, rest) = record.split_once("Acct-Session-Id = \"")?;
+        rest.split_once('"').map(|(id, _)| id.to_owned())
+    };
+    let mut all: Vec<String> = records.iter().filter_map(id).collect();
+    all.sort();
+    all
+}
+
+fn begin_radius(test: &str) -> Option<(FreeRadius, Pair)> {
+    let site = Site::bare(test);
+    let ip = site.net.ip(30);
+    let server = FreeRadius::start(&site, ip, "reject")?;
+    client_files(&site, ip);
+    let conf = site.dir().join("radiusclient.conf");
+    let place = format!("modparam(\"acc\", \"aaa_url\", \"radius:{}\")", conf.display());
+    Some((server, joined(site, ("aaa", "aaa_radius", place))))
+}
+
+#[test]
+fn a_radius_server_hears_of_the_calls_of_a_dead_node_from_the_other() {
+    let Some((server, mut pair)) = begin_radius("cdr-pair-radius") else { return };
+    let alice = Phone::new("alice", (pair.site.net.ip(10), 5060));
+    let _bob = Phone::new("bob", (pair.site.net.ip(11), 5060));
+    let calls: Vec<_> = (0..CALLS).map(|_| alice.call(pair.sip(0), "bob")).collect();
+    let mut ids: Vec<String> = calls.iter().map(|c| c.call_id.clone()).collect();
+    ids.iter().for_each(|id| pair.wait_for_state(1, id, 4));
+    let (here, there) = calls.split_at(CALLS / 2);
+    for call in here {
+        assert_eq!(call.request("BYE").code(), Some(200));
+    }
+    // What was answered is paid, and not told again by the heir.
+    wait_until("the first ones are told", PATIENCE, || pair.spool(0)["written"] == CALLS / 2);
+    pair.kill(0);
+    for call in there {
+        let reply = call.request_via(pair.sip(1), "BYE");
+        assert_eq!(reply.code(), Some(200), "{reply:?}");
+    }
+    pair.ask(1, "clusterer_shtag_set_active", json!(["vip/1"]));
+    ids.sort();
+    wait_until("each call is told", 2 * PATIENCE, || told(&server).len() >= CALLS);
+    pair.start(0);
+    pair.wait_joined();
+    for at in [0, 1] {
+        wait_until("nothing waits", PATIENCE, || pair.spool(at)["waiting"] == 0);
+    }
+    assert_eq!(told(&server), ids);
+}
+
+#[test]
+fn what_a_dead_node_owed_a_radius_server_that_was_away_is_told_by_the_other() {
+    let Some((mut server, mut pair)) = begin_radius("cdr-pair-radius-away") else { return };
+    let alice = Phone::new("alice", (pair.site.net.ip(10), 5060));
+    let _bob = Phone::new("bob", (pair.site.net.ip(11), 5060));
+    let calls: Vec<_> = (0..CALLS).map(|_| alice.call(pair.sip(0), "bob")).collect();
+    let mut ids: Vec<String> = calls.iter().map(|c| c.call_id.clone()).collect();
+    ids.iter().for_each(|id| pair.wait_for_state(1, id, 4));
+    server.kill();
+    for call in &calls {
+        assert_eq!(call.request("BYE").code(), Some(200));
+    }
+    ids.iter().for_each(|id| pair.wait_for_state(1, id, 5));
+    wait_until("the dead one's records wait", PATIENCE, || pair.spool(0)["radius"] == "away");
+    pair.kill(0);
+    pair.ask(1, "clusterer_shtag_set_active", json!(["vip/1"]));
+    wait_until("the heir owes them", PATIENCE, || pair.spool(1)["waiting"] == CALLS);
+    server.up();
+    ids.sort();
+    wait_until("each call is told", 2 * PATIENCE, || told(&server).len() >= CALLS);
+    wait_until("nothing waits", PATIENCE, || pair.spool(1)["waiting"] == 0);
+    assert_eq!(told(&server), ids);
 }

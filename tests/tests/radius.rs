@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 
-use tandem_tests::radius::{FreeRadius, SECRET};
+use tandem_tests::radius::{FreeRadius, client_files, examples};
 use tandem_tests::{PATIENCE, Phone, Process, Site, program, wait_until};
 
 /// Whom the server lets in: alice abroad, and bob as well to where it asks for no group.
@@ -14,10 +13,6 @@ const AUTHORIZE: &str = "if (&Service-Type == Group-Check) {\n\
     update control {\nAuth-Type := Accept\n}\n}\nelse {\nreject\n}\n}\n\
     elsif (&User-Name =~ /^sip:(alice|bob)@/) {\nupdate control {\nAuth-Type := Accept\n}\n\
     update reply {\nSession-Timeout := 300\n}\n}\nelse {\nreject\n}\n";
-
-fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples")
-}
 
 struct World {
     site: Site,
@@ -29,8 +24,7 @@ impl World {
     /// `None`: there is no FreeRADIUS here.
     fn start(test: &str) -> Option<Self> {
         let site = Site::bare(test);
-        let dictionary = examples().join("radius/dictionary.sip");
-        let server = FreeRadius::start(&site, site.net.ip(30), &dictionary, AUTHORIZE)?;
+        let server = FreeRadius::start(&site, site.net.ip(30), AUTHORIZE)?;
         let node = start(&site);
         Some(Self { site, server, node })
     }
@@ -75,11 +69,7 @@ fn start(site: &Site) -> Process {
     let text = example.replace("127.0.0.1", &ip).replace("/etc/tandem/radius", &dir);
     let text = text.replace("192.0.2.40", &site.net.ip(40).to_string());
     site.write("node.cfg", &format!("log_level=3\n{text}"));
-    for name in ["radiusclient.conf", "servers", "dictionary", "dictionary.sip"] {
-        let text = std::fs::read_to_string(examples().join("radius").join(name)).unwrap();
-        assert!(name != "servers" || text.contains(SECRET));
-        site.write(name, &text.replace("192.0.2.30", &site.net.ip(30).to_string()));
-    }
+    client_files(site, site.net.ip(30));
     run(site)
 }
 

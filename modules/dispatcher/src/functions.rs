@@ -59,14 +59,6 @@ pub(crate) fn check_flags(text: &str) -> Result<(), String> {
     Flags::parse(text).map(|_| ())
 }
 
-/// Judges a literal algorithm.
-pub(crate) fn check_algorithm(text: &str) -> Result<(), String> {
-    match text.trim().parse() {
-        Ok(number) => Algorithm::of(number).map(|_| ()),
-        Err(_) => Ok(()),
-    }
-}
-
 /// Which part of the request a destination goes into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Into {
@@ -99,11 +91,18 @@ pub(crate) fn select(call: &mut Call<'_, '_, '_>, into: Into) -> Called {
         Err(called) => return called,
     };
     let number = call.int(1).unwrap_or(-1);
-    let parsed = Flags::parse(&text(call, 2)).and_then(|f| Algorithm::of(number).map(|a| (f, a)));
-    let (flags, algorithm) = match parsed {
-        Ok(parsed) => parsed,
+    let flags = match Flags::parse(&text(call, 2)) {
+        Ok(flags) => flags,
         Err(why) => return call.complain(Level::Error, why),
     };
+    // As documented, so that a script that says so is taken over as it is.
+    let algorithm = Algorithm::of(number).unwrap_or_else(|| {
+        let why = format!(
+            "there is no algorithm {number}: they go from 0 to 10; the first destination is taken"
+        );
+        call.complain(Level::Warning, why);
+        Algorithm::First
+    });
     let id = call.int(0).map_or(-1, i64::from);
     let Some(set) = sets.set(id).filter(|set| !set.is_empty()) else {
         call.complain(Level::Error, format!("there is no set {id} in partition {}", part.name));

@@ -47,7 +47,7 @@ pub static MODULE: ModuleDef = ModuleDef {
 const PARTITION: ArgSig = optional("partition", ArgKind::Str);
 const SELECT: &[ArgSig] = &[
     arg("set", ArgKind::Int),
-    ArgSig { check: Some(functions::check_algorithm), ..arg("alg", ArgKind::Int) },
+    arg("alg", ArgKind::Int),
     ArgSig { check: Some(functions::check_flags), ..optional("flags", ArgKind::Str) },
     PARTITION,
     optional("max_res", ArgKind::Int),

@@ -1,5 +1,6 @@
-//! Calls that ring when their node is killed, with sipp at both ends: the caller gives up, and a
-//! callee answers whose side is hidden. Both go on at the other node, which has the address then.
+//! Calls that ring when their node is killed, or when the operator moves address and tag to its
+//! peer, with sipp at both ends: the caller gives up, and a callee answers whose side is hidden.
+//! Both go on at the other node, which has the address then.
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
@@ -70,8 +71,8 @@ struct Pair {
 }
 
 impl Pair {
-    fn start() -> Self {
-        let site = Site::bare("ringing");
+    fn start(name: &str) -> Self {
+        let site = Site::bare(name);
         let hosts: Vec<u8> = [1, 2].into_iter().chain(PHONES.map(|(_, host)| host)).collect();
         let lan = Lan::new(&hosts);
         let node = |host: u8| {
@@ -130,8 +131,25 @@ impl Pair {
 
 #[test]
 fn calls_that_ring_when_their_node_is_killed_are_given_up_or_answered_at_the_other() {
+    let pair = calls_go_on("ringing", |pair| pair.nodes[0].kill());
+    let log = pair.nodes[1].output();
+    assert_eq!(log.matches("that rings on a node that is gone goes on here").count(), 2, "{log}");
+}
+
+#[test]
+fn calls_that_ring_when_address_and_tag_are_moved_are_given_up_or_answered_at_the_other() {
+    let pair = calls_go_on("ringing-moved", |_| {});
+    let logs = [0, 1].map(|n| pair.nodes[n].output());
+    let [from, to] = &logs;
+    assert_eq!(from.matches("rings here goes on at another node").count(), 2, "{from}");
+    assert_eq!(to.matches("another node has given away goes on here").count(), 2, "{to}");
+    assert_eq!(pair.dialogs(1), pair.dialogs(2));
+}
+
+/// Two calls ring on the first node, a blow falls, and address and tag move.
+fn calls_go_on(name: &str, blow: impl FnOnce(&mut Pair)) -> Pair {
     assert!(is_root(), "making hosts takes root: run the tests as root");
-    let mut pair = Pair::start();
+    let mut pair = Pair::start(name);
     let read = |name: &str| {
         std::fs::read_to_string(repository().join(format!("tests/sipp/{name}.xml"))).unwrap()
     };
@@ -151,7 +169,7 @@ fn calls_that_ring_when_their_node_is_killed_are_given_up_or_answered_at_the_oth
     phones.push(pair.sipp(caller, &[&service, "-s", "hidden"]));
     wait_until("both calls ring", PATIENCE, || pair.dialogs(1) == [2, 2]);
 
-    pair.nodes[0].kill();
+    blow(&mut pair);
     pair.run(1, &["ip", "addr", "del", &format!("{SERVICE}/24"), "dev", "eth0"]);
     pair.give(2);
     let told = pair.ask(2, "clusterer_shtag_set_active", json!(["service/1"]));
@@ -163,6 +181,5 @@ fn calls_that_ring_when_their_node_is_killed_are_given_up_or_answered_at_the_oth
         assert!(ended.success(), "{}", phone.output());
     }
     wait_until("no call is left", PATIENCE, || pair.dialogs(2).iter().all(|state| *state == 5));
-    let log = pair.nodes[1].output();
-    assert_eq!(log.matches("that rings on a node that is gone goes on here").count(), 2, "{log}");
+    pair
 }

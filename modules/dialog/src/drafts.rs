@@ -32,6 +32,8 @@ use crate::unseen::{LATE_MS_MAX, to_caller};
 /// The packet of a Tandem peer that carries one, and its version.
 pub(crate) const DRAFT: u32 = 104;
 const VERSION: u8 = 1;
+/// One whose node gives the call away, which no node of before reads.
+const VERSION_GIVEN: u8 = 2;
 /// Draws up the draft of a call that still rings; the id is that of the dialog.
 pub(crate) const DRAW_UP: u32 = 70;
 
@@ -79,6 +81,8 @@ pub(crate) struct Draft {
     did: DialogId,
     /// The node of the call.
     pub(crate) node: u32,
+    /// That node has let go of the call: it is whoever's acts for it.
+    pub(crate) given: bool,
     /// What the Vias of the INVITE begin with.
     tx: Text,
     /// The dialog; empty: the draft is withdrawn.
@@ -144,8 +148,8 @@ impl Draft {
     }
 
     fn encode(&self) -> Bytes {
-        let Self { did, node, tx, record, sections } = self;
-        let mut out = vec![VERSION];
+        let Self { did, node, given, tx, record, sections } = self;
+        let mut out = vec![if *given { VERSION_GIVEN } else { VERSION }];
         out.extend_from_slice(&did.number().to_le_bytes());
         out.extend_from_slice(&node.to_le_bytes());
         text(&mut out, tx);
@@ -162,9 +166,12 @@ impl Draft {
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes;
         let rest = &mut rest;
-        if bytes.len() > ONE_BYTES_MAX || byte(rest)? != VERSION {
-            return None;
-        }
+        let given = match byte(rest)? {
+            _ if bytes.len() > ONE_BYTES_MAX => return None,
+            VERSION => false,
+            VERSION_GIVEN => true,
+            _ => return None,
+        };
         let did = DialogId::from_number(u64::from_le_bytes(array(rest)?));
         let node = u32::from_le_bytes(array(rest)?);
         let (tx, record) = (take(rest)?, Bytes::from(take(rest)?.into_vec()));
@@ -173,7 +180,7 @@ impl Draft {
             let name = String::from_utf8(take(rest)?.into_vec()).ok()?;
             sections.push((name, take(rest)?.into_vec().into()));
         }
-        rest.is_empty().then_some(Self { did, node, tx, record, sections })
+        rest.is_empty().then_some(Self { did, node, given, tx, record, sections })
     }
 }
 
@@ -222,19 +229,39 @@ impl Dialogs {
 
     /// Tells peers the draft of a call; false: it does not ring any more.
     fn draw(&self, cx: &mut Cx<'_>, did: DialogId) -> bool {
+        let draft = self.drawn(cx, did);
+        draft.inspect(|draft| self.tell_draft(cx, draft)).is_some()
+    }
+
+    /// The draft of a call of this node; `None`: it does not ring any more.
+    fn drawn(&self, cx: &mut Cx<'_>, did: DialogId) -> Option<Draft> {
         let found = self.table.local(did, |d, local| {
             local.draws_up = false;
             let tx = local.invite.filter(|_| d.state < State::Unacked)?;
             local.drafted = true;
             Some((tx, fields::encode(d, &self.flag_names)))
         });
-        let Some(Some((tx, record))) = found else { return false };
-        let Some((slot, tm)) = cx.node.find::<Tm>() else { return false };
+        let (tx, record) = found??;
+        let (slot, tm) = cx.node.find::<Tm>()?;
         let sections = cx.for_slot(slot, |cx| tm.sections_of(cx, tx));
         let sections = sections.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
         let node = cx.node.membership().node_id();
-        let draft = Draft { did, node, tx: tx.text().into(), record, sections };
+        Some(Draft { did, node, given: false, tx: tx.text().into(), record, sections })
+    }
+
+    /// Lets go of a call that rings here: it is whoever's acts for it. False: not now.
+    pub(crate) fn give_draft(&self, cx: &mut Cx<'_>, did: DialogId) -> bool {
+        let Some(draft) = self.drawn(cx, did) else { return false };
+        let draft = Draft { given: true, ..draft };
+        let bytes = draft.encode();
+        // One of its routes runs, or it is larger than any.
+        if draft.section(tandem_tm::MODULE.name).is_none() || bytes.len() > ONE_BYTES_MAX {
+            return false;
+        }
         self.tell_draft(cx, &draft);
+        // It may come back before another node has taken it.
+        self.drafts.0.lock().keep(cx.now.mono_ns, did.number(), bytes);
+        self.leave_call(cx, did);
         true
     }
 
@@ -244,7 +271,7 @@ impl Dialogs {
         if was == Some(true) {
             let node = cx.node.membership().node_id();
             let (tx, record, sections) = (Text::default(), Bytes::new(), Vec::new());
-            self.tell_draft(cx, &Draft { did, node, tx, record, sections });
+            self.tell_draft(cx, &Draft { did, node, given: false, tx, record, sections });
         }
     }
 
@@ -324,8 +351,9 @@ impl Dialogs {
         // What rang here rang on this node before it was started again.
         let is_own = draft.node == cx.node.membership().node_id();
         let tags = cx.node.membership().tags();
-        let lives =
-            !is_own && tags.is_some_and(|t| t.is_reachable(self.params.cluster, draft.node));
+        let lives = !is_own
+            && !draft.given
+            && tags.is_some_and(|t| t.is_reachable(self.params.cluster, draft.node));
         if lives && now < answered_at.saturating_add(FIRST_NS) {
             let again = Timer { kind: FOLLOW, id: id.number() };
             return cx.set_timer(cx.now.after_ms(FIRST_NS / MS), again);
@@ -386,14 +414,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            number in any::<u64>(), node in any::<u32>(),
+            number in any::<u64>(), node in any::<u32>(), given in any::<bool>(),
             tx in prop::collection::vec(any::<u8>(), 0..9),
             record in prop::collection::vec(any::<u8>(), 0..40),
             sections in prop::collection::vec(("[a-z_]{0,9}", "[ -~]{0,20}"), 0..4)
         ) {
             let sections = sections.into_iter().map(|(name, s)| (name, s.into())).collect();
             let (did, record) = (DialogId::from_number(number), record.into());
-            let draft = Draft { did, node, tx: tx.into(), record, sections };
+            let draft = Draft { did, node, given, tx: tx.into(), record, sections };
             let bytes = draft.encode();
             prop_assert_eq!(Draft::parse(&bytes[..bytes.len() - 1]), None);
             prop_assert_eq!(Draft::parse(&bytes), Some(draft));

@@ -16,7 +16,7 @@ pub(crate) enum Leave<'t> {
 }
 
 /// The parts of `name` or `name/cluster`.
-fn parts(tag: &str, cluster: u32) -> (&str, u32) {
+pub(crate) fn parts(tag: &str, cluster: u32) -> (&str, u32) {
     match tag.rsplit_once('/') {
         Some((name, number)) => (name, number.parse().unwrap_or(cluster)),
         None => (tag, cluster),

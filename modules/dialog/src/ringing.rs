@@ -1,9 +1,11 @@
-//! Calls that ring and whose node is gone. Peers have a draft of each (see `drafts.rs`) with its
-//! transaction in it; whoever acts for such a call by now goes on with both. The phones notice
-//! nothing: who rings is asked again, which he absorbs, and what he says, a CANCEL of the caller,
-//! timeouts and failure routes find their transaction.
+//! Calls that ring and whose node is gone, or has lost their tag and the address that they came to.
+//! Peers have a draft of each (see `drafts.rs`) with its transaction in it; whoever acts for such a
+//! call by now goes on with both. The phones notice nothing: who rings is asked again, which he
+//! absorbs, and what he says, a CANCEL of the caller, timeouts and failure routes find their
+//! transaction.
 
 use std::ops::RangeFrom;
+use std::sync::atomic::Ordering;
 
 use tandem_clock::Mono;
 use tandem_engine::log::Level;
@@ -12,15 +14,22 @@ use tandem_tm::Tm;
 
 use crate::change::Origin;
 use crate::drafts::{Draft, PATIENCE_NS};
+use crate::duty::parts;
 use crate::id::DialogId;
 use crate::record::{Dialog, State};
 use crate::replication::{empty, fields};
 use crate::state::Dialogs;
+use crate::table::SHARDS;
 
 /// Takes calls over that ring; the id is the number that the next ones begin with.
 pub(crate) const TAKE_OVER: u32 = 73;
 /// Drafts that are looked at in one go.
 const AT_ONCE: usize = 256;
+/// Gives calls away that ring; the id is the shard that is looked at.
+pub(crate) const GIVE: u32 = 74;
+const SHARDS_AT_ONCE: u64 = 32;
+/// The tag may go before the address does: so long until this node looks again.
+const GIVE_AGAIN_MS: u64 = 250;
 
 impl Dialogs {
     /// Goes through the calls that ring on other nodes.
@@ -31,6 +40,50 @@ impl Dialogs {
         if let Some(id) = next {
             cx.set_timer(cx.now.after_ms(1), Timer { kind: TAKE_OVER, id });
         }
+    }
+
+    /// A tag has gone to another node: what rings goes there, too, once the address has.
+    pub(crate) fn begin_giving(&self, cx: &mut Cx<'_>) {
+        if self.is_replicated() && !self.takeover.gives.swap(true, Ordering::AcqRel) {
+            self.takeover.keeps.store(false, Ordering::Release);
+            cx.set_timer(cx.now.after_ms(1), Timer { kind: GIVE, id: 0 });
+        }
+    }
+
+    /// Looks through some shards after the others, and again while calls ring here that are
+    /// others'.
+    pub(crate) fn give_calls(&self, cx: &mut Cx<'_>, shard: u64) {
+        let next = (shard + SHARDS_AT_ONCE).min(SHARDS as u64);
+        for id in (shard..next).flat_map(|shard| self.table.shard_ids(shard as usize)) {
+            let held = self.read(id, |d| self.is_anothers(cx, d).then(|| is_held(cx, d)));
+            let stays = match held.flatten() {
+                Some(false) => !self.give_draft(cx, id),
+                held => held.is_some(),
+            };
+            self.takeover.keeps.fetch_or(stays, Ordering::AcqRel);
+        }
+        let (ms, id) = if next < SHARDS as u64 {
+            (1, next)
+        } else if self.takeover.keeps.swap(false, Ordering::AcqRel) {
+            (GIVE_AGAIN_MS, 0)
+        } else {
+            return self.takeover.gives.store(false, Ordering::Release);
+        };
+        cx.set_timer(cx.now.after_ms(ms), Timer { kind: GIVE, id });
+    }
+
+    /// It rings here, and a Tandem node that is there holds its tag.
+    fn is_anothers(&self, cx: &Cx<'_>, d: &Dialog) -> bool {
+        let (membership, cluster) = (cx.node.membership(), self.params.cluster);
+        let (Some(tags), Some(tag)) = (membership.tags(), d.tag()) else { return false };
+        let (name, its_cluster) = parts(tag, cluster);
+        let holder = tags.holder(name, its_cluster);
+        d.state < State::Unacked
+            && d.answered_s == 0
+            && holder.is_some_and(|node| {
+                node != membership.node_id() && tags.is_reachable(cluster, node)
+            })
+            && !tags.is_held_by_stock(name, its_cluster)
     }
 
     /// A call that rings goes on here, if it is this node's by now.
@@ -50,12 +103,15 @@ impl Dialogs {
                 self.table.local(id, |_, local| local.invite = Some(tx));
                 self.drafts.remove(id);
                 self.draw_up(cx, id);
-                cx.log(Level::Notice, "a call that rings on a node that is gone goes on here");
+                let text = match draft.given {
+                    true => "a call that another node has given away goes on here",
+                    false => "a call that rings on a node that is gone goes on here",
+                };
+                cx.log(Level::Notice, text);
             }
             Err(why) => {
                 self.table.remove(id);
-                let why =
-                    format!("a call that rings on a node that is gone can only be answered: {why}");
+                let why = format!("a call that rings elsewhere can only be answered: {why}");
                 cx.log(Level::Warning, why);
             }
         }
@@ -71,7 +127,9 @@ impl Dialogs {
         let head = fields::read_heading(&draft.record)?;
         let mut dialog = empty(id, &head.call_id);
         fields::lay_over(&mut dialog, &draft.record, &self.flag_names)?;
-        let is_gone = if draft.node == membership.node_id() {
+        let is_gone = if draft.given {
+            true
+        } else if draft.node == membership.node_id() {
             // It rang here before this node was started again, or has ended here since.
             u64::from(dialog.start_s) <= cx.node.started.unix_s()
         } else {
@@ -97,4 +155,11 @@ impl Dialogs {
             cx.log(Level::Notice, "a call that rings here goes on at another node");
         }
     }
+}
+
+/// Whether the address is still here that a call came to.
+fn is_held(cx: &Cx<'_>, d: &Dialog) -> bool {
+    let text = std::str::from_utf8(&d.caller.socket).ok();
+    let socket = text.and_then(|text| cx.node.sockets.resolve(text));
+    socket.and_then(|id| cx.node.sockets.get(id)).is_none_or(|socket| socket.is_held())
 }

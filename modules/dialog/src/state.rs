@@ -31,7 +31,7 @@ use crate::record::{Dialog, EndReason, State};
 use crate::replication::again::{AGAIN, Repeated};
 use crate::replication::profiles::{Counts, TELL};
 use crate::replication::takeover::{LOOK, Takeover};
-use crate::ringing::TAKE_OVER;
+use crate::ringing::{GIVE, TAKE_OVER};
 use crate::sequential::Open;
 use crate::sql::{self, Sql};
 use crate::stats;
@@ -384,6 +384,7 @@ impl Module for Dialogs {
             TWINS => self.end_twins(cx, DialogId::from_number(timer.id)),
             DRAW_UP => self.draw_up(cx, DialogId::from_number(timer.id)),
             TAKE_OVER => self.take_over_ringing(cx, timer.id),
+            GIVE => self.give_calls(cx, timer.id),
             sql::FLUSH => self.flush_timer(cx),
             sql::RETRY => self.retry_sql(cx),
             _ => {}

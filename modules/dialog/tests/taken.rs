@@ -5,6 +5,7 @@
 use crate::common::*;
 use crate::pair::Pair;
 use tandem_dialog::{EndReason, State};
+use tandem_engine::effect::Input;
 
 const CONTACT: &str = "Contact: <sip:bob@127.0.0.2:5060>\n";
 const SECOND: &str = "127.0.0.3:5060";
@@ -187,4 +188,104 @@ fn what_is_told_of_a_call_that_has_ended_brings_nothing_back() {
     pair.kill(0);
     pair.advance_ms(10_000);
     assert!(pair.all(1).is_empty() && pair.sent_to(1, CALLEE).is_empty());
+}
+
+/// Who has the service address, as the hosts see it.
+fn address_is_at(pair: &mut Pair, holder: usize) {
+    let ip = "127.0.9.1".parse().unwrap();
+    for at in [0, 1] {
+        pair.step(at, Input::Addresses(vec![(ip, at == holder)]));
+    }
+}
+
+/// A call that rings on node 0, whose tag goes to node 1 by the operator's hand.
+fn ring_and_move(pair: &mut Pair) -> String {
+    address_is_at(pair, 0);
+    pair.udp(0, CALLER, &Phones::request("c"));
+    let invite = pair.sent_to(0, CALLEE).pop().unwrap();
+    pair.udp(0, CALLEE, &reply_to(&invite, 180, "t", CONTACT, ""));
+    pair.advance_ms(200);
+    pair.mi(1, "clusterer_shtag_set_active", serde_json::json!(["vip/1"]));
+    pair.advance_ms(2_000);
+    invite
+}
+
+const TAGGED: &str = "set_dlg_sharing_tag(\"vip\");";
+
+#[test]
+fn a_call_goes_with_its_tag_and_address_while_its_node_lives() {
+    let routes = set("dialog_replication_cluster", "1")
+        + "modparam(\"tm\", \"fr_inv_timeout\", 30)\n\
+           failure_route[next] { $ru = \"sip:carol@127.0.0.3\"; t_relay(); }\n";
+    let mut pair = Pair::new(&routes, &format!("t_on_failure(\"next\"); {TAGGED}"));
+    let invite = ring_and_move(&mut pair);
+    assert_eq!(pair.states(0), [State::Early], "the address is still here");
+    assert!(pair.states(1).is_empty());
+
+    address_is_at(&mut pair, 1);
+    pair.advance_ms(1_000);
+    assert_eq!((pair.states(0), pair.states(1)), (vec![], vec![State::Early]));
+    pair.udp(1, CALLEE, &reply_to(&invite, 180, "t", CONTACT, ""));
+    assert!(first_line(&pair.sent_to(1, CALLER).pop().unwrap()).starts_with("SIP/2.0 180"));
+    // It rings until then, and only one of the two asks the next.
+    pair.advance_ms(24_000);
+    assert!(pair.sent_to(1, SECOND).is_empty());
+    pair.0.datagrams.clear();
+    pair.advance_ms(10_000);
+    let by: Vec<usize> = pair.0.datagrams.iter().map(|(at, ..)| *at).collect();
+    assert!(!by.is_empty() && by.iter().all(|at| *at == 1), "{by:?}");
+    assert!(pair.sent_to(1, SECOND)[0].starts_with("INVITE sip:carol@127.0.0.3 "));
+}
+
+#[test]
+fn a_call_that_has_gone_with_its_tag_is_given_up_there() {
+    let mut pair = Pair::new("", TAGGED);
+    let invite = ring_and_move(&mut pair);
+    address_is_at(&mut pair, 1);
+    pair.advance_ms(1_000);
+    pair.0.datagrams.clear();
+    pair.udp(1, CALLER, &cancel());
+    pair.advance_ms(100);
+    let sent = std::mem::take(&mut pair.0.datagrams);
+    let mut starts: Vec<_> = sent.iter().map(|(.., text)| &text[..11]).collect();
+    starts.sort_unstable();
+    // The 180 came to the node that gave the call away, so the callee is cancelled at once.
+    assert_eq!(starts, ["CANCEL sip:", "SIP/2.0 200"], "{sent:?}");
+    pair.udp(1, CALLEE, &reply_to(&invite, 487, "t", "", ""));
+    pair.advance_ms(1_000);
+    let d = pair.all(1).pop().unwrap();
+    assert_eq!((d.state, d.end_reason), (State::Deleted, Some(EndReason::Cancelled)));
+}
+
+#[test]
+fn a_call_whose_tag_comes_back_goes_on_where_it_was() {
+    let mut pair = Pair::new("", TAGGED);
+    let invite = ring_and_move(&mut pair);
+    address_is_at(&mut pair, 1);
+    pair.advance_ms(1_000);
+    pair.mi(0, "clusterer_shtag_set_active", serde_json::json!(["vip/1"]));
+    address_is_at(&mut pair, 0);
+    pair.advance_ms(2_000);
+    assert_eq!((pair.states(0), pair.states(1)), (vec![State::Early], vec![]));
+    pair.udp(0, CALLEE, &reply_to(&invite, 200, "t", CONTACT, SDP_B));
+    let ok = pair.sent_to(0, CALLER).pop().unwrap();
+    assert!(first_line(&ok).starts_with("SIP/2.0 200"), "{ok}");
+    let phones = Phones { call_id: "c".to_owned(), invite, ok };
+    pair.udp(0, CALLER, &phones.within("ACK", 7, ""));
+    pair.advance_ms(500);
+    let confirmed = vec![State::Confirmed];
+    assert_eq!((pair.states(0), pair.states(1)), (confirmed.clone(), confirmed));
+}
+
+#[test]
+fn a_call_stays_where_its_address_is() {
+    let mut pair = Pair::new("", TAGGED);
+    let invite = ring_and_move(&mut pair);
+    pair.advance_ms(10_000);
+    assert!(pair.states(1).is_empty());
+    pair.0.datagrams.clear();
+    pair.udp(0, CALLER, &cancel());
+    let sent = std::mem::take(&mut pair.0.datagrams);
+    assert!(sent.iter().any(|(at, _, text)| *at == 0 && text.starts_with("CANCEL")), "{sent:?}");
+    pair.udp(0, CALLEE, &reply_to(&invite, 487, "t", "", ""));
 }

@@ -6,7 +6,7 @@
 //! what is overdue is dealt with, and what a dead node owed is asked for.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tandem_clock::{Now, SEC};
@@ -50,6 +50,9 @@ pub(crate) struct Takeover {
     /// What turns are counted from, and what they are spread over.
     turns_from: AtomicU64,
     spread_ns: AtomicU64,
+    /// Calls that ring are given to the holders of their tags; some could not be so far.
+    pub(crate) gives: AtomicBool,
+    pub(crate) keeps: AtomicBool,
     sync: Mutex<Sync>,
 }
 
@@ -102,7 +105,12 @@ impl Dialogs {
             News::TagChanged { cluster, active: true, .. } if *cluster == ours => {
                 self.begin_takeover(cx);
             }
-            News::NodeState { cluster, up: true, .. } if *cluster == ours => self.peer_came(cx),
+            // With or without a tag of its own, a cluster may have the tag of a dialog.
+            News::TagChanged { active: false, .. } => self.begin_giving(cx),
+            News::NodeState { cluster, up: true, .. } if *cluster == ours => {
+                self.peer_came(cx);
+                self.begin_giving(cx);
+            }
             News::NodeState { cluster, node, up: false } => {
                 if *cluster == self.counts.cluster {
                     self.counts.forget_node(*node);

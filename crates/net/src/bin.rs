@@ -164,12 +164,28 @@ const LISTENER_TOKEN: u64 = 1 << 61;
 const READ_BYTES: usize = 64 << 10;
 /// Streams taken from a listener in one go.
 const ACCEPTS_IN_A_ROW: usize = 64;
+/// How long a listener is left alone when no descriptor is left: what waits there would wake its
+/// thread again and again.
+const REST_NS: u64 = 100_000_000;
+
+const fn listener_token(number: usize) -> u64 {
+    LISTENER_TOKEN | number as u64
+}
+
+/// The process or the host has no descriptor or memory left for a connection.
+fn is_exhausted(error: &io::Error) -> bool {
+    let kinds = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| kinds.contains(&code))
+}
 
 /// Every BIN stream of a node. Times are monotonic nanoseconds of the caller's clock.
 #[derive(Debug)]
 pub struct BinStreams {
     options: BinOptions,
     listeners: Vec<Socket>,
+    /// Those that are left alone for a while, and until when.
+    resting: Vec<usize>,
+    rests_until: Option<u64>,
     conns: BTreeMap<ConnId, Conn>,
     /// What is read goes through here.
     scratch: Box<[u8]>,
@@ -185,6 +201,8 @@ impl BinStreams {
         Self {
             options,
             listeners: Vec::new(),
+            resting: Vec::new(),
+            rests_until: None,
             conns: BTreeMap::new(),
             scratch: vec![0; READ_BYTES].into(),
             unflushed: Vec::new(),
@@ -210,8 +228,7 @@ impl BinStreams {
         socket.bind(&addr.into())?;
         socket.listen(i32::try_from(self.options.backlog).unwrap_or(i32::MAX))?;
         let bound = socket.local_addr()?.as_socket().unwrap_or(addr);
-        let token = LISTENER_TOKEN | self.listeners.len() as u64;
-        poller.add(&socket, token, Interest::Read)?;
+        poller.add(&socket, listener_token(self.listeners.len()), Interest::Read)?;
         self.listeners.push(socket);
         Ok(bound)
     }
@@ -300,11 +317,12 @@ impl BinStreams {
         self.unflushed = ids;
     }
 
-    /// Ends connects and closes that took too long.
-    pub fn expire(&mut self, now_ns: u64, events: &mut Vec<BinEvent>) {
+    /// Ends connects and closes that took too long, and the rest of listeners.
+    pub fn expire(&mut self, poller: &Poller, now_ns: u64, events: &mut Vec<BinEvent>) {
         if self.deadline.is_none_or(|at| at > now_ns) {
             return;
         }
+        self.let_rest(poller, now_ns);
         let over = |c: &Conn| c.until_ns.is_some_and(|at| at <= now_ns);
         let late = self.conns.iter().filter(|(_, conn)| over(conn));
         let late: Vec<(ConnId, bool)> = late.map(|(id, c)| (*id, c.is_connecting())).collect();
@@ -317,7 +335,25 @@ impl BinStreams {
                 self.end(conn, None, events);
             }
         }
-        self.deadline = self.conns.values().filter_map(|conn| conn.until_ns).min();
+        let ends = self.conns.values().filter_map(|conn| conn.until_ns);
+        self.deadline = ends.chain(self.rests_until).min();
+    }
+
+    /// Wakes the listeners whose rest is over; new ones begin theirs.
+    fn let_rest(&mut self, poller: &Poller, now_ns: u64) {
+        if self.rests_until.is_some_and(|at| at <= now_ns) {
+            let resting = std::mem::take(&mut self.resting).into_iter();
+            let socket = |n: usize| Some((n, self.listeners.get(n)?));
+            // One that cannot be watched now is tried again.
+            let failed = resting.filter_map(socket).filter(|(n, socket)| {
+                poller.add(socket, listener_token(*n), Interest::Read).is_err()
+            });
+            self.resting = failed.map(|(n, _)| n).collect();
+            self.rests_until = None;
+        }
+        if !self.resting.is_empty() {
+            self.rests_until.get_or_insert(now_ns.saturating_add(REST_NS));
+        }
     }
 
     /// When [`BinStreams::expire`] has something to do at the latest.
@@ -368,9 +404,18 @@ impl BinStreams {
 
     fn accept(&mut self, poller: &Poller, listener: usize, events: &mut Vec<BinEvent>) {
         for _ in 0..ACCEPTS_IN_A_ROW {
-            // Nobody left, out of descriptors, or a peer that gave up: none ends the listener.
-            let Some(Ok((socket, peer))) = self.listeners.get(listener).map(Socket::accept) else {
-                return;
+            let Some(socket) = self.listeners.get(listener) else { return };
+            let (socket, peer) = match socket.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if is_exhausted(&error) => {
+                    if poller.remove(socket).is_ok() {
+                        self.resting.push(listener);
+                        self.wake_by(0);
+                    }
+                    return;
+                }
+                // Nobody left, or a peer that gave up: neither ends the listener.
+                Err(_) => return,
             };
             let local = socket.local_addr().ok().and_then(|a| a.as_socket());
             let (Some(peer), Some(local)) = (peer.as_socket(), local) else { continue };

@@ -45,7 +45,7 @@ impl Node {
             self.streams.ready(&self.poller, event, &mut events);
         }
         self.streams.flush(&self.poller, &mut events);
-        self.streams.expire(now_ns, &mut events);
+        self.streams.expire(&self.poller, now_ns, &mut events);
         self.events.extend(events);
     }
 }
@@ -274,4 +274,29 @@ fn dropping_the_streams_ends_their_connections() {
     world.accepted(B);
     world.nodes[A] = node(BinOptions::default());
     assert!(matches!(world.next(B), BinEvent::Closed { .. }));
+}
+
+/// With tests in one process this would be theirs, too; nextest gives each its own.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the other end is none of ours")]
+fn a_listener_without_descriptors_rests_and_takes_the_stream_later() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut server = node(BinOptions::default());
+    let limit = getrlimit(Resource::Nofile);
+    let client = std::net::TcpStream::connect(server.addr).expect("connect");
+    let mut none_left = limit;
+    none_left.current = Some(0);
+    setrlimit(Resource::Nofile, none_left).expect("limit");
+    server.turn(0, MS);
+    // Its descriptor would be ready in every turn.
+    let mut ready = Vec::new();
+    server.poller.wait(&mut ready, Some(MS)).expect("wait");
+    assert!(ready.is_empty() && server.streams.next_deadline().is_some());
+    setrlimit(Resource::Nofile, limit).expect("limit");
+    server.turn(99 * MS, MS);
+    assert!(server.events.is_empty());
+    server.turn(100 * MS, 0);
+    server.turn(100 * MS, 100 * MS);
+    assert!(matches!(server.events.pop_front(), Some(BinEvent::Accepted { .. })));
+    drop(client);
 }

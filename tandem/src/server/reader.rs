@@ -291,7 +291,7 @@ impl Reader<'_> {
         loop {
             let now = self.shared.clock.now();
             finish(&mut self.worker, now, &mut self.out);
-            self.bin.expire(now.mono_ns, &mut self.bin_events);
+            self.bin.expire(&self.shared.poller, now.mono_ns, &mut self.bin_events);
             let mut effects = std::mem::take(&mut self.out.effects);
             for effect in effects.drain(..) {
                 match self.carry_out(now.mono_ns, effect) {

@@ -178,7 +178,7 @@ impl Tcp<'_> {
         loop {
             let now = self.shared.clock.now();
             finish(&mut self.worker, now, &mut self.out);
-            self.opened.streams.expire(now.mono_ns, &mut self.events);
+            self.opened.streams.expire(&self.opened.poller, now.mono_ns, &mut self.events);
             self.take_commands(now.mono_ns);
             let mut others = Vec::new();
             let mut effects = std::mem::take(&mut self.out.effects);

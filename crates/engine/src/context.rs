@@ -240,6 +240,8 @@ pub struct Ctx {
     /// Request of the transaction, in an onreply route.
     pub request: Option<Message>,
     pub error: ScriptError,
+    /// The request lacks what every element must check (RFC 3261 16.3); it is not sent on.
+    pub is_unfit: bool,
     /// Value of the Authorization or Proxy-Authorization header that was found right.
     pub authorized: Option<Span>,
     /// Who speaks through a load balancer, as that has told.
@@ -275,6 +277,7 @@ impl Ctx {
             reply: None,
             request: None,
             error: ScriptError::default(),
+            is_unfit: false,
             authorized: None,
             proxied: None,
             params: Vec::new(),
@@ -288,6 +291,7 @@ impl Ctx {
     pub fn for_target(&self, target: Branch, block: Routes) -> Self {
         let mut copy = Self::new(self.msg.clone(), self.source, block);
         copy.id = self.id;
+        copy.is_unfit = self.is_unfit;
         copy.edits = self.edits.clone();
         copy.target = target;
         copy.flags = self.flags;

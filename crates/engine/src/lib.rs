@@ -62,6 +62,7 @@ pub mod table;
 pub mod table_versions;
 pub mod testing;
 pub mod transport;
+mod unfit;
 pub mod worker;
 pub mod zone;
 

@@ -30,9 +30,14 @@ pub struct Script {
     pub(crate) onreply: Option<RouteId>,
     pub(crate) error: Option<RouteId>,
     pub(crate) startup: Option<RouteId>,
+    /// It judges requests itself, also those that lack what every request has.
+    pub(crate) judges: bool,
     /// Counts the versions.
     pub(crate) version: u64,
 }
+
+/// The function with which a script judges requests.
+const JUDGE: &str = "sipmsg_validate";
 
 impl Script {
     pub(crate) fn new(program: Arc<Program>, version: u64) -> Arc<Self> {
@@ -41,7 +46,8 @@ impl Script {
         let unnamed = |kind| program.route_named(kind, "");
         let (main, onreply) = (unnamed(Routes::REQUEST), unnamed(Routes::ONREPLY));
         let (error, startup) = (unnamed(Routes::ERROR), unnamed(Routes::STARTUP));
-        Arc::new(Self { program, event_routes, main, onreply, error, startup, version })
+        let judges = program.modules.iter().any(|m| program.calls(m.module, JUDGE));
+        Arc::new(Self { program, event_routes, main, onreply, error, startup, judges, version })
     }
 }
 

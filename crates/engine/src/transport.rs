@@ -38,6 +38,9 @@ pub enum HopError {
     /// Answered with 477.
     #[error("this node has no socket for the transport or address family of the next hop")]
     NoSocket,
+    /// Answered with 400.
+    #[error("the request lacks what every request must have")]
+    Unfit,
 }
 
 /// A request ready to leave.
@@ -251,6 +254,9 @@ pub fn prepare_request_to(
     via_branch: &[u8],
     hop: Hop,
 ) -> Result<Prepared, HopError> {
+    if ctx.is_unfit {
+        return Err(HopError::Unfit);
+    }
     let Hop { addr: to, proto } = hop;
     let preferred = branch.socket.or(ctx.target.socket).or(Some(ctx.source.socket));
     let socket = node.sockets.toward_by(proto, to, preferred).ok_or(HopError::NoSocket)?;

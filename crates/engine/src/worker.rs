@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tandem_clock::{Chance, MS, Mono, Now};
 use tandem_script::sig::Routes;
-use tandem_sip::{Invalid, Message, Method, ParseError};
+use tandem_sip::{Message, Method, ParseError};
 
 use crate::context::{Ctx, Source};
 use crate::core::stat;
@@ -22,7 +22,7 @@ use crate::reports::MAIN;
 use crate::run;
 use crate::script::Script;
 use crate::stream::{BadProxy, Begin, Proxied, read_proxy};
-use crate::transport;
+use crate::{transport, unfit};
 
 /// Timers of the engine itself, which uses the slot of `core`.
 pub(crate) mod timer {
@@ -493,16 +493,8 @@ fn request(cx: &mut Cx<'_>, msg: Message, source: Source) {
     ctx.id = next_message(cx);
     ctx.proxied = cx.worker.proxied.take().map(Box::new);
     if let Some(problem) = problem {
-        let place = match problem {
-            Invalid::RequestUri(_) => stat::BAD_URIS,
-            _ => stat::BAD_MSG_HDR,
-        };
-        cx.count(place, 1);
-        cx.count(stat::ERR_REQUESTS, 1);
-        ctx.error.code = problem.status();
-        ctx.error.reason = problem.to_string();
-        run::error_route(cx, ctx);
-        return;
+        let Some(judged) = unfit::refuse(cx, ctx, &problem) else { return };
+        ctx = judged;
     }
     if cx.node.is_screened && !screened(cx, &mut ctx) {
         cx.count(stat::DROP_REQUESTS, 1);

@@ -5,7 +5,7 @@ use tandem_engine::module::Call;
 use tandem_engine::sockets::Proto;
 use tandem_script::host::Called;
 use tandem_script::value::Value;
-use tandem_sip::{HeaderName, Message, Method, NameAddr, Uri, ValueError};
+use tandem_sip::{HeaderName, Invalid, Message, Method, NameAddr, Uri, ValueError};
 
 use crate::YES;
 
@@ -40,7 +40,9 @@ pub(crate) fn sipmsg_validate(call: &mut Call<'_, '_, '_>) -> Called {
     }
     let is_stream = call.cx.node.sockets.get(call.ctx.source.socket);
     let is_stream = is_stream.is_some_and(|socket| socket.proto != Proto::Udp);
-    let Err((code, why)) = judge(&call.ctx.msg, wanted, is_stream) else { return YES };
+    let judged = judge(&call.ctx.msg, wanted, is_stream);
+    let judged = judged.map_err(|(code, why)| (code, why.to_owned()));
+    let Err((code, why)) = judged.and_then(|()| the_rest(&call.ctx.msg)) else { return YES };
     if call.given(1)
         && let Err(why) = call.set_var(1, Value::str(why))
     {
@@ -77,6 +79,19 @@ fn judge(msg: &Message, wanted: Wanted, is_stream: bool) -> Result<(), Fault> {
         user(msg.to(), (-29, "bad user in To"))?;
     }
     if wanted.contact { contacts(msg) } else { Ok(()) }
+}
+
+/// What else keeps the node from acting on it.
+fn the_rest(msg: &Message) -> Result<(), (i32, String)> {
+    let Err(problem) = msg.validate() else { return Ok(()) };
+    let code = match problem {
+        Invalid::RequestUri(_) => -11,
+        Invalid::Header(HeaderName::From, _) => -24,
+        Invalid::Header(HeaderName::To, _) => -22,
+        Invalid::Header(..) => -2,
+        _ => -255,
+    };
+    Err((code, problem.to_string()))
 }
 
 fn mandatory(msg: &Message) -> Result<(), Fault> {

@@ -363,6 +363,23 @@ fn validation() {
     assert_eq!(code("t", &changed("To: <sip:a@127.0.0.1>", "To: <sip:a@b-.c>")), "-23");
     assert_eq!(code("c", &changed("Contact: <sip:f@127.0.0.9>", "Contact: *")), "-30");
     assert_eq!(code("c", &changed("Contact: <sip:f@127.0.0.9>", "Contact: <sip:>")), "-26");
+    for (from, to, wanted) in [
+        ("Call-ID:", "X-Id:", "-3"),
+        ("CSeq:", "X-Seq:", "-7"),
+        ("From:", "X-From:", "-8"),
+        ("To:", "X-To:", "-9"),
+        ("Content-Length: ", "Content-Length: 9", "-5"),
+        ("sip:a@127.0.0.1;x=1", "sip:", "-11"),
+        ("To: <sip:a@127.0.0.1>", "To: \"a", "-22"),
+        ("CSeq: 1 ", "CSeq: x ", "-2"),
+        ("X-One: 1", "Call-ID: second", "-255"),
+    ] {
+        assert_eq!(code("", &changed(from, to)), wanted, "{to}");
+    }
+    let unfit = changed("Call-ID:", "X-Id:");
+    let relay = "if (!sipmsg_validate()) $du = \"sip:127.0.0.3\"; t_relay(); forward();";
+    let (sent, _) = run(relay, &unfit);
+    assert!(sent.iter().all(|m| m.starts_with("SIP/2.0 ")), "it is not sent on: {sent:?}");
     let why = said("sipmsg_validate(\"\", $avp(e))", "$avp(e)", REQUEST);
     assert_eq!(why, "no Max-Forwards header");
     let wrong = format!("{HEAD}route {{ sipmsg_validate(\"z\"); }}");

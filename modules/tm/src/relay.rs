@@ -75,6 +75,7 @@ impl From<HopError> for Failure {
             HopError::Blacklisted => {
                 Self { result: -5, code: 473, reason: "Filtered destination (473/TM)" }
             }
+            HopError::Unfit => Self { code: 400, reason: "Bad Request", ..INTERNAL },
             HopError::NoSocket => Self { result: -6, code: 477, reason: "Send failed (477/TM)" },
         }
     }

@@ -139,6 +139,8 @@ pub struct Client {
     servers: Vec<Server>,
     requests: BTreeMap<u64, Request>,
     due: BTreeSet<(Mono, u64)>,
+    /// That there are too many was said.
+    is_full: bool,
 }
 
 /// One step: what happens in it, and what is wanted.
@@ -162,7 +164,7 @@ impl Client {
             dead_until: 0,
         };
         let servers = specs.into_iter().map(server).collect();
-        Self { patience, servers, requests: BTreeMap::new(), due: BTreeSet::new() }
+        Self { patience, servers, requests: BTreeMap::new(), due: BTreeSet::new(), is_full: false }
     }
 
     /// Where a server is, as it is configured.
@@ -215,8 +217,14 @@ impl Client {
         let failed = |why: String| Want::Done(number, Outcome::Failed(why));
         if self.requests.len() >= REQUESTS_MAX || self.requests.contains_key(&number) {
             let why = format!("{REQUESTS_MAX} requests wait for servers already");
+            if !std::mem::replace(&mut self.is_full, true) {
+                let text = format!("{why}: what is asked beyond them fails at once");
+                step.wants.push(Want::Log(true, text));
+            }
             return step.wants.push(failed(why));
         }
+        // Said again only after it was half as bad.
+        self.is_full &= self.requests.len() > REQUESTS_MAX / 2;
         let of_kind = |(_, server): &(usize, &Server)| server.spec.kind == kind;
         let all: Vec<(usize, &Server)> = self.servers.iter().enumerate().filter(of_kind).collect();
         let is_alive = |server: &Server| server.dead_until <= step.now.mono_ns;
@@ -328,8 +336,8 @@ impl Client {
         if !packet.answers(&sent.authenticator, &server.spec.secret) {
             if !std::mem::replace(&mut server.is_forged, true) {
                 let text = format!(
-                    "{} answers with another secret than ours, or somebody else answers: its \
-                     answers are ignored",
+                    "the server {} answers with another secret than ours, or somebody else answers: \
+                     its answers are ignored",
                     name(&server.spec)
                 );
                 step.wants.push(Want::Log(true, text));
@@ -349,7 +357,8 @@ impl Client {
         server.ids.remove(&packet.id);
         (server.is_forged, server.dead_until) = (false, 0);
         if std::mem::take(&mut server.is_silent) {
-            step.wants.push(Want::Log(false, format!("{} answers again", name(&server.spec))));
+            step.wants
+                .push(Want::Log(false, format!("the server {} answers again", name(&server.spec))));
         }
         self.finish(step, number, outcome);
         self.pump(step, at);
@@ -419,7 +428,7 @@ impl Client {
 
 fn say_silent(step: &mut Step<'_>, server: &mut Server, why: &str) {
     if !std::mem::replace(&mut server.is_silent, true) {
-        step.wants.push(Want::Log(true, format!("{}: {why}", name(&server.spec))));
+        step.wants.push(Want::Log(true, format!("the server {}: {why}", name(&server.spec))));
     }
 }
 

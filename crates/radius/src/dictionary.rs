@@ -67,6 +67,8 @@ pub struct Attribute {
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Dictionary {
+    /// Its first file.
+    pub(crate) file: String,
     /// By the name in small letters.
     attributes: BTreeMap<String, Attribute>,
     names: BTreeMap<(u32, u8), String>,
@@ -101,9 +103,14 @@ pub enum Line<'a> {
 }
 
 impl Dictionary {
+    /// An empty one whose first file this is.
+    pub(crate) fn named(file: &str) -> Self {
+        Self { file: file.to_owned(), ..Self::default() }
+    }
+
     /// Of one text without other files.
     pub fn of(file: &str, text: &str) -> Self {
-        let mut dictionary = Self::default();
+        let mut dictionary = Self::named(file);
         dictionary.read(file, text, &mut |_, _, _, _| {});
         dictionary
     }

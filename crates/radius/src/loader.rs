@@ -60,7 +60,7 @@ impl Loader {
     /// # Errors
     /// If the first file is not there.
     pub fn dictionary(&self) -> Result<Dictionary, Fault> {
-        let mut dictionary = Dictionary::default();
+        let mut dictionary = Dictionary::named(&self.root);
         let Some(Some(_)) = self.texts.get(&self.root) else {
             let text = "there is no such file: `dictionary` in radiusclient.conf names it";
             return Err(Fault { file: self.root.clone(), line: 0, text: text.to_owned() });

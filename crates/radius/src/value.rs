@@ -19,8 +19,9 @@ pub enum Value {
 pub fn attribute<'a>(dictionary: &'a Dictionary, name: &str) -> Result<&'a Attribute, String> {
     let Some(found) = dictionary.attribute_named(name) else {
         return Err(format!(
-            "the dictionary has no attribute {name}: add a line `ATTRIBUTE {name} NUMBER TYPE` to \
-             it, with the number that the server knows"
+            "the dictionary {} has no attribute {name}: add a line `ATTRIBUTE {name} NUMBER TYPE` \
+             to it, with the number that the server knows",
+            dictionary.file
         ));
     };
     match found.number {
@@ -179,7 +180,7 @@ mod tests {
             ("A", "x", "A is an IPv4 address"),
             ("X", "x", "X is of a type"),
             ("I", "x", "I has no number in the dictionary that a packet can carry"),
-            ("Z", "x", "the dictionary has no attribute Z: add a line"),
+            ("Z", "x", "the dictionary d has no attribute Z: add a line"),
         ] {
             let told = written(name, text).unwrap_err();
             assert!(told.starts_with(why), "{told}");

@@ -113,7 +113,8 @@ impl Scripted {
             Outcome::Accepted(avps) => (1, avps),
             Outcome::Rejected(avps) => (REJECTED, avps),
             Outcome::Failed(why) => {
-                cx.log(Level::Error, format!("aaa_radius: a script asked in vain: {why}"));
+                // That a server is silent was said once already.
+                cx.log(Level::Debug, format!("aaa_radius: a script asked in vain: {why}"));
                 return cx.resume(run, -1);
             }
         };

@@ -214,10 +214,10 @@ impl AaaRadius {
             Want::Write(_, bytes) => cx.ask_client(ClientAsk::Write(bytes), token),
             Want::Close(_) => cx.ask_client(ClientAsk::Close, token),
             Want::Log(true, text) => {
-                cx.log(Level::Warning, format!("aaa_radius: {path}: the server {text}"));
+                cx.log(Level::Warning, format!("aaa_radius: {path}: {text}"));
             }
             Want::Log(false, text) => {
-                cx.log(Level::Notice, format!("aaa_radius: {path}: the server {text}"));
+                cx.log(Level::Notice, format!("aaa_radius: {path}: {text}"));
             }
             Want::Done(number, outcome) => self.done(cx, number, outcome),
         }

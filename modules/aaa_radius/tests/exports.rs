@@ -118,8 +118,8 @@ fn sets() {
     let none = wrong("a = (User-Name = x)", DICTIONARY, "");
     assert!(none.contains("test.cfg:7: it names no variable"), "{none}");
     let lacks = wrong("a = (User-Nam = $fU)", DICTIONARY, "");
-    let text = "test.cfg:7: the set `a` needs User-Nam: the dictionary has no attribute User-Nam: \
-                add a line";
+    let text = "test.cfg:7: the set `a` needs User-Nam: the dictionary /d/dictionary has no \
+                attribute User-Nam: add a line";
     assert!(lacks.contains(text) && lacks.contains("did you mean User-Name?"), "{lacks}");
     let unknown = wrong("abc = (User-Name = $fU)", DICTIONARY, "radius_send_acct(\"abd\");");
     assert!(unknown.contains("there is no set `abd`: did you mean `abc`?"), "{unknown}");
@@ -219,7 +219,7 @@ fn radius_send_acct() {
     node.step(Input::Client(ClientNews { token, event }));
     let logs = node.logs();
     let warned = |what: &str| logs.iter().filter(|(_, text)| text.contains(what)).count();
-    assert_eq!((warned("nobody listens there"), warned("in vain")), (1, 1), "{logs:?}");
+    assert_eq!((warned("nobody listens there"), warned("in vain")), (1, 0), "{logs:?}");
     assert!(logs.iter().any(|(_, text)| text == "-1 <null> <null> <null>"));
 }
 

@@ -126,7 +126,9 @@ pub(crate) fn aaa_url() {
     };
     let lacks = wrong("", &DICTIONARY.replace("Sip-To-Tag", "Sip-Tag"));
     assert!(
-        lacks.contains("the type aaa of acc needs Sip-To-Tag: the dictionary has no"),
+        lacks.contains(
+            "the type aaa of acc needs Sip-To-Tag: the dictionary /etc/r/dictionary has no"
+        ),
         "{lacks}"
     );
     let extra = wrong(&modparam("extra_fields", "aaa: a->Nothing"), DICTIONARY);
@@ -241,7 +243,11 @@ fn records_wait_for_a_server_that_is_away() {
     assert!(served(&mut node, false).is_empty());
     let logs = node.logs();
     let said = |what: &str| logs.iter().filter(|(_, text)| text.contains(what)).count();
-    assert_eq!(said("records cannot be written: no server answers; they wait in the spool"), 1, "{logs:?}");
+    assert_eq!(
+        said("records cannot be written: no server answers; they wait in the spool"),
+        1,
+        "{logs:?}"
+    );
     assert_eq!(said("nobody listens there"), 1);
     // The node is started again before the server is.
     let mut node = node.after_restart(60_000);

@@ -40,7 +40,8 @@ impl Radius {
             Outcome::Accepted(avps) => (1, avps),
             Outcome::Rejected(avps) => (-1, avps),
             Outcome::Failed(why) => {
-                cx.log(Level::Error, format!("group: nobody says who is in a group: {why}"));
+                // That a server is silent was said once already.
+                cx.log(Level::Debug, format!("group: nobody says who is in a group: {why}"));
                 (-1, Vec::new())
             }
         };

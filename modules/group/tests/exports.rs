@@ -203,6 +203,9 @@ fn radius() {
     let logs = node.logs();
     let warnings = logs.iter().filter(|(_, text)| text.contains("does not answer")).count();
     assert_eq!((warnings, &*logs.last().unwrap().1), (1, "-1 <null>"), "{logs:?}");
+    node.udp("127.0.0.9:5060", REQUEST);
+    node.advance_ms(2_100);
+    assert_eq!(node.logs().len(), 1, "a silent server is one warning, however many ask");
     wrong_radius(call);
 }
 
@@ -216,8 +219,8 @@ fn wrong_radius(call: &str) {
         radius_node(params, dictionary, call).err().expect("an error")
     };
     let lacks = error("", &DICTIONARY.replace("Sip-Group", "Sip-Grup"));
-    let said = "aaa_is_user_in() of group needs Sip-Group: the dictionary has no attribute \
-                Sip-Group: add a line";
+    let said = "aaa_is_user_in() of group needs Sip-Group: the dictionary /etc/r/dictionary has \
+                no attribute Sip-Group: add a line";
     assert!(lacks.contains(said) && lacks.contains("did you mean Sip-Grup?"), "{lacks}");
     let url = error(&set_only("aaa_url", "\"diameter:x\""), DICTIONARY);
     assert!(url.contains("`diameter:x` is no RADIUS URL"), "{url}");

@@ -103,7 +103,10 @@ fn a_silent_server_is_asked_again_and_then_the_next_one() {
     assert_eq!(world.waits(), "write 0");
     assert_eq!(world.written[&0], first, "the same packet");
     let said = world.waits();
-    assert_eq!(said, "10.0.0.1:1812: it does not answer; Close(0); Open(1, 10.0.0.2:1812)");
+    assert_eq!(
+        said,
+        "the server 10.0.0.1:1812: it does not answer; Close(0); Open(1, 10.0.0.2:1812)"
+    );
     world.happens(Event::Opened { server: 1 });
     assert_eq!(world.take(), "write 1");
     assert_eq!(world.answers(1, Code::AccessAccept, SECRET), "1 accepted");
@@ -111,7 +114,9 @@ fn a_silent_server_is_asked_again_and_then_the_next_one() {
     world.happens(Event::Opened { server: 0 });
     world.take();
     assert!(
-        world.answers(0, Code::AccessAccept, SECRET).starts_with("10.0.0.1:1812 answers again")
+        world
+            .answers(0, Code::AccessAccept, SECRET)
+            .starts_with("the server 10.0.0.1:1812 answers again")
     );
 }
 
@@ -121,7 +126,10 @@ fn a_request_that_nobody_answers_fails_and_is_said_once() {
     let begun = world.now.mono_ns;
     assert_eq!(world.waits(), "write 0");
     let said = world.waits();
-    assert_eq!(said, "10.0.0.1:1812: it does not answer; Close(0); 1 failed: no server answers");
+    assert_eq!(
+        said,
+        "the server 10.0.0.1:1812: it does not answer; Close(0); 1 failed: no server answers"
+    );
     assert_eq!(world.now.mono_ns - begun, 4 * SEC);
     world.ask();
     assert_eq!(world.waits(), "Close(0); 2 failed: no server answers", "no socket within the time");
@@ -136,7 +144,7 @@ fn a_server_that_was_silent_is_left_alone_for_its_dead_time() {
     let said = world.take();
     assert_eq!(
         said,
-        "Open(0, 10.0.0.1:1812); 10.0.0.1:1812: nobody listens there; \
+        "Open(0, 10.0.0.1:1812); the server 10.0.0.1:1812: nobody listens there; \
                       Open(1, 10.0.0.2:1812)"
             .split_once("; ")
             .unwrap()
@@ -157,7 +165,7 @@ fn names_are_looked_up() {
     world.happens(Event::Resolved { server: 0, found });
     assert_eq!(world.take(), "Open(0, 10.0.0.2:1812)");
     world.happens(Event::Closed { server: 0, why: "gone".into() });
-    assert_eq!(world.take(), "radius.test:1812: gone; 1 failed: no server answers");
+    assert_eq!(world.take(), "the server radius.test:1812: gone; 1 failed: no server answers");
     world.ask();
     world.happens(Event::Resolved { server: 0, found: Err("no such name".into()) });
     assert_eq!(world.take(), "2 failed: no server answers");
@@ -176,7 +184,10 @@ fn no_two_requests_have_the_same_name_and_the_rest_waits() {
     while world.asked < REQUESTS_MAX as u64 + 1 {
         world.ask();
     }
-    assert!(world.ask().contains("failed: 4096 requests wait"));
+    let said = world.ask();
+    assert!(said.starts_with("4096 requests wait") && said.contains("failed: 4096"), "{said}");
+    assert!(world.ask().ends_with("failed: 4096 requests wait for servers already"));
+    assert!(!world.ask().contains("fails at once"), "it is said once");
 }
 
 #[test]

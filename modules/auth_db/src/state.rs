@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tandem_auth::{Auth, Claim};
-use tandem_db::{Cond, DbError, Query, Rows, Select, Value};
+use tandem_db::{Cond, DbError, DbErrorKind, Query, Rows, Select, Value};
 use tandem_engine::log::Level;
 use tandem_engine::module::{Build, BuildError, Call, Cx, Module};
 use tandem_script::host::Called;
@@ -34,7 +34,12 @@ pub(crate) enum Wait {
     /// Whether there is a row.
     Exists,
     /// User name and domain, for these variables.
-    AuthId { user: Option<VarId>, realm: Option<VarId> },
+    AuthId {
+        user: Option<VarId>,
+        realm: Option<VarId>,
+        /// What is asked where the table has no column for the users of URIs.
+        otherwise: Option<Box<Select>>,
+    },
     /// The version of a table; then the question itself.
     Version { table: String, wanted: i64, then: Box<(Select, Self)> },
 }
@@ -111,6 +116,15 @@ impl AuthDb {
                 });
                 return cx.query(self.params.database, Query::Select(select), run);
             }
+            (Err(error), Wait::AuthId { user, realm, otherwise: Some(select) })
+                if error.kind == DbErrorKind::Missing =>
+            {
+                cx.change_suspended(run, |_, ctx| {
+                    let wait = Wait::AuthId { user, realm, otherwise: None };
+                    ctx.section_mut::<Waiting>(self.slot).0 = Some(wait);
+                });
+                return cx.query(self.params.database, Query::Select(*select), run);
+            }
             (Ok(rows), wait) => (rows, wait),
             (Err(error), wait) => {
                 cx.log(Level::Error, format!("auth_db: the database does not answer: {error}"));
@@ -128,7 +142,9 @@ impl AuthDb {
                 });
                 judged.unwrap_or(tandem_auth::code::ERROR)
             }
-            (rows, Wait::AuthId { user, realm }) => uri::tell_auth_id(cx, run, user, realm, &rows),
+            (rows, Wait::AuthId { user, realm, .. }) => {
+                uri::tell_auth_id(cx, run, user, realm, &rows)
+            }
             (rows, _) => {
                 if rows.rows.is_empty() {
                     -1

@@ -76,14 +76,21 @@ pub(crate) fn db_get_auth_id(call: &mut Call<'_, '_, '_>) -> Called {
         return call.complain(Level::Warning, "the URI to look for has no user, or is none");
     };
     let params = &state.params;
-    let conds = with_domain(
-        vec![Cond::eq(params.uri_uriuser.clone(), text(user))],
-        params.use_domain.then_some((&params.uri_domain, host)),
-    );
-    let mut select = exists(call, 0, &params.uri_user, conds);
-    select.columns.push(params.uri_domain.clone());
-    let wait = Wait::AuthId { user: call.var(2), realm: call.var(3) };
-    state.ask(call, select, "uri", wait)
+    let select = |by: &Name| {
+        let conds = with_domain(
+            vec![Cond::eq(by.clone(), text(user))],
+            params.use_domain.then_some((&params.uri_domain, host)),
+        );
+        let mut select = exists(call, 0, &params.uri_user, conds);
+        select.columns.push(params.uri_domain.clone());
+        select
+    };
+    let asked = select(&params.uri_uriuser);
+    // In a table of subscribers everybody is the user of their own URI.
+    let otherwise = Some(Box::new(select(&params.uri_user)));
+    let wait = Wait::AuthId { user: call.var(2), realm: call.var(3), otherwise };
+    let standard = if asked.table == "subscriber" { "subscriber" } else { "uri" };
+    state.ask(call, asked, standard, wait)
 }
 
 /// Writes what was found; the code to return.

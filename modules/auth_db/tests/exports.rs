@@ -292,13 +292,16 @@ fn to_and_from() {
 }
 
 fn auth_ids() {
-    let found = |uri: &str| {
+    let found_in = |table: &str, uri: &str| {
         let route = format!(
-            "db_get_auth_id(\"uri\", \"{uri}\", $avp(id), $var(realm)); \
+            "db_get_auth_id(\"{table}\", \"{uri}\", $avp(id), $var(realm)); \
              xlog(\"L_NOTICE\", \"$rc $avp(id) $var(realm)\");"
         );
         logs("", &route).pop().unwrap()
     };
+    let found = |uri: &str| found_in("uri", uri);
+    assert_eq!(found_in("subscriber", "sip:bob@a.test"), "1 bob a.test");
+    assert_eq!(found_in("subscriber", "sip:sales@a.test"), "-1 <null> <null>");
     assert_eq!(found("sip:sales@a.test"), "1 bob a.test");
     assert_eq!(found("sip:bob@a.test"), "-1 <null> <null>");
 }

@@ -246,3 +246,17 @@ fn the_name_of_a_server_is_looked_up() {
     assert_eq!(status[0]["server"], "radius.test:1812");
     assert_eq!((&status[0]["state"], &status[1]["state"]), (&"open".into(), &"idle".into()));
 }
+
+#[test]
+fn sets_mean_the_same_after_a_reload() {
+    let mut node = node("", AUTH);
+    let other = "$avp(new) = $ru; $var(other) = $tU; $avp(pw)";
+    node.script = node.script.replace("$avp(pw) = \"pass\"", &format!("{other} = \"pass\""));
+    let said_so = node.mi("reload_routes", serde_json::Value::Null);
+    assert!(said_so.get("result").is_some(), "{said_so}");
+    node.logs();
+    node.udp("127.0.0.9:5060", REQUEST);
+    let asked = answer(&mut node, Code::AccessAccept, &extra());
+    assert!(asked[0].avps().contains(&avp(1, b"alice")), "{asked:?}");
+    assert_eq!(said(&mut node), ["1 one 300 gold"]);
+}

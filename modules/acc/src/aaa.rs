@@ -173,6 +173,11 @@ impl Radius {
         }
     }
 
+    /// Whether the dictionary is read: a record must not go without what it lacks until then.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.module.dictionary(self.door).is_some()
+    }
+
     fn knows(&self, name: &str) -> bool {
         let dictionary = self.module.dictionary(self.door);
         dictionary.is_some_and(|d| d.attribute_named(name).is_some_and(|a| a.number.is_some()))

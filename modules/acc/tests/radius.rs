@@ -252,6 +252,8 @@ fn records_wait_for_a_server_that_is_away() {
     // The node is started again before the server is.
     let mut node = node.after_restart(60_000);
     node.advance_ms(2_000);
+    let logs = node.logs();
+    assert!(!logs.iter().any(|(_, text)| text.contains("goes without")), "{logs:?}");
     let mut got = served(&mut node, true);
     node.advance_ms(2_000);
     got.extend(served(&mut node, true));

@@ -14,6 +14,10 @@ impl Ledger {
     /// Asks for batches while few enough are under way, and for what waits on disk.
     pub(super) fn pump(&self, cx: &mut Cx<'_>) {
         let mut state = self.state.lock();
+        if self.radius().is_some_and(|radius| !radius.is_ready()) {
+            // What an earlier life left may be found first.
+            return retry_later(cx, &mut state);
+        }
         loop {
             let at_once = self.at_once(&state);
             if state.side == Side::Unknown || state.is_down || state.under_way() >= at_once {

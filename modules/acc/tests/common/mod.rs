@@ -23,8 +23,9 @@ pub(crate) const MODULES: Modules = &[
     &tandem_signaling::MODULE,
     &tandem_sipmsgops::MODULE,
     &tandem_dialog::MODULE,
-    &tandem_aaa_radius::MODULE,
+    // The records that an earlier life left are found before the dictionary is read.
     &tandem_acc::MODULE,
+    &tandem_aaa_radius::MODULE,
     &WAITING,
 ];
 

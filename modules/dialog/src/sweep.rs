@@ -133,7 +133,7 @@ impl Dialogs {
     /// What begins with the answer: a call that was cancelled and answered at once is watched.
     pub(crate) fn after_answer(&self, cx: &mut Cx<'_>, id: DialogId) {
         let races = |d: &Dialog| d.flags.has(Flags::RACE.with(Flags::END_ON_RACE));
-        let at = cx.now.mono_ns / SEC + u64::from(self.params.race_timeout_s);
+        let at = cx.now.mono_ns.div_ceil(SEC) + u64::from(self.params.race_timeout_s);
         if self.read(id, races) == Some(true) {
             self.table.local(id, |_, local| local.race_at = at);
         }

@@ -84,13 +84,17 @@ pub(crate) fn race() {
     for (flags, byes) in [("", 0), ("end-on-race-condition", 2)] {
         let create = format!("create_dialog(\"{flags}\");");
         let mut node = node(&set("race_condition_timeout", "3"), &create, "");
+        // Late in a second, which must not count as one.
+        node.advance_ms(900);
         let mut phones = Phones::dial(&mut node, "c");
         phones.ring(&mut node);
         node.udp(CALLER, &cancel("c"));
         phones.answer(&mut node);
         phones.ack(&mut node);
         assert_eq!(state(&mut node), 4);
-        node.advance_ms(5_000);
+        node.advance_ms(2_900);
+        assert!(of_method(&mut node, "BYE").is_empty(), "{flags}: too early");
+        node.advance_ms(2_100);
         let sent: Vec<String> = of_method(&mut node, "BYE").into_iter().map(|(to, _)| to).collect();
         let mut targets = sent.clone();
         targets.sort();

@@ -78,7 +78,8 @@ fn forget(call: &mut Call<'_, '_, '_>, role: AuthRole, realm: &[u8]) {
 
 fn challenges(reply: &Message, role: AuthRole) -> impl Iterator<Item = Credentials<'_>> {
     let headers = reply.headers(role.challenge_header());
-    headers.filter_map(|h| Credentials::parse(h.value()).ok()).filter(Credentials::is_digest)
+    let read = headers.filter_map(|h| Credentials::parse(h.value()).ok());
+    read.filter(|challenge| challenge.is_digest() && !challenge.nonce.is_empty())
 }
 
 fn algorithm_of(challenge: &Credentials<'_>) -> Option<Algorithm> {

@@ -293,6 +293,9 @@ fn auth() {
     let (mut node, again) = challenged("", 401, &ask.replace("r.test", "other.test"));
     assert_eq!(again, "");
     assert!(node.logs().iter().any(|(_, text)| text.contains("no credentials for the challenge")));
+    // Nobody can answer without a nonce (RFC 7616 3.3); the caller gets the challenge.
+    let (_, again) = challenged("", 401, &ask.replace(", nonce=\"n\"", ""));
+    assert_eq!(again, "");
     let wrong = format!("{MODULE_LINES}route {{ uac_auth(\"MD6\"); }}");
     assert!(TestNode::try_new(&wrong, MODULES).err().unwrap().contains("MD6"));
 }

@@ -144,6 +144,12 @@ impl Machine {
         self.keepalived.kill();
     }
 
+    /// The same in order: the address is given away.
+    pub fn end_keepalived(&mut self) {
+        self.keepalived.signal(Signal::TERM);
+        let _ = self.keepalived.wait(PATIENCE);
+    }
+
     /// Somebody does again.
     pub fn restart_keepalived(&mut self, site: &Site, lan: &Lan, priority: u8) {
         self.keepalived = Self::start_keepalived(site, lan, self.host, priority);

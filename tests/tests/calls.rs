@@ -96,6 +96,11 @@ fn calls_outlive_a_node_that_is_killed_and_started_again() {
 }
 
 #[test]
+fn calls_outlive_a_planned_switch() {
+    story("calls-switch", Blow::Switch);
+}
+
+#[test]
 fn calls_outlive_a_split_with_both_machines_serving() {
     story("calls-split", Blow::Split);
 }

@@ -4,7 +4,7 @@
 //! when the machine that serves is dealt a blow. Counted is what the phones saw and what stands in
 //! the database. Five blows to each store; `--long` deals 50 to each, amid 5,000 calls.
 //! `--only split,restart --times N [--amid no-database|full-spools]` deals N of these in turn, each
-//! for a second: death, unplugged, restart, killed, split, flap, race, swing. Needs root.
+//! for a second: death, unplugged, restart, killed, split, flap, race, swing, switch. Needs root.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -172,7 +172,7 @@ fn deal(standby: &mut Standby, blow: Blow, lasts: Duration, what: &str, deeds: &
             standby.divide_phones();
             wait_until("the split has lasted", 2 * LONG, || now() - begun >= lasts);
         }
-        Blow::Death | Blow::Unplugged => {
+        Blow::Death | Blow::Unplugged | Blow::Switch => {
             let other = "the other machine serves";
             wait_until(other, ELECTION, || standby.takes_over());
             wait_until("it has lasted", ELECTION, || now() - begun >= lasts);

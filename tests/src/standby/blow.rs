@@ -27,11 +27,13 @@ pub enum Blow {
     Race,
     /// The address goes to the other machine and back every second, and the tag with it.
     Swing,
+    /// The operator ends its keepalived: address and tag go to the other machine, both nodes live.
+    Switch,
 }
 
 impl Blow {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Death,
         Self::Unplugged,
         Self::Restart,
@@ -40,6 +42,7 @@ impl Blow {
         Self::Flap,
         Self::Race,
         Self::Swing,
+        Self::Switch,
     ];
 
     /// Whether the machine that is hit serves all by itself when it is over.
@@ -94,6 +97,7 @@ impl Standby {
                 self.machines.iter_mut().for_each(Machine::kill_keepalived);
                 self.swing();
             }
+            Blow::Switch => machine.end_keepalived(),
         }
     }
 
@@ -160,6 +164,7 @@ impl Standby {
                 }
                 PHONES.iter().for_each(|phones| lan.pin(*phones, SERVICE, None));
             }
+            Blow::Switch => self.machines[hit].restart_keepalived(site, lan, PRIORITIES[hit]),
             Blow::Restart | Blow::Killed | Blow::Flap | Blow::Race => {}
         }
         wait_until("one serves and the other stands by", ELECTION, || self.is_whole());

@@ -150,7 +150,8 @@ impl AaaRadius {
         self.asked.lock().insert(number, (asker, id));
         let nas = self.doors.lock().get(door.0).and_then(|d| Some(d.open.as_ref()?.nas.clone()));
         // What is given counts more.
-        let is_given = |avp: &Avp| avps.iter().any(|given| given.number == avp.number);
+        let names = |avp: &Avp| (avp.vendor, avp.number);
+        let is_given = |avp: &Avp| avps.iter().any(|given| names(given) == names(avp));
         let nas = nas.unwrap_or_default().into_iter().filter(|avp| !is_given(avp));
         let avps = nas.chain(avps.iter().cloned()).collect();
         cx.for_slot(self.slot, |cx| self.handle(cx, door.0, Event::Ask { number, kind, avps }));

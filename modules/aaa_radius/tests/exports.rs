@@ -260,3 +260,18 @@ fn sets_mean_the_same_after_a_reload() {
     assert!(asked[0].avps().contains(&avp(1, b"alice")), "{asked:?}");
     assert_eq!(said(&mut node), ["1 one 300 gold"]);
 }
+
+#[test]
+fn attributes_of_a_vendor_do_not_stand_for_who_we_are() {
+    let vendor = "VENDOR Some 9\nBEGIN-VENDOR Some\nATTRIBUTE Some-Address 4 string\n\
+        ATTRIBUTE Some-Name 32 string\nEND-VENDOR Some\n";
+    let sets =
+        "modparam(\"aaa_radius\", \"sets\", \"in = (Some-Address = $fU, Some-Name = $fU)\")\n";
+    let dictionary = format!("{DICTIONARY}{vendor}");
+    let body = "radius_send_acct(\"in\");";
+    let mut node = started(&format!("{CONFIG}{sets}"), body, CONF, &dictionary).unwrap();
+    node.udp("127.0.0.9:5060", REQUEST);
+    let asked = answer(&mut node, Code::AccountingResponse, &[]);
+    let sent: Vec<_> = asked[0].avps().iter().map(|avp| (avp.vendor, avp.number)).collect();
+    assert_eq!(sent, [(0, 32), (0, 4), (9, 4), (9, 32)]);
+}

@@ -69,7 +69,9 @@ impl Segments {
 
     /// Files that are there at a start.
     pub(crate) fn found(&mut self, names: &[String]) {
-        let apart = |n: u64| names.iter().any(|name| *name == apart_name(n));
+        // They are about files of the database: those of others have numbers of their own.
+        let is_database = self.prefix == PREFIX;
+        let apart = |n: u64| is_database && names.iter().any(|name| *name == apart_name(n));
         for name in names {
             let of = |prefix: &str| name.strip_prefix(prefix)?.parse::<u64>().ok();
             let Some((number, refused)) =
@@ -298,6 +300,13 @@ mod tests {
         assert_eq!(all.read(7, None), None, "it could not be read");
         assert_eq!(all.read_next(), Some(7));
         assert_eq!(all.add(1, true), Some(8));
+    }
+
+    #[test]
+    fn what_is_apart_for_one_ledger_is_not_for_another() {
+        let mut all = Segments::named("aaa-", "aaa-refused-");
+        all.found(&["apart-00000003".into(), "cdr-00000003".into(), "aaa-00000003".into()]);
+        assert_eq!((all.read_next(), all.apart()), (Some(3), 0));
     }
 
     #[test]

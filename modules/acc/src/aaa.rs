@@ -13,7 +13,7 @@ use tandem_engine::module::{Build, BuildError, Cx};
 
 use crate::cdr::{Cdr, CdrId};
 use crate::fields::{Fields, Values};
-use crate::ledger::{CallRef, Entry, timer};
+use crate::ledger::{CallRef, Entry, Misses, timer};
 use crate::marks::Backend;
 use crate::params::{Params, uses};
 use crate::record::{Kind, Record};
@@ -170,6 +170,7 @@ impl Radius {
             rows: vec![row],
             call,
             segment: 0,
+            misses: Misses::default(),
         }
     }
 

@@ -23,7 +23,7 @@ use crate::calls::FIRST_LOOK_S;
 use crate::cdr::{Cdr, CdrId};
 use crate::events;
 use crate::fields::{Fields, Values};
-use crate::ledger::{CallRef, Entry, Ledger, Sink, TO_RADIUS, timer};
+use crate::ledger::{CallRef, Entry, Ledger, Misses, Sink, TO_RADIUS, timer};
 use crate::lines;
 use crate::marks::Backend;
 use crate::params::Params;
@@ -130,6 +130,7 @@ impl Acc {
                     }),
                     call: None,
                     segment: 0,
+                    misses: Misses::default(),
                 };
                 ledger.add(cx, entry);
             }
@@ -183,6 +184,7 @@ impl Acc {
                     }),
                     call,
                     segment: 0,
+                    misses: Misses::default(),
                 };
                 ledger.add(cx, entry);
             }

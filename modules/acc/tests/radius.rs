@@ -265,3 +265,62 @@ fn records_wait_for_a_server_that_is_away() {
     node.advance_ms(5_000);
     assert!(served(&mut node, true).is_empty() && node.spool.files.is_empty());
 }
+
+/// As [`served`] by a server that never answers the records of one call: whose records came.
+fn served_but(node: &mut TestNode, mute: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    node.advance_ms(30);
+    loop {
+        let asks = std::mem::take(&mut node.clients);
+        if asks.is_empty() {
+            return all;
+        }
+        for (token, ask) in asks {
+            let event = match ask {
+                ClientAsk::OpenDatagrams { .. } => ClientEvent::Opened,
+                ClientAsk::Write(bytes) => {
+                    let id = read(&bytes)["Acct-Session-Id"].clone();
+                    all.push(id.clone());
+                    if id == mute {
+                        continue;
+                    }
+                    let answer = reply(Code::AccountingResponse, &bytes, SECRET, &[]);
+                    ClientEvent::Bytes(answer.into())
+                }
+                _ => continue,
+            };
+            node.step(Input::Client(ClientNews { token, event }));
+        }
+    }
+}
+
+fn served_for(node: &mut TestNode, seconds: u32, mute: &str) -> Vec<String> {
+    let second = |_| {
+        node.advance_ms(1_000);
+        served_but(node, mute)
+    };
+    (0..seconds).flat_map(second).collect()
+}
+
+#[test]
+fn a_record_that_is_never_answered_stops_no_other() {
+    let mut node = with_dialogs("", "cdr");
+    ended(&mut node, "mute");
+    assert_eq!(served_for(&mut node, 20, "mute").first(), Some(&"mute".to_owned()));
+    for call in ["a", "b", "c", "d", "e", "f"] {
+        ended(&mut node, call);
+        assert!(served_for(&mut node, 10, "mute").contains(&call.to_owned()), "{call}");
+    }
+    // It was set aside after some of them, and is said and kept.
+    assert!(served_for(&mut node, 60, "mute").is_empty());
+    let logs = node.logs();
+    let said = logs.iter().filter(|(_, text)| text.contains("never answers"));
+    let said: Vec<_> = said.map(|(_, text)| text).collect();
+    assert!(matches!(said[..], [one] if one.contains("\"mute\"")), "{logs:?}");
+    let names: Vec<_> = node.spool.files.keys().cloned().collect();
+    assert!(matches!(&names[..], [one] if one.starts_with("aaa-refused-")), "{names:?}");
+    let mut node = node.after_restart(60_000);
+    assert_eq!(served_for(&mut node, 10, "none"), ["mute"]);
+    node.advance_ms(5_000);
+    assert!(node.spool.files.is_empty());
+}

@@ -20,11 +20,11 @@ impl Ledger {
         }
         loop {
             let at_once = self.at_once(&state);
-            if state.side == Side::Unknown || state.is_down || state.under_way() >= at_once {
+            if state.side == Side::Unknown || state.is_down {
                 return;
             }
             let n = state.waiting.len().min(self.batch_max());
-            if n == 0 {
+            if n == 0 || state.under_way() >= at_once {
                 break;
             }
             let entries: Vec<Entry> = state.waiting.drain(..n).collect();
@@ -99,7 +99,15 @@ impl Ledger {
     fn away(&self, cx: &mut Cx<'_>, entries: Vec<Entry>, error: &DbError) {
         let mut state = self.state.lock();
         state.is_down = true;
-        entries.into_iter().rev().for_each(|entry| state.waiting.push_front(entry));
+        match self.sink {
+            Sink::Database(_) => {
+                entries.into_iter().rev().for_each(|entry| state.waiting.push_front(entry));
+            }
+            // It may be this record that the server does not answer: the next try is another one.
+            Sink::Radius(_) => {
+                entries.into_iter().for_each(|entry| unanswered(cx, &mut state, entry));
+            }
+        }
         if !std::mem::replace(&mut state.told.down, true) {
             let why = match self.radius() {
                 Some(_) => error.message.clone(),
@@ -175,6 +183,25 @@ impl Ledger {
         }
         disk::set_aside(cx, state, entry);
     }
+}
+
+/// A RADIUS server has not answered a record.
+fn unanswered(cx: &mut Cx<'_>, state: &mut State, mut entry: Entry) {
+    if !entry.misses.add(state.totals.written) {
+        return state.waiting.push_back(entry);
+    }
+    let text = format!(
+        "the RADIUS server takes other records and never answers {}: it is set aside in the spool, \
+         and tried again at the next start; the server has to answer whatever its \
+         Acct-Status-Type is",
+        entry.line().trim_end()
+    );
+    cx.log(Level::Warning, text);
+    // It is kept here, and no other node can do better.
+    if let Some(call) = entry.call {
+        state.paid.push(Paid { call, id: entry.id });
+    }
+    disk::set_aside(cx, state, entry);
 }
 
 /// A record is where it belongs.

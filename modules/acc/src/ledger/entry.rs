@@ -26,7 +26,30 @@ pub(crate) struct Entry {
     pub(crate) call: Option<CallRef>,
     /// The segment of the spool that has it; 0: none.
     pub(crate) segment: u64,
+    pub(crate) misses: Misses,
 }
+
+/// How often a RADIUS server left a record unanswered while it took others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Misses {
+    times: u8,
+    /// Records that were written when it was last left.
+    written: u64,
+}
+
+impl Misses {
+    /// It was left unanswered when `written` records had been taken. Whether the server is there
+    /// and does not want this one.
+    pub(crate) fn add(&mut self, written: u64) -> bool {
+        if written > self.written {
+            (self.times, self.written) = (self.times + 1, written);
+        }
+        self.times >= MISSES_MAX
+    }
+}
+
+/// A record that is left so often is set aside.
+const MISSES_MAX: u8 = 5;
 
 impl Entry {
     /// The line in the spool, with its end.
@@ -70,6 +93,7 @@ impl Entry {
             rows,
             call,
             segment: 0,
+            misses: Misses::default(),
         })
     }
 
@@ -191,6 +215,7 @@ mod tests {
             rows: vec![vec![text.into(), Value::Time(5), Value::Int(3), Value::Null]; 2],
             call: Some(CallRef { entry: 1, id: u32::MAX }),
             segment: 0,
+            misses: Misses::default(),
         }
     }
 

@@ -25,7 +25,7 @@ use tandem_engine::module::{Cx, Timer};
 
 use crate::aaa::Radius;
 use crate::cdr::CdrId;
-pub(crate) use entry::{CallRef, Entry};
+pub(crate) use entry::{CallRef, Entry, Misses};
 use segments::Segments;
 use side::{Ask, Side};
 

@@ -181,6 +181,7 @@ fn write_saved(w: &mut Fields, saved: &SavedSnapshot, known: Option<&Bytes>) {
         reply_headers,
         force_rport,
         routes_taken,
+        is_unfit,
         record_route,
         own_path,
         own_via,
@@ -202,7 +203,7 @@ fn write_saved(w: &mut Fields, saved: &SavedSnapshot, known: Option<&Bytes>) {
     w.number(9, (*flags).into());
     write_avps(w, 10, avps);
     w.text(11, reply_headers);
-    w.number(12, bits(&[*force_rport, *routes_taken]));
+    w.number(12, bits(&[*force_rport, *routes_taken, *is_unfit]));
     for (n, route) in [(13, record_route), (14, own_path)] {
         if let Some(route) = route {
             w.within(n, |w| write_route(w, route));
@@ -249,6 +250,7 @@ fn read_saved(bytes: &[u8], known: Option<&Bytes>) -> Option<SavedSnapshot> {
         reply_headers: Vec::new(),
         force_rport: false,
         routes_taken: false,
+        is_unfit: false,
         record_route: None,
         own_path: None,
         own_via: OwnVia::default(),
@@ -275,6 +277,7 @@ fn read_saved(bytes: &[u8], known: Option<&Bytes>) -> Option<SavedSnapshot> {
             (11, value) => this.reply_headers = value.to_vec(),
             (12, value) => {
                 (this.force_rport, this.routes_taken) = (bit(value, 0)?, bit(value, 1)?);
+                this.is_unfit = bit(value, 2)?;
             }
             (13, value) => this.record_route = Some(read_route(value)?),
             (14, value) => this.own_path = Some(read_route(value)?),

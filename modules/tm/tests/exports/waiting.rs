@@ -79,3 +79,18 @@ fn no_more() {
     node.udp(CALLEE, &reply_to(&forwarded, 486, ""));
     assert!(logged(&mut node, "rc -1"), "nothing is waited for");
 }
+
+#[test]
+fn an_unfit_request_is_not_sent_by_a_branch_that_comes_later() {
+    let params = "modparam(\"tm\", \"fr_inv_timeout\", 10)";
+    let routes = "route { $var(rc) = sipmsg_validate(); t_on_failure(\"f\"); \
+                  t_wait_for_new_branches(); } \
+                  failure_route[f] { xlog(\"failed\"); $du = \"sip:127.0.0.3\"; t_relay(); }";
+    for (header, sends) in [("Call-ID:", true), ("X-Id:", false)] {
+        let mut node = node_with(params, routes);
+        node.udp(CALLER, &invite().replace("Call-ID:", header));
+        node.advance_ms(12_000);
+        assert!(logged(&mut node, "failed"), "{header}");
+        assert_eq!(!sent_to(&mut node, SECOND).is_empty(), sends, "{header}");
+    }
+}

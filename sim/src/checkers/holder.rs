@@ -1,4 +1,6 @@
 //! While links are up a tag never has two holders, and once somebody was told to act never none.
+//! Two stock nodes that were both told to act while they did not see each other keep it both, also
+//! when they meet again: that is theirs.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +13,7 @@ pub const NAME: &str = "holder";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct View {
     pub(crate) node: u32,
+    pub(crate) is_stock: bool,
     /// It holds the tag.
     pub(crate) is_active: bool,
     /// And may act.
@@ -67,7 +70,7 @@ impl Holder {
         if now - since < SETTLED_NS {
             return None;
         }
-        if acting.len() > 1 {
+        if acting.len() > 1 && views.iter().any(|v| v.has_duty && !v.is_stock) {
             return Some(format!("nodes {} all hold service/1", acting.join(" and ")));
         }
         let nobody = names(|v| v.is_active).is_empty();
@@ -85,7 +88,20 @@ mod tests {
     use super::*;
 
     fn view(node: u32, is_active: bool, linked: &[u32]) -> View {
-        View { node, is_active, has_duty: is_active, linked: linked.iter().copied().collect() }
+        let linked = linked.iter().copied().collect();
+        View { node, is_stock: false, is_active, has_duty: is_active, linked }
+    }
+
+    #[test]
+    fn two_holders_are_a_fault_of_ours_if_one_of_them_is_not_stock() {
+        let found = |first: bool, second: bool| {
+            let mut holder = Holder::default();
+            let mut views = [view(1, true, &[2]), view(2, true, &[1])];
+            (views[0].is_stock, views[1].is_stock) = (first, second);
+            holder.look(0, &views);
+            holder.look(3 * SEC, &views).is_some()
+        };
+        assert!(found(false, true) && found(true, false) && !found(true, true));
     }
 
     #[test]

@@ -226,7 +226,7 @@ impl World {
                     .map(|n| n.node)
                     .collect();
                 let has_duty = has_duty(&process.observer);
-                View { node: host.id, is_active, has_duty, linked }
+                View { node: host.id, is_stock: false, is_active, has_duty, linked }
             })
             .chain(self.stock_views())
             .collect()

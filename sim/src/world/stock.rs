@@ -138,6 +138,7 @@ impl World {
         let running = self.hosts.iter().filter_map(|h| Some((h.id, h.stock.as_ref()?)));
         let view = |(node, stock): (u32, &Stock)| View {
             node,
+            is_stock: true,
             is_active: stock.is_active(),
             has_duty: stock.is_active(),
             linked: stock.linked().collect(),

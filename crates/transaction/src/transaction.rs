@@ -331,6 +331,12 @@ impl Transaction {
     }
 
     /// [`Effect::Ended`] was given.
+    /// Ends it without a word: another node goes on with it, and nothing that comes later is for
+    /// this machine.
+    pub fn abandon(&mut self) {
+        self.ended = true;
+    }
+
     pub fn is_ended(&self) -> bool {
         self.ended
     }

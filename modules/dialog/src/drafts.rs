@@ -5,7 +5,7 @@
 //! (see `passed.rs`) and the node of the call does not take it up, one that has the draft makes
 //! the dialog of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::RangeFrom;
 
 use bytes::Bytes;
@@ -32,8 +32,8 @@ use crate::unseen::{LATE_MS_MAX, to_caller};
 /// The packet of a Tandem peer that carries one, and its version.
 pub(crate) const DRAFT: u32 = 104;
 const VERSION: u8 = 1;
-/// One whose node gives the call away, which no node of before reads.
-const VERSION_GIVEN: u8 = 2;
+/// One of a call that has been at several nodes, or goes to another.
+const VERSION_MOVED: u8 = 2;
 /// Draws up the draft of a call that still rings; the id is that of the dialog.
 pub(crate) const DRAW_UP: u32 = 70;
 
@@ -41,12 +41,17 @@ pub(crate) const DRAW_UP: u32 = 70;
 const DRAFTS_MAX: usize = 20_000;
 const BYTES_MAX: usize = 64 << 20;
 const ONE_BYTES_MAX: usize = 48 << 10;
+/// What a draft may get larger by until it is told.
+const ROOM_TO_GROW: usize = 1 << 10;
 /// Those that are looked at for a reply: of one slot of the hash, where there are a few.
 const ALIKE_MAX: usize = 64;
 /// No call rings for longer.
 pub(crate) const PATIENCE_NS: u64 = 300 * SEC;
 /// The node of the call has so long to take the answer up itself, if it is there.
 const FIRST_NS: u64 = 250 * MS;
+
+/// Calls that have been taken over, at most.
+const TURNS_MAX: usize = 20_000;
 
 /// Own drafts that a peer is told of when it comes, at most.
 const TOLD_AGAIN_MAX: usize = 4_000;
@@ -58,6 +63,39 @@ pub(crate) struct Drafts(Mutex<Kept>);
 /// need not ring any more.
 #[derive(Debug, Default)]
 pub(crate) struct DrawnUp(Mutex<VecDeque<DialogId>>);
+
+/// How often calls of this node have changed theirs. What is told late of one, from before this
+/// node had it, must not bring it back.
+#[derive(Debug, Default)]
+pub(crate) struct Turns(Mutex<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    turns: HashMap<u64, u8>,
+    /// In the order in which they were first noted.
+    order: VecDeque<(Mono, u64)>,
+}
+
+impl Turns {
+    /// 0: this node did not take it from another one, as far as it knows.
+    pub(crate) fn of(&self, id: DialogId) -> u8 {
+        self.0.lock().turns.get(&id.number()).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn note(&self, now: Mono, id: DialogId, turn: u8) {
+        let Noted { turns, order } = &mut *self.0.lock();
+        while let Some(&(at, first)) = order.front() {
+            if order.len() < TURNS_MAX && now.saturating_sub(at) < PATIENCE_NS {
+                break;
+            }
+            order.pop_front();
+            turns.remove(&first);
+        }
+        if turns.insert(id.number(), turn).is_none() {
+            order.push_back((now, id.number()));
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -83,6 +121,8 @@ pub(crate) struct Draft {
     pub(crate) node: u32,
     /// That node has let go of the call: it is whoever's acts for it.
     pub(crate) given: bool,
+    /// How often the call has changed its node.
+    pub(crate) turn: u8,
     /// What the Vias of the INVITE begin with.
     tx: Text,
     /// The dialog; empty: the draft is withdrawn.
@@ -148,8 +188,12 @@ impl Draft {
     }
 
     fn encode(&self) -> Bytes {
-        let Self { did, node, given, tx, record, sections } = self;
-        let mut out = vec![if *given { VERSION_GIVEN } else { VERSION }];
+        let Self { did, node, given, turn, tx, record, sections } = self;
+        let mut out = if *given || *turn > 0 {
+            vec![VERSION_MOVED, u8::from(*given), *turn]
+        } else {
+            vec![VERSION]
+        };
         out.extend_from_slice(&did.number().to_le_bytes());
         out.extend_from_slice(&node.to_le_bytes());
         text(&mut out, tx);
@@ -166,10 +210,10 @@ impl Draft {
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes;
         let rest = &mut rest;
-        let given = match byte(rest)? {
+        let (given, turn) = match byte(rest)? {
             _ if bytes.len() > ONE_BYTES_MAX => return None,
-            VERSION => false,
-            VERSION_GIVEN => true,
+            VERSION => (false, 0),
+            VERSION_MOVED => (byte(rest)? & 1 == 1, byte(rest)?),
             _ => return None,
         };
         let did = DialogId::from_number(u64::from_le_bytes(array(rest)?));
@@ -180,7 +224,7 @@ impl Draft {
             let name = String::from_utf8(take(rest)?.into_vec()).ok()?;
             sections.push((name, take(rest)?.into_vec().into()));
         }
-        rest.is_empty().then_some(Self { did, node, given, tx, record, sections })
+        rest.is_empty().then_some(Self { did, node, given, turn, tx, record, sections })
     }
 }
 
@@ -196,6 +240,9 @@ impl Dialogs {
 
     pub(crate) fn draw_up(&self, cx: &mut Cx<'_>, did: DialogId) {
         if self.draw(cx, did) {
+            if self.read(did, |d| self.is_anothers(cx, d)) == Some(true) {
+                self.begin_giving(cx);
+            }
             let mut all = self.drawn_up.0.lock();
             if all.len() >= TOLD_AGAIN_MAX {
                 all.pop_front();
@@ -215,10 +262,11 @@ impl Dialogs {
                 newest.filter_map(|(at, number)| known.all.get(number).filter(|e| e.at == *at));
             kept.filter(|entry| fresh(entry.at)).map(|entry| entry.draft.clone()).collect()
         };
-        for bytes in others {
-            if let Some(draft) = Draft::parse(&bytes) {
-                self.tell_draft(cx, &draft);
-            }
+        let node = cx.node.membership().node_id();
+        // Only who has given a call away knows that nobody has it.
+        let is_known = |draft: &Draft| !draft.given || draft.node == node;
+        for draft in others.iter().filter_map(|bytes| Draft::parse(bytes)).filter(is_known) {
+            self.tell_draft(cx, &draft);
         }
         let mut all = std::mem::take(&mut *self.drawn_up.0.lock());
         all.retain(|did| self.draw(cx, *did));
@@ -246,23 +294,33 @@ impl Dialogs {
         let sections = cx.for_slot(slot, |cx| tm.sections_of(cx, tx));
         let sections = sections.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
         let node = cx.node.membership().node_id();
-        Some(Draft { did, node, given: false, tx: tx.text().into(), record, sections })
+        let (given, turn, tx) = (false, self.turns.of(did), tx.text().into());
+        Some(Draft { did, node, given, turn, tx, record, sections })
     }
 
     /// Lets go of a call that rings here: it is whoever's acts for it. False: not now.
-    pub(crate) fn give_draft(&self, cx: &mut Cx<'_>, did: DialogId) -> bool {
-        let Some(draft) = self.drawn(cx, did) else { return false };
-        let draft = Draft { given: true, ..draft };
-        let bytes = draft.encode();
-        // One of its routes runs, or it is larger than any.
-        if draft.section(tandem_tm::MODULE.name).is_none() || bytes.len() > ONE_BYTES_MAX {
+    pub(crate) fn give_call(&self, cx: &mut Cx<'_>, did: DialogId) -> bool {
+        let tx = self.table.local(did, |_, local| local.invite).flatten();
+        let (Some(tx), Some((slot, tm))) = (tx, cx.node.find::<Tm>()) else { return false };
+        // One that is larger than any could not be told.
+        let fits = |draft: &Draft| draft.encode().len() + ROOM_TO_GROW <= ONE_BYTES_MAX;
+        if !self.drawn(cx, did).is_some_and(|draft| fits(&draft)) {
             return false;
         }
-        self.tell_draft(cx, &draft);
-        // It may come back before another node has taken it.
-        self.drafts.0.lock().keep(cx.now.mono_ns, did.number(), bytes);
-        self.leave_call(cx, did);
-        true
+        let node = cx.node.membership().node_id();
+        let told = |cx: &mut Cx<'_>, sections: Vec<(&'static str, Bytes)>| {
+            let sections = sections.into_iter().map(|(name, s)| (name.to_owned(), s)).collect();
+            let record = self.read(did, |d| fields::encode(d, &self.flag_names));
+            let (record, tx) = (record.unwrap_or_default(), tx.text().into());
+            let (given, turn) = (true, self.turns.of(did));
+            let draft = Draft { did, node, given, turn, tx, record, sections };
+            self.tell_draft(cx, &draft);
+            // It may come back before another node has taken it.
+            self.drafts.0.lock().keep(cx.now.mono_ns, did.number(), draft.encode());
+            // It must not end with its transaction: peers would hear that it is over.
+            self.table.remove(did);
+        };
+        cx.for_slot(slot, |cx| tm.give_away(cx, tx, told))
     }
 
     /// A call was not answered: nobody has to know it any more.
@@ -271,7 +329,8 @@ impl Dialogs {
         if was == Some(true) {
             let node = cx.node.membership().node_id();
             let (tx, record, sections) = (Text::default(), Bytes::new(), Vec::new());
-            self.tell_draft(cx, &Draft { did, node, given: false, tx, record, sections });
+            let (given, turn) = (false, self.turns.of(did));
+            self.tell_draft(cx, &Draft { did, node, given, turn, tx, record, sections });
         }
     }
 
@@ -294,6 +353,10 @@ impl Dialogs {
             self.drafts.remove(draft.did);
             return Some(());
         }
+        // From before this node had the call.
+        if draft.turn < self.turns.of(draft.did) {
+            return Some(());
+        }
         let head = fields::read_heading(&draft.record)?;
         let id = DialogId { entry: self.table.entry_of(&head.call_id), ..head.id };
         if draft.did != id || self.table.is_buried(id) {
@@ -309,8 +372,12 @@ impl Dialogs {
         }
         {
             let mut known = self.drafts.0.lock();
-            // One that is told again stays as old as it is.
-            if known.all.get(&id.number()).is_some_and(|entry| entry.draft == *bytes) {
+            // One that is told again stays as old as it is, and none comes behind a newer one.
+            let newer = |entry: &Entry| {
+                let known = Draft::parse(&entry.draft).map(|known| (known.turn, known.given));
+                entry.draft == *bytes || known > Some((draft.turn, draft.given))
+            };
+            if known.all.get(&id.number()).is_some_and(newer) {
                 return Some(());
             }
             known.keep(cx.now.mono_ns, id.number(), bytes.clone());
@@ -414,14 +481,14 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            number in any::<u64>(), node in any::<u32>(), given in any::<bool>(),
+            number in any::<u64>(), node in any::<u32>(), given in any::<bool>(), turn in any::<u8>(),
             tx in prop::collection::vec(any::<u8>(), 0..9),
             record in prop::collection::vec(any::<u8>(), 0..40),
             sections in prop::collection::vec(("[a-z_]{0,9}", "[ -~]{0,20}"), 0..4)
         ) {
             let sections = sections.into_iter().map(|(name, s)| (name, s.into())).collect();
             let (did, record) = (DialogId::from_number(number), record.into());
-            let draft = Draft { did, node, given, tx: tx.into(), record, sections };
+            let draft = Draft { did, node, given, turn, tx: tx.into(), record, sections };
             let bytes = draft.encode();
             prop_assert_eq!(Draft::parse(&bytes[..bytes.len() - 1]), None);
             prop_assert_eq!(Draft::parse(&bytes), Some(draft));
@@ -431,6 +498,22 @@ mod tests {
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let _ = Draft::parse(&bytes);
         }
+    }
+
+    #[test]
+    fn turns_are_known_for_as_long_as_drafts_and_in_bounds() {
+        let turns = Turns::default();
+        let id = DialogId::from_number;
+        turns.note(1, id(7), 1);
+        turns.note(2, id(7), 3);
+        assert_eq!((turns.of(id(7)), turns.of(id(8))), (3, 0));
+        turns.note(PATIENCE_NS + 1, id(8), 1);
+        assert_eq!((turns.of(id(7)), turns.of(id(8))), (0, 1));
+        for n in 0..2 * TURNS_MAX as u64 {
+            turns.note(PATIENCE_NS + 2, id(n), 1);
+        }
+        let known = turns.0.lock();
+        assert_eq!((known.turns.len(), known.order.len()), (TURNS_MAX, TURNS_MAX));
     }
 
     #[test]

@@ -42,9 +42,15 @@ impl Dialogs {
         }
     }
 
-    /// A tag has gone to another node: what rings goes there, too, once the address has.
+    /// A tag has gone to another node, or a call has come whose tag is there: what rings goes there,
+    /// too, once the addresses have.
     pub(crate) fn begin_giving(&self, cx: &mut Cx<'_>) {
-        if self.is_replicated() && !self.takeover.gives.swap(true, Ordering::AcqRel) {
+        if !self.is_replicated() {
+            return;
+        }
+        // What comes while some are looked at is looked at in the next round.
+        self.takeover.keeps.store(true, Ordering::Release);
+        if !self.takeover.gives.swap(true, Ordering::AcqRel) {
             self.takeover.keeps.store(false, Ordering::Release);
             cx.set_timer(cx.now.after_ms(1), Timer { kind: GIVE, id: 0 });
         }
@@ -53,36 +59,53 @@ impl Dialogs {
     /// Looks through some shards after the others, and again while calls ring here that are
     /// others'.
     pub(crate) fn give_calls(&self, cx: &mut Cx<'_>, shard: u64) {
-        let next = (shard + SHARDS_AT_ONCE).min(SHARDS as u64);
-        for id in (shard..next).flat_map(|shard| self.table.shard_ids(shard as usize)) {
-            let held = self.read(id, |d| self.is_anothers(cx, d).then(|| is_held(cx, d)));
-            let stays = match held.flatten() {
-                Some(false) => !self.give_draft(cx, id),
-                held => held.is_some(),
-            };
-            self.takeover.keeps.fetch_or(stays, Ordering::AcqRel);
+        let (mut next, mut given) = (shard, 0);
+        while next < (shard + SHARDS_AT_ONCE).min(SHARDS as u64) && given < AT_ONCE {
+            for id in self.table.ringing(next as usize) {
+                if self.read(id, |d| self.is_anothers(cx, d)) == Some(true) {
+                    let gone = !self.is_held_here(cx, id) && self.give_call(cx, id);
+                    given += usize::from(gone);
+                    if gone {
+                        let text = "a call that rings here goes on at another node";
+                        cx.log(Level::Notice, text);
+                    } else {
+                        self.takeover.keeps.store(true, Ordering::Release);
+                    }
+                }
+            }
+            next += 1;
         }
-        let (ms, id) = if next < SHARDS as u64 {
-            (1, next)
-        } else if self.takeover.keeps.swap(false, Ordering::AcqRel) {
-            (GIVE_AGAIN_MS, 0)
-        } else {
-            return self.takeover.gives.store(false, Ordering::Release);
+        let (ms, id) = match next < SHARDS as u64 {
+            true => (1, next),
+            false if self.takeover.keeps.swap(false, Ordering::AcqRel) => (GIVE_AGAIN_MS, 0),
+            false => {
+                self.takeover.gives.store(false, Ordering::Release);
+                // Somebody may have come in between.
+                if self.takeover.keeps.load(Ordering::Acquire) {
+                    self.begin_giving(cx);
+                }
+                return;
+            }
         };
         cx.set_timer(cx.now.after_ms(ms), Timer { kind: GIVE, id });
     }
 
+    /// Whether this host has an address that the call needs.
+    fn is_held_here(&self, cx: &mut Cx<'_>, id: DialogId) -> bool {
+        let tx = self.table.local(id, |_, local| local.invite).flatten();
+        let (Some(tx), Some((_, tm))) = (tx, cx.node.find::<Tm>()) else { return true };
+        tm.is_held_here(cx, tx)
+    }
+
     /// It rings here, and a Tandem node that is there holds its tag.
-    fn is_anothers(&self, cx: &Cx<'_>, d: &Dialog) -> bool {
+    pub(crate) fn is_anothers(&self, cx: &Cx<'_>, d: &Dialog) -> bool {
         let (membership, cluster) = (cx.node.membership(), self.params.cluster);
-        let (Some(tags), Some(tag)) = (membership.tags(), d.tag()) else { return false };
+        let rings = d.state < State::Unacked && d.answered_s == 0;
+        let Some(tag) = d.tag().filter(|_| rings) else { return false };
+        let Some(tags) = membership.tags() else { return false };
         let (name, its_cluster) = parts(tag, cluster);
         let holder = tags.holder(name, its_cluster);
-        d.state < State::Unacked
-            && d.answered_s == 0
-            && holder.is_some_and(|node| {
-                node != membership.node_id() && tags.is_reachable(cluster, node)
-            })
+        holder.is_some_and(|node| node != membership.node_id() && tags.is_reachable(cluster, node))
             && !tags.is_held_by_stock(name, its_cluster)
     }
 
@@ -102,6 +125,7 @@ impl Dialogs {
             Ok(tx) => {
                 self.table.local(id, |_, local| local.invite = Some(tx));
                 self.drafts.remove(id);
+                self.turns.note(cx.now.mono_ns, id, draft.turn.saturating_add(1));
                 self.draw_up(cx, id);
                 let text = match draft.given {
                     true => "a call that another node has given away goes on here",
@@ -155,11 +179,4 @@ impl Dialogs {
             cx.log(Level::Notice, "a call that rings here goes on at another node");
         }
     }
-}
-
-/// Whether the address is still here that a call came to.
-fn is_held(cx: &Cx<'_>, d: &Dialog) -> bool {
-    let text = std::str::from_utf8(&d.caller.socket).ok();
-    let socket = text.and_then(|text| cx.node.sockets.resolve(text));
-    socket.and_then(|id| cx.node.sockets.get(id)).is_none_or(|socket| socket.is_held())
 }

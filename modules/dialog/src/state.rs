@@ -20,7 +20,7 @@ use tandem_sip::Message;
 use crate::change::{Change, Origin, Refused};
 use crate::current::Current;
 use crate::debts::Waiting;
-use crate::drafts::{DRAW_UP, Drafts, DrawnUp};
+use crate::drafts::{DRAW_UP, Drafts, DrawnUp, Turns};
 use crate::events;
 use crate::id::DialogId;
 use crate::local::Local;
@@ -68,6 +68,7 @@ pub struct Dialogs {
     pub(crate) passed: Passed,
     /// Calls that ring on peers.
     pub(crate) drafts: Drafts,
+    pub(crate) turns: Turns,
     pub(crate) drawn_up: DrawnUp,
     pub(crate) repeated: Repeated,
 }
@@ -109,6 +110,7 @@ impl Dialogs {
             told_refused_s: AtomicU64::new(0),
             passed: Passed::default(),
             drafts: Drafts::default(),
+            turns: Turns::default(),
             drawn_up: DrawnUp::default(),
             repeated: Repeated::default(),
             params,

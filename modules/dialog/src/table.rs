@@ -312,6 +312,21 @@ impl Table {
         all
     }
 
+    /// Those of one shard that ring, in order.
+    pub(crate) fn ringing(&self, shard: usize) -> Vec<DialogId> {
+        let Some(shard) = self.shards.get(shard).map(|shard| shard.lock()) else {
+            return Vec::new();
+        };
+        let rings = |state: State| state < State::Unacked;
+        if shard.states.iter().take(State::Unacked as usize).all(|count| *count == 0) {
+            return Vec::new();
+        }
+        let found = shard.entries.iter().filter(|(_, entry)| rings(entry.dialog.state));
+        let mut all: Vec<_> = found.map(|(n, _)| DialogId::from_number(*n)).collect();
+        all.sort_unstable();
+        all
+    }
+
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
     }

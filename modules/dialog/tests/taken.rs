@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
 use crate::common::*;
-use crate::pair::Pair;
+use crate::pair::{Pair, script};
 use tandem_dialog::{EndReason, State};
 use tandem_engine::effect::Input;
 
@@ -190,17 +190,22 @@ fn what_is_told_of_a_call_that_has_ended_brings_nothing_back() {
     assert!(pair.all(1).is_empty() && pair.sent_to(1, CALLEE).is_empty());
 }
 
-/// Who has the service address, as the hosts see it.
-fn address_is_at(pair: &mut Pair, holder: usize) {
+/// Which of the hosts have the service address, as each sees it.
+fn addresses_are(pair: &mut Pair, held: [bool; 2]) {
     let ip = "127.0.9.1".parse().unwrap();
-    for at in [0, 1] {
-        pair.step(at, Input::Addresses(vec![(ip, at == holder)]));
+    for (at, held) in held.into_iter().enumerate() {
+        pair.step(at, Input::Addresses(vec![(ip, held)]));
     }
 }
 
-/// A call that rings on node 0, whose tag goes to node 1 by the operator's hand.
+fn address_is_at(pair: &mut Pair, holder: usize) {
+    addresses_are(pair, [holder == 0, holder == 1]);
+}
+
+/// A call that rings on node 0, whose tag goes to node 1 by the operator's hand. Both hosts have the
+/// address for a while: else the tag goes back to it.
 fn ring_and_move(pair: &mut Pair) -> String {
-    address_is_at(pair, 0);
+    addresses_are(pair, [true, true]);
     pair.udp(0, CALLER, &Phones::request("c"));
     let invite = pair.sent_to(0, CALLEE).pop().unwrap();
     pair.udp(0, CALLEE, &reply_to(&invite, 180, "t", CONTACT, ""));
@@ -288,4 +293,89 @@ fn a_call_stays_where_its_address_is() {
     let sent = std::mem::take(&mut pair.0.datagrams);
     assert!(sent.iter().any(|(at, _, text)| *at == 0 && text.starts_with("CANCEL")), "{sent:?}");
     pair.udp(0, CALLEE, &reply_to(&invite, 487, "t", "", ""));
+}
+
+fn ring_many(pair: &mut Pair) {
+    for n in 0..24 {
+        pair.udp(0, CALLER, &Phones::request(&format!("call{n}")));
+        let invite = pair.sent_to(0, CALLEE).pop().unwrap();
+        pair.udp(0, CALLEE, &reply_to(&invite, 180, "t", CONTACT, ""));
+    }
+    pair.advance_ms(500);
+}
+
+#[test]
+fn a_call_that_comes_between_tag_and_address_goes_too() {
+    let mut pair = Pair::new("", TAGGED);
+    addresses_are(&mut pair, [true, true]);
+    pair.advance_ms(3_000);
+    pair.mi(1, "clusterer_shtag_set_active", serde_json::json!(["vip/1"]));
+    pair.advance_ms(2_000);
+    ring_many(&mut pair);
+    assert_eq!((pair.all(0).len(), pair.all(1).len()), (24, 0));
+    addresses_are(&mut pair, [false, true]);
+    pair.advance_ms(2_000);
+    assert_eq!((pair.all(0).len(), pair.all(1).len()), (0, 24));
+}
+
+#[test]
+fn calls_of_tags_that_move_one_after_the_other_all_go() {
+    for gap_ms in [10, 20, 40, 80] {
+        let other = set("dialog_replication_cluster", "1")
+            + "modparam(\"clusterer\", \"sharing_tag\", \"other/1=backup\")\n";
+        let mut pair = Pair::new(&other, TAGGED);
+        pair.mi(0, "clusterer_shtag_set_active", serde_json::json!(["other/1"]));
+        pair.advance_ms(3_000);
+        ring_many(&mut pair);
+        addresses_are(&mut pair, [false, false]);
+        pair.advance_ms(500);
+        pair.mi(1, "clusterer_shtag_set_active", serde_json::json!(["other/1"]));
+        pair.advance_ms(gap_ms);
+        pair.mi(1, "clusterer_shtag_set_active", serde_json::json!(["vip/1"]));
+        pair.advance_ms(3_000);
+        assert_eq!((pair.all(0).len(), pair.all(1).len()), (0, 24), "{gap_ms} ms");
+    }
+}
+
+#[test]
+fn a_call_that_left_by_an_address_that_stays_stays_too() {
+    let of = |id: u32| {
+        let params = set("dialog_replication_cluster", "1");
+        let own = format!("udp:127.0.1.{id}:5070");
+        let text = script(id, &params, &format!("{TAGGED} $socket_out = \"{own}\";"));
+        text.replacen("socket = bin", &format!("socket = {own}\nsocket = bin"), 1)
+    };
+    let mut pair = Pair::of(vec![of(1), of(2)]);
+    addresses_are(&mut pair, [true, true]);
+    pair.udp(0, CALLER, &Phones::request("c"));
+    let invite = pair.sent_to(0, CALLEE).pop().unwrap();
+    pair.udp(0, CALLEE, &reply_to(&invite, 180, "t", CONTACT, ""));
+    pair.advance_ms(500);
+    pair.mi(1, "clusterer_shtag_set_active", serde_json::json!(["vip/1"]));
+    addresses_are(&mut pair, [false, true]);
+    pair.advance_ms(2_000);
+    assert!(pair.states(1).is_empty());
+    pair.0.datagrams.clear();
+    pair.udp(0, CALLEE, &reply_to(&invite, 486, "t", "", ""));
+    let starts: Vec<_> = pair.0.datagrams.iter().map(|(.., text)| &text[..11]).collect();
+    assert_eq!(starts, ["ACK sip:bob", "SIP/2.0 486"]);
+}
+
+#[test]
+fn what_is_told_late_of_a_call_that_was_given_away_brings_it_back_to_nobody() {
+    let mut pair = Pair::new("", TAGGED);
+    let invite = ring_and_move(&mut pair);
+    address_is_at(&mut pair, 1);
+    pair.advance_ms(1_000);
+    assert_eq!(pair.states(1), [State::Early]);
+    // The giver does not hear that it is over, and tells what it knows when they meet again.
+    pair.cut();
+    pair.advance_ms(10_000);
+    pair.udp(1, CALLEE, &reply_to(&invite, 486, "t", "", ""));
+    pair.advance_ms(30_000);
+    pair.0.datagrams.clear();
+    pair.heal();
+    pair.advance_ms(30_000);
+    let asked = pair.0.datagrams.iter().any(|(.., text)| text.starts_with("INVITE"));
+    assert!(!asked && pair.states(0).is_empty(), "{:?}", pair.states(0));
 }

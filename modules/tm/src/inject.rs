@@ -142,6 +142,7 @@ impl Tm {
             if cell.record.machine.last_code() >= 200 {
                 return false;
             }
+            cell.record.machine.abandon();
             std::mem::take(&mut cell.record.saved.attached)
         };
         self.table.remove(&tx);

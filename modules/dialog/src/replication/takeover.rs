@@ -105,7 +105,8 @@ impl Dialogs {
             News::TagChanged { cluster, active: true, .. } if *cluster == ours => {
                 self.begin_takeover(cx);
             }
-            // With or without a tag of its own, a cluster may have the tag of a dialog.
+            // The tag of a dialog may be another cluster's.
+            News::TagChanged { active: true, .. } => self.take_over_ringing(cx, 0),
             News::TagChanged { active: false, .. } => self.begin_giving(cx),
             News::NodeState { cluster, up: true, .. } if *cluster == ours => {
                 self.peer_came(cx);

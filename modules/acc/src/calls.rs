@@ -135,19 +135,8 @@ impl Acc {
             // Without the place here somebody else has to write it.
             return;
         }
-        // With a database of its own, the node that is gone pays from its spool when it returns.
-        let (own, theirs) = (self.place(), dialog.debt.as_ref().map_or(0, |debt| debt.place));
-        if own == 0 {
-            let mut later = self.owed_later.lock();
-            if later.len() < OWED_MAX {
-                later.push(dialog.id);
-            }
-            return;
-        }
-        // One that never said where, and stays away, has not written it: its spool has, at most.
-        let is_forsaken = theirs == 0 && u64::from(dialog.ended_s) + FORSAKEN_S <= cx.now.unix_s();
-        let apart = own != theirs && own != WITHOUT_IDENTITIES && theirs != WITHOUT_IDENTITIES;
-        if apart && !is_forsaken {
+        // Which database somebody has says nothing of a call that has no row.
+        if payer(plan.marks) == Backend::Db && !self.pays_for(cx, dialog) {
             return;
         }
         if self.is_on_its_way(&plan) {
@@ -155,6 +144,23 @@ impl Acc {
         }
         plan.cdr.ended_ms = dialog.ended_ms();
         self.write_plan(cx, &plan, dialog.id, plan.marks);
+    }
+
+    /// Whether a row that a node owes which is gone is for this node to write; it may be later that
+    /// this is known. With a database of its own, the other one pays from its spool when it returns.
+    fn pays_for(&self, cx: &Cx<'_>, dialog: &Dialog) -> bool {
+        let (own, theirs) = (self.place(), dialog.debt.as_ref().map_or(0, |debt| debt.place));
+        if own == 0 {
+            let mut later = self.owed_later.lock();
+            if later.len() < OWED_MAX {
+                later.push(dialog.id);
+            }
+            return false;
+        }
+        // One that never said where, and stays away, has not written it: its spool has, at most.
+        let is_forsaken = theirs == 0 && u64::from(dialog.ended_s) + FORSAKEN_S <= cx.now.unix_s();
+        let is_same = own == theirs || own == WITHOUT_IDENTITIES || theirs == WITHOUT_IDENTITIES;
+        is_same || is_forsaken
     }
 
     /// Where this node writes its records: see `Module::pays_into`.

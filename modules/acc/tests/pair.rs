@@ -1,9 +1,12 @@
 //! The records of calls that meet the end of a node: two nodes with one service address and one
 //! database.
 
+use serde_json::Value as Json;
+use tandem_db::memory::MemoryDb;
 use tandem_engine::testing::Nodes;
 
 use crate::common::{CALLEE, CALLER, MODULES, reply_to, request, within};
+use crate::radius::{CONF, DICTIONARY, with_radius};
 
 fn script(id: u32) -> String {
     let other = 3 - id;
@@ -103,4 +106,31 @@ fn a_holder_that_is_started_again_hears_of_the_bye_that_it_saw_before() {
         pair.advance_ms(10_000);
         assert_eq!(records(&pair).len(), 1, "{down_ms}: {:#?}", pair.logs);
     }
+}
+
+#[test]
+fn a_call_that_a_radius_server_has_to_hear_of_is_told_by_the_heir_whatever_database_it_has() {
+    let of = |id| with_radius(&script(id).replace("\"log\", \"cdr\"", "\"aaa\", \"cdr\""));
+    let mut pair = Nodes::asleep(MODULES, vec![of(1), of(2)]);
+    let files = [("/etc/r/conf", CONF), ("/etc/r/dictionary", DICTIONARY)];
+    pair.files = files.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+    pair.boot(0);
+    pair.advance_ms(1_000);
+    // The second node has a database of its own.
+    pair.db = MemoryDb::with_tables(tandem_db::schema::tables());
+    pair.boot(1);
+    pair.advance_ms(12_000);
+    let invite = ring(&mut pair, 0);
+    answer_and_hang_up(&mut pair, 0, &invite, 1_000);
+    pair.advance_ms(1_000);
+    let mut waits = |at| {
+        let spool = pair.mi(at, "tandem:cdr_spool", Json::Null)["result"].clone();
+        spool["radius_spool"]["waiting"].clone()
+    };
+    assert_eq!((waits(0), waits(1)), (1.into(), 0.into()));
+    pair.kill(0);
+    pair.mi(1, "clusterer_shtag_set_active", serde_json::json!(["vip/1"]));
+    pair.advance_ms(5_000);
+    let spool = pair.mi(1, "tandem:cdr_spool", Json::Null)["result"].clone();
+    assert_eq!(spool["radius_spool"]["waiting"], 1, "{spool} {:#?}", pair.logs);
 }

@@ -12,9 +12,9 @@ use tandem_radius::value::{Value, decode};
 use crate::common::{self, CALLEE, CALLER, call, dial, hang_up, modparam, script, within};
 
 const SECRET: &[u8] = b"s3cret";
-const CONF: &str = "acctserver 10.0.0.9:1813:s3cret\ndictionary dictionary\nradius_timeout 2\n\
+pub(crate) const CONF: &str = "acctserver 10.0.0.9:1813:s3cret\ndictionary dictionary\nradius_timeout 2\n\
     radius_retries 0\n";
-const DICTIONARY: &str = "ATTRIBUTE Service-Type 6 integer\nATTRIBUTE NAS-IP-Address 4 ipaddr\n\
+pub(crate) const DICTIONARY: &str = "ATTRIBUTE Service-Type 6 integer\nATTRIBUTE NAS-IP-Address 4 ipaddr\n\
     ATTRIBUTE Calling-Station-Id 31 string\nATTRIBUTE Called-Station-Id 30 string\n\
     ATTRIBUTE Acct-Status-Type 40 integer\nATTRIBUTE Acct-Delay-Time 41 integer\n\
     ATTRIBUTE Acct-Session-Id 44 string\nATTRIBUTE Acct-Session-Time 46 integer\n\
@@ -27,11 +27,15 @@ const URL: &str = "modparam(\"acc\", \"aaa_url\", \"radius:/etc/r/conf\")\n";
 
 type Attributes = BTreeMap<String, String>;
 
+/// The script with a RADIUS server.
+pub(crate) fn with_radius(script: &str) -> String {
+    let load = "loadmodule \"acc.so\"\n";
+    script.replace(load, &format!("loadmodule \"aaa_radius.so\"\n{load}{URL}"))
+}
+
 /// A node that accounts to a RADIUS server and has no database.
 fn started(script: &str, dictionary: &str) -> Result<TestNode, String> {
-    let script = script.replace("modparam(\"acc\", \"db_url\"", "#");
-    let load = "loadmodule \"acc.so\"\n";
-    let script = script.replace(load, &format!("loadmodule \"aaa_radius.so\"\n{load}{URL}"));
+    let script = with_radius(&script.replace("modparam(\"acc\", \"db_url\"", "#"));
     let files = [("/etc/r/conf", CONF), ("/etc/r/dictionary", dictionary)];
     TestNode::with_files(&script, common::MODULES, &files)
 }

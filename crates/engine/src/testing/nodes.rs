@@ -32,6 +32,8 @@ pub struct Nodes {
     pub db: MemoryDb,
     /// The spools of the nodes, which outlive them.
     pub spools: BTreeMap<usize, Spool>,
+    /// Files that every node finds.
+    pub files: BTreeMap<String, String>,
     /// Log lines with their node.
     pub logs: Vec<(usize, String)>,
     /// What was sent, with what the witness saw at each running node when it left.
@@ -63,6 +65,7 @@ impl Nodes {
             workers: scripts.iter().map(|_| None).collect(),
             db: MemoryDb::with_tables(tandem_db::schema::tables()),
             spools: BTreeMap::new(),
+            files: BTreeMap::new(),
             logs: Vec::new(),
             sent: Vec::new(),
             datagrams: Vec::new(),
@@ -226,8 +229,9 @@ impl Nodes {
                     evidence::note(&String::from_utf8_lossy(&text));
                     self.answers.insert(request, json);
                 }
-                Effect::ReadFile { token, .. } => {
-                    self.step(at, Input::FileRead { token, result: Ok(None) });
+                Effect::ReadFile { token, name } => {
+                    let found = self.files.get(&name).map(|text| Bytes::from(text.clone()));
+                    self.step(at, Input::FileRead { token, result: Ok(found) });
                 }
                 Effect::WriteFile { token, .. } => {
                     self.step(at, Input::FileWritten { token, result: Ok(()) });

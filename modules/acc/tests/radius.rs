@@ -328,3 +328,24 @@ fn a_record_that_is_never_answered_stops_no_other() {
     node.advance_ms(5_000);
     assert!(node.spool.files.is_empty());
 }
+
+#[test]
+fn what_was_taken_does_not_come_again_after_a_restart() {
+    let mut node = with_dialogs("", "cdr");
+    for call in ["mute", "a", "b", "c"] {
+        let invite = common::dial_as(&mut node, call);
+        let ok = common::answer(&mut node, &invite);
+        node.udp(CALLER, &within(&ok, "ACK", 1));
+        hang_up(&mut node, &ok);
+    }
+    let mut got = served_but(&mut node, "mute");
+    got.sort();
+    assert_eq!(got, ["a", "b", "c", "mute"]);
+    node.advance_ms(10);
+    assert_eq!(node.spool.files.len(), 1);
+    let mut node = node.after_restart(60_000);
+    assert_eq!(served_for(&mut node, 10, "none"), ["mute"]);
+    let logs = node.logs();
+    assert!(!logs.iter().any(|(_, text)| text.contains("no records")), "{logs:?}");
+    assert!(node.spool.files.is_empty());
+}

@@ -1,5 +1,7 @@
 //! What the ledger asks of the spool.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tandem_engine::effect::{SpoolAnswer, SpoolAsk};
 use tandem_engine::log::Level;
@@ -81,6 +83,10 @@ pub(super) fn add(cx: &mut Cx<'_>, state: &mut State, mut entry: Entry, spills: 
             false => state.waiting.push_back(entry),
         }
     }
+    add_soon(cx, state);
+}
+
+fn add_soon(cx: &mut Cx<'_>, state: &mut State) {
     if !std::mem::replace(&mut state.adds, true) {
         // It fires within two milliseconds: what has come by then is one addition.
         cx.set_timer(cx.now.mono_ns, state.timer(timer::ADD));
@@ -93,6 +99,9 @@ pub(super) fn add_all(cx: &mut Cx<'_>, state: &mut State) {
     for mut addition in std::mem::take(&mut state.additions) {
         let lines = std::mem::take(&mut addition.lines);
         append(cx, state, addition.segment, lines, |_| Spooled::Added(addition));
+    }
+    for (segment, lines) in std::mem::take(&mut state.done) {
+        append(cx, state, segment, lines, |_| Spooled::Noted);
     }
 }
 
@@ -121,10 +130,18 @@ fn append(
     cx.ask_spool(SpoolAsk::Append { name, bytes: Bytes::from(line), durable: false }, token);
 }
 
-/// A record is written, or in the log: its file may go.
+/// A record is written, or in the log: its file may go. Where nothing tells at the next start that
+/// it was written, a file that stays says so.
 pub(super) fn done(cx: &mut Cx<'_>, state: &mut State, entry: &Entry) {
     state.owing.remove(&entry.id);
     let gone = state.segments.done(entry.segment);
+    if gone.is_none() && state.segments.forgets_at_once {
+        let line = entry.done_line();
+        if state.segments.note(entry.segment, line.len()) {
+            state.done.entry(entry.segment).or_default().push_str(&line);
+            add_soon(cx, state);
+        }
+    }
     remove(cx, state, gone);
 }
 
@@ -134,6 +151,8 @@ fn remove(cx: &mut Cx<'_>, state: &mut State, segment: Option<u64>) {
     let token = state.token();
     state.spooled.insert(token, Spooled::Removed);
     state.segments.removed(segment);
+    // It would begin the file again.
+    state.done.remove(&segment);
     cx.ask_spool(SpoolAsk::Remove { name }, token);
 }
 
@@ -272,16 +291,26 @@ fn read(cx: &mut Cx<'_>, state: &mut State, segment: u64, result: Result<SpoolAn
         }
     };
     let text = String::from_utf8_lossy(&bytes);
-    let (mut records, mut broken) = (0, 0_u32);
+    let (mut all, mut done, mut broken) = (Vec::new(), BTreeMap::new(), 0_u32);
     for line in text.lines().filter(|line| !line.is_empty()) {
-        match Entry::parse(line) {
-            Some(entry) => {
-                records += 1;
-                state.expect(&entry);
-                state.waiting.push_back(Entry { segment, ..entry });
-            }
-            None => broken += 1,
+        match (Entry::parse_done(line), Entry::parse(line)) {
+            (Some(id), _) => *done.entry(id).or_insert(0_u32) += 1,
+            (_, Some(entry)) => all.push(entry),
+            _ => broken += 1,
         }
+    }
+    // The first ones of an identity are done first.
+    all.retain(|entry| match done.get_mut(&entry.id).filter(|times| **times > 0) {
+        Some(times) => {
+            *times -= 1;
+            false
+        }
+        None => true,
+    });
+    let records = u32::try_from(all.len()).unwrap_or(u32::MAX);
+    for entry in all {
+        state.expect(&entry);
+        state.waiting.push_back(Entry { segment, ..entry });
     }
     if broken > 0 {
         let text = format!("{broken} lines of the file {name} of the spool are no records: {text}");

@@ -71,6 +71,17 @@ impl Entry {
         line
     }
 
+    /// The line that says of a record of the same file that it is done with.
+    pub(crate) fn done_line(&self) -> String {
+        format!("{{\"done\":\"{}\"}}\n", self.id.text())
+    }
+
+    /// Which record a line says that of.
+    pub(crate) fn parse_done(line: &str) -> Option<CdrId> {
+        let id = line.trim_end().strip_prefix("{\"done\":\"")?.strip_suffix("\"}")?;
+        CdrId::parse(id)
+    }
+
     /// Reads a line; `None`: it is none, or was cut off.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let json: Json = serde_json::from_str(line).ok()?;
@@ -245,6 +256,8 @@ mod tests {
         #[test]
         fn an_entry_survives_its_line(text in "\\PC{0,20}") {
             let entry = entry(&text);
+            prop_assert_eq!(Entry::parse_done(&entry.line()), None);
+            prop_assert_eq!(Entry::parse_done(&entry.done_line()), Some(entry.id));
             prop_assert_eq!(Entry::parse(&entry.line()), Some(entry));
         }
 
@@ -252,7 +265,7 @@ mod tests {
         fn any_line_is_read_without_a_panic(cut in 0usize..200, text in "\\PC{0,60}") {
             let line = entry("a").line();
             let _ = Entry::parse(line.get(..cut).unwrap_or_default());
-            let _ = Entry::parse(&text);
+            let _ = (Entry::parse(&text), Entry::parse_done(&text));
         }
     }
 }

@@ -95,6 +95,8 @@ struct State {
     segments: Segments,
     /// What goes to disk in a moment.
     additions: Vec<Addition>,
+    /// The same of lines that say what is done, by file.
+    done: BTreeMap<u64, String>,
     adds: bool,
     next_token: u64,
     /// A timer for the next batch runs.

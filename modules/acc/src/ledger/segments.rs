@@ -204,6 +204,12 @@ impl Segments {
         self.finished(number)
     }
 
+    /// A file gets a line of so many bytes that is no record. `false`: there is no such file.
+    pub(crate) fn note(&mut self, number: u64, bytes: usize) -> bool {
+        let segment = self.all.get_mut(&number);
+        segment.map(|segment| segment.bytes += bytes as u64).is_some()
+    }
+
     fn finished(&mut self, number: u64) -> Option<u64> {
         let segment = self.all.get(&number)?;
         let is_newest = self.current == Some(number);

@@ -27,6 +27,9 @@ pub struct Spec {
     pub host: String,
     pub port: u16,
     pub secret: Vec<u8>,
+    /// What it answers has to have a Message-Authenticator: without one, somebody on the way may
+    /// have made another answer of it (CVE-2024-3596).
+    pub needs_proof: bool,
 }
 
 /// How long a server may take, how often it is asked again, and how long one that was silent is
@@ -338,6 +341,17 @@ impl Client {
                 let text = format!(
                     "the server {} answers with another secret than ours, or somebody else answers: \
                      its answers are ignored",
+                    name(&server.spec)
+                );
+                step.wants.push(Want::Log(true, text));
+            }
+            return;
+        }
+        if server.spec.needs_proof && !packet.has_proof() {
+            if !std::mem::replace(&mut server.is_forged, true) {
+                let text = format!(
+                    "the server {} answers without a Message-Authenticator: its answers are \
+                     ignored, since require-message-authenticator is yes",
                     name(&server.spec)
                 );
                 step.wants.push(Want::Log(true, text));

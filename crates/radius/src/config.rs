@@ -40,6 +40,7 @@ const OPTIONS: &[&str] = &[
     "bindaddr",
     "nas-identifier",
     "nas-ip",
+    "require-message-authenticator",
 ];
 
 /// A server as the file names it.
@@ -69,6 +70,8 @@ pub struct Config {
     pub from: Option<IpAddr>,
     pub nas_identifier: Option<String>,
     pub nas_ip: Option<IpAddr>,
+    /// Answers to questions of access count with a Message-Authenticator alone.
+    pub needs_proof: bool,
 }
 
 impl Config {
@@ -102,6 +105,7 @@ impl Config {
                 from: read.from,
                 nas_identifier: read.nas_identifier,
                 nas_ip: read.nas_ip,
+                needs_proof: read.needs_proof,
             }),
             _ => Err(read.faults),
         }
@@ -120,6 +124,7 @@ struct Reading {
     from: Option<IpAddr>,
     nas_identifier: Option<String>,
     nas_ip: Option<IpAddr>,
+    needs_proof: bool,
     faults: Vec<Fault>,
 }
 
@@ -147,6 +152,13 @@ impl Reading {
             "bindaddr" => self.from = address(name, value)?,
             "nas-identifier" => self.nas_identifier = Some(value.to_owned()),
             "nas-ip" => self.nas_ip = address(name, value)?,
+            "require-message-authenticator" => {
+                self.needs_proof = match value {
+                    "yes" => true,
+                    "no" => false,
+                    _ => return Err(format!("{name}: `{value}` is neither `yes` nor `no`")),
+                };
+            }
             "serv-type" if value != "udp" => {
                 return Err(format!("servers are asked over UDP alone, not over {value}"));
             }
@@ -231,7 +243,7 @@ mod tests {
         let text = "# General settings\nauthserver \tlocalhost\nacctserver a:1,[::1]:1813:s3\n\
             servers\t\t/etc/radcli/servers\ndictionary \t/etc/radcli/dictionary\ndefault_realm\n\
             radius_timeout\t7\nradius_retries\t2\nradius_deadtime 9\nbindaddr\t*\n\
-            nas-identifier sip1\nlogin_tries 4\n";
+            nas-identifier sip1\nlogin_tries 4\nrequire-message-authenticator yes\n";
         let found = Config::parse("f", text).unwrap();
         assert_eq!(found.auth, [host("localhost", None, None, 2)]);
         let acct = [host("a", Some(1), None, 3), host("::1", Some(1813), Some("s3"), 3)];
@@ -240,14 +252,16 @@ mod tests {
         assert_eq!(found.dictionary, "/etc/radcli/dictionary");
         assert_eq!((found.timeout_s, found.retries, found.deadtime_s), (7, 2, 9));
         assert_eq!((found.from, found.nas_identifier.as_deref()), (None, Some("sip1")));
+        assert!(found.needs_proof);
         let least = Config::parse("f", "authserver a\ndictionary d\nradius_timeout\n").unwrap();
         assert_eq!((least.timeout_s, least.retries), (TIMEOUT_S, RETRIES));
+        assert!(!least.needs_proof);
     }
 
     #[test]
     fn everything_that_is_wrong_is_named_with_its_line() {
-        let text =
-            "authserver a:x\nradius_timeout soon\nbindaddr here\nauthservr a\nserv-type tls\n";
+        let text = "authserver a:x\nradius_timeout soon\nbindaddr here\nauthservr a\nserv-type tls\n\
+             require-message-authenticator maybe\n";
         let faults = Config::parse("/f", text).unwrap_err();
         let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
         let expected = [
@@ -256,6 +270,7 @@ mod tests {
             "/f:3: bindaddr: `here` is no address",
             "/f:4: there is no option `authservr`",
             "/f:5: servers are asked over UDP alone",
+            "/f:6: require-message-authenticator: `maybe` is neither `yes` nor `no`",
             "/f: `dictionary FILE` is missing",
             "/f: neither `authserver HOST`",
         ];

@@ -210,6 +210,11 @@ impl Packet {
         proof.is_some_and(|proof| proof == keyed(secret, &[&asked]))
     }
 
+    /// Whether it has a Message-Authenticator.
+    pub fn has_proof(&self) -> bool {
+        self.proof().is_some()
+    }
+
     /// Its Message-Authenticator, and where that stands.
     fn proof(&self) -> Option<(usize, Option<[u8; 16]>)> {
         let mut at = HEAD_BYTES;
@@ -273,14 +278,32 @@ fn split(mut bytes: &[u8]) -> impl Iterator<Item = Option<(u8, &[u8])>> {
 
 /// A reply to a request, as a server would write it: for tests.
 pub fn reply(code: Code, to: &[u8], secret: &[u8], avps: &[Avp]) -> Vec<u8> {
+    signed(code, to, secret, avps, false)
+}
+
+/// The same with a Message-Authenticator.
+pub fn proved_reply(code: Code, to: &[u8], secret: &[u8], avps: &[Avp]) -> Vec<u8> {
+    signed(code, to, secret, avps, true)
+}
+
+fn signed(code: Code, to: &[u8], secret: &[u8], avps: &[Avp], proves: bool) -> Vec<u8> {
     let (id, asked) = (to.get(1).copied().unwrap_or(0), to.get(4..20).unwrap_or_default());
     let mut bytes = vec![code.number(), id, 0, 0];
     bytes.extend(asked);
+    let at = bytes.len() + 2;
+    if proves {
+        bytes.extend([MESSAGE_AUTHENTICATOR, 18]);
+        bytes.extend([0; 16]);
+    }
     for avp in avps {
         let _ = push(&mut bytes, avp, &[0; 16], secret);
     }
     let length = u16::try_from(bytes.len()).unwrap_or(0);
     put(&mut bytes, 2, &length.to_be_bytes());
+    if proves {
+        let proof = keyed(secret, &[&bytes]);
+        put(&mut bytes, at, &proof);
+    }
     let authenticator = digest(&[&bytes, secret]);
     put(&mut bytes, 4, &authenticator);
     bytes

@@ -116,7 +116,11 @@ impl Loading {
         for (kind, hosts) in [(Kind::Auth, &config.auth), (Kind::Acct, &config.acct)] {
             for host in hosts {
                 match self.spec(kind, host) {
-                    Ok(spec) => specs.push(spec),
+                    // Answers to accounting have an authenticator that counts for all of them.
+                    Ok(spec) => {
+                        let needs_proof = config.needs_proof && kind == Kind::Auth;
+                        specs.push(Spec { needs_proof, ..spec });
+                    }
                     Err(why) => return Step::Failed(why),
                 }
             }
@@ -145,7 +149,8 @@ impl Loading {
         })?;
         let standard = if kind == Kind::Auth { AUTH_PORT } else { ACCT_PORT };
         let port = host.port.unwrap_or(standard);
-        Ok(Spec { kind, host: host.name.clone(), port, secret: secret.into_bytes() })
+        let (host, secret) = (host.name.clone(), secret.into_bytes());
+        Ok(Spec { kind, host, port, secret, needs_proof: false })
     }
 }
 

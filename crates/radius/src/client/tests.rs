@@ -1,5 +1,5 @@
 use super::*;
-use crate::packet::reply;
+use crate::packet::{proved_reply, reply};
 use tandem_clock::SEC;
 
 const PATIENCE: Patience = Patience { timeout_s: 2, retries: 1, deadtime_s: 0 };
@@ -21,6 +21,7 @@ impl World {
             host: (*host).to_owned(),
             port: 1812,
             secret: SECRET.to_vec(),
+            needs_proof: false,
         };
         let client = Client::new(hosts.iter().map(spec).collect(), patience);
         let now = Now { mono_ns: 100 * SEC, unix_ms: 0 };
@@ -94,6 +95,21 @@ fn whoever_does_not_know_the_secret_is_not_heard() {
     assert!(world.answers(0, Code::AccessAccept, b"x").contains("another secret"));
     assert_eq!(world.answers(0, Code::AccessAccept, b"x"), "", "it is said once");
     assert_eq!(world.answers(0, Code::AccessAccept, SECRET), "1 accepted");
+}
+
+#[test]
+fn where_a_proof_is_required_an_answer_without_one_is_not_heard() {
+    let mut world = up(&["10.0.0.1"]);
+    world.client.servers[0].spec.needs_proof = true;
+    let said = world.answers(0, Code::AccessAccept, SECRET);
+    assert!(said.contains("10.0.0.1:1812 answers without a Message-Authenticator"), "{said}");
+    assert_eq!(world.answers(0, Code::AccessAccept, SECRET), "", "it is said once");
+    let forged = proved_reply(Code::AccessAccept, &world.written[&0], b"x", &[]);
+    let proved = proved_reply(Code::AccessAccept, &world.written[&0], SECRET, &[]);
+    for (bytes, expected) in [(forged, ""), (proved, "1 accepted")] {
+        world.happens(Event::Bytes { server: 0, bytes: bytes.into() });
+        assert_eq!(world.take(), expected);
+    }
 }
 
 #[test]

@@ -85,6 +85,10 @@ pub enum RestoreError {
     LostBranch(usize),
     #[error("the current set waits for a branch, but none is pending")]
     NothingPending,
+    #[error("it has branches, and says that it has none yet")]
+    OpenWithBranches,
+    #[error("it says that it is answered, and its request is not")]
+    DoneUnanswered,
 }
 
 /// No timer of a transaction that has been taken over is longer, whatever was told: an hour.
@@ -191,6 +195,10 @@ impl Transaction {
             return Err(RestoreError::BadSetStart(set_start));
         }
         check_pending(phase, &branches, usize::from(set_start))?;
+        let is_open = matches!(server.state, ServerState::Trying | ServerState::Proceeding);
+        if phase == Phase::Done && is_open && !ended {
+            return Err(RestoreError::DoneUnanswered);
+        }
         let server = Server::restore(kind, server, now, out);
         let numbered = (0..=u8::MAX).map(BranchIndex).zip(branches);
         let branches =
@@ -214,6 +222,9 @@ fn check_pending(
     };
     if let Some(number) = branches.iter().position(lost) {
         return Err(RestoreError::LostBranch(number));
+    }
+    if phase == Phase::Open && !branches.is_empty() {
+        return Err(RestoreError::OpenWithBranches);
     }
     let set = || branches.iter().skip(set_start);
     let minor = |branch: &BranchSnapshot| branch.role == Role::Minor;

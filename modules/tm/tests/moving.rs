@@ -203,3 +203,26 @@ fn a_retransmission_finds_the_transaction_on_its_new_node() {
     second.advance_ms(600_000);
     assert_eq!(stat(&mut second, "inuse_transactions"), 0);
 }
+
+/// As the property above, with each byte in turn: a field that is not known is left out, a number
+/// is another one.
+#[test]
+fn no_byte_of_a_peer_makes_a_transaction_that_stays() {
+    let mut first = fresh();
+    first.udp(CALLER, &request("INVITE", "x0", ""));
+    let bytes = moving::bytes(&mut first).remove(0);
+    let mut stay = Vec::new();
+    for at in 0..bytes.len() {
+        for byte in [0, bytes[at] ^ 1, bytes[at] ^ 2] {
+            let mut second = fresh();
+            let mut changed = bytes.to_vec();
+            changed[at] = byte;
+            moving::offer(&mut second, changed.into());
+            second.advance_ms(4 * 3_600_000);
+            if stat(&mut second, "inuse_transactions") != 0 {
+                stay.push((at, bytes[at], byte));
+            }
+        }
+    }
+    assert!(stay.is_empty(), "place, byte, instead: {stay:?} of {}", bytes.len());
+}

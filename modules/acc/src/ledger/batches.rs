@@ -99,16 +99,21 @@ impl Ledger {
     fn away(&self, cx: &mut Cx<'_>, entries: Vec<Entry>, error: &DbError) {
         let mut state = self.state.lock();
         state.is_down = true;
-        match self.sink {
-            Sink::Database(_) => {
-                entries.into_iter().rev().for_each(|entry| state.waiting.push_front(entry));
+        let mut is_place = true;
+        for mut entry in entries.into_iter().rev() {
+            if self.radius().is_none() {
+                state.waiting.push_front(entry);
+                continue;
             }
             // It may be this record that the server does not answer: the next try is another one.
-            Sink::Radius(_) => {
-                entries.into_iter().for_each(|entry| unanswered(cx, &mut state, entry));
+            entry.misses.add(state.totals.written);
+            is_place &= !entry.misses.are_its_own();
+            match entry.misses.are_too_many() {
+                false => state.waiting.push_back(entry),
+                true => never_answered(cx, &mut state, entry),
             }
         }
-        if !std::mem::replace(&mut state.told.down, true) {
+        if is_place && !std::mem::replace(&mut state.told.down, true) {
             let why = match self.radius() {
                 Some(_) => error.message.clone(),
                 None => error.to_string(),
@@ -185,11 +190,8 @@ impl Ledger {
     }
 }
 
-/// A RADIUS server has not answered a record.
-fn unanswered(cx: &mut Cx<'_>, state: &mut State, mut entry: Entry) {
-    if !entry.misses.add(state.totals.written) {
-        return state.waiting.push_back(entry);
-    }
+/// A RADIUS server takes others, and never this one.
+fn never_answered(cx: &mut Cx<'_>, state: &mut State, entry: Entry) {
     let text = format!(
         "the RADIUS server takes other records and never answers {}: it is set aside in the spool, \
          and tried again at the next start; the server has to answer whatever its \

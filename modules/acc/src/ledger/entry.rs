@@ -38,12 +38,20 @@ pub(crate) struct Misses {
 }
 
 impl Misses {
-    /// It was left unanswered when `written` records had been taken. Whether the server is there
-    /// and does not want this one.
-    pub(crate) fn add(&mut self, written: u64) -> bool {
+    /// It was left unanswered when `written` records had been taken.
+    pub(crate) fn add(&mut self, written: u64) {
         if written > self.written {
-            (self.times, self.written) = (self.times + 1, written);
+            (self.times, self.written) = (self.times.saturating_add(1), written);
         }
+    }
+
+    /// It is this record rather than the server: others were taken between two tries.
+    pub(crate) fn are_its_own(&self) -> bool {
+        self.times >= 2
+    }
+
+    /// It has to be set aside.
+    pub(crate) fn are_too_many(&self) -> bool {
         self.times >= MISSES_MAX
     }
 }

@@ -82,15 +82,20 @@ fn no_more() {
 
 #[test]
 fn an_unfit_request_is_not_sent_by_a_branch_that_comes_later() {
-    let params = "modparam(\"tm\", \"fr_inv_timeout\", 10)";
+    let params = "modparam(\"tm\", \"fr_inv_timeout\", 10)\nloadmodule \"move.so\"";
     let routes = "route { $var(rc) = sipmsg_validate(); t_on_failure(\"f\"); \
                   t_wait_for_new_branches(); } \
                   failure_route[f] { xlog(\"failed\"); $du = \"sip:127.0.0.3\"; t_relay(); }";
     for (header, sends) in [("Call-ID:", true), ("X-Id:", false)] {
-        let mut node = node_with(params, routes);
-        node.udp(CALLER, &invite().replace("Call-ID:", header));
-        node.advance_ms(12_000);
-        assert!(logged(&mut node, "failed"), "{header}");
-        assert_eq!(!sent_to(&mut node, SECOND).is_empty(), sends, "{header}");
+        let mut here = node_with(params, routes);
+        here.udp(CALLER, &invite().replace("Call-ID:", header));
+        // Also where another node goes on.
+        let mut there = node_with(params, routes);
+        assert!(moving::copy(&mut here, &mut there));
+        for mut node in [here, there] {
+            node.advance_ms(12_000);
+            assert!(logged(&mut node, "failed"), "{header}");
+            assert_eq!(!sent_to(&mut node, SECOND).is_empty(), sends, "{header}");
+        }
     }
 }

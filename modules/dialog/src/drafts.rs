@@ -481,7 +481,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(
-            number in any::<u64>(), node in any::<u32>(), given in any::<bool>(), turn in any::<u8>(),
+            number in any::<u64>(), node in any::<u32>(),
+            (given, turn) in any::<(bool, u8)>(),
             tx in prop::collection::vec(any::<u8>(), 0..9),
             record in prop::collection::vec(any::<u8>(), 0..40),
             sections in prop::collection::vec(("[a-z_]{0,9}", "[ -~]{0,20}"), 0..4)

@@ -130,61 +130,42 @@ fn joined(site: Site, sink: (&'static str, &'static str, String)) -> Pair {
     pair
 }
 
-#[test]
-fn calls_of_a_dead_node_are_billed_once_by_the_other() {
-    let Some((server, mut pair)) = begin("cdr-pair-kill") else { return };
-    let alice = Phone::new("alice", (pair.site.net.ip(10), 5060));
-    let _bob = Phone::new("bob", (pair.site.net.ip(11), 5060));
-    let calls: Vec<_> = (0..CALLS).map(|_| alice.call(pair.sip(0), "bob")).collect();
-    let mut ids: Vec<String> = calls.iter().map(|c| c.call_id.clone()).collect();
-    ids.iter().for_each(|id| pair.wait_for_state(1, id, 4));
-    let (here, there) = calls.split_at(CALLS / 2);
-    for call in here {
-        assert_eq!(call.request("BYE").code(), Some(200));
-    }
-    pair.kill(0);
-    for call in there {
-        let reply = call.request_via(pair.sip(1), "BYE");
-        assert_eq!(reply.code(), Some(200), "{reply:?}");
-    }
-    pair.ask(1, "clusterer_shtag_set_active", json!(["vip/1"]));
-    ids.sort();
-    wait_until("each call has its row", 2 * PATIENCE, || rows(&server).len() >= CALLS);
-    // The dead one comes back with what it had not heard to be written.
-    pair.start(0);
-    pair.wait_joined();
-    for at in [0, 1] {
-        wait_until("nothing waits", PATIENCE, || pair.spool(at)["waiting"] == 0);
-    }
-    assert_eq!(rows(&server), ids);
+/// What records go to.
+trait Place {
+    /// It is away from now on.
+    fn leave(&mut self);
+    /// It is there again.
+    fn come_back(&mut self);
+    /// The Call-IDs of what it got, in order.
+    fn got(&self) -> Vec<String>;
 }
 
-#[test]
-fn what_a_dead_node_owed_a_database_that_was_away_is_written_once() {
-    let Some((mut server, mut pair)) = begin("cdr-pair-away") else { return };
-    let alice = Phone::new("alice", (pair.site.net.ip(10), 5060));
-    let _bob = Phone::new("bob", (pair.site.net.ip(11), 5060));
-    let calls: Vec<_> = (0..CALLS).map(|_| alice.call(pair.sip(0), "bob")).collect();
-    let mut ids: Vec<String> = calls.iter().map(|c| c.call_id.clone()).collect();
-    ids.iter().for_each(|id| pair.wait_for_state(1, id, 4));
-    server.kill();
-    for call in &calls {
-        assert_eq!(call.request("BYE").code(), Some(200));
+impl Place for DbServer {
+    fn leave(&mut self) {
+        self.kill();
     }
-    ids.iter().for_each(|id| pair.wait_for_state(1, id, 5));
-    wait_until("the dead one's records wait", PATIENCE, || pair.spool(0)["database"] == "away");
-    pair.kill(0);
-    pair.ask(1, "clusterer_shtag_set_active", json!(["vip/1"]));
-    wait_until("the heir owes them", PATIENCE, || pair.spool(1)["waiting"] == CALLS);
-    server.up();
-    ids.sort();
-    wait_until("each call has its row", 2 * PATIENCE, || rows(&server).len() >= CALLS);
-    pair.start(0);
-    wait_until("the dead one has seen that they are there", PATIENCE, || {
-        let shown = pair.spool(0);
-        shown["were_written_before"] == CALLS && shown["waiting"] == 0
-    });
-    assert_eq!(rows(&server), ids);
+
+    fn come_back(&mut self) {
+        self.up();
+    }
+
+    fn got(&self) -> Vec<String> {
+        rows(self)
+    }
+}
+
+impl Place for FreeRadius {
+    fn leave(&mut self) {
+        self.kill();
+    }
+
+    fn come_back(&mut self) {
+        self.up();
+    }
+
+    fn got(&self) -> Vec<String> {
+        told(self)
+    }
 }
 
 /// What a RADIUS server got of calls, in order.
@@ -209,9 +190,9 @@ fn begin_radius(test: &str) -> Option<(FreeRadius, Pair)> {
     Some((server, joined(site, ("aaa", "aaa_radius", place))))
 }
 
-#[test]
-fn a_radius_server_hears_of_the_calls_of_a_dead_node_from_the_other() {
-    let Some((server, mut pair)) = begin_radius("cdr-pair-radius") else { return };
+/// Half of the calls are over when their node dies, the others end at its heir. `before` is what is
+/// waited for before it dies.
+fn each_call_is_told_once(place: &impl Place, pair: &mut Pair, before: impl FnOnce(&Pair)) {
     let alice = Phone::new("alice", (pair.site.net.ip(10), 5060));
     let _bob = Phone::new("bob", (pair.site.net.ip(11), 5060));
     let calls: Vec<_> = (0..CALLS).map(|_| alice.call(pair.sip(0), "bob")).collect();
@@ -221,8 +202,7 @@ fn a_radius_server_hears_of_the_calls_of_a_dead_node_from_the_other() {
     for call in here {
         assert_eq!(call.request("BYE").code(), Some(200));
     }
-    // What was answered is paid, and not told again by the heir.
-    wait_until("the first ones are told", PATIENCE, || pair.spool(0)["written"] == CALLS / 2);
+    before(pair);
     pair.kill(0);
     for call in there {
         let reply = call.request_via(pair.sip(1), "BYE");
@@ -230,35 +210,76 @@ fn a_radius_server_hears_of_the_calls_of_a_dead_node_from_the_other() {
     }
     pair.ask(1, "clusterer_shtag_set_active", json!(["vip/1"]));
     ids.sort();
-    wait_until("each call is told", 2 * PATIENCE, || told(&server).len() >= CALLS);
+    wait_until("each call is told", 2 * PATIENCE, || place.got().len() >= CALLS);
+    // The dead one comes back with what it had not heard to be written.
     pair.start(0);
     pair.wait_joined();
     for at in [0, 1] {
         wait_until("nothing waits", PATIENCE, || pair.spool(at)["waiting"] == 0);
     }
-    assert_eq!(told(&server), ids);
+    assert_eq!(place.got(), ids);
 }
 
-#[test]
-fn what_a_dead_node_owed_a_radius_server_that_was_away_is_told_by_the_other() {
-    let Some((mut server, mut pair)) = begin_radius("cdr-pair-radius-away") else { return };
+/// The place is away when the calls end, and their node dies owing their records, which its heir
+/// brings. `word` is what the spool calls the place, `after` what is looked at when all is told.
+fn what_a_dead_node_owed_is_told_once(
+    place: &mut impl Place,
+    pair: &mut Pair,
+    word: &str,
+    after: impl FnOnce(&mut Pair),
+) {
     let alice = Phone::new("alice", (pair.site.net.ip(10), 5060));
     let _bob = Phone::new("bob", (pair.site.net.ip(11), 5060));
     let calls: Vec<_> = (0..CALLS).map(|_| alice.call(pair.sip(0), "bob")).collect();
     let mut ids: Vec<String> = calls.iter().map(|c| c.call_id.clone()).collect();
     ids.iter().for_each(|id| pair.wait_for_state(1, id, 4));
-    server.kill();
+    place.leave();
     for call in &calls {
         assert_eq!(call.request("BYE").code(), Some(200));
     }
     ids.iter().for_each(|id| pair.wait_for_state(1, id, 5));
-    wait_until("the dead one's records wait", PATIENCE, || pair.spool(0)["radius"] == "away");
+    wait_until("the dead one's records wait", PATIENCE, || pair.spool(0)[word] == "away");
     pair.kill(0);
     pair.ask(1, "clusterer_shtag_set_active", json!(["vip/1"]));
     wait_until("the heir owes them", PATIENCE, || pair.spool(1)["waiting"] == CALLS);
-    server.up();
+    place.come_back();
     ids.sort();
-    wait_until("each call is told", 2 * PATIENCE, || told(&server).len() >= CALLS);
-    wait_until("nothing waits", PATIENCE, || pair.spool(1)["waiting"] == 0);
-    assert_eq!(told(&server), ids);
+    wait_until("each call is told", 2 * PATIENCE, || place.got().len() >= CALLS);
+    after(pair);
+    assert_eq!(place.got(), ids);
+}
+
+#[test]
+fn calls_of_a_dead_node_are_billed_once_by_the_other() {
+    let Some((server, mut pair)) = begin("cdr-pair-kill") else { return };
+    each_call_is_told_once(&server, &mut pair, |_| {});
+}
+
+#[test]
+fn what_a_dead_node_owed_a_database_that_was_away_is_written_once() {
+    let Some((mut server, mut pair)) = begin("cdr-pair-away") else { return };
+    what_a_dead_node_owed_is_told_once(&mut server, &mut pair, "database", |pair| {
+        pair.start(0);
+        wait_until("the dead one has seen that they are there", PATIENCE, || {
+            let shown = pair.spool(0);
+            shown["were_written_before"] == CALLS && shown["waiting"] == 0
+        });
+    });
+}
+
+#[test]
+fn a_radius_server_hears_of_the_calls_of_a_dead_node_from_the_other() {
+    let Some((server, mut pair)) = begin_radius("cdr-pair-radius") else { return };
+    // What was answered is paid, and not told again by the heir.
+    each_call_is_told_once(&server, &mut pair, |pair| {
+        wait_until("the first ones are told", PATIENCE, || pair.spool(0)["written"] == CALLS / 2);
+    });
+}
+
+#[test]
+fn what_a_dead_node_owed_a_radius_server_that_was_away_is_told_by_the_other() {
+    let Some((mut server, mut pair)) = begin_radius("cdr-pair-radius-away") else { return };
+    what_a_dead_node_owed_is_told_once(&mut server, &mut pair, "radius", |pair| {
+        wait_until("nothing waits", PATIENCE, || pair.spool(1)["waiting"] == 0);
+    });
 }

@@ -83,15 +83,15 @@ impl Timers {
 /// earlier instant is outstanding, no new one is made, and when it fires it is set again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Alarm {
-    due: Instant,
-    entry: Instant,
+    due: Moment,
+    entry: Moment,
 }
 
-/// An instant or none, in the room of an instant: a transaction has four alarms and more.
+/// A time or none, in the room of a time: a transaction has four alarms and more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Instant(Mono);
+struct Moment(Mono);
 
-impl Instant {
+impl Moment {
     const NEVER: Self = Self(Mono::MAX);
 
     fn get(self) -> Option<Mono> {
@@ -99,13 +99,13 @@ impl Instant {
     }
 }
 
-impl Default for Instant {
+impl Default for Moment {
     fn default() -> Self {
         Self::NEVER
     }
 }
 
-impl From<Option<Mono>> for Instant {
+impl From<Option<Mono>> for Moment {
     fn from(at: Option<Mono>) -> Self {
         at.map_or(Self::NEVER, Self)
     }
@@ -127,7 +127,7 @@ impl Alarm {
     }
 
     pub(crate) fn set(&mut self, timer: Timer, at: Mono, out: &mut Effects) {
-        self.due = Instant(at);
+        self.due = Moment(at);
         if self.entry > self.due {
             self.entry = self.due;
             out.push(Effect::SetTimer { timer, at });
@@ -135,7 +135,7 @@ impl Alarm {
     }
 
     pub(crate) fn stop(&mut self) {
-        self.due = Instant::NEVER;
+        self.due = Moment::NEVER;
     }
 
     /// The entry of `at` came back. True if the alarm is due; if it was moved to later, it is set
@@ -144,7 +144,7 @@ impl Alarm {
         if self.entry() != Some(at) {
             return false;
         }
-        self.entry = Instant::NEVER;
+        self.entry = Moment::NEVER;
         let Some(due) = self.due() else { return false };
         if due > now.mono_ns {
             self.set(timer, due, out);

@@ -121,7 +121,8 @@ impl Cluster {
             let id = ctx.node.next_conn;
             ctx.node.conns.insert(id, (cluster, node));
             let opened_at = ctx.now.mono_ns;
-            peer.conn = Some(OutConn { id, open: false, opened_at, framer: Framer::default() });
+            peer.conn =
+                Some(OutConn { id, open: false, opened_at, pings: 0, framer: Framer::default() });
             peer.buf.clear();
             ctx.out.push(Effect::Connect {
                 conn: ConnId::Outgoing(id),
@@ -164,13 +165,25 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn send_internal(&mut self, ctx: &mut Ctx<'_>, node: NodeId, body: Body) {
+    pub(crate) fn send_internal(&mut self, ctx: &mut Ctx<'_>, node: NodeId, body: Body) -> bool {
         let packet = Internal { cluster: self.id, source: self.me, body };
         match packet.encode() {
-            Ok(bytes) => {
-                self.post(ctx, node, &bytes);
+            Ok(bytes) => self.post(ctx, node, &bytes),
+            Err(error) => {
+                ctx.out.log(Level::Error, format!("packet for node {node}: {error}"));
+                false
             }
-            Err(error) => ctx.out.log(Level::Error, format!("packet for node {node}: {error}")),
+        }
+    }
+
+    pub(crate) fn send_ping(&mut self, ctx: &mut Ctx<'_>, node: NodeId, want_list: bool) {
+        if !self.send_internal(ctx, node, Body::Ping { want_list }) {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        match &mut peer.conn {
+            Some(conn) if !conn.open => conn.pings += 1,
+            _ => peer.pings.written(1),
         }
     }
 
@@ -272,7 +285,7 @@ impl Cluster {
             peer.compare_soon(ctx.now.mono_ns, true);
             peer.link.on_own_ping(ctx.now.mono_ns);
             let stock = peer.kind == Kind::Stock;
-            self.send_internal(ctx, node, Body::Ping { want_list: false });
+            self.send_ping(ctx, node, false);
             if stock {
                 self.catch_up_with_stock(ctx, node, ctx.now.unix_ms);
                 self.announce_to_stock(ctx, node);

@@ -21,6 +21,7 @@ mod link;
 mod links;
 mod listing;
 mod peer;
+mod pings;
 mod questions;
 mod register;
 mod routed;

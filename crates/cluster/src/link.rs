@@ -153,10 +153,6 @@ impl Link {
         self.asked_list
     }
 
-    pub(crate) fn last_ping(&self) -> Option<Mono> {
-        self.last_ping
-    }
-
     /// A PING came. True if it has to be answered with a PING of our own at once: the peer is there
     /// again, and a Tandem node that has just started answers no phone before it has heard of its
     /// peers. A stock node tells nothing before its own heartbeat has found us, so that we would

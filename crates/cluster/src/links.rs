@@ -47,11 +47,14 @@ impl Cluster {
                 // young one may lack a segment, or its handshake: TCP repeats it in time.
                 close(peer, ctx);
             }
+            if tick.ping == Some(false) && peer.kind != Kind::Tandem {
+                peer.pings.are_over();
+            }
             if tick.lost {
                 self.link_lost(ctx, id);
             }
             if let Some(want_list) = tick.ping {
-                self.send_internal(ctx, id, Body::Ping { want_list });
+                self.send_ping(ctx, id, want_list);
             }
         }
     }
@@ -129,7 +132,7 @@ impl Cluster {
                 let nodes = if *want_list { others.collect() } else { Vec::new() };
                 self.send_internal(ctx, source, Body::Pong { nodes });
                 if ping {
-                    self.send_internal(ctx, source, Body::Ping { want_list: true });
+                    self.send_ping(ctx, source, true);
                 }
             }
             Body::Pong { nodes } => {

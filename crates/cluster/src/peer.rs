@@ -4,6 +4,7 @@ use crate::config::NodeConfig;
 use crate::donor::Bulk;
 use crate::effects::{CapId, ConnId};
 use crate::link::{Link, LinkTimes};
+use crate::pings::Pings;
 use crate::status::Step;
 use crate::wire::Hello;
 use bytes::{Bytes, BytesMut};
@@ -48,6 +49,8 @@ pub(crate) struct OutConn {
     pub(crate) id: u64,
     pub(crate) open: bool,
     pub(crate) opened_at: Mono,
+    /// PINGs that wait until it is open.
+    pub(crate) pings: u32,
     pub(crate) framer: Framer,
 }
 
@@ -162,9 +165,9 @@ pub(crate) struct Peer {
     pub(crate) crossing: BTreeMap<String, Crossing>,
     /// When the connection of its last packet brought something after a silence.
     pub(crate) awoke_at: Mono,
-    /// The PING behind our announcements: when it is answered, they have been read.
-    pub(crate) crossing_ping: Option<Mono>,
-    /// The connection on which that answer came: nothing on it is older.
+    /// Those behind our announcements show when they have been read.
+    pub(crate) pings: Pings,
+    /// The connection on which the answer to them came: nothing on it is older.
     pub(crate) read_on: Option<ConnId>,
     /// When our half of the link came up the last time.
     pub(crate) up_at: Mono,
@@ -215,7 +218,7 @@ impl Peer {
             repeat_at: None,
             crossing: BTreeMap::new(),
             awoke_at: 0,
-            crossing_ping: None,
+            pings: Pings::default(),
             read_on: None,
             up_at: 0,
             unjudged: Vec::new(),
@@ -295,12 +298,11 @@ impl Peer {
         self.held_back.map_or(received, |first| received.min(first.saturating_sub(1)))
     }
 
-    /// A PONG came. What a stock peer announces after it has answered a PING that we sent behind
+    /// A PONG came. What a stock peer announces after it has answered the PINGs that we sent behind
     /// our announcements is no crossing; its workers may take packets out of order by a little.
     pub(crate) fn crossed(&mut self, now: Mono, on: ConnId) {
-        if self.crossing_ping.is_some_and(|ping| self.link.last_ping() >= Some(ping)) {
-            self.crossing_ping = None;
-            self.read_on = Some(on);
+        if let Some(read_on) = self.pings.answered(on) {
+            self.read_on = read_on;
             let until = now.saturating_add(OUT_OF_ORDER_NS);
             self.crossing.values_mut().for_each(|c| c.until = until.min(c.until));
         }

@@ -110,6 +110,7 @@ impl Clusterer {
         let Some(peer) = peer else { return };
         if let Some(conn) = &mut peer.conn {
             conn.open = true;
+            peer.pings.written(std::mem::take(&mut conn.pings));
         }
         flush(peer, out);
     }

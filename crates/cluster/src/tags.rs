@@ -10,7 +10,7 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use tandem_bin::NodeId;
-use tandem_bin::clusterer::{Body, Extra};
+use tandem_bin::clusterer::Extra;
 use tandem_clock::{MS, Mono, SEC};
 
 /// An announcement that waits until the claim is on disk.
@@ -309,17 +309,21 @@ impl Cluster {
     }
 
     /// We have announced a tag to a stock node. What it announces before it has read that, which
-    /// the answer to a PING behind it shows, crosses ours.
+    /// the answers to PINGs behind it show, crosses ours.
     fn may_cross(&mut self, ctx: &mut Ctx<'_>, node: NodeId, name: &str) {
         let now = ctx.now.mono_ns;
         let Some(peer) = self.peers.get_mut(&node) else { return };
         peer.crossing.insert(name.to_owned(), Crossing::new(now));
-        if peer.link.is_up() && peer.crossing_ping != Some(now) {
-            peer.crossing_ping = Some(now);
+        if !peer.link.is_up() {
+            return;
+        }
+        let waiting = peer.conn.as_ref().map_or(0, |conn| conn.pings);
+        let pings = peer.pings.ask(now, waiting);
+        if pings > 0 {
             peer.read_on = None;
             peer.link.on_own_ping(now);
-            self.send_internal(ctx, node, Body::Ping { want_list: false });
         }
+        (0..pings).for_each(|_| self.send_ping(ctx, node, false));
     }
 
     /// The holder of a higher claim than ours is gone: raise above it.

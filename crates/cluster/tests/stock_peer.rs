@@ -67,6 +67,28 @@ fn announcements_that_cross_at_the_heal_leave_us_the_holder_and_only_then() {
 }
 
 #[test]
+fn a_pong_to_an_older_ping_does_not_show_that_our_announcement_was_read() {
+    let mut s = Stage::new(true);
+    s.activate();
+    // Two PINGs wait in its connection, and are answered in one burst when it wakes up.
+    s.say(Body::Ping { want_list: true });
+    s.run_ms(900);
+    s.got.clear();
+    let now = s.now.plus_ns(100 * MS);
+    s.now = now;
+    s.input(|m, now, out| m.handle_timeout(now, out));
+    assert_eq!(s.of_type("clusterer-internal", 0).len(), 1);
+    s.got.clear();
+    s.say(Body::Pong { nodes: vec![] });
+    assert_eq!((s.link(), s.of_type("clusterer-extra", 13).len()), ("Up", 1));
+    s.say(Body::Pong { nodes: vec![] });
+    s.now = s.now.plus_ns(300 * MS);
+    s.shtag_active();
+    assert!(s.active(), "it has not read ours yet");
+    assert_eq!(s.of_type("clusterer-extra", 13).len(), 2);
+}
+
+#[test]
 fn an_announcement_that_an_older_connection_brings_after_the_heal_has_crossed_too() {
     let mut s = Stage::new(true);
     s.say(Body::Ping { want_list: true });

@@ -190,10 +190,15 @@ impl Stand for Scene {
             let packet = Packet::decode(frame.clone()).unwrap();
             packet.capability.as_ref() == b"clusterer-internal" && packet.packet_type == 0
         };
-        let pings: Vec<NodeId> = self.got.iter().filter(|p| is_ping(p)).map(|p| p.0).collect();
-        self.got.retain(|p| !is_ping(p));
-        for node in pings.into_iter().filter(|id| self.alive.contains(id)).collect::<Vec<_>>() {
-            self.say(node, Body::Pong { nodes: vec![] });
+        // What an answer makes node 1 ask is answered at once as well.
+        while self.got.iter().any(is_ping) {
+            let pings: Vec<NodeId> = self.got.iter().filter(|p| is_ping(p)).map(|p| p.0).collect();
+            self.got.retain(|p| !is_ping(p));
+            for node in pings {
+                if self.alive.contains(&node) {
+                    self.say(node, Body::Pong { nodes: vec![] });
+                }
+            }
         }
     }
 }

@@ -86,9 +86,10 @@ impl Crossing {
 
     /// Whether what comes now has crossed; `awoke_at` is when its connection last brought something
     /// after a silence. One that outlived the separation brings what was said meanwhile first, and
-    /// that may be later than an answer over another connection.
+    /// that may be later than an answer over another connection. What another node passes on comes
+    /// like that, too.
     pub(crate) fn is_crossed(&self, now: Mono, awoke_at: Mono) -> bool {
-        let late = awoke_at >= self.told_at && now < awoke_at.saturating_add(OUT_OF_ORDER_NS);
+        let late = now < awoke_at.saturating_add(BURST_NS);
         now < self.until || late && now < self.told_at.saturating_add(CROSSING_NS)
     }
 }
@@ -335,6 +336,8 @@ pub(crate) const ASSUME_STOCK_NS: u64 = SEC;
 const CROSSING_NS: u64 = 5 * SEC;
 /// How far a stock node may handle packets out of their order.
 pub(crate) const OUT_OF_ORDER_NS: u64 = 200 * MS;
+/// How long what a stream has held back takes to come, once it brings something again.
+const BURST_NS: u64 = SEC;
 /// How often packets of a sync are sent on.
 pub(crate) const BULK_EVERY_NS: u64 = 20 * MS;
 

@@ -326,9 +326,13 @@ impl Clusterer {
                 return;
             }
             if let Some(peer) = c.peers.get_mut(&source) {
-                // Behind the answer on its own stream, a silence is just one.
-                let is_behind = peer.read_on == Some(origin.conn);
-                peer.awoke_at = if is_behind { 0 } else { origin.awoke_at };
+                peer.awoke_at = match origin {
+                    // Behind the answer on its own stream, a silence is just one.
+                    _ if peer.read_on == Some(origin.conn) => 0,
+                    // Another node passes it on, and has it from a stream of which we know nothing.
+                    _ if peer.cfg.address.ip() != origin.ip => now.mono_ns,
+                    _ => origin.awoke_at,
+                };
             }
             if trailer.destination != c.me {
                 // Byte for byte; never back to where it comes from.

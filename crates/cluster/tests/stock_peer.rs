@@ -110,6 +110,25 @@ fn an_announcement_that_an_older_connection_brings_after_the_heal_has_crossed_to
 }
 
 #[test]
+fn what_a_stream_held_back_through_the_separation_comes_within_a_second() {
+    let mut s = Stage::new(true);
+    s.say(Body::Ping { want_list: true });
+    let older = std::mem::replace(&mut s.to_us, ConnId::Accepted(2));
+    let to_us = s.to_us;
+    s.input(|m, now, out| m.handle_accepted(now, to_us, ip(2), out));
+    s.activate();
+    s.run_ms(1_000);
+    s.link_up();
+    s.answer_pings();
+    // The older stream wakes up, and goes on after a moment.
+    s.to_us = older;
+    s.say_caps(true);
+    s.run_ms(500);
+    s.shtag_active();
+    assert!(s.active());
+}
+
+#[test]
 fn an_activation_soon_after_ours_is_obeyed_though_the_stream_was_silent_before() {
     let mut s = Stage::new(true);
     s.activate();

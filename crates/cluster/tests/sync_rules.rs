@@ -213,6 +213,23 @@ fn an_activation_after_the_stock_node_has_read_our_announcement_is_obeyed() {
 }
 
 #[test]
+fn what_another_node_passes_on_may_be_older_than_the_answer_that_came_at_once() {
+    let mut s = Scene::new(&[2, 3]);
+    s.input(|m, now, out| {
+        m.activate_tag(now, "vip", 1, Reason::new("MI command", "test"), out).unwrap();
+    });
+    s.all_up();
+    s.run_ms(1_500);
+    // It was said before ours was read, and has waited between the two stock nodes.
+    let said = Extra::ShtagActive { tag: Bytes::from_static(b"vip") };
+    s.bytes(3, &said.encode(&Trailer::new(1, 2, 1)).unwrap());
+    assert!(s.m.table().is_active("vip", 1));
+    s.run_ms(6_000);
+    s.bytes(3, &said.encode(&Trailer::new(1, 2, 1)).unwrap());
+    assert!(!s.m.table().is_active("vip", 1), "it was told so long ago that it has read ours");
+}
+
+#[test]
 fn a_sync_packet_of_a_stranger_to_us_changes_nothing() {
     let mut s = Scene::new(&[2]);
     s.all_up();

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_clock::{Mono, Now};
 use tandem_engine::module::{Cx, Timer};
 use tandem_sip::Message;
 use tandem_tm::{LocalRequest, Owner, Tm};
@@ -30,6 +31,9 @@ const SUBSCRIPTIONS_A_STEP: usize = 250;
 const WALKS_MAX: usize = 1_000_000;
 /// NOTIFYs that wait for their replies, at most.
 const OPEN_MAX: usize = 200_000;
+/// How long a NOTIFY is put off because an answer has to leave first: longer than any answer waits
+/// for a peer.
+const HELD_MS: u64 = 1_000;
 
 /// What the watchers of a presentity are looked through for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,34 +93,59 @@ pub(crate) enum After {
 pub(crate) struct Held {
     next: u64,
     all: BTreeMap<u64, After>,
+    /// Watchers whose answer has not left, with how many wait, and until when that counts.
+    watchers: BTreeMap<Arc<SubId>, (u32, Mono)>,
+}
+
+impl Held {
+    fn add(&mut self, now: Now, after: After) -> u64 {
+        self.next += 1;
+        if let After::One(_, id) = &after {
+            let (count, until) = self.watchers.entry(Arc::clone(id)).or_default();
+            (*count, *until) = (*count + 1, now.after_ms(HELD_MS));
+        }
+        self.all.insert(self.next, after);
+        self.next
+    }
+
+    /// The answer of a watcher is on its way.
+    fn let_go(&mut self, id: &Arc<SubId>) {
+        if let Some((count, _)) = self.watchers.get_mut(id) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.watchers.remove(id);
+            }
+        }
+    }
+
+    /// Whether a watcher has to have his answer first.
+    fn holds(&self, now: Now, id: &SubId) -> bool {
+        self.watchers.get(id).is_some_and(|(_, until)| now.mono_ns < *until)
+    }
 }
 
 impl Presence {
     /// Does something when the reply before has left: with a peer, that is when it knows, and
     /// without one at the end of the batch, as a reply of a transaction does.
     pub(crate) fn after_reply(&self, cx: &mut Cx<'_>, after: After) {
-        let token = {
-            let mut held = self.held.lock();
-            held.next += 1;
-            let token = held.next;
-            held.all.insert(token, after);
-            token
-        };
+        let token = self.held.lock().add(cx.now, after);
         cx.when_acknowledged(token);
     }
 
     /// A peer knows of the change, or nobody waits for it.
     pub(crate) fn released(&self, cx: &mut Cx<'_>, token: u64) {
         let after = self.held.lock().all.remove(&token);
-        if let Some(after) = after {
-            self.go_on(cx, after);
-        }
-    }
-
-    fn go_on(&self, cx: &mut Cx<'_>, after: After) {
         match after {
-            After::Walk(key) => self.walk(cx, &key),
-            After::One(key, id) => self.notify_owed(cx, &key, &[id]),
+            Some(After::Walk(key)) => self.walk(cx, &key),
+            Some(After::One(key, id)) => {
+                // Still held: another worker would be faster than the answer, which leaves with
+                // what this one sends.
+                self.notify_these(cx, &key, std::slice::from_ref(&id));
+                self.held.lock().let_go(&id);
+                // What has changed meanwhile.
+                self.notify_owed(cx, &key, &[id]);
+            }
+            None => {}
         }
     }
 
@@ -197,7 +226,18 @@ impl Presence {
     }
 
     /// Sends the NOTIFYs that are owed to some watchers of a presentity, if that is this node's.
+    /// Whoever is about to get an answer is told after it: many phones refuse a NOTIFY of a dialog
+    /// that they do not know yet.
     pub(crate) fn notify_owed(&self, cx: &mut Cx<'_>, key: &Arc<Key>, ids: &[Arc<SubId>]) {
+        let free: Vec<_> = {
+            let held = self.held.lock();
+            let is_free = |id: &&Arc<SubId>| !held.holds(cx.now, id);
+            ids.iter().filter(is_free).map(Arc::clone).collect()
+        };
+        self.notify_these(cx, key, &free);
+    }
+
+    fn notify_these(&self, cx: &mut Cx<'_>, key: &Arc<Key>, ids: &[Arc<SubId>]) {
         if ids.is_empty() {
             return;
         }

@@ -40,6 +40,27 @@ fn the_holder_of_the_tag_notifies_whoever_got_the_request() {
 }
 
 #[test]
+fn a_database_that_is_faster_than_the_peer_does_not_put_the_notify_before_the_answer() {
+    let params = DB.to_owned() + &set("fallback2db", "1");
+    let mut pair = Pair::new(&params);
+    // Nobody has published: the database is asked.
+    for (user, expires) in [("w", "Expires: 600\n"), ("looks", "Expires: 0\n")] {
+        let mut watcher = Watcher::new(user, "bob", "presence");
+        pair.datagrams.clear();
+        // The peer stands still: the answer waits for it.
+        let still = pair.workers[1].take();
+        pair.udp(0, WATCHER, &watcher.subscribe(expires));
+        pair.advance_ms(10);
+        assert!(pair.datagrams.is_empty(), "{:?}", pair.datagrams);
+        pair.advance_ms(20);
+        pair.workers[1] = still;
+        let lines = pair.datagrams.iter().filter_map(|(_, _, text)| text.lines().next());
+        let words: Vec<_> = lines.map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(words, ["SIP/2.0", "NOTIFY"], "{expires}");
+    }
+}
+
+#[test]
 fn the_heir_tells_what_the_dead_node_did_not() {
     let mut pair = Pair::new("");
     let mut watchers: Vec<_> =

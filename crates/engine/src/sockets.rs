@@ -229,6 +229,7 @@ impl Sockets {
 
     /// Whether what is sent to this address comes back to this node.
     pub fn is_own(&self, proto: Proto, addr: SocketAddr) -> bool {
+        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
         self.all.iter().filter(|s| s.proto == proto).any(|s| {
             let advertised = || {
                 let (host, port) = s.advertised.as_ref()?;
@@ -236,9 +237,10 @@ impl Sockets {
             };
             s.addr == addr
                 || advertised() == Some(addr)
-                || (s.addr.ip().is_unspecified()
-                    && s.addr.port() == addr.port()
-                    && addr.ip().is_loopback())
+                // Hosts take 0.0.0.0 for themselves, whatever they send it from.
+                || (s.addr.port() == addr.port()
+                    && (addr.ip().is_unspecified()
+                        || (s.addr.ip().is_unspecified() && addr.ip().is_loopback())))
         })
     }
 
@@ -329,6 +331,18 @@ mod tests {
         assert_eq!(s.resolve("udp:10.0.0.9:5060"), Some(SocketId(0)));
         assert_eq!(s.resolve("udp:[fe80::1]:5060"), Some(SocketId(2)));
         assert_eq!(s.resolve("tcp:127.0.0.1:5060"), None);
+    }
+
+    #[test]
+    fn a_node_knows_what_leads_to_itself() {
+        let s = sockets();
+        let leads = |to: &str| s.is_own(Proto::Udp, to.parse().unwrap());
+        for own in ["127.0.0.1:5060", "[::ffff:127.0.0.1]:5060", "0.0.0.0:5060", "[::]:5060"] {
+            assert!(leads(own), "{own}");
+        }
+        for other in ["127.0.0.1:5061", "0.0.0.0:5061", "192.0.2.1:5060"] {
+            assert!(!leads(other), "{other}");
+        }
     }
 
     #[test]

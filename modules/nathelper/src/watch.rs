@@ -47,6 +47,8 @@ struct Watched {
     id: u64,
     place: Place,
     reign: u16,
+    /// It did not leave this host.
+    is_void: bool,
 }
 
 impl Watch {
@@ -95,6 +97,7 @@ impl Nathelper {
             id: contact.id,
             place,
             reign,
+            is_void: false,
         });
         // Numbers begin with 1: 0 is a send that nobody asks about.
         out.first + out.pings.len() as u64
@@ -104,9 +107,10 @@ impl Nathelper {
     pub(crate) fn not_sent(&self, number: u64) {
         add(&self.pings.counts.not_sent, 1);
         let Some(usrloc) = &self.usrloc else { return };
-        let out = &*self.pings.watch.pings.lock();
+        let out = &mut *self.pings.watch.pings.lock();
         let at = number.checked_sub(out.first + 1).and_then(|at| usize::try_from(at).ok());
-        if let Some(ping) = at.and_then(|at| out.pings.get(at)) {
+        if let Some(ping) = at.and_then(|at| out.pings.get_mut(at)) {
+            ping.is_void = true;
             usrloc.ping_void(&ping.table, ping.id, ping.sent_ns);
         }
     }
@@ -118,6 +122,9 @@ impl Nathelper {
         let tags = node.membership().tags().map(|t| &**t);
         let now = cx.now.mono_ns;
         while let Some(ping) = self.pop_due(now) {
+            if ping.is_void {
+                continue;
+            }
             let lost = usrloc.ping_lost(&ping.table, (ping.id, ping.place), ping.sent_ns);
             let is_over = ping.reign != self.pings.watch.reign();
             let is_kept = is_over || lost.is_none_or(|lost| lost < self.params.lost_max);

@@ -211,6 +211,40 @@ fn a_ping_that_could_not_be_sent_says_nothing_about_the_phone() {
 }
 
 #[test]
+fn pings_that_are_sent_before_the_last_one_is_lost_count_each() {
+    // Whoever waits longer for an answer than until the next ping.
+    let mut node = single("modparam(\"nathelper\", \"ping_threshold\", 15)");
+    let aors = |node: &mut TestNode| {
+        let dump = node.mi("usrloc:dump", Json::Null);
+        dump["result"]["Domains"][0]["AORs"].as_array().map_or(0, Vec::len)
+    };
+    for _ in 0..4 * INTERVAL_S {
+        node.advance_ms(1_000);
+        for (to, text) in node.sent() {
+            // One is silent; the others answer at once.
+            if to.to_string() != "10.0.0.7:5060" {
+                node.udp(&to.to_string(), &ok(&text));
+            }
+        }
+    }
+    assert_eq!(aors(&mut node), 19);
+    // An answer that comes late, behind the next ping, is an answer, too.
+    let mut late = Vec::new();
+    for _ in 0..4 * INTERVAL_S {
+        node.advance_ms(1_000);
+        let now = std::mem::take(&mut late);
+        late.extend(node.sent().into_iter().map(|sent| (11, sent)));
+        for (left, (to, text)) in now {
+            match left {
+                0 => node.udp(&to.to_string(), &ok(&text)),
+                left => late.push((left - 1, (to, text))),
+            }
+        }
+    }
+    assert_eq!(aors(&mut node), 19);
+}
+
+#[test]
 fn a_contact_that_leads_to_the_server_itself_is_not_pinged_but_counted() {
     let mut node = single("");
     let text = register(30).replace("10.0.0.30:5060>", "127.0.0.1:5060>");

@@ -120,11 +120,13 @@ impl Usrloc {
     }
 
     /// Nobody may have answered the ping sent at `sent_ns`. Gives how many were lost in a row;
-    /// `None`: it was answered, or the contact is gone.
+    /// `None`: an answer came behind it, or the contact is gone. Others may have been sent since.
     pub fn ping_lost(&self, table: &Table, (id, near): (u64, Place), sent_ns: u64) -> Option<u16> {
         table.domain.with_local_near(near, id, |_, local| {
-            let ping = local.pinged_mut().filter(|ping| ping.sent_ns == sent_ns)?;
-            ping.sent_ns = 0;
+            let ping = local.pinged_mut().filter(|ping| ping.answered_ns < sent_ns)?;
+            if ping.sent_ns == sent_ns {
+                ping.sent_ns = 0;
+            }
             ping.lost = ping.lost.saturating_add(1);
             Some(ping.lost)
         })?
@@ -152,7 +154,7 @@ impl Usrloc {
         let (now, params) = (cx.now, &self.params);
         let found = table.domain.with_local_near(near, id, |contact, local| {
             let ping = local.pinged_mut()?;
-            ping.lost = 0;
+            (ping.lost, ping.answered_ns) = (0, now.mono_ns.max(1));
             let sent_ns = std::mem::take(&mut ping.sent_ns);
             if sent_ns == 0 || !measures(contact) {
                 return None;

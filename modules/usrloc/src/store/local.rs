@@ -78,8 +78,10 @@ impl DbState {
 /// The state of the pings of a contact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PingState {
-    /// Monotonic nanoseconds of the ping that is not answered; 0: none is out.
+    /// Monotonic nanoseconds of the last ping, as long as it is not answered; 0: none is out.
     pub sent_ns: u64,
+    /// When the last answer came; 0: none has.
+    pub answered_ns: u64,
     /// Latency of the last answer in microseconds; 0: none was measured.
     pub latency_us: u32,
     /// Pings lost in a row.

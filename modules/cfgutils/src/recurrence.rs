@@ -113,10 +113,10 @@ impl Recurrence {
             until_s,
             interval: interval.max(1),
             by_day: part(6).map_or(Ok(Vec::new()), days)?,
-            by_month_day: numbers(part(7))?,
-            by_year_day: numbers(part(8))?,
-            by_week: numbers(part(9))?,
-            by_month: numbers(part(10))?,
+            by_month_day: numbers(part(7), 31)?,
+            by_year_day: numbers(part(8), 366)?,
+            by_week: numbers(part(9), 53)?,
+            by_month: numbers(part(10), 12)?,
         })
     }
 
@@ -250,7 +250,12 @@ fn time(text: &str) -> Result<u64, String> {
             && h < 24
             && m < 60
             && s < 61;
-        sane.then(|| days_before(year, month) * DAY_S + (mday - 1) * DAY_S + h * 3600 + m * 60 + s)
+        if !sane {
+            return None;
+        }
+        let day_s = (days_before(year, month) + mday - 1) * DAY_S;
+        // Not every month has 31 days.
+        (date::fields(day_s).mday == mday).then(|| day_s + h * 3600 + m * 60 + s)
     };
     read().ok_or_else(wrong)
 }
@@ -321,9 +326,15 @@ fn days(text: &str) -> Result<Vec<(i64, u64)>, String> {
     items.map(|i| read(i).ok_or_else(|| format!("`{i}` is no day such as MO or -1FR"))).collect()
 }
 
-fn numbers(text: Option<&str>) -> Result<Vec<i64>, String> {
+/// Numbers from 1 to `last`, or from the end: -1 is the last one.
+fn numbers(text: Option<&str>, last: i64) -> Result<Vec<i64>, String> {
     let items = text.into_iter().flat_map(|t| t.split(',')).take(LIST_MAX);
-    items.map(|i| i.trim().parse().map_err(|_| number(i))).collect()
+    let read = |item: &str| match item.trim().parse::<i64>() {
+        Ok(n) if n != 0 && (-last..=last).contains(&n) => Ok(n),
+        Ok(n) => Err(format!("`{n}` is not from 1 to {last}, or from -1 to -{last}")),
+        Err(_) => Err(number(item)),
+    };
+    items.map(read).collect()
 }
 
 #[cfg(test)]
@@ -333,6 +344,22 @@ mod tests {
 
     fn matches(recurrence: &str, at: &str) -> bool {
         Recurrence::parse(recurrence).unwrap().matches(time(at).unwrap())
+    }
+
+    #[test]
+    fn what_can_never_be_is_told() {
+        for (text, word) in [
+            ("20260230T080000||PT9H", "20260230T080000"),
+            ("20260105T080000||PT9H|monthly||||40", "`40` is not from 1 to 31"),
+            ("20260105T080000||PT9H|monthly||||0", "`0`"),
+            ("20260105T080000||PT9H|yearly|||||-367", "`-367`"),
+            ("20260105T080000||PT9H|yearly||||||54", "`54`"),
+            ("20260105T080000||PT9H|yearly|||||||13", "`13`"),
+        ] {
+            let why = Recurrence::parse(text).unwrap_err();
+            assert!(why.contains(word), "{text}: {why}");
+        }
+        assert!(Recurrence::parse("20240229T080000||PT9H|yearly||||-31|366|-53|12").is_ok());
     }
 
     #[test]

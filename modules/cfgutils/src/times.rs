@@ -78,6 +78,9 @@ fn one(rest: &mut &str, depth: usize) -> Result<Times, String> {
     let end = after.find(['&', '/', ')']).unwrap_or(after.len());
     let (text, behind) = rest.split_at(zone.len() + end);
     *rest = behind.trim_start();
+    if text.trim().is_empty() {
+        return Err("a recurrence is missing".into());
+    }
     Recurrence::parse(text.trim()).map(|recurrence| Times::One(Box::new(recurrence)))
 }
 
@@ -103,7 +106,9 @@ mod tests {
         ] {
             assert_eq!(Times::parse(&text).map(|t| t.hold(NOON)), Ok(holds), "{text}");
         }
-        assert!(Times::parse("(").is_err() && Times::parse("2026").is_err());
+        for wrong in ["(", "2026", "!", "()", &format!("{monday} & "), &format!("{monday} /")] {
+            assert!(Times::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     proptest! {

@@ -156,8 +156,9 @@ impl Reader<'_> {
         }
     }
 
-    /// A gateway of a row of [`GATEWAY_COLUMNS`]; `None`: it is not for this node.
-    fn gateway(&self, row: &Row) -> Result<Option<Gateway>, String> {
+    /// A gateway of a row of [`GATEWAY_COLUMNS`]; `None`: it is not for this node. `notes` gets
+    /// what is taken otherwise than it is written.
+    fn gateway(&self, row: &Row, notes: &mut Vec<String>) -> Result<Option<Gateway>, String> {
         let [id, kind, address, strip, prefix, attrs, probe, state, socket] = row.as_slice() else {
             return Err("a row of gateways has not the nine columns".into());
         };
@@ -166,6 +167,9 @@ impl Reader<'_> {
         let wrong = |why: &str| format!("gateway `{id}`: address `{address}`: {why}");
         let scheme = address.get(..4).is_some_and(|s| s.eq_ignore_ascii_case("sip:"));
         let hostport = if scheme { address.get(4..).unwrap_or_default() } else { &address };
+        if address.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("sips:")) {
+            return Err(wrong("Tandem does not speak its transport"));
+        }
         let uri = format!("sip:{hostport}");
         let uri = Uri::parse(uri.as_bytes()).map_err(|e| wrong(&e.to_string()))?;
         if uri.user.is_some() || uri.host.is_empty() {
@@ -185,7 +189,23 @@ impl Reader<'_> {
         if !socket_text.is_empty() && socket.is_none() && self.filter == Filter::MatchedOnly {
             return Ok(None);
         }
-        let strip = usize::try_from(int(strip)).map_err(|_| wrong("strip is negative"))?;
+        if !socket_text.is_empty() && socket.is_none() && !is_socket(&socket_text) {
+            let why = "is none such as udp:192.0.2.1:5060: any is used";
+            notes.push(format!("gateway `{id}`: socket `{socket_text}` {why}"));
+        }
+        let probe_mode = int(probe);
+        if !(0..=2).contains(&probe_mode) {
+            let why = "is none of 0, 1 and 2: it is not probed";
+            notes.push(format!("gateway `{id}`: probe_mode {probe_mode} {why}"));
+        }
+        let prefix = text(prefix);
+        if !is_user(&prefix) {
+            let why = "holds what no user part of a URI holds";
+            return Err(format!("gateway `{id}`: pri_prefix `{prefix}` {why}"));
+        }
+        let strip = int(strip);
+        let negative = || format!("gateway `{id}`: strip {strip} is negative");
+        let strip = usize::try_from(strip).map_err(|_| negative())?;
         Ok(Some(Gateway {
             kind: int(kind),
             hostport: hostport.to_owned(),
@@ -194,9 +214,9 @@ impl Reader<'_> {
             port: uri.port.unwrap_or(0),
             proto,
             strip,
-            prefix: text(prefix),
+            prefix,
             attrs: text(attrs),
-            probe_mode: int(probe),
+            probe_mode,
             socket,
             socket_text,
             status: Arc::new(Status::new(self.state(Kind::Gateway, state))),
@@ -213,7 +233,8 @@ impl Reader<'_> {
 
 impl Destinations {
     pub(crate) fn add_gateway(&mut self, reader: &Reader<'_>, row: &Row, faults: &mut Faults) {
-        match reader.gateway(row) {
+        let mut notes = Vec::new();
+        match reader.gateway(row, &mut notes) {
             Ok(Some(gateway)) if self.gateway_ids.contains_key(&gateway.id) => {
                 faults.refuse("gateways", format!("gateway `{}` is there twice", gateway.id));
             }
@@ -221,6 +242,10 @@ impl Destinations {
                 let at = self.gateways.len() as u32;
                 self.gateway_ids.insert(Arc::clone(&gateway.id), at);
                 self.gateways.push(gateway);
+                if !notes.is_empty() {
+                    faults.count_row();
+                }
+                notes.into_iter().for_each(|why| faults.note("gateways", why));
             }
             Ok(None) => {}
             Err(why) => faults.refuse("gateways", why),
@@ -292,6 +317,10 @@ impl Destinations {
             };
             match (target, weight) {
                 (Some(target), Ok(weight)) => list.push(Choice { target, weight }),
+                (Some(_), Err(_)) => {
+                    let why = "its weight is no number from 0 on";
+                    missing.push(format!("{place}: `{item}` is left out: {why}"));
+                }
                 _ => missing.push(format!("{place}: `{item}` is left out: it names nothing known")),
             }
         }
@@ -359,6 +388,20 @@ impl Destinations {
             }
         }
     }
+}
+
+/// Whether a text may stand in the user part of a URI.
+fn is_user(text: &str) -> bool {
+    let uri = format!("sip:{text}0@a");
+    let user = Uri::parse(uri.as_bytes()).ok().and_then(|uri| uri.user);
+    user.is_some_and(|user| user.strip_suffix(b"0") == Some(text.as_bytes()))
+}
+
+/// Whether a text names a socket, perhaps of another node.
+fn is_socket(text: &str) -> bool {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    host.split_once(':').is_some_and(|(proto, host)| !proto.is_empty() && !host.is_empty())
+        && port.parse::<u16>().is_ok()
 }
 
 /// The order that a letter names.

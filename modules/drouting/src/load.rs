@@ -255,10 +255,11 @@ impl Drouting {
         }
         let (rules, refused) = (load.rules.len(), load.faults.refused);
         let old = part.table();
-        if rules == 0 && refused > 0 && old.rules.len() > 0 {
+        // Those that block a prefix are of no use alone.
+        if load.rules.leading() == 0 && refused > 0 && old.rules.leading() > 0 {
             return Err(format!(
-                "partition {} keeps its tables: of the new ones no rule can be used, {refused} \
-                 rows were refused",
+                "partition {} keeps its tables: of the new ones no rule leads to a gateway, \
+                 {refused} rows were refused",
                 part.name
             ));
         }
@@ -431,12 +432,16 @@ impl Load {
             with_state: params.keeps_state,
         };
         let faults = &mut self.faults;
+        let has_route = |name: &str| cx.named_route(name).is_some();
         for row in rows {
             match stage {
                 Stage::Gateways => self.of.add_gateway(&reader, row, faults),
                 Stage::Carriers => self.of.add_carrier(&reader, row, faults),
                 Stage::Tables => {}
-                Stage::Rules => self.rules.add(row, &params.alphabet, &self.of, faults),
+                Stage::Rules => {
+                    let of = (&self.of, &has_route as &dyn Fn(&str) -> bool);
+                    self.rules.add(row, &params.alphabet, of, faults);
+                }
             }
         }
     }

@@ -99,6 +99,8 @@ pub(crate) struct Loading {
     /// By their text: the number, and whether something in it is not known.
     lists_known: BTreeMap<String, (u32, bool)>,
     by_quality: Vec<(i64, u32)>,
+    /// Rules that lead somewhere; the others block their prefix.
+    leading: usize,
 }
 
 /// The rules of a partition with their tree.
@@ -108,6 +110,7 @@ pub(crate) struct Rules {
     lists: Lists,
     texts: Texts,
     times: Vec<Times>,
+    leading: usize,
     /// The rules that are sorted by quality, or have a carrier that is: their ids, in order, and
     /// places.
     by_quality: Vec<(i64, u32)>,
@@ -130,15 +133,15 @@ pub(crate) struct Place {
 }
 
 impl Loading {
-    /// Takes a row of [`RULE_COLUMNS`].
+    /// Takes a row of [`RULE_COLUMNS`]; `has_route`: whether the script has a route.
     pub(crate) fn add(
         &mut self,
         row: &Row,
         alphabet: &Alphabet,
-        of: &Destinations,
+        (of, has_route): (&Destinations, &dyn Fn(&str) -> bool),
         faults: &mut Faults,
     ) {
-        if let Err(why) = self.try_add(row, alphabet, of, faults) {
+        if let Err(why) = self.try_add(row, alphabet, (of, has_route), faults) {
             faults.refuse(TABLE, why);
         }
     }
@@ -147,7 +150,7 @@ impl Loading {
         &mut self,
         row: &Row,
         alphabet: &Alphabet,
-        of: &Destinations,
+        (of, has_route): (&Destinations, &dyn Fn(&str) -> bool),
         faults: &mut Faults,
     ) -> Result<(), String> {
         let [id, groups, prefix, times, priority, route, list, sort, profile, attrs] =
@@ -167,7 +170,7 @@ impl Loading {
         let sort = sort_of(&text(sort)).map_err(said)?;
         let times = self.times(&text(times)).map_err(|why| said(format!("timerec: {why}")))?;
         let list_text = text(list);
-        let (list, in_part) = self.list(&list_text, of, faults, &place)?;
+        let (list, mut in_part) = self.list(&list_text, of, faults, &place)?;
         let route = text(route);
         let route = if route == "0" { String::new() } else { route };
         // A rule without any list blocks its prefix; one whose gateways are all unknown is a
@@ -175,6 +178,12 @@ impl Loading {
         if self.lists.get(list).is_empty() && route.is_empty() && !list_text.is_empty() {
             return Err(said(format!("gwlist `{list_text}` leads to no gateway")));
         }
+        if !route.is_empty() && !has_route(&route) {
+            let why = "calls that take it fail until the script has that route";
+            faults.note(TABLE, said(format!("routeid `{route}` is no route: {why}")));
+            in_part = true;
+        }
+        self.leading += usize::from(!self.lists.get(list).is_empty() || !route.is_empty());
         let full = || said("there is no room for more rules".into());
         let route = self.texts.add(&route).ok_or_else(full)?;
         let attrs = self.texts.add(&text(attrs)).ok_or_else(full)?;
@@ -239,10 +248,14 @@ impl Loading {
         self.rules.len()
     }
 
+    pub(crate) fn leading(&self) -> usize {
+        self.leading
+    }
+
     /// The rules with their tree.
     pub(crate) fn finish(self, alphabet: Alphabet) -> Rules {
         let Self { mut rules, plans, prefixes, prefix_ends, texts, mut times, .. } = self;
-        let Self { mut lists, mut by_quality, .. } = self;
+        let Self { mut lists, mut by_quality, leading, .. } = self;
         by_quality.sort_unstable();
         by_quality.shrink_to_fit();
         rules.shrink_to_fit();
@@ -253,7 +266,7 @@ impl Loading {
         let tree = Tree::new(alphabet, plans, |rule| {
             prefixes.get(rule.checked_sub(1).map_or(0, end)..end(rule)).unwrap_or_default()
         });
-        Rules { rules, lists, texts: texts.finish(), times, by_quality, tree }
+        Rules { rules, lists, texts: texts.finish(), times, leading, by_quality, tree }
     }
 }
 
@@ -264,6 +277,11 @@ impl Rules {
 
     pub(crate) fn len(&self) -> usize {
         self.rules.len()
+    }
+
+    /// How many lead somewhere.
+    pub(crate) fn leading(&self) -> usize {
+        self.leading
     }
 
     /// Bytes that the rules take, as far as they grow with their number.
@@ -374,7 +392,7 @@ mod tests {
                 Value::Null,
                 "fast".into(),
             ];
-            loading.add(&row, &alphabet, &of, &mut faults);
+            loading.add(&row, &alphabet, (&of, &|_| true), &mut faults);
         }
         let rules = loading.finish(alphabet);
         assert!(faults.all.is_empty(), "{:?}", faults.all);

@@ -93,6 +93,16 @@ fn hostile_rows_are_refused_one_by_one() {
 }
 
 #[test]
+fn each_reason_is_one_line_that_fits() {
+    params::reasons();
+}
+
+#[test]
+fn rules_that_only_block_do_not_replace_those_that_lead_somewhere() {
+    params::only_blocking();
+}
+
+#[test]
 fn a_rule_without_gateways_blocks() {
     params::empty_list();
 }

@@ -343,3 +343,67 @@ pub(crate) fn hostile() {
     node.udp("127.0.0.9:5060", &request("sip:41@here.test"));
     assert_eq!(said(&mut node).pop().unwrap(), "1 sip:41@127.0.1.60");
 }
+
+pub(crate) fn reasons() {
+    let bad = |db: &mut tandem_db::memory::MemoryDb| {
+        let at = "127.0.1.60";
+        gateway(db, "ok", 1, at, &[]);
+        gateway(db, "crlf", 1, at, &[("pri_prefix", "1\r\nX: y".into())]);
+        gateway(db, "user", 1, at, &[("pri_prefix", "a@b".into())]);
+        gateway(db, "sips", 1, "sips:127.0.1.60", &[]);
+        gateway(db, "line", 1, "127.0.1.60\r\nERROR all is lost", &[]);
+        gateway(db, "sock", 1, at, &[("socket", "garbage".into())]);
+        gateway(db, "theirs", 1, at, &[("socket", "udp:192.0.2.9:5060".into())]);
+        gateway(db, "mode", 1, at, &[("probe_mode", 7.into())]);
+        rule(db, "0", "1", "ok=x,ok", &[]);
+        rule(db, "0", "2", "ok", &[("routeid", "nosuch".into())]);
+        rule(db, "0", "3", "ok", &[("routeid", "say".into())]);
+        rule(db, "0", "4", "ok", &[("timerec", "20260105T080000||PT9H|weekly|||MO /".into())]);
+        rule(db, "0", "5", "ok", &[("timerec", "20260230T080000||PT9H".into())]);
+    };
+    let mut node = node_with(URL, &format!("{ROUTE} route[say] {{ exit; }}"), bad).unwrap();
+    assert!(node.logs().iter().all(|(_, text)| !text.contains(['\r', '\n'])));
+    let told = node.mi("drouting:refused", Json::Null)["result"].clone();
+    let rows = told["Rows"].as_array().unwrap().iter();
+    let said: Vec<String> = rows.map(|r| format!("{}: {}", r["Verdict"], r["Why"])).collect();
+    let said = said.join("\n").replace('"', "");
+    for wanted in [
+        "refused: gateway `crlf`: pri_prefix `1\\\\r\\\\nX: y` holds what no user part of a URI holds",
+        "refused: gateway `user`: pri_prefix `a@b` holds",
+        "refused: gateway `sips`: address `sips:127.0.1.60`: Tandem does not speak its transport",
+        "refused: gateway `line`: address `127.0.1.60\\\\r\\\\nERROR all is lost`",
+        "taken in part: gateway `sock`: socket `garbage` is none such as",
+        "taken in part: gateway `mode`: probe_mode 7 is none of",
+        "taken in part: rule 1: `ok=x` is left out: its weight is no number",
+        "taken in part: rule 2: routeid `nosuch` is no route",
+        "refused: rule 4: timerec: a recurrence is missing",
+        "refused: rule 5: timerec: `20260230T080000` is not",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    assert!(!said.contains("theirs") && !said.contains("rule 3"), "{said}");
+    assert_eq!((&told["Refused"], &told["Taken in part"]), (&json!(6), &json!(4)));
+}
+
+pub(crate) fn only_blocking() {
+    let mut node = node_with(URL, ROUTE, |db| {
+        gateway(db, "ok", 1, "127.0.1.60", &[]);
+        rule(db, "0", "4", "ok", &[]);
+        rule(db, "0", "5", "", &[]);
+    })
+    .unwrap();
+    // Somebody has emptied the table of gateways: what is left of the rules blocks a prefix.
+    let delete = tandem_db::Query::Delete { table: "dr_gateways".into(), conds: Vec::new() };
+    node.db.execute(&delete).unwrap();
+    let failed = node.mi("drouting:reload", Json::Null);
+    assert_eq!(failed["error"]["message"], "Failed to reload");
+    node.udp("127.0.0.9:5060", &request("sip:41@here.test"));
+    assert_eq!(said(&mut node).pop().unwrap(), "1 sip:41@127.0.1.60");
+    // What was told to block alone does.
+    let delete = tandem_db::Query::Delete { table: "dr_rules".into(), conds: Vec::new() };
+    node.db.execute(&delete).unwrap();
+    rule(&mut node.db, "0", "", "", &[]);
+    assert_eq!(node.mi("drouting:reload", Json::Null)["result"], "OK");
+    node.udp("127.0.0.9:5060", &request("sip:41@here.test"));
+    assert_eq!(said(&mut node).pop().unwrap(), "-2 sip:41@here.test");
+}

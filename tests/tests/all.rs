@@ -34,6 +34,7 @@ mod modules;
 mod nat;
 mod opensips_cli;
 mod pair;
+mod pinging;
 mod presence;
 mod presence_baresip;
 mod presence_db;

@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
+use tandem_bin::{Packet, Trailer, drouting as wire};
 use tandem_tests::routes::{Router, at, gateway, rule};
-use tandem_tests::{PATIENCE, Phone, Process, Site, now, wait_until};
+use tandem_tests::{PATIENCE, Phone, Process, Site, now, stream, wait_until};
 
 const PROBING_S: u64 = 2;
 
@@ -150,4 +152,50 @@ fn a_state_that_was_set_by_hand_is_everywhere_at_once() {
     assert_eq!(pair.routers[0].state(&pair.site, "steady"), "Disabled MI");
     set(0, 1);
     pair.wait_for(1, "steady", "Active", PATIENCE);
+}
+
+/// Tells node 1, from the address of node 2 and in the language of the field, of a state that
+/// node 2 does not know.
+fn plant(pair: &Pair, kind: u32, id: &'static str, flags: i32) {
+    let status = wire::Status { partition: "Default".into(), id: id.into(), flags };
+    let packet = Packet {
+        capability: wire::CAPABILITY.into(),
+        packet_type: kind,
+        version: wire::VERSION,
+        payload: status.encode().unwrap(),
+        trailer: Some(Trailer::new(1, 2, 1)),
+    };
+    let ip = |node| pair.site.net.ip(node);
+    let mut stream = stream(ip(2), (ip(1), 5566).into());
+    stream.write_all(&packet.encode().unwrap()).unwrap();
+}
+
+#[test]
+fn a_planted_difference_is_found_by_the_digests_and_settled() {
+    let pair = start("routing-digest");
+    let phones = [21, 22, 23].map(|last| pair.phone(last));
+    let says = |at: usize, word: &str| {
+        let text = pair.routers[at].ctl(&pair.site, &["status"]);
+        text.lines().any(|l| l.contains("drouting-status-repl") && l.contains(word))
+    };
+    for at in [0, 1] {
+        pair.wait_for(at, "steady", "Active", PATIENCE);
+        let what = format!("node {} has compared", at + 1);
+        wait_until(&what, 2 * PATIENCE, || says(at, " equal "));
+    }
+    // Held, so that no probe mends it.
+    plant(&pair, wire::GATEWAY, "steady", wire::GATEWAY_DISABLED | wire::GATEWAY_HELD);
+    pair.wait_for(0, "steady", "Disabled MI", PATIENCE);
+    assert_eq!(pair.routers[1].state(&pair.site, "steady"), "Active");
+    wait_until("the difference is named", 2 * PATIENCE, || {
+        pair.routers[0].ctl(&pair.site, &["cluster", "diff"]).contains("steady")
+    });
+    pair.wait_for(1, "steady", "Disabled MI", 3 * PATIENCE);
+    for at in [0, 1] {
+        let what = format!("node {} is equal", at + 1);
+        wait_until(&what, 2 * PATIENCE, || says(at, " equal "));
+        let diff = pair.routers[at].ctl(&pair.site, &["cluster", "diff"]);
+        assert_eq!(diff, "nothing differs\n");
+    }
+    drop(phones);
 }

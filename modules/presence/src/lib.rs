@@ -17,6 +17,7 @@
 //! `rules.rs` asks them who may watch whom. `sweep.rs` follows the time, `replication/` the peers,
 //! `sql/` the database.
 
+mod accept;
 mod again;
 mod bla;
 mod change;

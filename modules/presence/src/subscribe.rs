@@ -10,6 +10,7 @@ use tandem_script::host::{ArgValue, Called};
 use tandem_script::program::Ready;
 use tandem_sip::{HeaderName, NameAddr, Scheme, Uri};
 
+use crate::accept::admits;
 use crate::change::{Change, Origin, Refused};
 use crate::package::{Package, Refusal, Status, Verdict};
 use crate::record::{Key, SubId, Subscription, Text, uri_of};
@@ -43,7 +44,12 @@ pub(crate) fn handle_subscribe(call: &mut Call<'_, '_, '_>) -> Called {
         Ok(request) => request,
         Err(refusal) => return refuse(call, &refusal),
     };
-    let result = if call.ctx.msg.to_tag().is_some() {
+    let is_known = call.ctx.msg.to_tag().is_some();
+    let leaves = is_known && request.expires_s == 0;
+    if !leaves && !admits(call, package.content_type()) {
+        return refuse(call, &Refusal::new(406, "Not Acceptable"));
+    }
+    let result = if is_known {
         within(call, &presence, &*package, request)
     } else {
         initial(call, &presence, &*package, request)

@@ -110,6 +110,28 @@ fn what_is_no_subscription_is_refused() {
 }
 
 #[test]
+fn whoever_does_not_read_what_a_notify_holds_is_refused() {
+    let mut node = node("");
+    let (mut watcher, _) = Watcher::watch(&mut node, "w", "bob", "presence");
+    let mut code = |watcher: &mut Watcher, extra: &str| {
+        let (reply, notifies) = watcher.go(&mut node, extra);
+        (reply[8..11].to_owned(), notifies.len())
+    };
+    for (n, (accept, wanted)) in
+        [("text/plain", "200"), ("a/b, text/*;q=0.5", "200"), ("a/b", "406"), ("", "406")]
+            .into_iter()
+            .enumerate()
+    {
+        let mut other = Watcher::new(&format!("w{n}"), "bob", "presence");
+        let got = code(&mut other, &format!("Accept: {accept}\n"));
+        assert_eq!(got, (wanted.to_owned(), usize::from(wanted == "200")), "{accept}");
+    }
+    // Who was let in is refused as well, and may leave.
+    assert_eq!(code(&mut watcher, "Accept: a/b\n"), ("406".to_owned(), 0));
+    assert_eq!(code(&mut watcher, "Accept: a/b\nExpires: 0\n"), ("200".to_owned(), 1));
+}
+
+#[test]
 fn a_watcher_waits_until_the_rules_let_him_in() {
     let mut node = node("");
     published(&mut node, &publish("bob", "presence", 1, "", "open"));

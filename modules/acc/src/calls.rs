@@ -113,7 +113,8 @@ impl Acc {
             _ if is_late => told_ms,
             // The wall clock may have been set meanwhile.
             Some(ms) => plan.cdr.answered_ms.saturating_add(ms),
-            None => cx.now.unix_ms,
+            // It may have waited for a peer, or its BYE passed by before: it ended then, not now.
+            None => dialog.ended_exactly_ms().unwrap_or(cx.now.unix_ms),
         };
         self.write_plan(cx, &plan, dialog.id, plan.marks);
     }

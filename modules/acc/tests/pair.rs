@@ -1,7 +1,7 @@
 //! The records of calls that meet the end of a node: two nodes with one service address and one
 //! database.
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tandem_db::memory::MemoryDb;
 use tandem_engine::testing::Nodes;
 
@@ -106,6 +106,28 @@ fn a_holder_that_is_started_again_hears_of_the_bye_that_it_saw_before() {
         pair.advance_ms(10_000);
         assert_eq!(records(&pair).len(), 1, "{down_ms}: {:#?}", pair.logs);
     }
+}
+
+#[test]
+fn a_call_whose_bye_passed_a_moment_before_its_nodes_met_has_its_true_duration() {
+    let mut pair = pair();
+    let invite = ring(&mut pair, 0);
+    let contact = format!("Contact: <sip:bob@{CALLEE}>\nContent-Length");
+    pair.udp(0, CALLEE, &reply_to(&invite, 200, "").replace("Content-Length", &contact));
+    let ok = sent_to(&mut pair, 0, CALLER).pop().unwrap();
+    pair.udp(0, CALLER, &within(&ok, "ACK", 1));
+    pair.mi(1, "clusterer_shtag_set_active", json!(["vip/1"]));
+    pair.advance_ms(1_000);
+    pair.kill(0);
+    pair.cut();
+    pair.boot(0);
+    pair.advance_ms(2_000);
+    pair.udp(0, CALLER, &within(&ok, "BYE", 2));
+    pair.heal();
+    pair.advance_ms(20_000);
+    let records = records(&pair);
+    assert_eq!(records.len(), 1, "{:#?}", pair.logs);
+    assert!(records[0].contains("ms_duration=3000;"), "{records:?}");
 }
 
 #[test]

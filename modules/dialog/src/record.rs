@@ -306,9 +306,14 @@ pub struct Dialog {
 impl Dialog {
     /// When it ended, in Unix milliseconds, as exactly as is known; 0: not at all.
     pub fn ended_ms(&self) -> u64 {
+        self.ended_exactly_ms().unwrap_or(u64::from(self.ended_s) * 1000)
+    }
+
+    /// The same if it is known more exactly than to the second.
+    pub fn ended_exactly_ms(&self) -> Option<u64> {
         let exact = self.debt.as_ref().map_or(0, |debt| debt.ended_ms);
         // Nodes that did not see each other may have heard of different ends.
-        if exact / 1000 == u64::from(self.ended_s) { exact } else { u64::from(self.ended_s) * 1000 }
+        (exact != 0 && exact / 1000 == u64::from(self.ended_s)).then_some(exact)
     }
 
     /// A record of which nothing is known yet.

@@ -245,6 +245,8 @@ impl Dialogs {
         // What follows is done where it happened.
         if matches!(origin, Origin::Peer { .. } | Origin::Database) {
             if done.after == State::Deleted {
+                // A stock peer may have heard of the end before this node repeated the call to it.
+                self.plan_end_again(cx, id);
                 self.tell(cx, DialogMoment::EndedElsewhere, record, msg);
             }
             return;

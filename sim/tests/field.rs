@@ -76,3 +76,25 @@ fn a_backup_that_was_away_has_everything_again() {
         (50_000, Action::Start(2)),
     ]);
 }
+
+/// Nodes, stock nodes, workers, seed.
+const HAVE_FOUND: [(u32, u32, usize, u64); 5] = [
+    // A PONG to an older PING was taken for the answer to the one behind an announcement.
+    (3, 1, 1, 3004),
+    // What a stock node had announced before came over a stream, or another node, that was late.
+    (2, 1, 1, 6033),
+    (3, 1, 1, 6146),
+    // A call was repeated to a stock node that had heard of its end from somebody else.
+    (3, 1, 1, 5016),
+    // A BYE passed two seconds before its nodes met, and the call was billed for these.
+    (2, 0, 2, 5230),
+];
+
+#[test]
+fn seeds_that_have_found_something_find_nothing_more() {
+    for (nodes, stock, workers, seed) in HAVE_FOUND {
+        let options = Options { nodes, stock, workers, ..Options::hostile() };
+        let found = findings(&Scenario::new(seed, options).run(false));
+        assert!(found.is_empty(), "{nodes} nodes, {stock} stock, seed {seed}: {found}");
+    }
+}

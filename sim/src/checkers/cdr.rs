@@ -114,13 +114,24 @@ impl Calls {
                         found.push(format!("{id} has a row and is up"));
                     }
                 }
-                Some(lasted) => found.extend(call.misjudged(id, lasted, RIGHT_NS + skew)),
+                Some(lasted) => {
+                    let is_lost = self.is_lost(call);
+                    found.extend(call.misjudged(id, lasted, RIGHT_NS + skew, is_lost));
+                }
                 None if call.answered.is_none() || up.contains(id) || self.is_lost(call) => {}
                 None => found.push(format!("{id} has no row")),
             }
         }
         found.extend(billed.keys().map(|id| format!("{id} has a row and is no call")));
         found
+    }
+
+    /// A call that is over, and a node was killed that may have been alone, or alone with stock
+    /// nodes, in knowing it.
+    pub(crate) fn end_may_be_lost(&self, call_id: &str) -> bool {
+        let Some(call) = self.all.get(call_id) else { return false };
+        let (Some(ends), Some(ended)) = (call.ends, call.ended) else { return false };
+        self.crashes.iter().any(|(when, _)| (ends..ended + KNOWN_NS).contains(when))
     }
 
     /// The node of the call was killed while it rang, or before it could tell anybody of the answer
@@ -144,10 +155,12 @@ impl Calls {
 }
 
 impl Call {
-    /// The duration lies between what the phones at both ends have seen.
-    fn misjudged(&self, id: &str, lasted: Mono, slack: Mono) -> Option<String> {
+    /// The duration lies between what the phones at both ends have seen. If nobody knows of the
+    /// answer that came first, the call is billed from the one that its heir got when it asked
+    /// again.
+    fn misjudged(&self, id: &str, lasted: Mono, slack: Mono, is_lost: bool) -> Option<String> {
         let (accepted, answered) = (self.accepted?, self.answered?);
-        let least = self.ends.map_or(0, |at| at.saturating_sub(answered));
+        let least = self.ends.filter(|_| !is_lost).map_or(0, |at| at.saturating_sub(answered));
         let most = match (self.is_open, self.ended) {
             (false, Some(at)) => at.saturating_sub(accepted),
             _ => Mono::MAX / 2,
@@ -218,5 +231,13 @@ mod tests {
         assert_eq!(found(&calls), 1);
         calls.crashed(3 * SEC, 2, false);
         assert_eq!(found(&calls), 0);
+        // Its heir has asked again, and bills from then on.
+        let late = of(vec![row("a", 1_000)]);
+        assert!(calls.findings(&late, &BTreeSet::new(), 0).is_empty());
+        let long = of(vec![row("a", 9_000)]);
+        assert_eq!(calls.findings(&long, &BTreeSet::new(), 0).len(), 1);
+        assert!(!calls.end_may_be_lost("a"));
+        calls.crashed(6 * SEC, 1, false);
+        assert!(calls.end_may_be_lost("a"));
     }
 }

@@ -36,7 +36,10 @@ pub fn findings(all: &[Told]) -> Vec<String> {
     let mut found = Vec::new();
     let calls: Vec<(&Told, Calls)> = all.iter().map(|told| (told, answered(&told.list))).collect();
     for (told, calls) in &calls {
-        found.extend(left_over(told, calls));
+        // Where nobody holds the tag, or a stock node may, nobody of ours ends them.
+        if told.size.is_some() {
+            found.extend(left_over(told, calls));
+        }
         let size = told.size.unwrap_or(calls.len() as u64);
         if size != calls.len() as u64 {
             let (node, count) = (told.node, calls.len());
@@ -117,11 +120,14 @@ pub(crate) fn call_ids(list: &Json) -> impl Iterator<Item = String> {
 }
 
 /// What a stock node has and the Tandem nodes have not, and the other way round. Each ends calls by
-/// its own clock; one that holds the tag is not told of an ACK, as the protocol has it.
+/// its own clock; one that holds the tag is not told of an ACK, as the protocol has it. `lost` says
+/// which have ended where the only Tandem node that knew was killed: a stock node that was told
+/// drops them, and cannot be asked why.
 pub(crate) fn differences_to_stock(
     all: &[Told],
     node: u32,
     stock: &BTreeMap<String, Listed>,
+    lost: impl Fn(&str) -> bool,
 ) -> Vec<String> {
     let Some(first) = all.first() else { return Vec::new() };
     let number = |call: &Map<String, Json>, name: &str| call.get(name).and_then(Json::as_u64);
@@ -144,6 +150,7 @@ pub(crate) fn differences_to_stock(
         let us = first.node;
         Some(match (our, their) {
             (Some(a), Some(b)) => format!("{key}: node {us} has {a:?}, stock node {node} {b:?}"),
+            (Some(_), None) if lost(key) => return None,
             (Some(_), None) => format!("{key}: missing on stock node {node}"),
             _ => format!("{key}: missing on node {us}, stock node {node} has it"),
         })

@@ -63,7 +63,8 @@ pub fn differences(dumps: &[Dump]) -> Vec<String> {
 ///
 /// A single Tandem node that comes back beside a stock node which calls itself unsynced begins with
 /// nothing: a contact that leaves in that moment it does not know, and the stock node keeps it.
-/// `gone` says which have left.
+/// `gone` says which have left. The other way round, a stock node may be the only one left that was
+/// told so: the Tandem node which told it was killed before another one knew.
 pub(crate) fn differences_to_stock(
     dumps: &[Dump],
     node: u32,
@@ -87,6 +88,7 @@ pub(crate) fn differences_to_stock(
                 "{aor} {uri}: CSeq {a} on node {}, {b} on stock node {node}",
                 first.node
             )),
+            (Some(_), None) if gone(key) => None,
             (Some(_), None) => Some(format!("{aor} {uri}: missing on stock node {node}")),
             _ if is_alone && gone(key) => None,
             _ => Some(format!("{aor} {uri}: missing on node {}", first.node)),

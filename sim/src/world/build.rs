@@ -75,6 +75,7 @@ impl World {
             violations: Violations::default(),
             lost: Lost::default(),
             entitled: Default::default(),
+            held_before: None,
             answers: Answers::default(),
             calls: Calls::default(),
             holder: Holder::default(),

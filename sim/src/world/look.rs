@@ -189,7 +189,8 @@ impl World {
             let ids: Vec<&str> = calls.keys().map(String::as_str).collect();
             let text = || format!("has {} calls, a stock node: {}", ids.len(), ids.join(", "));
             self.say(Who::Node(node), text);
-            for text in dialogs::differences_to_stock(told, node, &calls) {
+            let lost = |id: &str| self.calls.end_may_be_lost(id);
+            for text in dialogs::differences_to_stock(told, node, &calls, lost) {
                 if judges {
                     self.violate(dialogs::NAME, text);
                 }

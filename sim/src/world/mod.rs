@@ -70,6 +70,8 @@ pub struct World {
     lost: Lost,
     /// What nodes have sent of their own accord with the duty to.
     entitled: BTreeSet<Bytes>,
+    /// The node whose turn it is, if it held the tag when that began.
+    held_before: Option<Life>,
     answers: Answers,
     calls: Calls,
     holder: Holder,

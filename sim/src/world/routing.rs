@@ -139,7 +139,7 @@ impl World {
         let is_active = tags.is_some_and(|node| {
             node.membership().tags().is_some_and(|tags| tags.is_active(TAG.0, TAG.1))
         });
-        if is_active {
+        if is_active || self.held_before == Some(of) {
             return;
         }
         let mut framer = Framer::default();

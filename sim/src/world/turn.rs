@@ -65,6 +65,7 @@ impl World {
             Judged { own: Vec::new(), replies: Vec::new(), answers: Vec::new(), pings: 0 };
         let mut effects = Vec::new();
         let mut out = Out::default();
+        let held = has_duty(&place.worker);
         for input in inputs {
             watched(&mut place.worker, &mut out, &mut effects, &mut judged, |worker, out| {
                 worker.step(now, input, out);
@@ -80,6 +81,8 @@ impl World {
             }
         }
         self.judge(of, judged);
+        // What it changed as the holder leaves at the end of the turn, in which it may step down.
+        self.held_before = held.then_some(of);
         for effect in effects {
             self.carry_out(of, effect);
         }

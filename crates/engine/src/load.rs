@@ -1,12 +1,14 @@
 //! How busy the workers are, and how much memory the process uses: figures that only the binary
 //! can measure and that it hands to the node.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use tandem_clock::{Mono, Now, SEC};
 
 /// Seconds that are remembered: the longest window, and the second at hand.
 const SECONDS: usize = 601;
+/// Seconds for which what waits is measured after it was asked for.
+const WANTED_S: u32 = 60;
 
 /// Busy time of every worker, by second.
 #[derive(Debug)]
@@ -14,6 +16,7 @@ pub struct Load {
     started: Mono,
     waiting_udp: AtomicU64,
     waiting_tcp: AtomicU64,
+    wanted_s: AtomicU32,
     host_clock_ahead_ms: AtomicI64,
     workers: Vec<Vec<Second>>,
 }
@@ -32,6 +35,7 @@ impl Load {
             started,
             waiting_udp: AtomicU64::new(0),
             waiting_tcp: AtomicU64::new(0),
+            wanted_s: AtomicU32::new(0),
             host_clock_ahead_ms: AtomicI64::new(0),
             workers: (0..workers.max(1)).map(|_| row()).collect(),
         }
@@ -43,6 +47,7 @@ impl Load {
     }
 
     pub(crate) fn waiting_udp(&self) -> u64 {
+        self.wanted_s.store(WANTED_S, Ordering::Relaxed);
         self.waiting_udp.load(Ordering::Relaxed)
     }
 
@@ -52,7 +57,17 @@ impl Load {
     }
 
     pub(crate) fn waiting_tcp(&self) -> u64 {
+        self.wanted_s.store(WANTED_S, Ordering::Relaxed);
         self.waiting_tcp.load(Ordering::Relaxed)
+    }
+
+    /// Whether what waits is to be measured in this second: somebody asked not long ago. The
+    /// kernel goes through all its tables for it, which costs an idle node a hundredth of a
+    /// processor.
+    pub fn is_waiting_wanted(&self) -> bool {
+        let left = self.wanted_s.load(Ordering::Relaxed);
+        self.wanted_s.store(left.saturating_sub(1), Ordering::Relaxed);
+        left > 0
     }
 
     /// Notes by how much the host's clock is ahead of the time that the node goes by.
@@ -174,5 +189,15 @@ mod tests {
         assert_eq!(load.percent_of(at(1015), 1, 60), 1);
         load.busy(1, 1601 * SEC, SEC / 10);
         assert_eq!(load.percent_of(at(1602), 1, 1), 10, "the slot was used before");
+    }
+
+    #[test]
+    fn what_waits_is_measured_for_a_minute_after_it_was_asked_for() {
+        let load = Load::new(1, 0);
+        assert!(!load.is_waiting_wanted());
+        load.waiting_tcp();
+        assert_eq!((0..100).filter(|_| load.is_waiting_wanted()).count(), 60);
+        load.waiting_udp();
+        assert!(load.is_waiting_wanted());
     }
 }

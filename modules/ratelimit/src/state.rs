@@ -226,8 +226,11 @@ impl Module for RateLimit {
             cx.now.mono_ns + self.bridge_ms.unwrap_or(1_000) * MS
         } else if timer.kind == TURN {
             let load = cx.node.statistic("load:load", cx.now).unwrap_or(0);
-            let waiting = cx.node.statistic("net:waiting_udp", cx.now).unwrap_or(0);
-            self.waiting.store(waiting, Ordering::Relaxed);
+            // It costs something to measure, so it is asked for by those alone who go by it.
+            if self.pipes.lock().values().any(|pipe| pipe.algorithm == Algorithm::Network) {
+                let waiting = cx.node.statistic("net:waiting_udp", cx.now).unwrap_or(0);
+                self.waiting.store(waiting, Ordering::Relaxed);
+            }
             self.turn(cx.now, load);
             cx.now.after_s(u64::from(self.rules.interval_s))
         } else {

@@ -9,12 +9,11 @@ use tandem_drivers::client::{Clients, News};
 use tandem_drivers::dns::{self, Resolver};
 use tandem_drivers::notify::{self, Notifier};
 use tandem_drivers::spool::Spool;
-use tandem_drivers::{Completion, Database, memory};
+use tandem_drivers::{Completion, Database};
 use tandem_engine::effect::{DatabaseId, Effect, Input, Out, Send};
 use tandem_engine::endpoint::Endpoint;
 use tandem_engine::events::Destination;
 use tandem_engine::log::Level;
-use tandem_engine::sockets::Proto;
 use tandem_engine::worker::Worker;
 use tandem_net::{AddressWatch, BinStreams, Interest, Poller, is_local_address};
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +21,7 @@ use tokio::sync::mpsc;
 
 use super::clients;
 use super::databases::{self, NewsOf};
-use super::host_clock::HostClock;
+use super::gauges::Gauges;
 use super::management::{Asked, Management};
 use super::reader::RunningReader;
 use super::reader::STOOD_STILL_NS;
@@ -96,9 +95,8 @@ struct Control<'a> {
     asked_to_end: u32,
     /// How long peers are waited for at the end.
     parting_until: Option<tandem_clock::Mono>,
-    /// When the memory is measured next.
-    measure_at: tandem_clock::Mono,
-    host_clock: HostClock,
+    /// What the process measures of itself.
+    gauges: Gauges,
     notifier: Option<Notifier>,
     names: Resolver,
     spool: Spool,
@@ -179,8 +177,7 @@ impl<'a> Control<'a> {
             stop: None,
             asked_to_end: 0,
             parting_until: None,
-            measure_at: 0,
-            host_clock: HostClock::default(),
+            gauges: Gauges::default(),
             notifier: None,
             names,
             spool: Spool::new(state.spool()),
@@ -223,7 +220,7 @@ impl<'a> Control<'a> {
                 tokio::time::sleep(HEARING).await;
                 woke = self.shared.clock.now();
             }
-            self.measure(woke);
+            self.gauges.measure(self.shared, woke);
             let mut out = Out::default();
             self.take(woken, &mut out);
             self.drain(&mut out);
@@ -241,27 +238,6 @@ impl<'a> Control<'a> {
             }
             let now = self.shared.clock.now().mono_ns;
             self.shared.node.load.busy(0, now, now.saturating_sub(woke.mono_ns));
-        }
-    }
-
-    /// Tells the node how much memory the process uses, once a second at most.
-    fn measure(&mut self, now: Now) {
-        if now.mono_ns >= self.measure_at {
-            self.measure_at = now.after_s(1);
-            if let Some(bytes) = memory::resident() {
-                self.shared.node.memory.set_used(bytes);
-            }
-            let node = &self.shared.node;
-            let ports = |proto| -> Vec<u16> {
-                node.sockets.of(proto).map(|(_, s)| s.addr.port()).collect()
-            };
-            node.load.set_waiting_udp(memory::waiting_udp(&ports(Proto::Udp)));
-            node.load.set_waiting_tcp(memory::waiting_tcp(&ports(Proto::Tcp)));
-            let ahead_ms = self.shared.clock.host_is_ahead_ms();
-            node.load.set_host_clock_ahead(ahead_ms);
-            if let Some((level, text)) = self.host_clock.see(ahead_ms) {
-                log::line(now, level, &text);
-            }
         }
     }
 
@@ -337,6 +313,8 @@ impl<'a> Control<'a> {
             }
             Woken::Asked(asked) => {
                 if let Some(input) = self.management.take(asked) {
+                    // Whoever asks may ask for this.
+                    self.gauges.measure_waiting(self.shared, self.shared.clock.now());
                     self.step(input, out);
                 }
             }

@@ -11,6 +11,7 @@ mod daemon;
 mod databases;
 mod files;
 mod gather;
+mod gauges;
 mod helpers;
 mod host_clock;
 mod limits;

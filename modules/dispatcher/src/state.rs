@@ -16,7 +16,7 @@ use tandem_freeswitch::FreeSwitch;
 use tandem_sip::Message;
 use tandem_targets::{
     Again, Blacklist, Missing, Place, Prober, Refill, Register, Searches, WRITE_EVERY_S, Writer,
-    not_found,
+    not_found, one_line,
 };
 
 use crate::params::{self, Avps, DEFAULT, Params};
@@ -126,8 +126,8 @@ impl Dispatcher {
             Sets::of(rows, &cx.node.sockets, keeps, self.params.freeswitch_max);
         let refused = faults.len();
         for why in faults.iter().take(FAULTS_MAX) {
-            let text = format!("dispatcher: partition {}: left out: {why}", part.name);
-            cx.log(Level::Error, text);
+            let text = format!("partition {}: left out: {}", part.name, one_line(why));
+            cx.log(Level::Error, format!("dispatcher: {text}"));
         }
         let old = self.sets(part);
         let count = sets.all().count();
@@ -140,6 +140,7 @@ impl Dispatcher {
             self.search(cx, destination, false);
         }
         self.refresh_blacklists(cx, part, &sets);
+        cx.log(Level::Notice, format!("dispatcher: partition {}: {text}", part.name));
         cx.report(REPORTS, &part.name, &text);
         // Its reports have an identifier of their own, which is always ready.
         cx.set_status(REPORTS, &format!("{};events", part.name), 1, "");

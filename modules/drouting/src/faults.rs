@@ -43,13 +43,7 @@ impl Faults {
     /// Each is one line, whatever stands in its row.
     fn add(&mut self, mut fault: Fault) {
         if self.all.len() < FAULTS_MAX {
-            if fault.why.contains(char::is_control) {
-                let shown = |c: char| match c.is_control() {
-                    true => c.escape_default().to_string(),
-                    false => c.to_string(),
-                };
-                fault.why = fault.why.chars().map(shown).collect();
-            }
+            fault.why = tandem_targets::one_line(&fault.why);
             self.all.push(fault);
         }
     }

@@ -13,7 +13,9 @@ use tandem_engine::replication::Replicated;
 use tandem_engine::transport::{Hop, HopError};
 use tandem_freeswitch::FreeSwitch;
 use tandem_sip::Message;
-use tandem_targets::{Again, Missing, Place, Prober, Refill, Register, Searches, not_found};
+use tandem_targets::{
+    Again, Missing, Place, Prober, Refill, Register, Searches, not_found, one_line,
+};
 
 use crate::params::{PARTITION, Params};
 use crate::table::{Destination, Table};
@@ -88,7 +90,7 @@ impl LoadBalancer {
     fn read(&self, cx: &mut Cx<'_>, rows: &Rows) -> Result<Table, String> {
         let (mut table, faults) = Table::of(rows, self.params.freeswitch_initial);
         for why in faults.iter().take(FAULTS_MAX) {
-            cx.log(Level::Error, format!("load_balancer: left out: {why}"));
+            cx.log(Level::Error, format!("load_balancer: left out: {}", one_line(why)));
         }
         let old = self.table();
         let (count, refused) = (table.all().len(), faults.len());

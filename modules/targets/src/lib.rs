@@ -27,7 +27,7 @@ mod status;
 pub mod testing;
 
 pub use blacklist::{Blacklist, Place, Refill};
-pub use names::{Address, Again, Missing, Searches, not_found};
+pub use names::{Address, Again, Missing, Searches, not_found, one_line};
 pub use owner::{Becomes, Change, Key, Origin, Owner, Said};
 pub use params::{
     CLUSTER_ID, Mode, PROBING_MODE, SHARING_TAG, Sharing, check_codes, codes, probing_socket,

@@ -11,10 +11,11 @@ use tandem_engine::log::Level;
 use tandem_engine::module::{Cx, Timer};
 use tandem_engine::sockets::Proto;
 use tandem_engine::transport::{Hop, HopError};
-use tandem_sip::{Transport, Uri};
+use tandem_sip::{Scheme, Transport, Uri};
 
 /// Names that are looked up at the same time.
 const OPEN_MAX: usize = 10_000;
+const UNSPOKEN: &str = "Tandem does not speak its transport";
 /// How long until names without an address are looked up again.
 const AGAIN_S: u64 = 30;
 
@@ -43,12 +44,15 @@ impl Address {
         if !parsed.is_sip() || parsed.host.is_empty() {
             return Err("it is no SIP URI".into());
         }
+        if parsed.scheme == Scheme::Sips {
+            return Err(UNSPOKEN.into());
+        }
         let proto = match parsed.param(b"transport") {
             None => None,
             Some(_) => Some(match parsed.transport() {
                 Some(Transport::Udp) => Proto::Udp,
                 Some(Transport::Tcp) => Proto::Tcp,
-                _ => return Err("Tandem does not speak its transport".into()),
+                _ => return Err(UNSPOKEN.into()),
             }),
         };
         Ok(Self {
@@ -59,6 +63,16 @@ impl Address {
             ip: parsed.host_ip(),
         })
     }
+}
+
+/// A text of a row for a line of the log, which it must not end.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Searches for addresses on their way; `T` is what they are for.
@@ -157,11 +171,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_text_of_a_row_stays_in_its_line() {
+        assert_eq!(one_line("sip:ü\r\nERROR x\t`"), "sip:ü\\r\\nERROR x\\t`");
+    }
+
+    #[test]
     fn an_address_is_that_of_a_sip_uri() {
         let of = Address::of("sip:[::1]:5070;transport=tcp").unwrap();
         assert_eq!((of.host.as_str(), of.host_bare.as_str()), ("[::1]", "::1"));
         assert_eq!((of.port, of.proto), (5070, Some(Proto::Tcp)));
-        for wrong in ["", "tel:1", "sip:", "sip:a;transport=sctp"] {
+        for wrong in ["", "tel:1", "sip:", "sip:a;transport=sctp", "sips:a"] {
             assert!(Address::of(wrong).is_err(), "{wrong}");
         }
     }

@@ -209,11 +209,16 @@ pub(crate) fn hostile() {
             destination(db, 1, "sip:127.0.2.9", &[("weight", "fs://x".into())]);
             destination(db, 1, "sip:127.0.2.3", &[]);
             destination(db, 1, "sip:127.0.2.8", &[("weight", "x".into())]);
+            destination(db, 1, "sips:127.0.2.8", &[]);
+            destination(db, 1, "sip:127.0.2.8\r\nERROR all is lost", &[]);
         },
     )
     .unwrap();
     let logs = node.logs();
-    assert_eq!(logs.iter().filter(|(_, text)| text.contains("left out")).count(), 6, "{logs:?}");
+    assert_eq!(logs.iter().filter(|(_, text)| text.contains("left out")).count(), 8, "{logs:?}");
+    assert!(logs.iter().all(|(_, text)| !text.contains(['\r', '\n'])), "{logs:?}");
+    let counted = "dispatcher: partition default: 4 destinations loaded, 8 rows refused";
+    assert!(logs.iter().any(|(_, text)| text == counted), "{logs:?}");
     node.udp("127.0.0.9:5060", &request("c", ""));
     assert_eq!(said(&mut node), ["sip:127.0.2.1:5080, sip:127.0.2.2, sip:127.0.2.3"]);
 }

@@ -93,6 +93,8 @@ pub(crate) fn hostile() {
             (1, "sip:127.0.2.7", "pstn=fs://:ClueCon@10.0.0.1:8021", 0),
             (1, "sip:127.0.2.7", "pstn=1", 7),
             (1, "sip:127.0.2.7;transport=sctp", "pstn=1", 0),
+            (1, "sips:127.0.2.7", "pstn=1", 0),
+            (1, "sip:127.0.2.7\r\nERROR all is lost", "pstn=1", 0),
         ] {
             destination(db, group, uri, resources, (probe, ""));
         }
@@ -106,7 +108,8 @@ pub(crate) fn hostile() {
     .unwrap();
     let logs = node.logs();
     let refused: Vec<_> = logs.iter().filter(|(_, text)| text.contains("left out")).collect();
-    assert!(refused.len() >= 9, "{logs:?}");
+    assert!(refused.len() >= 11, "{logs:?}");
+    assert!(logs.iter().all(|(_, text)| !text.contains(['\r', '\n'])), "{logs:?}");
     assert!(refused.iter().any(|(_, text)| text.contains("FreeSWITCH")), "{refused:?}");
     assert!(logs.iter().any(|(_, text)| text.contains("4 destinations loaded")), "{logs:?}");
     call(&mut node, "c");

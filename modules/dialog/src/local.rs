@@ -20,6 +20,8 @@ pub struct Ping {
     pub is_open: bool,
     /// The last one could not be sent.
     pub unsent: bool,
+    /// Its silence means nothing: it left when its way was moving still.
+    pub is_early: bool,
 }
 
 /// How the number of a request that passed was changed.

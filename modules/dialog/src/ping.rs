@@ -93,14 +93,25 @@ impl Dialogs {
         let sdp = self.read(id, |d| last_sdp(d, side).to_vec()).unwrap_or_default();
         let invite = how == How::Invite && !sdp.is_empty();
         let draft = if invite { Draft::of("INVITE").with_sdp(&sdp) } else { Draft::of("OPTIONS") };
+        let is_early = self.took_over_lately(cx.now) || !self.leaves_here(cx, id, side);
         match self.send(cx, id, side, draft, Purpose::Ping { invite }) {
             Ok(_) => {
-                self.mark(id, side, |ping| ping.is_open = true);
+                self.mark(id, side, |ping| (ping.is_open, ping.is_early) = (true, is_early));
             }
             Err(why) => {
                 cx.log(Level::Error, format!("dialog {id}: no ping to the {}: {why}", side.text()));
             }
         }
+    }
+
+    /// Whether this host holds the address that a side is reached from.
+    fn leaves_here(&self, cx: &Cx<'_>, id: DialogId, side: Side) -> bool {
+        let sockets = &cx.node.sockets;
+        let is_held = |d: &Dialog| {
+            let text = std::str::from_utf8(&d.leg(side)?.socket).ok()?;
+            Some(sockets.get(sockets.resolve(text)?)?.is_held())
+        };
+        self.read(id, is_held).flatten().unwrap_or(true)
     }
 
     fn mark<T>(&self, id: DialogId, side: Side, change: impl FnOnce(&mut Ping) -> T) -> Option<T> {
@@ -109,7 +120,8 @@ impl Dialogs {
 
     /// A ping has its final reply. 408 and 481 say that the side is gone (RFC 5057 5.1). So does
     /// the second one in a row that could not be sent: a phone that has lost its connection has
-    /// the time until then to take another.
+    /// the time until then to take another. One that left just after this node took over, or while
+    /// its address was elsewhere, says nothing.
     pub(crate) fn ping_answered(
         &self,
         cx: &mut Cx<'_>,
@@ -118,13 +130,17 @@ impl Dialogs {
         invite: bool,
         code: u16,
     ) {
-        let lost_before = self.mark(id, side, |ping| {
+        let moves = self.took_over_lately(cx.now) || !self.leaves_here(cx, id, side);
+        let marked = self.mark(id, side, |ping| {
             ping.is_open = false;
-            std::mem::replace(&mut ping.unsent, code == 477)
+            let says_nothing = std::mem::take(&mut ping.is_early) || moves;
+            let unsent = code == 477 && !says_nothing;
+            (std::mem::replace(&mut ping.unsent, unsent), says_nothing)
         });
-        let is_gone = matches!(code, 408 | 481) || (code == 477 && lost_before == Some(true));
+        let Some((lost_before, says_nothing)) = marked else { return };
+        let is_gone = matches!(code, 408 | 481) || (code == 477 && lost_before);
         // A side that did not find its way to this node yet is not gone.
-        if !is_gone || self.took_over_lately(cx.now) {
+        if !is_gone || says_nothing {
             return;
         }
         let acts = self.read(id, |d| d.state.is_answered() && self.may_act(cx.node, d));

@@ -336,6 +336,53 @@ fn the_holder_of_the_tag_ends_what_is_over_and_its_successor_what_is_left() {
     assert_eq!(alive(&pair), 0);
 }
 
+/// A pair whose calls have their callees pinged, who are silent.
+fn silent_callee() -> Pair {
+    let params = set("dialog_replication_cluster", "1") + &set("options_ping_interval", "4");
+    let params = params + "modparam(\"tm\", \"fr_timeout\", 5)\n";
+    let of = |id| {
+        let text = pair::script(id, &params, "set_dlg_sharing_tag(\"vip\");");
+        text.replace("create_dialog();", "create_dialog(\"options-ping-callee\");")
+    };
+    let mut pair = Pair::of(vec![of(1), of(2)]);
+    pair.advance_ms(5_000);
+    pair.talk(0, "c1");
+    pair
+}
+
+fn alive(pair: &Pair, at: usize) -> usize {
+    pair.states(at).iter().filter(|s| s.is_alive()).count()
+}
+
+#[test]
+fn a_ping_of_the_first_seconds_ends_no_call_however_late_it_fails() {
+    let mut pair = silent_callee();
+    pair.kill(0);
+    pair.mi(1, "clusterer_shtag_set_active", serde_json::json!(["vip/1"]));
+    let pings = |pair: &mut Pair| {
+        let sent = pair.sent_to(1, CALLEE).into_iter();
+        sent.filter(|text| text.starts_with("OPTIONS ")).count()
+    };
+    pair.advance_ms(4_900);
+    assert!(pings(&mut pair) > 0, "it was pinged");
+    pair.advance_ms(5_500);
+    assert_eq!(alive(&pair, 1), 1, "that one has failed by now");
+    pair.advance_ms(15_000);
+    assert_eq!(alive(&pair, 1), 0, "the next one counts");
+}
+
+#[test]
+fn pings_from_an_address_that_is_elsewhere_end_no_call() {
+    let mut pair = silent_callee();
+    let ip = "127.0.9.1".parse().unwrap();
+    pair.step(0, Input::Addresses(vec![(ip, false)]));
+    pair.advance_ms(60_000);
+    assert_eq!(alive(&pair, 0), 1);
+    pair.step(0, Input::Addresses(vec![(ip, true)]));
+    pair.advance_ms(20_000);
+    assert_eq!(alive(&pair, 0), 0);
+}
+
 /// Two machines that take the address from each other every second.
 #[test]
 fn calls_end_in_time_though_the_tag_flaps() {

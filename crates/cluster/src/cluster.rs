@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) conns: BTreeMap<u64, (ClusterId, NodeId)>,
     pub(crate) questions: Questions,
     pub(crate) complaints: Complaints,
+    /// Changes that some peer was not told of because they fit no packet.
+    pub(crate) oversized: u64,
     /// The time of the last step.
     pub(crate) seen: Mono,
     /// The state file has to be written.

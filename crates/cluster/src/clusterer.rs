@@ -74,6 +74,7 @@ impl Clusterer {
             conns: BTreeMap::new(),
             questions: Questions::default(),
             complaints: Complaints::default(),
+            oversized: 0,
             seen: 0,
             unsaved: false,
         };

@@ -381,7 +381,9 @@ fn batches(records: Vec<Bytes>, size: usize, ctx: &mut Ctx<'_>) -> Vec<Vec<Bytes
     let mut bytes = 0;
     for record in records {
         if record.len() > RECORD_BYTES_MAX {
-            ctx.out.log(Level::Error, format!("record of {} bytes not synced", record.len()));
+            let size = record.len();
+            let text = format!("a record of {size} bytes fits no packet and is not synced");
+            ctx.out.log(Level::Error, text);
             continue;
         }
         let cost = record.len() + CHUNK_OVERHEAD_BYTES;

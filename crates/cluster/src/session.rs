@@ -242,10 +242,8 @@ impl Cluster {
         let Some(name) = self.caps.iter().find(|c| c.id == cap).map(|c| c.name.clone()) else {
             return Err(TooBig);
         };
-        let mut payloads = change.stock.iter().chain(&change.tandem);
-        if payloads.any(|p| p.bytes.len() > RECORD_BYTES_MAX) {
-            return Err(TooBig);
-        }
+        let fits = |told: Option<&Payload>| told.is_none_or(|t| t.bytes.len() <= RECORD_BYTES_MAX);
+        let (fits_stock, fits_tandem) = (fits(change.stock.as_ref()), fits(change.for_tandem()));
         self.mark += 1;
         let mut result = Replicated { mark: self.mark, tandem_peers: 0, peers: 0 };
         let ids: Vec<_> = self
@@ -258,12 +256,35 @@ impl Cluster {
         for (_, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.reachable) {
             peer.miss(now);
         }
+        let mut without = Vec::new();
         for id in ids {
+            let is_tandem = self.peers.get(&id).is_some_and(|peer| peer.kind == Kind::Tandem);
+            if !(if is_tandem { fits_tandem } else { fits_stock }) {
+                without.push(id.to_string());
+                continue;
+            }
             let (sent, gates) = self.send_change(ctx, id, &name, change)?;
             result.peers += u32::from(sent);
             result.tandem_peers += u32::from(gates);
         }
+        if !without.is_empty() {
+            self.too_large(ctx, &name, change, &without);
+        }
         Ok(result)
+    }
+
+    /// Part of a record would be worse than none.
+    fn too_large(&self, ctx: &mut Ctx<'_>, name: &Bytes, change: &Change, without: &[String]) {
+        ctx.node.oversized += 1;
+        let sizes = change.stock.iter().chain(&change.tandem).map(|told| told.bytes.len());
+        let (size, name) = (sizes.max().unwrap_or(0), String::from_utf8_lossy(name));
+        let text = format!(
+            "a change of {name} of {size} bytes fits no packet (at most {RECORD_BYTES_MAX}): \
+             nodes {} are not told, and lack the record until it is smaller; \
+             keep fewer or shorter values in it",
+            without.join(", ")
+        );
+        ctx.out.log(Level::Error, text);
     }
 
     /// Whether it was sent, and whether an acknowledgement can be waited for.

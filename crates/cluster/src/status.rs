@@ -13,6 +13,8 @@ pub struct Status {
     pub tags: Vec<TagView>,
     /// Packets and connections of others that were refused since the start.
     pub refused: u64,
+    /// Changes that some peer was not told of because they fit no packet.
+    pub oversized: u64,
 }
 
 /// A cluster.

@@ -16,6 +16,7 @@ impl Clusterer {
             my_node_id: shared.me,
             incarnation: shared.incarnation,
             refused: shared.complaints.total,
+            oversized: shared.oversized,
             clusters: clusters.values().map(|c| c.status(shared.seen)).collect(),
             tags: shared.table.snapshot(),
         }

@@ -230,6 +230,36 @@ fn what_another_node_passes_on_may_be_older_than_the_answer_that_came_at_once() 
 }
 
 #[test]
+fn what_is_too_large_for_one_kind_of_peer_is_told_to_the_other_and_counted() {
+    let mut s = Scene::new(&[2, 3]);
+    s.all_up();
+    // Node 3 says what node 1 has said to it, and is a Tandem node from then on.
+    let hello = s.got.iter().find(|p| p.0 == 3).unwrap().1.clone();
+    let trailer = Some(Trailer::new(1, 3, 1));
+    let hello = Packet { trailer, ..Packet::decode(hello).unwrap() }.encode().unwrap();
+    s.bytes(3, &hello);
+    s.got.clear();
+    let told = |bytes: usize| Some(Payload { kind: 4, version: 5, bytes: vec![7; bytes].into() });
+    let stamp = Stamp { time_us: 1, node: 1 };
+    let sizes = [(100, 100), (100, 70_000), (70_000, 100), (70_000, 70_000)];
+    let mut of_each = Vec::new();
+    for (stock, tandem) in sizes {
+        let (cap, change) = (s.cap, Change { stock: told(stock), tandem: told(tandem), stamp });
+        s.input(|m, now, out| {
+            let done = m.broadcast_change(now, cap, &change, out).unwrap();
+            of_each.push((done.peers, done.tandem_peers));
+            m.flush(out);
+        });
+    }
+    assert_eq!(of_each, [(2, 0), (1, 0), (1, 0), (0, 0)]);
+    let got = |to| s.got.iter().filter(|p| p.0 == to && p.1.len() > 100).count();
+    assert_eq!((got(2), got(3)), (2, 2));
+    assert_eq!(s.m.status().oversized, 3);
+    assert!(s.complained("a change of usrloc-contact-repl of 70000 bytes fits no packet"));
+    assert!(s.complained("nodes 2, 3 are not told"));
+}
+
+#[test]
 fn a_sync_packet_of_a_stranger_to_us_changes_nothing() {
     let mut s = Scene::new(&[2]);
     s.all_up();

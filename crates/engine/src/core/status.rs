@@ -18,6 +18,9 @@ pub(super) fn status(call: &mut MiCall<'_, '_>) -> MiOutcome {
     if let Some(status) = &cluster {
         answer.insert("tags".into(), status.tags.iter().map(|t| tag(t, status)).collect());
         answer.insert("refused packets".into(), status.refused.into());
+        if status.oversized > 0 {
+            answer.insert("changes that fit no packet".into(), status.oversized.into());
+        }
         let peers = status.clusters.iter().flat_map(|c| c.nodes.iter().map(|n| peer(c, n)));
         answer.insert("peers".into(), peers.collect());
         let steps = status.clusters.iter().flat_map(capabilities);

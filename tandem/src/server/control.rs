@@ -97,6 +97,7 @@ struct Control<'a> {
     parting_until: Option<tandem_clock::Mono>,
     /// What the process measures of itself.
     gauges: Gauges,
+    lines: log::Lines,
     notifier: Option<Notifier>,
     names: Resolver,
     spool: Spool,
@@ -178,6 +179,7 @@ impl<'a> Control<'a> {
             asked_to_end: 0,
             parting_until: None,
             gauges: Gauges::default(),
+            lines: log::Lines::default(),
             notifier: None,
             names,
             spool: Spool::new(state.spool()),
@@ -416,6 +418,7 @@ impl<'a> Control<'a> {
             for effect in std::mem::take(&mut out.effects) {
                 self.carry_out(now, effect);
             }
+            self.lines.write();
             for (ticket, error) in self.shared.sockets.send(&mut self.sends) {
                 self.step(Input::SendFailed { ticket, error }, &mut out);
             }
@@ -469,7 +472,7 @@ impl<'a> Control<'a> {
                 self.ready.extend(clients::carry_out(&mut self.clients, token, ask));
             }
             Effect::Notify { to, payload } => self.notify(to, payload),
-            Effect::Log { level, text } => log::line(now, level, &text),
+            Effect::Log { level, text } => self.lines.add(now, level, &text),
             // The reader drives the cluster and has its streams.
             Effect::BinConnect { .. } | Effect::BinWrite { .. } | Effect::BinClose { .. } => {}
             Effect::StreamConnect { .. }

@@ -73,27 +73,55 @@ pub(super) fn to_stderr() -> bool {
     SINK.get().is_none_or(|sink| sink.always_stderr || sink.node.writes_stderr())
 }
 
+/// Writes one line.
 pub(super) fn line(now: Now, level: Level, text: &str) {
-    let Some(sink) = SINK.get() else { return stderr_line(now, level, text) };
-    let prefixed = format!("{}{text}", sink.node.log_prefix());
-    let text = &prefixed;
-    let syslog = sink.syslog.as_ref().filter(|_| sink.node.log_outputs().syslog.takes(level));
-    let lost = syslog.is_some_and(|syslog| syslog.send(level, text).is_err());
-    // Nobody reads syslog here (a container): better on standard error than nowhere.
-    if sink.always_stderr || sink.node.writes_stderr_at(level) || lost {
-        stderr_line(now, level, text);
-    }
+    let mut lines = Lines::default();
+    lines.add(now, level, text);
+    lines.write();
 }
 
-fn stderr_line(now: Now, level: Level, text: &str) {
-    let mut err = std::io::stderr().lock();
-    let time = iso(now.unix_s());
-    let plain = format!("{time} {:7} {text}", level.name());
-    let mut line = Format::of_stderr().line(&time, level, text, plain);
-    // With its end, so that it is one system call.
-    line.push('\n');
-    // Nobody can be told that standard error is gone.
-    let _ = err.write_all(line.as_bytes());
+/// Lines of one turn on their way to standard error, together in one system call: a call record
+/// each would cost as much as the rest of what is done for it outside of the workers.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    stderr: String,
+}
+
+impl Lines {
+    /// Bytes that are written without waiting for more.
+    const MAX: usize = 16 * 1024;
+
+    /// Adds a line; to syslog it goes at once.
+    pub(super) fn add(&mut self, now: Now, level: Level, text: &str) {
+        let Some(sink) = SINK.get() else { return self.add_stderr(now, level, text) };
+        let prefixed = format!("{}{text}", sink.node.log_prefix());
+        let text = &prefixed;
+        let syslog = sink.syslog.as_ref().filter(|_| sink.node.log_outputs().syslog.takes(level));
+        let lost = syslog.is_some_and(|syslog| syslog.send(level, text).is_err());
+        // Nobody reads syslog here (a container): better on standard error than nowhere.
+        if sink.always_stderr || sink.node.writes_stderr_at(level) || lost {
+            self.add_stderr(now, level, text);
+        }
+    }
+
+    fn add_stderr(&mut self, now: Now, level: Level, text: &str) {
+        let time = iso(now.unix_s());
+        let plain = format!("{time} {:7} {text}", level.name());
+        self.stderr.push_str(&Format::of_stderr().line(&time, level, text, plain));
+        self.stderr.push('\n');
+        if self.stderr.len() >= Self::MAX {
+            self.write();
+        }
+    }
+
+    /// Writes what was added.
+    pub(super) fn write(&mut self) {
+        if !self.stderr.is_empty() {
+            // Nobody can be told that standard error is gone.
+            let _ = std::io::stderr().lock().write_all(self.stderr.as_bytes());
+            self.stderr.clear();
+        }
+    }
 }
 
 /// A client of the host's syslog (RFC 3164 as the C library writes it, without the time, which

@@ -114,6 +114,11 @@ fn what_an_operator_wants_outlasts_probes() {
 }
 
 #[test]
+fn silence_just_after_a_takeover_disables_nothing() {
+    cluster::first_probes();
+}
+
+#[test]
 fn states_agree_after_a_split() {
     cluster::split();
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tandem_clock::{Mono, SEC};
 use tandem_cluster::{Duty, TagTable};
 use tandem_engine::log::Level;
 use tandem_engine::module::{Cx, Timer};
@@ -19,6 +20,9 @@ use crate::params::{Mode, Sharing};
 
 /// Probes that are waited for.
 const OPEN_MAX: usize = 10_000;
+/// What is silent so soon after this node began to probe is asked again: after a takeover answers
+/// may still go to the other host.
+const GRACE_NS: u64 = 5 * SEC;
 /// The parts of a second in which probes leave.
 const SLICES_PER_S: u64 = 4;
 
@@ -74,9 +78,33 @@ struct Open<K> {
     of: BTreeMap<K, BTreeSet<u64>>,
     /// What they leave by.
     sockets: BTreeMap<u64, Option<SocketId>>,
+    /// Since when this node probes as the holder of the tag; `None`: it does not.
+    since_ns: Option<Mono>,
+    /// Those that left in its first seconds, and when.
+    early: BTreeMap<u64, (Mono, Target<K>)>,
+    /// Targets that are asked again, by when.
+    again: BTreeMap<(Mono, u64), Target<K>>,
 }
 
 impl<K: Key> Open<K> {
+    fn new() -> Self {
+        let (probes, of, sockets) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (early, again) = (BTreeMap::new(), BTreeMap::new());
+        Self { last: 0, probes, of, sockets, since_ns: None, early, again }
+    }
+
+    /// Whether this node probes as the holder of the tag now; gives whom it asks again.
+    fn reigns(&mut self, reigns: bool, now_ns: Mono) -> Vec<Target<K>> {
+        if !reigns {
+            self.since_ns = None;
+            self.again.clear();
+            return Vec::new();
+        }
+        self.since_ns.get_or_insert(now_ns);
+        let later = self.again.split_off(&(now_ns + 1, 0));
+        std::mem::replace(&mut self.again, later).into_values().collect()
+    }
+
     fn add(&mut self, key: K) -> Option<u64> {
         if self.probes.len() >= OPEN_MAX {
             return None;
@@ -96,6 +124,7 @@ impl<K: Key> Open<K> {
             for open in old {
                 self.probes.remove(&open);
                 self.sockets.remove(&open);
+                self.early.remove(&open);
             }
             if !later.is_empty() {
                 self.of.insert(key.clone(), later);
@@ -108,9 +137,7 @@ impl<K: Key> Open<K> {
 impl<K: Key> Prober<K> {
     /// `tick` is the kind of timers that the module hands to [`Prober::tick`].
     pub fn new(how: Probing, tick: u32) -> Self {
-        let (probes, of, sockets) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let open = Open { last: 0, probes, of, sockets };
-        Self { how, tick, open: Mutex::new(open) }
+        Self { how, tick, open: Mutex::new(Open::new()) }
     }
 
     /// Begins, if there is an interval.
@@ -141,7 +168,16 @@ impl<K: Key> Prober<K> {
         let wanted = |name: &[u8]| u64::from(sip_hash(name)) % slices == turn;
         let node = Arc::clone(cx.node);
         let tags = node.membership().tags().map(|tags| &**tags);
-        for target in owner.due(&wanted) {
+        let again = {
+            let (sharing, is_by_tag) = (owner.sharing(), self.how.mode == Mode::ByTag);
+            let leave = is_by_tag.then(|| leave::<O>(self.how.mode, sharing, tags, 0)).flatten();
+            let reigns = matches!(leave, Some(Leave::Duty(_)));
+            self.open.lock().reigns(reigns, cx.now.mono_ns)
+        };
+        // The silence of what is out of service already is no news.
+        let is_up = |key: &K| owner.states().status(key).is_some_and(|state| state.bits() == 0);
+        let again = again.into_iter().filter(|target| is_up(&target.key));
+        for target in owner.due(&wanted).into_iter().chain(again) {
             let share = u64::from(sip_hash(&target.key.name()));
             if let Some(leave) = leave::<O>(self.how.mode, owner.sharing(), tags, share) {
                 self.probe(cx, O::NAME, target, &leave);
@@ -151,7 +187,15 @@ impl<K: Key> Prober<K> {
 
     fn probe(&self, cx: &mut Cx<'_>, name: &str, target: Target<K>, _: &Leave<'_>) {
         let Some((tm_slot, tm)) = cx.node.find::<Tm>() else { return };
-        let Some(token) = self.open.lock().add(target.key) else { return };
+        let token = {
+            let mut open = self.open.lock();
+            let Some(token) = open.add(target.key.clone()) else { return };
+            let now_ns = cx.now.mono_ns;
+            if open.since_ns.is_some_and(|since| now_ns < since.saturating_add(GRACE_NS)) {
+                open.early.insert(token, (now_ns, target.clone()));
+            }
+            token
+        };
         let around = |uri: &[u8]| Bytes::from([b"<", uri, b">"].concat());
         let request = LocalRequest {
             method: self.how.method.clone(),
@@ -171,6 +215,7 @@ impl<K: Key> Prober<K> {
             let mut open = self.open.lock();
             open.take(token);
             open.sockets.remove(&token);
+            open.early.remove(&token);
             drop(open);
             let uri = String::from_utf8_lossy(&request.uri).into_owned();
             cx.log(Level::Error, format!("{name}: {uri} cannot be probed: {why}"));
@@ -182,13 +227,20 @@ impl<K: Key> Prober<K> {
         if code < 200 {
             return None;
         }
-        let (key, socket) = {
+        let is_silent = matches!(code, 408 | 477);
+        let (key, socket, is_early) = {
             let mut open = self.open.lock();
-            (open.take(token)?, open.sockets.remove(&token).flatten())
+            let early = open.early.remove(&token);
+            let (key, socket) = (open.take(token)?, open.sockets.remove(&token).flatten());
+            let early = early.filter(|_| is_silent && open.since_ns.is_some());
+            let is_early = early.is_some();
+            // As spread as they left.
+            open.again.extend(early.map(|(sent_ns, target)| ((sent_ns + GRACE_NS, token), target)));
+            (key, socket, is_early)
         };
         // Answers to an address that has moved come to another host: silence says nothing here.
         let is_held = socket.and_then(|id| node.sockets.get(id)).is_none_or(|s| s.is_held());
-        if matches!(code, 408 | 477) && !is_held {
+        if is_silent && (is_early || !is_held) {
             return None;
         }
         let is_alive = code == 200 || self.how.codes.contains(&code);
@@ -226,8 +278,7 @@ mod tests {
 
     #[test]
     fn the_answer_to_a_later_probe_makes_earlier_ones_old_news() {
-        let (probes, of, sockets) = Default::default();
-        let mut open = Open { last: 0, probes, of, sockets };
+        let mut open = Open::<u8>::new();
         let [a, b, other, c] = [1, 1, 2, 1].map(|key| open.add(key).unwrap());
         assert_eq!(open.take(b), Some(1));
         assert_eq!(open.take(a), None, "its time-out comes too late to mean anything");

@@ -51,6 +51,48 @@ pub(crate) fn who_probes() {
     CASE.who_probes(true);
 }
 
+/// The answers to the first probes after a takeover go to the host of before.
+pub(crate) fn first_probes() {
+    let params = CASE.set("cluster_id", "1")
+        + &CASE.set("cluster_sharing_tag", "vip")
+        + &CASE.set("cluster_probing_mode", "by-shtag")
+        + &CASE.set("probing_interval", "2")
+        + "modparam(\"tm\", \"fr_timeout\", 2)\n";
+    let mut nodes = CASE.start(&params);
+    nodes.kill(0);
+    put(&mut nodes, 1, "gw1", true);
+    nodes.mi(1, "clusterer_shtag_set_active", json!(["vip/1"]));
+    let mut probed = false;
+    for tenth in 0..200 {
+        nodes.advance_ms(100);
+        for (at, to, text) in std::mem::take(&mut nodes.datagrams) {
+            if !text.starts_with("OPTIONS ") {
+                continue;
+            }
+            probed |= tenth < 25 && to.to_string() == "127.0.1.21:5060";
+            if tenth >= 50 {
+                nodes.udp(at, &to.to_string(), &ok(&text));
+            }
+        }
+        assert_eq!(state(&mut nodes, 1, "gw1"), "Active", "after {tenth} tenths");
+    }
+    assert!(probed, "gw1 is probed early");
+    // One that stays silent is out of service after the probes of the first round.
+    let mut nodes = CASE.start(&params);
+    nodes.kill(0);
+    put(&mut nodes, 1, "gw1", true);
+    nodes.mi(1, "clusterer_shtag_set_active", json!(["vip/1"]));
+    nodes.advance_ms(16_000);
+    assert_eq!(state(&mut nodes, 1, "gw1"), "Inactive");
+}
+
+fn ok(request: &str) -> String {
+    let kept = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
+    let lines: Vec<&str> =
+        request.lines().filter(|line| kept.iter().any(|name| line.starts_with(name))).collect();
+    format!("SIP/2.0 200 OK\n{}\nContent-Length: 0\n\n", lines.join("\n"))
+}
+
 pub(crate) fn split() {
     CASE.split();
 }

@@ -115,3 +115,33 @@ fn a_stranger_at_the_cluster_port_does_not_disturb_the_cluster() {
     }
     assert_eq!((one.tag_state().as_str(), two.tag_state().as_str()), ("active", "backup"));
 }
+
+#[test]
+fn a_phone_whose_outbound_proxy_is_the_pair_reaches_others_and_nobody_past_the_script() {
+    let site = Site::pair("preloaded");
+    let node = site.start(1);
+    let phones = [("alice", 10), ("bob", 11)];
+    let [alice, bob] = phones.map(|(user, host)| Phone::new(user, (site.net.ip(host), 5060)));
+    alice.register_ok(node.sip);
+    bob.register_ok(node.sip);
+    let elsewhere = Phone::new("elsewhere", (site.net.ip(12), 5060));
+    let ask = |n: u32, route: &str| {
+        let (call_id, sip) = (format!("preloaded-{n}"), node.sip);
+        let request = format!(
+            "OPTIONS sip:bob@{sip} SIP/2.0\r\nVia: SIP/2.0/UDP {at};rport;branch=z9hG4bKpre{n}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:alice@{sip}>;tag=a\r\nTo: <sip:bob@{sip}>\r\n\
+             Call-ID: {call_id}\r\nCSeq: 1 OPTIONS\r\nRoute: {route}\r\nContent-Length: 0\r\n\r\n",
+            at = alice.at,
+        );
+        let reply = alice.transact(sip, &request, &call_id, "1 OPTIONS");
+        (reply.code(), bob.requests("OPTIONS", &call_id))
+    };
+    let (own, other) = (format!("<sip:{};lr>", node.sip), format!("<sip:{};lr>", elsewhere.at));
+    let (code, asked) = ask(1, &own);
+    assert_eq!((code, asked.len()), (Some(200), 1));
+    assert_eq!((asked[0].all("Route").len(), asked[0].all("Via").len()), (0, 2), "{asked:?}");
+    for (n, route) in [(2, other.clone()), (3, format!("{own}, {other}"))] {
+        assert_eq!(ask(n, &route).0, Some(403), "{route}");
+    }
+    assert!(elsewhere.messages().is_empty());
+}

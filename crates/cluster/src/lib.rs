@@ -5,6 +5,7 @@
 //! [`Effect`]s. It speaks the stock protocol to every peer, and capability `tandem` (see
 //! `wire.rs` for its packets) to peers that have said HELLO.
 
+mod acks;
 mod awaiting;
 mod bridge;
 mod caps;

@@ -1,6 +1,6 @@
 //! What is said between Tandem nodes: HELLO, envelopes, acknowledgements, digests.
 
-use crate::caps::{LocalCap, Queued, RECORD_BYTES_MAX, SyncPhase};
+use crate::caps::{LocalCap, RECORD_BYTES_MAX, SyncPhase};
 use crate::cluster::{Cluster, Ctx};
 use crate::donor::{AFTER_SYNC_MS, DonationKind};
 use crate::effects::{
@@ -10,14 +10,21 @@ use crate::peer::{COMPARE_EVERY_NS, Kind, Peer, RECHECK_NS, Unacked};
 use crate::questions::Question;
 use crate::skew;
 use crate::status::Step;
-use crate::wire::{Ack, DigestMsg, Envelope, Hello, LEVEL_MAX, LEVEL_MIN, Tandem};
+use crate::wire::{DigestMsg, Envelope, Hello, LEVEL_MAX, LEVEL_MIN, Tandem};
 use bytes::Bytes;
 use tandem_bin::{NodeId, Packet, TooBig, Trailer};
 use tandem_clock::MS;
 
 impl Cluster {
-    /// A packet of capability `tandem` for this node.
-    pub(crate) fn on_tandem(&mut self, ctx: &mut Ctx<'_>, source: NodeId, kind: u32, body: &Bytes) {
+    /// A packet of capability `tandem` for this node. `life` is that of the node which opened its
+    /// stream, if it is known.
+    pub(crate) fn on_tandem(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        (source, life): (NodeId, Option<u64>),
+        kind: u32,
+        body: &Bytes,
+    ) {
         let packet = match Tandem::decode(kind, body) {
             Ok(packet) => packet,
             Err(error) => {
@@ -32,7 +39,7 @@ impl Cluster {
             Tandem::Hello(hello) => self.on_hello(ctx, source, hello),
             // Whoever speaks before HELLO is not judged.
             _ if !proven => {}
-            Tandem::Envelope(envelope) => self.on_envelope(ctx, source, envelope),
+            Tandem::Envelope(envelope) => self.on_envelope(ctx, (source, life), envelope),
             Tandem::Ack(ack) => self.on_ack(ctx, source, ack),
             Tandem::Claims(claims) => self.on_claims(ctx, source, &claims),
             Tandem::Records(r) => {
@@ -92,7 +99,7 @@ impl Cluster {
         }
     }
 
-    fn measure_skew(&mut self, ctx: &mut Ctx<'_>, source: NodeId, clock_unix_ms: u64) {
+    pub(crate) fn measure_skew(&mut self, ctx: &mut Ctx<'_>, source: NodeId, clock_unix_ms: u64) {
         let Some(peer) = self.peers.get_mut(&source) else { return };
         let measured = (clock_unix_ms as i64).wrapping_sub(ctx.now.unix_ms as i64);
         let known = peer.skew_ms;
@@ -351,66 +358,6 @@ impl Cluster {
         ctx.out.log(Level::Warning, format!("node {to} is behind: what it missed begins again"));
         self.catch_up_with_stock(ctx, to, since);
         false
-    }
-
-    fn on_envelope(&mut self, ctx: &mut Ctx<'_>, source: NodeId, envelope: Envelope) {
-        let Some(peer) = self.peers.get_mut(&source) else { return };
-        let number = envelope.number;
-        if number >= peer.expected {
-            peer.missing = peer.missing.saturating_add(number - peer.expected);
-            peer.expected = number.saturating_add(1);
-        }
-        peer.ack_due = true;
-        let Some(i) = self.cap_index(&envelope.capability) else { return };
-        let packet = Queued {
-            source,
-            packet_type: envelope.packet_type,
-            version: envelope.version,
-            payload: envelope.payload,
-            stamp: Some(envelope.stamp),
-        };
-        self.deliver(ctx, i, packet, number);
-    }
-
-    /// Acknowledges what the step has applied.
-    pub(crate) fn send_acks(&mut self, ctx: &mut Ctx<'_>) {
-        let due: Vec<_> =
-            self.peers.iter().filter(|(_, peer)| peer.ack_due).map(|(&id, _)| id).collect();
-        for id in due {
-            let Some(peer) = self.peers.get_mut(&id) else { continue };
-            peer.ack_due = false;
-            let missing = std::mem::take(&mut peer.missing);
-            let clock_unix_ms = ctx.now.unix_ms;
-            let (number, taken) = (peer.applied(), peer.taken);
-            let ack = Ack { number, missing, clock_unix_ms, taken };
-            self.send_tandem(ctx, id, &Tandem::Ack(ack));
-        }
-    }
-
-    fn on_ack(&mut self, ctx: &mut Ctx<'_>, source: NodeId, ack: Ack) {
-        self.measure_skew(ctx, source, ack.clock_unix_ms);
-        let cluster = self.id;
-        if let Some(peer) = self.peers.get_mut(&source) {
-            peer.bulk.on_taken(ctx.now.mono_ns, ack.taken);
-            self.send_bulk(ctx);
-        }
-        let Some(peer) = self.peers.get_mut(&source) else { return };
-        let mut mark = None;
-        while let Some(first) = peer.unacked.front().filter(|first| first.number <= ack.number) {
-            mark = Some(first.mark);
-            peer.unacked_bytes = peer.unacked_bytes.saturating_sub(first.bytes);
-            peer.unacked.pop_front();
-        }
-        if ack.missing > 0 {
-            peer.behind = true;
-            peer.compare_soon(ctx.now.mono_ns, true);
-        } else if let Some(mark) = mark {
-            ctx.out.push(Effect::Acked { cluster, peer: source, mark });
-        }
-        if peer.stalled && peer.unacked.is_empty() {
-            peer.stalled = false;
-            peer.compare_soon(ctx.now.mono_ns, true);
-        }
     }
 
     /// Starts the comparisons that are due.

@@ -312,6 +312,13 @@ impl Clusterer {
             let text = || format!("bridge packet from {ip} dropped: no node of cluster {from}");
             return self.shared.complaints.add(now, Level::Warning, out, text);
         }
+        let life = match origin.conn {
+            ConnId::Accepted(id) => self.accepted.get(&id).and_then(|s| s.early.as_ref()),
+            ConnId::Outgoing(_) => None,
+        };
+        let life = life
+            .filter(|(cluster, node, _)| (*cluster, *node) == (trailer.cluster, trailer.source));
+        let life = life.map(|(.., hello)| hello.incarnation);
         self.within(now, out, trailer.cluster, |c, ctx| {
             let source = trailer.source;
             if trailer.bridge.is_some() {
@@ -343,7 +350,7 @@ impl Clusterer {
                 return;
             }
             match packet.capability.as_ref() {
-                TANDEM => c.on_tandem(ctx, source, packet.packet_type, &packet.payload),
+                TANDEM => c.on_tandem(ctx, (source, life), packet.packet_type, &packet.payload),
                 EXTRA => c.on_extra(ctx, source, packet),
                 INTERNAL => {}
                 _ => c.on_module_packet(ctx, source, packet),

@@ -4,6 +4,7 @@
 
 mod bad_network;
 mod bridge;
+mod lives;
 mod scene;
 mod stage;
 mod stand;

@@ -143,6 +143,9 @@ impl Module for Nathelper {
             cx.log(Level::Warning, text);
         }
         if self.params.interval_s > 0 {
+            for text in self.idle_settings() {
+                cx.log(Level::Warning, format!("nathelper: {text}"));
+            }
             self.begin_pinging(cx);
         }
     }
@@ -200,6 +203,30 @@ impl Module for Nathelper {
 }
 
 impl Nathelper {
+    /// Parameters that do nothing, because another one is missing.
+    fn idle_settings(&self) -> Vec<String> {
+        let params = &self.params;
+        let has_nat_flag = self.usrloc.as_ref().is_some_and(|u| !u.params.nat_flag.is_empty());
+        let sends_sip = params.from.is_some() && params.sip_flag.is_some();
+        let mut idle = Vec::new();
+        if params.nated_only && !has_nat_flag {
+            idle.push("nobody is pinged: ping_nated_only needs nat_bflag of usrloc".to_owned());
+        }
+        if params.sip_flag.is_some() && params.from.is_none() {
+            idle.push("no SIP pings are sent: sipping_bflag needs sipping_from".to_owned());
+        }
+        for (name, flag) in [
+            ("remove_on_timeout_bflag", &params.remove_flag),
+            ("sipping_latency_flag", &params.latency_flag),
+        ] {
+            if flag.is_some() && !sends_sip {
+                let needs = "needs SIP pings (sipping_bflag, sipping_from), which are answered";
+                idle.push(format!("{name} does nothing: it {needs}"));
+            }
+        }
+        idle
+    }
+
     /// Whether `enable_ping` has not switched pinging off.
     fn is_enabled(&self) -> bool {
         self.enabled.load(Ordering::Relaxed)

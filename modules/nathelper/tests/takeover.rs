@@ -245,6 +245,35 @@ fn pings_that_are_sent_before_the_last_one_is_lost_count_each() {
 }
 
 #[test]
+fn settings_that_do_nothing_are_told_at_the_start() {
+    let warnings = |from: &str, to: &str| {
+        let script = "socket=udp:127.0.0.1:5060\nloadmodule \"proto_udp.so\"\n\
+             loadmodule \"sl.so\"\nloadmodule \"signaling.so\"\nloadmodule \"usrloc.so\"\n\
+             loadmodule \"registrar.so\"\nloadmodule \"nathelper.so\"\n\
+             modparam(\"usrloc\", \"nat_bflag\", \"NAT\")\n\
+             modparam(\"nathelper\", \"natping_interval\", 10)\n\
+             modparam(\"nathelper\", \"ping_nated_only\", 1)\n\
+             modparam(\"nathelper\", \"sipping_bflag\", \"SIP\")\n\
+             modparam(\"nathelper\", \"sipping_from\", \"sip:ping@here\")\n\
+             modparam(\"nathelper\", \"remove_on_timeout_bflag\", \"RM\")\n\
+             modparam(\"nathelper\", \"sipping_latency_flag\", \"LAT\")\n\
+             route { setbflag(\"NAT\"); setbflag(\"SIP\"); save(\"location\"); }";
+        assert!(script.contains(from));
+        let mut node = TestNode::new(&script.replace(from, to), MODULES);
+        let logs = node.logs().into_iter().map(|(_, text)| text);
+        logs.filter(|text| text.starts_with("nathelper: ")).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings("route", "route"), [""; 0]);
+    let told = warnings("modparam(\"usrloc\", \"nat_bflag\", \"NAT\")", "");
+    assert_eq!(told, ["nathelper: nobody is pinged: ping_nated_only needs nat_bflag of usrloc"]);
+    let told =
+        warnings("modparam(\"nathelper\", \"sipping_from\", \"sip:ping@here\")", "").join("\n");
+    for word in ["sipping_bflag needs sipping_from", "remove_on_timeout_bflag does", "latency"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+}
+
+#[test]
 fn a_contact_that_leads_to_the_server_itself_is_not_pinged_but_counted() {
     let mut node = single("");
     let text = register(30).replace("10.0.0.30:5060>", "127.0.0.1:5060>");

@@ -4,7 +4,9 @@
 
 use rustix::process::Signal;
 use serde_json::Value as Json;
-use tandem_tests::{Lan, PATIENCE, SERVICE, Site, contacts, is_root, mi, program, wait_until};
+use tandem_tests::{
+    Lan, PATIENCE, Phone, SERVICE, Site, contacts, is_root, mi, program, uptime_ms, wait_until,
+};
 
 const PHONE: u8 = 20;
 
@@ -75,4 +77,27 @@ fn what_was_sent_to_an_address_that_has_moved_is_left_out() {
     assert!(knows("alice") && !knows("bob"));
     address("add");
     wait_until("it serves again", PATIENCE, || register("bob", SERVICE));
+}
+
+#[test]
+fn what_was_sent_to_an_address_of_the_loopback_is_read_after_it_stood_still() {
+    let site = Site::pair("stood_still_here");
+    let mut node = site.start(1);
+    let alice = Phone::new("alice", (site.net.ip(10), 5060));
+    node.process.signal(Signal::STOP);
+    let (call_id, at, sip) = ("while-it-stands", alice.at, node.sip);
+    let request = format!(
+        "OPTIONS sip:{sip} SIP/2.0\r\nVia: SIP/2.0/UDP {at};rport;branch=z9hG4bKstands\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:alice@{sip}>;tag=a\r\nTo: <sip:{sip}>\r\n\
+         Call-ID: {call_id}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+    );
+    alice.send(sip, request.as_bytes());
+    let from_ms = uptime_ms();
+    wait_until("it to stand still for longer than it ever sleeps", PATIENCE, || {
+        uptime_ms() > from_ms + 3_000
+    });
+    node.process.signal(Signal::CONT);
+    node.process.wait_for_output("the node stood still", PATIENCE);
+    // All of 127.0.0.0/8 is here, whatever the interface lists.
+    wait_until("the answer", PATIENCE, || !alice.replies(call_id, "1 OPTIONS").is_empty());
 }

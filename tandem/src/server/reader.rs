@@ -4,6 +4,7 @@
 //! changes of the peers, their acknowledgements. What a turn sends leaves with one call for each
 //! socket and one write for each stream. When its batches stay full, helpers share the work.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -170,7 +171,9 @@ impl Reader<'_> {
         if let Ok(held) = tandem_net::current_addresses() {
             for (id, udp) in self.shared.sockets.iter() {
                 let ip = self.shared.node.sockets.get(id).map(|s| s.addr.ip());
-                if ip.is_none_or(|ip| ip.is_unspecified() || held.contains(&ip)) {
+                // All of 127.0.0.0/8 is here; interfaces list one address of it.
+                let stays = |ip: &IpAddr| ip.is_unspecified() || ip.is_loopback();
+                if ip.is_none_or(|ip| stays(&ip) || held.contains(&ip)) {
                     continue;
                 }
                 while let Ok(n @ 1..) = udp.recv_batch(batch) {

@@ -84,6 +84,12 @@ fn answered(list: &Json) -> Calls {
         }
         let mut call = call.clone();
         LOCAL.iter().for_each(|name| drop(call.remove(*name)));
+        // Values and profiles have no order: a node may have heard of them in another one.
+        for list in ["values", "profiles"] {
+            let all = call.get_mut("context").and_then(|context| context.get_mut(list));
+            let all = all.and_then(Json::as_array_mut);
+            all.into_iter().for_each(|all| all.sort_by_key(Json::to_string));
+        }
         for leg in call.get_mut("CALLEES").and_then(Json::as_array_mut).into_iter().flatten() {
             if let Some(leg) = leg.as_object_mut() {
                 LOCAL.iter().for_each(|name| drop(leg.remove(*name)));

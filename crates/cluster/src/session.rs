@@ -69,6 +69,8 @@ impl Cluster {
         let known = peer.hello.as_ref();
         let reborn = known.is_none_or(|known| known.incarnation != hello.incarnation);
         let moved = known.is_none_or(|known| known.addresses != hello.addresses);
+        // It was away for less than it takes to miss it; what it had in memory is gone all the same.
+        let was_away = reborn && known.is_some() && peer.reachable;
         // Envelopes before this number are lost with the old connection; digests find them.
         peer.expected = peer.expected.max(hello.next_number);
         if reborn || peer.kind != Kind::Tandem {
@@ -87,11 +89,17 @@ impl Cluster {
         if !hello.node_key.is_empty() {
             ctx.out.push(Effect::NodeKey { node: source, key: hello.node_key.clone() });
         }
-        let clock = hello.clock_unix_ms;
+        let (clock, incarnation) = (hello.clock_unix_ms, hello.incarnation);
         peer.hello = Some(hello);
         self.measure_skew(ctx, source, clock);
         if reborn {
             ctx.out.log(Level::Info, format!("node {source} is a Tandem node"));
+            ctx.node.table.set_incarnation(self.id, source, incarnation);
+        }
+        if was_away {
+            for up in [false, true] {
+                ctx.out.push(Effect::NodeState { cluster: self.id, node: source, up });
+            }
         }
         self.greet(ctx, source);
         if moved {

@@ -23,6 +23,8 @@ struct Inner {
     stock: BTreeMap<ClusterId, Vec<NodeId>>,
     /// Of those, the ones that are synced for a capability.
     sharers: BTreeMap<ClusterId, BTreeMap<String, Vec<NodeId>>>,
+    /// The incarnations of Tandem nodes, as last heard.
+    lives: BTreeMap<(ClusterId, NodeId), u64>,
 }
 
 /// A tag as this node sees it.
@@ -134,6 +136,12 @@ impl TagTable {
         self.read().nodes.get(&cluster).is_some_and(|nodes| nodes.contains(&node))
     }
 
+    /// The incarnation of a peer as last heard: another one means that it was started again, and
+    /// knows nothing of what was in its memory. `None`: it never said one.
+    pub fn incarnation(&self, cluster: ClusterId, node: NodeId) -> Option<u64> {
+        self.read().lives.get(&(cluster, node)).copied()
+    }
+
     /// A duty again, if nothing has changed that it was given for.
     pub fn redeem(&self, pledge: &Pledge) -> Option<Duty<'_>> {
         match pledge {
@@ -192,6 +200,11 @@ impl TagTable {
     pub(crate) fn set_tag(&self, view: TagView) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         inner.tags.entry(view.cluster).or_default().insert(view.name.clone(), view);
+    }
+
+    pub(crate) fn set_incarnation(&self, cluster: ClusterId, node: NodeId, incarnation: u64) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        inner.lives.insert((cluster, node), incarnation);
     }
 
     pub(crate) fn set_nodes(

@@ -105,10 +105,14 @@ struct Kept {
     bytes: usize,
 }
 
-#[derive(Debug)]
-struct Entry {
-    draft: Bytes,
-    at: Mono,
+/// One that is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) draft: Bytes,
+    /// When it came.
+    pub(crate) at: Mono,
+    /// The incarnation that its node had then.
+    incarnation: Option<u64>,
     /// When its answer was first looked at.
     answered_at: Option<Mono>,
 }
@@ -138,7 +142,7 @@ impl Kept {
         }
     }
 
-    fn keep(&mut self, now: Mono, number: u64, draft: Bytes) {
+    fn keep(&mut self, now: Mono, number: u64, draft: Bytes, incarnation: Option<u64>) {
         self.remove(number);
         while let Some(&(at, first)) = self.order.front() {
             let full = self.all.len() >= DRAFTS_MAX
@@ -155,7 +159,7 @@ impl Kept {
         }
         self.bytes += draft.len();
         self.order.push_back((now, number));
-        self.all.insert(number, Entry { draft, at: now, answered_at: None });
+        self.all.insert(number, Entry { draft, at: now, incarnation, answered_at: None });
     }
 }
 
@@ -170,10 +174,8 @@ impl Drafts {
         known.all.range(numbers).take(most).map(|(n, _)| DialogId::from_number(*n)).collect()
     }
 
-    /// One, and when it came.
-    pub(crate) fn get(&self, id: DialogId) -> Option<(Bytes, Mono)> {
-        let known = self.0.lock();
-        known.all.get(&id.number()).map(|entry| (entry.draft.clone(), entry.at))
+    pub(crate) fn get(&self, id: DialogId) -> Option<Entry> {
+        self.0.lock().all.get(&id.number()).cloned()
     }
 
     pub(crate) fn has(&self, id: DialogId) -> bool {
@@ -316,7 +318,7 @@ impl Dialogs {
             let draft = Draft { did, node, given, turn, tx, record, sections };
             self.tell_draft(cx, &draft);
             // It may come back before another node has taken it.
-            self.drafts.0.lock().keep(cx.now.mono_ns, did.number(), draft.encode());
+            self.drafts.0.lock().keep(cx.now.mono_ns, did.number(), draft.encode(), None);
             // It must not end with its transaction: peers would hear that it is over.
             self.table.remove(did);
         };
@@ -380,12 +382,22 @@ impl Dialogs {
             if known.all.get(&id.number()).is_some_and(newer) {
                 return Some(());
             }
-            known.keep(cx.now.mono_ns, id.number(), bytes.clone());
+            let tags = cx.node.membership().tags();
+            let incarnation = tags.and_then(|t| t.incarnation(self.params.cluster, draft.node));
+            known.keep(cx.now.mono_ns, id.number(), bytes.clone(), incarnation);
         }
         // Its answer may have passed before.
         self.follow(cx, id);
         self.take_over_call(cx, id);
         Some(())
+    }
+
+    /// Whether the node of a draft is there, and has been since it told it.
+    pub(crate) fn still_rings(&self, cx: &Cx<'_>, draft: &Draft, entry: &Entry) -> bool {
+        let Some(tags) = cx.node.membership().tags() else { return false };
+        let incarnation = tags.incarnation(self.params.cluster, draft.node);
+        let was_started_again = entry.incarnation.is_some() && incarnation != entry.incarnation;
+        tags.is_reachable(self.params.cluster, draft.node) && !was_started_again
     }
 
     /// The call of a reply, if it is known as one that rings.
@@ -405,23 +417,20 @@ impl Dialogs {
         let now = cx.now.mono_ns;
         let found = {
             let mut known = self.drafts.0.lock();
-            known
-                .all
-                .get_mut(&id.number())
-                .map(|entry| (entry.draft.clone(), *entry.answered_at.get_or_insert(now), entry.at))
+            known.all.get_mut(&id.number()).map(|entry| {
+                entry.answered_at.get_or_insert(now);
+                entry.clone()
+            })
         };
-        let Some((bytes, answered_at, at)) = found else { return };
-        if now.saturating_sub(at) >= PATIENCE_NS || self.table.is_buried(id) {
+        let Some(entry) = found else { return };
+        if now.saturating_sub(entry.at) >= PATIENCE_NS || self.table.is_buried(id) {
             return self.drafts.remove(id);
         }
-        let Some(draft) = Draft::parse(&bytes) else { return self.drafts.remove(id) };
+        let Some(draft) = Draft::parse(&entry.draft) else { return self.drafts.remove(id) };
         // What rang here rang on this node before it was started again.
         let is_own = draft.node == cx.node.membership().node_id();
-        let tags = cx.node.membership().tags();
-        let lives = !is_own
-            && !draft.given
-            && tags.is_some_and(|t| t.is_reachable(self.params.cluster, draft.node));
-        if lives && now < answered_at.saturating_add(FIRST_NS) {
+        let lives = !is_own && !draft.given && self.still_rings(cx, &draft, &entry);
+        if lives && now < entry.answered_at.unwrap_or(now).saturating_add(FIRST_NS) {
             let again = Timer { kind: FOLLOW, id: id.number() };
             return cx.set_timer(cx.now.after_ms(FIRST_NS / MS), again);
         }
@@ -523,17 +532,17 @@ mod tests {
         let draft = Bytes::from(vec![0; ONE_BYTES_MAX]);
         let fits = BYTES_MAX / ONE_BYTES_MAX;
         for n in 0..fits as u64 + 1 {
-            kept.keep(n, n, draft.clone());
+            kept.keep(n, n, draft.clone(), None);
         }
         assert_eq!((kept.all.len(), kept.bytes), (fits, fits * ONE_BYTES_MAX));
         assert!(!kept.all.contains_key(&0) && kept.all.contains_key(&1));
         let mut kept = Kept::default();
         for n in 0..5 * DRAFTS_MAX as u64 {
-            kept.keep(n, n % (DRAFTS_MAX as u64 + 7), Bytes::from_static(b"x"));
+            kept.keep(n, n % (DRAFTS_MAX as u64 + 7), Bytes::from_static(b"x"), None);
         }
         assert!(kept.all.len() <= DRAFTS_MAX && kept.order.len() <= 2 * DRAFTS_MAX);
         assert_eq!(kept.bytes, kept.all.len());
-        kept.keep(PATIENCE_NS * 2, 1, Bytes::from_static(b"x"));
+        kept.keep(PATIENCE_NS * 2, 1, Bytes::from_static(b"x"), None);
         assert_eq!((kept.all.len(), kept.order.len(), kept.bytes), (1, 1, 1));
     }
 }

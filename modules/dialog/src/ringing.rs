@@ -7,13 +7,12 @@
 use std::ops::RangeFrom;
 use std::sync::atomic::Ordering;
 
-use tandem_clock::Mono;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Cx, Timer};
 use tandem_tm::Tm;
 
 use crate::change::Origin;
-use crate::drafts::{Draft, PATIENCE_NS};
+use crate::drafts::{Draft, Entry, PATIENCE_NS};
 use crate::duty::parts;
 use crate::id::DialogId;
 use crate::record::{Dialog, State};
@@ -111,16 +110,16 @@ impl Dialogs {
 
     /// A call that rings goes on here, if it is this node's by now.
     pub(crate) fn take_over_call(&self, cx: &mut Cx<'_>, id: DialogId) {
-        let Some((bytes, at)) = self.drafts.get(id) else { return };
-        let Some(draft) = Draft::parse(&bytes) else { return self.drafts.remove(id) };
+        let Some(entry) = self.drafts.get(id) else { return };
+        let Some(draft) = Draft::parse(&entry.draft) else { return self.drafts.remove(id) };
         let Some(transaction) = draft.section(tandem_tm::MODULE.name) else { return };
-        let Some(dialog) = self.rings_nowhere(cx, &draft, id, at) else { return };
+        let Some(dialog) = self.rings_nowhere(cx, &draft, id, &entry) else { return };
         let Some((slot, tm)) = cx.node.find::<Tm>() else { return };
         // What the transaction does first may already be about its dialog.
         if self.insert(cx, dialog, self.new_local(), Origin::Local) != Ok(true) {
             return;
         }
-        let age_ns = cx.now.mono_ns.saturating_sub(at);
+        let age_ns = cx.now.mono_ns.saturating_sub(entry.at);
         match cx.for_slot(slot, |cx| tm.take_over(cx, transaction, age_ns)) {
             Ok(tx) => {
                 self.table.local(id, |_, local| local.invite = Some(tx));
@@ -142,9 +141,14 @@ impl Dialogs {
     }
 
     /// The dialog of a draft whose node is gone, if this node acts for it.
-    fn rings_nowhere(&self, cx: &Cx<'_>, draft: &Draft, id: DialogId, at: Mono) -> Option<Dialog> {
-        let (membership, cluster) = (cx.node.membership(), self.params.cluster);
-        let is_old = cx.now.mono_ns.saturating_sub(at) >= PATIENCE_NS;
+    fn rings_nowhere(
+        &self,
+        cx: &Cx<'_>,
+        draft: &Draft,
+        id: DialogId,
+        entry: &Entry,
+    ) -> Option<Dialog> {
+        let is_old = cx.now.mono_ns.saturating_sub(entry.at) >= PATIENCE_NS;
         if is_old || self.table.is_buried(id) || self.read(id, |_| ()).is_some() {
             return None;
         }
@@ -153,11 +157,11 @@ impl Dialogs {
         fields::lay_over(&mut dialog, &draft.record, &self.flag_names)?;
         let is_gone = if draft.given {
             true
-        } else if draft.node == membership.node_id() {
+        } else if draft.node == cx.node.membership().node_id() {
             // It rang here before this node was started again, or has ended here since.
             u64::from(dialog.start_s) <= cx.node.started.unix_s()
         } else {
-            membership.tags().is_some_and(|tags| !tags.is_reachable(cluster, draft.node))
+            cx.node.membership().tags().is_some() && !self.still_rings(cx, draft, entry)
         };
         let rings = dialog.state < State::Unacked && dialog.answered_s == 0;
         let is_ours = is_gone && rings && self.is_ours(cx, &dialog);

@@ -178,6 +178,30 @@ fn a_node_that_was_only_cut_off_leaves_the_call_to_the_other() {
     }
 }
 
+/// Its peer sees another stream, and never that it was gone.
+#[test]
+fn the_calls_of_a_node_that_is_back_before_it_was_missed_go_on_at_whoever_acts() {
+    for (tag, acts) in [("set_dlg_sharing_tag(\"vip\");", 1), ("", 0)] {
+        let mut pair = Pair::new("", tag);
+        pair.udp(0, CALLER, &Phones::request("c"));
+        let invite = pair.sent_to(0, CALLEE).pop().unwrap();
+        pair.udp(0, CALLEE, &reply_to(&invite, 180, "t", CONTACT, ""));
+        pair.advance_ms(1_500);
+        pair.kill(0);
+        pair.boot(0);
+        if acts == 1 {
+            pair.mi(1, "clusterer_shtag_set_active", serde_json::json!(["vip/1"]));
+        }
+        pair.advance_ms(3_000);
+        assert_eq!(pair.states(acts), [State::Unconfirmed], "{tag}");
+        assert_eq!(pair.states(1 - acts), [] as [State; 0], "{tag}");
+        assert_eq!(pair.sent_to(acts, CALLEE).first(), Some(&invite), "{tag}");
+        pair.udp(acts, CALLEE, &reply_to(&invite, 200, "t", CONTACT, SDP_B));
+        let ok = pair.sent_to(acts, CALLER).pop().unwrap();
+        assert!(first_line(&ok).starts_with("SIP/2.0 200"), "{ok}");
+    }
+}
+
 #[test]
 fn what_is_told_of_a_call_that_has_ended_brings_nothing_back() {
     let mut pair = Pair::new("", "");

@@ -218,9 +218,6 @@ pub struct Ctx {
     pub reply_body: Vec<u8>,
     /// Answer to the source port although the top Via has no rport.
     pub force_rport: bool,
-    /// The Route headers of the message were dealt with (`loose_route`): they no longer choose
-    /// the next hop.
-    pub routes_taken: bool,
     pub record_route: Option<RecordRoute>,
     /// The Path header to add (RFC 3327), which looks the same.
     pub own_path: Option<RecordRoute>,
@@ -265,7 +262,6 @@ impl Ctx {
             reply_headers: Vec::new(),
             reply_body: Vec::new(),
             force_rport: false,
-            routes_taken: false,
             record_route: None,
             own_path: None,
             own_via: OwnVia::default(),
@@ -296,7 +292,6 @@ impl Ctx {
         copy.target = target;
         copy.flags = self.flags;
         copy.force_rport = self.force_rport;
-        copy.routes_taken = self.routes_taken;
         copy.record_route.clone_from(&self.record_route);
         copy.own_path.clone_from(&self.own_path);
         copy.own_via = self.own_via.clone();

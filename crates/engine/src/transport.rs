@@ -188,10 +188,11 @@ pub fn uri_hop(uri: &[u8]) -> Result<Hop, HopError> {
     Ok(Hop { addr, proto })
 }
 
-/// The URI of a branch's next hop: `$du`, else the first Path or Route, else the R-URI.
+/// The URI of a branch's next hop: `$du`, else the first Path, else the R-URI. A Route of the message
+/// is for `loose_route()` to follow: a stranger must not choose where his first request goes.
 ///
 /// # Errors
-/// If a Path or Route cannot be read.
+/// If a Path cannot be read.
 pub fn next_uri<'a>(ctx: &'a Ctx, branch: &'a Branch) -> Result<&'a [u8], HopError> {
     if let Some(uri) = &branch.dst_uri {
         return Ok(uri);
@@ -199,11 +200,6 @@ pub fn next_uri<'a>(ctx: &'a Ctx, branch: &'a Branch) -> Result<&'a [u8], HopErr
     if !branch.path().is_empty() {
         let first = NameAddr::parse(first_value(branch.path()));
         return Ok(first.map_err(|_| HopError::BadUri)?.uri);
-    }
-    if !ctx.routes_taken
-        && let Some(route) = ctx.msg.routes().next()
-    {
-        return Ok(route.map_err(|_| HopError::BadUri)?.uri);
     }
     Ok(branch.uri.as_deref().unwrap_or_else(|| ctx.request_uri()))
 }

@@ -256,7 +256,9 @@ impl Client {
     fn finish(&mut self, code: u16, cx: Cx<'_>, id: ClientId, out: &mut Effects) {
         self.retransmit.stop();
         if self.kind == Kind::Invite && code < 300 {
-            self.accept(cx, id, out);
+            self.state = ClientState::Accepted;
+            let at = cx.now.after_ms(cx.timers.t1_x64_ms());
+            self.deadline.set(self.deadline_name(id), at, out);
         } else if self.reliable {
             self.terminate();
         } else {
@@ -264,14 +266,6 @@ impl Client {
             let at = cx.now.after_ms(cx.timers.wait_ms.into());
             self.deadline.set(self.deadline_name(id), at, out);
         }
-    }
-
-    /// A 2xx to INVITE, the first one or another.
-    fn accept(&mut self, cx: Cx<'_>, id: ClientId, out: &mut Effects) {
-        self.state = ClientState::Accepted;
-        let timers = cx.timers;
-        let ms = if self.reliable { timers.t1_x64_ms() } else { timers.accepted_ms() };
-        self.deadline.set(self.deadline_name(id), cx.now.after_ms(ms), out);
     }
 
     /// Replies to an INVITE after its final one.
@@ -290,13 +284,7 @@ impl Client {
                 self.finish(code, cx, id, out);
                 Meaning::Success
             }
-            (ClientState::Accepted, 200..=299) => {
-                if !self.reliable {
-                    self.accept(cx, id, out);
-                }
-                Meaning::Success
-            }
-            (ClientState::Terminated, 200..=299) => Meaning::Success,
+            (ClientState::Accepted | ClientState::Terminated, 200..=299) => Meaning::Success,
             (ClientState::Completed | ClientState::Terminated, 300..=699) => Meaning::FailureAgain,
             (ClientState::Terminated, 100..=199) => Meaning::TooLate,
             _ => Meaning::Nothing,

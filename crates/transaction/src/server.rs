@@ -110,9 +110,6 @@ impl Server {
             // RFC 3261 16.7 step 5 and RFC 6026 7.1: any 2xx to INVITE, whatever was sent before.
             if self.kind == Kind::Invite && success {
                 self.send(bytes, out);
-                if self.state == ServerState::Accepted {
-                    self.accept(cx, out);
-                }
                 return Ok(());
             }
             return Err(ReplyError::AlreadyFinal);
@@ -192,7 +189,7 @@ impl Server {
 
     fn accept(&mut self, cx: Cx<'_>, out: &mut Effects) {
         self.state = ServerState::Accepted;
-        self.deadline.set(Timer::L, cx.now.after_ms(cx.timers.accepted_ms()), out);
+        self.deadline.set(Timer::L, cx.now.after_ms(cx.timers.t1_x64_ms()), out);
     }
 
     fn refuse(&mut self, cx: Cx<'_>, out: &mut Effects) {

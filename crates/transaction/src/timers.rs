@@ -21,7 +21,7 @@ pub enum Timer {
     D(BranchIndex),
     /// Retransmitted replies to a non-INVITE are absorbed until then.
     K(BranchIndex),
-    /// Further 2xx to INVITE are relayed until then; [`Timers::accepted_ms`].
+    /// Further 2xx to INVITE are relayed until then (RFC 6026).
     M(BranchIndex),
     /// Retransmission of our CANCEL: timer E of its own transaction.
     CancelE(BranchIndex),
@@ -35,7 +35,7 @@ pub enum Timer {
     I,
     /// Retransmitted non-INVITE requests are answered until then.
     J,
-    /// 2xx are passed and retransmitted INVITEs absorbed until then; [`Timers::accepted_ms`].
+    /// 2xx are passed and retransmitted INVITEs absorbed until then (RFC 6026).
     L,
     /// A released transaction absorbs retransmitted requests until then.
     Wait,
@@ -63,18 +63,7 @@ impl Default for Timers {
 }
 
 impl Timers {
-    /// How long an INVITE stays behind its last 2xx (timers L and M). RFC 6026 has 64*T1, because
-    /// the callee may repeat it for so long. It does so every T2 at least until it has its ACK
-    /// (RFC 3261 13.3.1.4), and each one begins this anew; so `wt_timer` is enough, as in OpenSIPS,
-    /// and an answered call takes memory for 5 s instead of 32.
-    pub(crate) fn accepted_ms(&self) -> u64 {
-        let repeats_ms = u64::from(self.t2_ms) + u64::from(self.t1_ms);
-        u64::from(self.wait_ms).max(repeats_ms).min(self.t1_x64_ms())
-    }
-
-    /// 64*T1: how long a cancelled branch may take (RFC 3261 9.1), and how long an INVITE stays
-    /// that a callee behind a connection has answered: nothing is repeated there, so nothing shows
-    /// that the ACK has come (timer M).
+    /// 64*T1: timers L and M, and how long a cancelled branch may take (RFC 3261 9.1).
     pub fn t1_x64_ms(&self) -> u64 {
         64 * u64::from(self.t1_ms)
     }

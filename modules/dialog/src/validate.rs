@@ -98,7 +98,6 @@ pub(crate) fn fix_route_dialog(call: &mut Call<'_, '_, '_>) -> Called {
     let first = uris_of(&leg.route_set).first().map(|uri| Bytes::copy_from_slice(uri));
     ctx.target.dst_uri = first;
     ctx.target.set_path(Bytes::copy_from_slice(&leg.route_set));
-    ctx.routes_taken = true;
     OK
 }
 

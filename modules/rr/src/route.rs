@@ -152,7 +152,6 @@ fn loose_route(sockets: &Sockets, ctx: &mut Ctx) -> Option<Option<Bytes>> {
     if let Some(uri) = strict {
         ctx.edits.append_header(&msg, [b"Route: <", uri, b">\r\n"].concat());
     }
-    ctx.routes_taken = true;
     Some(params)
 }
 

@@ -122,6 +122,13 @@ impl LocalRequest {
     }
 }
 
+/// Where the Route of a request of ours leads it first.
+fn first_route(msg: &Message) -> Result<Option<Bytes>, String> {
+    let first = msg.routes().next().transpose();
+    let first = first.map_err(|e| format!("its Route cannot be read: {e}"))?;
+    Ok(first.map(|route| Bytes::copy_from_slice(route.uri)))
+}
+
 fn has_tag(value: &[u8]) -> bool {
     let params = value.rsplit(|b| *b == b'>').next().unwrap_or(value);
     params
@@ -154,7 +161,9 @@ impl Tm {
         let addr = cx.node.sockets.get(socket).map(|s| s.addr).ok_or("there is no socket")?;
         let source = Source { addr, socket, local_ip: addr.ip() };
         let mut ctx = Box::new(Ctx::new(msg, source, Routes::LOCAL));
-        ctx.target = Branch { dst_uri: request.next_hop.clone(), ..Branch::default() };
+        let dst_uri =
+            request.next_hop.clone().map_or_else(|| first_route(&ctx.msg), |h| Ok(Some(h)))?;
+        ctx.target = Branch { dst_uri, ..Branch::default() };
         ctx.target.socket = request.socket;
         ctx.attached = request.attached.clone();
         if let Some(context) = &request.context {

@@ -53,7 +53,6 @@ pub(crate) struct Saved {
     pub(crate) avps: Avps,
     pub(crate) reply_headers: Box<[u8]>,
     pub(crate) force_rport: bool,
-    pub(crate) routes_taken: bool,
     pub(crate) is_unfit: bool,
     pub(crate) record_route: Option<KeptRoute>,
     pub(crate) own_path: Option<Box<RecordRoute>>,
@@ -74,7 +73,6 @@ impl Saved {
             avps: ctx.avps.clone(),
             reply_headers: ctx.reply_headers.as_slice().into(),
             force_rport: ctx.force_rport,
-            routes_taken: ctx.routes_taken,
             is_unfit: ctx.is_unfit,
             record_route: ctx.record_route.as_ref().map(KeptRoute::of),
             own_path: ctx.own_path.clone().map(Box::new),
@@ -92,7 +90,6 @@ impl Saved {
         ctx.flags = self.flags;
         ctx.reply_headers = self.reply_headers.to_vec();
         ctx.force_rport = self.force_rport;
-        ctx.routes_taken = self.routes_taken;
         ctx.is_unfit = self.is_unfit;
         ctx.record_route = self.record_route.as_ref().map(KeptRoute::route);
         ctx.own_path = self.own_path.as_deref().cloned();

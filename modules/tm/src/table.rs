@@ -13,7 +13,7 @@ use tandem_sip::{Message, Method, is_rfc3261_branch};
 use crate::record::{Busy, Event, Record};
 use crate::via_branch::{SHARDS, TxId};
 
-/// How many transactions there may be. One that is answered stays for seconds (RFC 3261 17.2, RFC
+/// How many transactions there may be. One that is answered stays for 32 s (RFC 3261 17.2, RFC
 /// 6026), so this bounds what a node can do in a second, and goes by the memory that there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {

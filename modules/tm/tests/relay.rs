@@ -89,24 +89,16 @@ fn the_ack_to_a_2xx_is_forwarded_without_state() {
     assert_eq!(sent_to(&mut node, CALLEE).len(), 1);
 }
 
+/// `loose_route()` follows it, if the script wants that.
 #[test]
-fn an_answered_invite_stays_until_nobody_repeats_its_2xx() {
-    let mut node = node(PLAIN);
-    let forwarded = start_call(&mut node);
-    // A callee without an ACK repeats it after 0.5, 1, 2 and then every 4 s (RFC 3261 13.3.1.4).
-    for pause_ms in [0, 500, 1_000, 2_000, 4_000, 4_000] {
-        node.advance_ms(pause_ms);
-        assert_eq!(stat(&mut node, "inuse_transactions"), 1, "{pause_ms}");
-        node.udp(CALLEE, &reply_to(&forwarded, 200, ""));
-        assert_eq!(codes(&mut node).last(), Some(&200));
+fn a_strangers_route_does_not_choose_where_his_request_goes() {
+    for route in ["Route: <sip:127.0.0.9:5099;lr>\n", "Route: nonsense\n"] {
+        for script in [PLAIN, "route { forward(); }"] {
+            let mut node = node(script);
+            node.udp(CALLER, &request("INVITE", "a", route));
+            assert_eq!(sent_to(&mut node, CALLEE).len(), 1, "{script} {route}");
+        }
     }
-    node.advance_ms(4_900);
-    assert_eq!(stat(&mut node, "inuse_transactions"), 1);
-    node.advance_ms(200);
-    assert_eq!(stat(&mut node, "inuse_transactions"), 0);
-    // One that comes later still finds its way.
-    node.udp(CALLEE, &reply_to(&forwarded, 200, ""));
-    assert_eq!(codes(&mut node), [200]);
 }
 
 #[test]

@@ -109,7 +109,6 @@ pub(crate) fn matched(state: &Hiding, call: &mut Call<'_, '_, '_>) -> Option<Cal
     for header in ctx.msg.headers(HeaderName::Route) {
         ctx.edits.remove(header.span());
     }
-    ctx.routes_taken = true;
     let [to_caller, to_callee] = kept.users;
     let (shown, back) = match current.sender {
         Side::Caller => (to_callee, to_caller),

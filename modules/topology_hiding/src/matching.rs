@@ -27,7 +27,6 @@ pub(crate) fn topology_hiding_match(call: &mut Call<'_, '_, '_>) -> Called {
     for header in call.ctx.msg.headers(HeaderName::Route) {
         call.ctx.edits.remove(header.span());
     }
-    call.ctx.routes_taken = true;
     let shown = Uri::parse(call.ctx.msg.request_uri()).ok().and_then(|uri| uri.user);
     let shown_user = Bytes::copy_from_slice(shown.unwrap_or_default());
     let slot = call.cx.slot;

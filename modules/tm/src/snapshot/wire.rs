@@ -180,7 +180,6 @@ fn write_saved(w: &mut Fields, saved: &SavedSnapshot, known: Option<&Bytes>) {
         avps,
         reply_headers,
         force_rport,
-        routes_taken,
         is_unfit,
         record_route,
         own_path,
@@ -203,7 +202,8 @@ fn write_saved(w: &mut Fields, saved: &SavedSnapshot, known: Option<&Bytes>) {
     w.number(9, (*flags).into());
     write_avps(w, 10, avps);
     w.text(11, reply_headers);
-    w.number(12, bits(&[*force_rport, *routes_taken, *is_unfit]));
+    // The second tells builds of before that no Route chooses the next hop.
+    w.number(12, bits(&[*force_rport, true, *is_unfit]));
     for (n, route) in [(13, record_route), (14, own_path)] {
         if let Some(route) = route {
             w.within(n, |w| write_route(w, route));
@@ -249,7 +249,6 @@ fn read_saved(bytes: &[u8], known: Option<&Bytes>) -> Option<SavedSnapshot> {
         avps: Avps::default(),
         reply_headers: Vec::new(),
         force_rport: false,
-        routes_taken: false,
         is_unfit: false,
         record_route: None,
         own_path: None,
@@ -276,8 +275,7 @@ fn read_saved(bytes: &[u8], known: Option<&Bytes>) -> Option<SavedSnapshot> {
             (10, value) => read_avp(value, &mut this.avps)?,
             (11, value) => this.reply_headers = value.to_vec(),
             (12, value) => {
-                (this.force_rport, this.routes_taken) = (bit(value, 0)?, bit(value, 1)?);
-                this.is_unfit = bit(value, 2)?;
+                (this.force_rport, this.is_unfit) = (bit(value, 0)?, bit(value, 2)?);
             }
             (13, value) => this.record_route = Some(read_route(value)?),
             (14, value) => this.own_path = Some(read_route(value)?),

@@ -55,6 +55,14 @@ fn uac_dlg() {
     assert_eq!(result["Next-hop"], "sip:alice@127.0.0.3");
     let message = result["Message"].as_str().unwrap();
     assert!(message.starts_with("Via: SIP/2.0/UDP 127.0.0.1:5060;branch="), "{message}");
+    // Its own Route leads it.
+    let params = json!({
+        "method": "OPTIONS",
+        "ruri": "sip:alice@127.0.0.3",
+        "headers": "From: <sip:a@b>\r\nTo: <sip:alice@c>\r\nRoute: <sip:127.0.0.9:5090;lr>\r\n",
+    });
+    begin(&mut node, 101, &params);
+    assert_eq!(sent_to(&mut node, "127.0.0.9:5090").len(), 1);
     uac_dlg_alone();
     uac_dlg_refused();
     uac_dlg_invite();

@@ -32,7 +32,7 @@ impl Cluster {
             payload: envelope.payload,
             stamp: Some(envelope.stamp),
         };
-        self.deliver(ctx, i, packet, number);
+        self.deliver(ctx, i, packet, if is_past { 0 } else { number });
     }
 
     /// Acknowledges what the step has applied.

@@ -118,6 +118,8 @@ pub(crate) struct Peer {
     /// When an unproven peer behind another node counts as stock.
     pub(crate) assume_stock_at: Option<Mono>,
     pub(crate) hello: Option<Hello>,
+    /// Incarnations that are over: a stream of theirs may say its last words late.
+    pub(crate) past_lives: VecDeque<u64>,
     pub(crate) skew_ms: Option<i64>,
     /// CLAIMS came, or the peer is stock.
     pub(crate) answered: bool,
@@ -189,6 +191,7 @@ impl Peer {
             kind: Kind::Unproven,
             assume_stock_at: None,
             hello: None,
+            past_lives: VecDeque::new(),
             skew_ms: None,
             answered: false,
             neighbours: BTreeSet::new(),

@@ -15,6 +15,9 @@ use bytes::Bytes;
 use tandem_bin::{NodeId, Packet, TooBig, Trailer};
 use tandem_clock::MS;
 
+/// Incarnations of a peer that are remembered: more than it can have had while a stream stood still.
+const PAST_LIVES_MAX: usize = 16;
+
 impl Cluster {
     /// A packet of capability `tandem` for this node. `life` is that of the node which opened its
     /// stream, if it is known.
@@ -66,6 +69,9 @@ impl Cluster {
             return;
         }
         let Some(peer) = self.peers.get_mut(&source) else { return };
+        if peer.past_lives.contains(&hello.incarnation) {
+            return;
+        }
         let known = peer.hello.as_ref();
         let reborn = known.is_none_or(|known| known.incarnation != hello.incarnation);
         let moved = known.is_none_or(|known| known.addresses != hello.addresses);
@@ -90,7 +96,10 @@ impl Cluster {
             ctx.out.push(Effect::NodeKey { node: source, key: hello.node_key.clone() });
         }
         let (clock, incarnation) = (hello.clock_unix_ms, hello.incarnation);
-        peer.hello = Some(hello);
+        if let Some(past) = peer.hello.replace(hello).filter(|_| reborn) {
+            peer.past_lives.truncate(PAST_LIVES_MAX - 1);
+            peer.past_lives.push_front(past.incarnation);
+        }
         self.measure_skew(ctx, source, clock);
         if reborn {
             ctx.out.log(Level::Info, format!("node {source} is a Tandem node"));

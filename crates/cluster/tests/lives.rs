@@ -71,6 +71,40 @@ fn what_an_earlier_life_said_last_is_taken_and_acknowledges_nothing_of_this_one(
     assert_eq!((first(&sent(&s, ACK)), s.delivered()), (2, 3));
 }
 
+/// The old stream stood still, and is read behind the new one.
+#[test]
+fn a_hello_of_an_earlier_life_does_not_bring_it_back() {
+    let mut s = scene();
+    let hello = sent(&s, HELLO);
+    let states =
+        |s: &Scene| s.log.iter().filter(|e| matches!(e, Effect::NodeState { node: 3, .. })).count();
+    let told = states(&s);
+    say(&mut s, OLD, &hello, 500);
+    assert_eq!(states(&s), told, "it was not started again");
+    write(&mut s);
+    let envelope = sent(&s, ENVELOPE);
+    say(&mut s, NEW, &envelope, 1);
+    assert_eq!((first(&sent(&s, ACK)), s.delivered()), (1, 1), "it lives, and is acknowledged");
+}
+
+/// It was away for less than it takes to miss it.
+#[test]
+fn a_node_that_was_started_again_is_reported_gone_and_back() {
+    let mut s = Scene::new(&[2, 3]);
+    s.all_up();
+    let hello = sent(&s, HELLO);
+    s.input(|m, now, out| m.handle_accepted(now, OLD, ip(3), out));
+    say(&mut s, OLD, &hello, 500);
+    let before = s.log.len();
+    s.input(|m, now, out| m.handle_accepted(now, NEW, ip(3), out));
+    say(&mut s, NEW, &hello, 501);
+    let told = s.log.iter().skip(before).filter_map(|e| match e {
+        Effect::NodeState { node: 3, up, .. } => Some(*up),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [false, true]);
+}
+
 #[test]
 fn an_acknowledgement_of_what_was_never_sent_opens_no_gate_and_numbers_go_on_above_it() {
     let mut s = scene();

@@ -125,9 +125,13 @@ impl Nathelper {
             if ping.is_void {
                 continue;
             }
+            // What an earlier reign sent says nothing in this one.
+            if ping.reign != self.pings.watch.reign() {
+                usrloc.ping_void(&ping.table, ping.id, ping.sent_ns);
+                continue;
+            }
             let lost = usrloc.ping_lost(&ping.table, (ping.id, ping.place), ping.sent_ns);
-            let is_over = ping.reign != self.pings.watch.reign();
-            let is_kept = is_over || lost.is_none_or(|lost| lost < self.params.lost_max);
+            let is_kept = lost.is_none_or(|lost| lost < self.params.lost_max);
             if is_kept || !self.may_ping(tags) {
                 continue;
             }

@@ -429,6 +429,10 @@ impl<'a> Control<'a> {
     }
 
     fn carry_out(&mut self, now: Now, effect: Effect) {
+        // What takes time, or ends the process, comes behind the lines that were written before.
+        if !matches!(effect, Effect::Log { .. } | Effect::Send(_) | Effect::Wake) {
+            self.lines.write();
+        }
         match effect {
             Effect::Send(send) => self.sends.push(send),
             Effect::Wake => self.shared.poller.waker().wake(),

@@ -12,10 +12,7 @@ const MS: u64 = 1_000_000;
 const PAUSE_NS_MAX: u64 = 1_200_000;
 /// No shorter sleep is worth its wake-up.
 const PAUSE_NS_MIN: u64 = 50_000;
-/// Messages wanted in a batch: what comes faster does not have to gather for longer. It is fewer
-/// than those that wait for us in a load that sends only after an answer (32 calls at a time): each
-/// pause is then shorter than the one before, until there are none. With as many as wait, such a
-/// load would see the pause that it happens to have for ever, at half the calls per second.
+/// Messages wanted in a batch: what comes faster does not have to gather for longer.
 const WANTED: u64 = 12;
 /// Messages per second above which they gather, and below which they no longer do: three to a
 /// pause, and one and a half.
@@ -23,6 +20,61 @@ const START_PER_S: u64 = 2_500;
 const STOP_PER_S: u64 = 1_200;
 /// The rate is that of a window of this length.
 const WINDOW_NS: u64 = 5 * MS;
+/// Every so many windows one has another longest pause, to see what that changes.
+const TRY_EVERY: u32 = 16;
+
+/// Whether a load sends only after an answer shows when it is answered sooner: then more comes. To
+/// let that gather brings nothing, each pause only keeps it waiting.
+#[derive(Debug)]
+struct Longest {
+    ns: u64,
+    /// What one window has instead.
+    tried_ns: Option<u64>,
+    /// Windows until the next one is tried, and whether that is a shorter pause.
+    left: u32,
+    shorter: bool,
+    /// The rate with `ns`, smoothed.
+    usual_per_s: u64,
+}
+
+impl Default for Longest {
+    fn default() -> Self {
+        let (ns, left) = (PAUSE_NS_MAX, TRY_EVERY);
+        Self { ns, tried_ns: None, left, shorter: true, usual_per_s: 0 }
+    }
+}
+
+impl Longest {
+    fn now_ns(&self) -> u64 {
+        self.tried_ns.unwrap_or(self.ns)
+    }
+
+    /// A window has ended.
+    fn saw(&mut self, per_s: u64) {
+        let Some(tried_ns) = self.tried_ns.take() else {
+            self.usual_per_s = (3 * self.usual_per_s + per_s) / 4;
+            self.left = self.left.saturating_sub(1);
+            if self.left == 0 {
+                let other_ns = if self.shorter { self.ns / 2 } else { self.ns * 2 };
+                let other_ns = other_ns.clamp(PAUSE_NS_MIN, PAUSE_NS_MAX);
+                self.tried_ns = Some(other_ns).filter(|ns| *ns != self.ns);
+                self.left = TRY_EVERY;
+                self.shorter = !self.shorter;
+            }
+            return;
+        };
+        let is_better = match tried_ns < self.ns {
+            // Half the pause for nearly twice as many: they wait for us.
+            true => 2 * per_s >= 3 * self.usual_per_s,
+            // They come anyhow.
+            false => 4 * per_s >= 3 * self.usual_per_s,
+        };
+        if is_better {
+            self.shorter = tried_ns < self.ns;
+            (self.ns, self.usual_per_s, self.left) = (tried_ns, per_s, TRY_EVERY / 4);
+        }
+    }
+}
 
 /// The rate of messages, and what follows from it.
 #[derive(Debug, Default)]
@@ -31,6 +83,7 @@ pub(super) struct Gather {
     in_window: u64,
     per_s: u64,
     gathers: bool,
+    longest: Longest,
     /// The last turn took nothing: what comes next, comes in a burst of its own.
     is_idle: bool,
 }
@@ -51,13 +104,19 @@ impl Gather {
         }
         self.per_s = self.in_window.saturating_mul(1000 * MS) / took_ns;
         self.gathers = self.per_s > if self.gathers { STOP_PER_S } else { START_PER_S };
+        if self.gathers {
+            self.longest.saw(self.per_s);
+        } else {
+            self.longest = Longest::default();
+        }
         (self.window_from_ns, self.in_window) = (now_ns, 0);
     }
 
     /// How long to sleep before the next look at the sockets; `None`: wait for them.
     pub(super) fn pause_ns(&self) -> Option<u64> {
         let wanted_ns = || WANTED * 1000 * MS / self.per_s.max(1);
-        (self.gathers && !self.is_idle).then(|| wanted_ns().clamp(PAUSE_NS_MIN, PAUSE_NS_MAX))
+        let longest_ns = self.longest.now_ns();
+        (self.gathers && !self.is_idle).then(|| wanted_ns().clamp(PAUSE_NS_MIN, longest_ns))
     }
 }
 
@@ -90,17 +149,44 @@ mod tests {
         assert_eq!(after(&mut gather, 3000 * MS, 1_000), None);
     }
 
+    /// A load of so many at a time, each followed by the next once it is answered, 10 us of work
+    /// each: messages per second in the last of three seconds.
+    fn closed(at_a_time: u64) -> u64 {
+        let mut gather = Gather::default();
+        let (mut now_ns, mut last) = (0, 0);
+        while now_ns < 3_000 * MS {
+            now_ns += gather.pause_ns().unwrap_or(0) + 20_000 + at_a_time * 10_000;
+            gather.took(now_ns, at_a_time as usize);
+            last += if now_ns > 2_000 * MS { at_a_time } else { 0 };
+        }
+        last
+    }
+
     #[test]
     fn who_waits_for_answers_is_not_kept_waiting() {
-        // 32 messages are under way; each is followed by the next one once it is answered.
-        let mut gather = Gather::default();
-        let (mut now_ns, mut turns) = (0, 0);
-        while gather.pause_ns() != Some(PAUSE_NS_MIN) {
-            now_ns += gather.pause_ns().unwrap_or(MS) + 20_000;
-            gather.took(now_ns, 32);
-            turns += 1;
-            assert!(turns < 200, "{:?}", gather.pause_ns());
+        for at_a_time in [4, 8, 12, 13, 32, 64] {
+            let with_shortest = 1000 * MS * at_a_time / (70_000 + at_a_time * 10_000);
+            let per_s = closed(at_a_time);
+            assert!(per_s * 10 > with_shortest * 6, "{at_a_time}: {per_s} of {with_shortest}");
         }
+    }
+
+    #[test]
+    fn who_comes_anyhow_gathers_again_after_others_have_waited_for_answers() {
+        let mut gather = Gather::default();
+        for _ in 0..20_000 {
+            let pause_ns = gather.pause_ns().unwrap_or(0);
+            let now_ns = gather.window_from_ns + WINDOW_NS;
+            gather.took(now_ns, (8 * WINDOW_NS / (pause_ns + 100_000)) as usize);
+        }
+        assert!(gather.pause_ns().unwrap() < PAUSE_NS_MAX / 4);
+        let from_ns = gather.window_from_ns;
+        let mut full = 0;
+        for ms in 1..=4_000 {
+            gather.took(from_ns + ms * MS, 6 + (ms % 3) as usize);
+            full += u64::from(ms > 3_000 && gather.pause_ns() == Some(PAUSE_NS_MAX));
+        }
+        assert!(full > 800, "{full}");
     }
 
     #[test]

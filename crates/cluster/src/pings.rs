@@ -8,6 +8,9 @@
 use crate::effects::ConnId;
 use tandem_clock::Mono;
 
+/// PINGs that are sent at once. A node that was silent for longer answers too late anyway.
+const AT_ONCE_MAX: u32 = 16;
+
 #[derive(Debug, Default)]
 pub(crate) struct Pings {
     /// Written to some connection; the answer may still come.
@@ -64,9 +67,6 @@ impl Pings {
         Some(read_on)
     }
 }
-
-/// PINGs that are sent at once. A node that was silent for longer answers too late anyway.
-const AT_ONCE_MAX: u32 = 16;
 
 #[cfg(test)]
 mod tests {

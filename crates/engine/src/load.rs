@@ -62,8 +62,8 @@ impl Load {
     }
 
     /// Whether what waits is to be measured in this second: somebody asked not long ago. The
-    /// kernel goes through all its tables for it, which costs an idle node a hundredth of a
-    /// processor.
+    /// kernel goes through all its tables for it, which costs a node that listens on TCP a
+    /// hundredth of a processor.
     pub fn is_waiting_wanted(&self) -> bool {
         let left = self.wanted_s.load(Ordering::Relaxed);
         self.wanted_s.store(left.saturating_sub(1), Ordering::Relaxed);

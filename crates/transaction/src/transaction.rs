@@ -330,13 +330,13 @@ impl Transaction {
         server.into_iter().flatten().chain(self.fork.deadlines()).min()
     }
 
-    /// [`Effect::Ended`] was given.
     /// Ends it without a word: another node goes on with it, and nothing that comes later is for
     /// this machine.
     pub fn abandon(&mut self) {
         self.ended = true;
     }
 
+    /// [`Effect::Ended`] was given, or another node goes on with it.
     pub fn is_ended(&self) -> bool {
         self.ended
     }

@@ -1,11 +1,11 @@
 //! What a message costs the node alone: no sockets, no system calls, no other threads.
 //!
 //!     cargo run --release -p bench --bin steps -- \
-//!         options|register|digest|call|cdr|ping|sipping [ROUNDS]
+//!         options|register|digest|call|cdr|ping|sipping|notify [ROUNDS]
 //!
 //! Prints nanoseconds a round: one request, the two of a refresh that is challenged, the six
-//! messages that a call brings (`cdr`: with a dialog and a record of the call), or one ping of
-//! 20,000 contacts.
+//! messages that a call brings (`cdr`: with a dialog and a record of the call), one ping of
+//! 20,000 contacts, or a NOTIFY with its answer, of a state that 1,000 watch.
 //! Under `valgrind --tool=callgrind --toggle-collect='*serve*'` it counts instructions, which
 //! other work on the machine does not change.
 
@@ -43,6 +43,8 @@ const MODULES: Modules = &[
     &tandem_auth::MODULE,
     &tandem_dialog::MODULE,
     &tandem_acc::MODULE,
+    &tandem_presence::MODULE,
+    &tandem_presence_mwi::MODULE,
 ];
 
 /// What a node that pings has besides: 3,333 a second.
@@ -52,6 +54,21 @@ modparam("nathelper", "natping_interval", 6)
 modparam("nathelper", "sipping_bflag", "SIP_PING")
 modparam("nathelper", "sipping_from", "sip:ping@127.0.0.1")
 route {"#;
+/// What a node that notifies has besides.
+const PRESENCE: &str = r#"
+loadmodule "presence.so"
+loadmodule "presence_mwi.so"
+route {
+	if (is_method("PUBLISH|SUBSCRIBE")) {
+		t_newtran();
+		if (is_method("PUBLISH"))
+			handle_publish();
+		else
+			handle_subscribe();
+		exit;
+	}"#;
+/// Who watch one state.
+const WATCHERS: usize = 1_000;
 /// Contacts that are pinged.
 const PINGED: usize = 20_000;
 
@@ -131,6 +148,7 @@ fn script(work: &str) -> String {
             SCRIPT.replace("\nroute {\n", DIALOG_MODULES).replace("record_route();", DIALOG_CALLS)
         }
         "ping" => SCRIPT.replacen("\nroute {", PINGS, 1),
+        "notify" => SCRIPT.replacen("\nroute {", PRESENCE, 1),
         "sipping" => {
             let script = SCRIPT.replacen("\nroute {", PINGS, 1);
             script.replace("if (!save", "setbflag(\"SIP_PING\");\n\t\tif (!save")
@@ -176,8 +194,16 @@ fn main() -> ExitCode {
             println!("{work}: {:.0} ns", bench.spent_ns as f64 / sent as f64);
             return ExitCode::SUCCESS;
         }
+        "notify" => {
+            bench.watch();
+            bench.publish(2 * WATCHERS);
+            bench.spent_ns = 0;
+            let answered = bench.publish(rounds);
+            println!("{work}: {:.0} ns", bench.spent_ns as f64 / answered as f64);
+            return ExitCode::SUCCESS;
+        }
         _ => {
-            let known = "options, register, digest, call, cdr, ping or sipping";
+            let known = "options, register, digest, call, cdr, ping, sipping or notify";
             eprintln!("steps: {known}, not {work:?}");
             return ExitCode::from(2);
         }
@@ -328,6 +354,61 @@ impl Bench {
         self.waiting = byes.iter().map(|m| (callee, reply(m, "200 OK"))).collect();
         self.flush();
         assert_eq!(self.take("SIP/2.0 200").len(), BATCH, "every call comes to its end");
+    }
+
+    /// Has all watchers subscribe.
+    fn watch(&mut self) {
+        for n in 0..WATCHERS {
+            let text = format!(
+                "SUBSCRIBE sip:box@127.0.0.1 SIP/2.0\r\n\
+                 Via: SIP/2.0/UDP 127.0.0.9:5062;branch=z9hG4bKs{n:x}\r\nMax-Forwards: 70\r\n\
+                 From: <sip:w{n}@127.0.0.1>;tag=f{n:x}\r\nTo: <sip:box@127.0.0.1>\r\n\
+                 Call-ID: watch-{n}@127.0.0.9\r\nCSeq: 1 SUBSCRIBE\r\n\
+                 Contact: <sip:w{n}@127.0.0.9:5062>\r\nEvent: message-summary\r\n\
+                 Expires: 3600\r\nContent-Length: 0\r\n\r\n"
+            );
+            self.waiting.push((PHONE, Bytes::from(text)));
+            self.flush();
+            self.answer_notifies();
+        }
+    }
+
+    /// Publishes a state after the other, until so many NOTIFYs have been answered; how many.
+    fn publish(&mut self, wanted: usize) -> usize {
+        let mut answered = 0;
+        for turn in (0usize..).take_while(|turn| turn * WATCHERS < wanted) {
+            let body = format!("Messages-Waiting: yes\r\nVoice-Message: {turn}/8 (0/2)\r\n");
+            let text = format!(
+                "PUBLISH sip:box@127.0.0.1 SIP/2.0\r\n\
+                 Via: SIP/2.0/UDP 127.0.0.9:5062;branch=z9hG4bKp{wanted}-{turn}\r\n\
+                 Max-Forwards: 70\r\nFrom: <sip:box@127.0.0.1>;tag=p\r\n\
+                 To: <sip:box@127.0.0.1>\r\nCall-ID: state-{wanted}-{turn}@127.0.0.9\r\n\
+                 CSeq: 1 PUBLISH\r\nEvent: message-summary\r\nExpires: 3600\r\n\
+                 Content-Type: application/simple-message-summary\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            self.waiting.push((PHONE, Bytes::from(text)));
+            self.flush();
+            answered += self.answer_notifies();
+        }
+        answered
+    }
+
+    /// Answers NOTIFYs, batch by batch, until none is left; how many that were.
+    fn answer_notifies(&mut self) -> usize {
+        let mut open = self.take("NOTIFY");
+        let (mut answered, mut idle) = (0, 0);
+        while idle < 2 {
+            let batch = open.split_off(open.len().saturating_sub(BATCH));
+            answered += batch.len();
+            self.waiting.extend(batch.iter().map(|notify| (PHONE, reply(notify, "200 OK"))));
+            self.flush();
+            open.extend(self.take("NOTIFY"));
+            // Those that a step leaves over come a millisecond later.
+            idle = if open.is_empty() { idle + 1 } else { 0 };
+        }
+        answered
     }
 
     fn take(&mut self, start: &str) -> Vec<String> {

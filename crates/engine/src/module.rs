@@ -94,8 +94,9 @@ pub trait Module: Any + std::marker::Send + Sync {
     fn resolved(&self, _cx: &mut Cx<'_>, _token: u64, _result: Result<Vec<Hop>, HopError>) {}
 
     /// A request that this module sent through a module of transactions has this reply; `None`:
-    /// the code is one of this node's own, because nobody has answered. Provisional replies come
-    /// too; after one of 200 or more nothing comes any more.
+    /// the code is one of this node's own, because nobody has answered, or a 2xx of which only the
+    /// code was wanted. Provisional replies come too; after one of 200 or more nothing comes any
+    /// more.
     fn local_reply(&self, _cx: &mut Cx<'_>, _token: u64, _code: u16, _reply: Option<&Message>) {}
 
     /// Something happened to a transaction that this module attached `section` to.

@@ -11,7 +11,7 @@ use tandem_sip::{
 };
 
 use crate::context::{Branch, Ctx, OwnVia, RecordRoute, Source};
-pub use crate::core::sending::first_allowed;
+pub use crate::core::sending::{first_allowed, is_allowed};
 
 use crate::core::stat;
 use crate::effect::Send;
@@ -212,7 +212,8 @@ pub fn next_hop(ctx: &Ctx, branch: &Branch) -> Result<Hop, HopError> {
     uri_hop(next_uri(ctx, branch)?)
 }
 
-fn first_value(list: &[u8]) -> &[u8] {
+/// The first of values with commas between them.
+pub fn first_value(list: &[u8]) -> &[u8] {
     let mut depth = 0u32;
     for (at, byte) in list.iter().enumerate() {
         match byte {

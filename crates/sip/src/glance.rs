@@ -46,6 +46,29 @@ pub fn glance(bytes: &[u8]) -> Option<Glance<'_>> {
     }
 }
 
+/// The branch of a reply's topmost Via, if that is the first header and the only one of its line.
+/// `None`: there is none, or only a parser can tell.
+pub fn glance_branch(bytes: &[u8]) -> Option<&[u8]> {
+    let rest = bytes.get(memchr(b'\n', bytes)? + 1..)?;
+    let (line, after) = rest.split_at_checked(memchr(b'\n', rest)?)?;
+    let value = line.strip_prefix(b"Via: ").or_else(|| line.strip_prefix(b"v: "))?;
+    let goes_on = after.get(1).is_none_or(|b| matches!(b, b' ' | b'\t'));
+    let is_plain = |b: &u8| !matches!(b, b',' | b'"' | b'(' | b'<');
+    if goes_on || !value.iter().all(is_plain) {
+        return None;
+    }
+    let params = value.trim_ascii_end().split(|b| *b == b';').skip(1);
+    let (mut found, mut count) = (None, 0);
+    for param in params {
+        let param = param.trim_ascii();
+        if param.get(..6).is_some_and(|name| name.eq_ignore_ascii_case(b"branch")) {
+            found = param.get(6..)?.strip_prefix(b"=");
+            count += 1;
+        }
+    }
+    found.filter(|branch| count == 1 && !branch.iter().any(u8::is_ascii_whitespace))
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -64,6 +87,23 @@ mod tests {
         assert_eq!(glance(REPLY.as_bytes()), Some(wanted));
         let short = REPLY.replace("call-id ", "i");
         assert_eq!(glance(short.as_bytes()), Some(wanted));
+    }
+
+    #[test]
+    fn the_branch_of_the_first_via_is_seen_where_it_stands_alone() {
+        assert_eq!(glance_branch(REPLY.as_bytes()), Some(&b"z9hG4bK1"[..]));
+        let more = REPLY.replace(";branch=z9hG4bK1", ";rport=5;Branch=x ;received=10.0.0.9 ");
+        assert_eq!(glance_branch(more.as_bytes()), Some(&b"x"[..]));
+        for (from, to) in [
+            ("Via: ", "X: 1\r\nVia: "),
+            ("bK1\r\n", "bK1,SIP/2.0/UDP b;branch=2\r\n"),
+            ("bK1\r\n", "bK1\r\n ;x\r\n"),
+            (";branch=z9hG4bK1", ";branch=a;branch=b"),
+            (";branch=z9hG4bK1", ""),
+            (";branch=z9hG4bK1", ";x=\";branch=y\""),
+        ] {
+            assert_eq!(glance_branch(REPLY.replace(from, to).as_bytes()), None, "{to}");
+        }
     }
 
     #[test]
@@ -94,12 +134,16 @@ mod tests {
                 if let Ok(cseq) = msg.cseq() {
                     prop_assert_eq!(seen.method, cseq.method_bytes);
                 }
+                if let (Some(branch), Ok(via)) = (glance_branch(&bytes), msg.top_via()) {
+                    prop_assert_eq!(Some(branch), via.branch);
+                }
             }
         }
 
         #[test]
         fn noise_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = glance(&[b"SIP/2.0 200 ".as_slice(), &bytes].concat());
+            let _ = glance_branch(&[b"SIP/2.0 200 OK\r\nVia: ".as_slice(), &bytes].concat());
         }
     }
 }

@@ -45,7 +45,7 @@ pub use contact::{Contact, ContactList};
 pub use cseq::CSeq;
 pub use edits::Edits;
 pub use error::{Invalid, ParseError, ParseErrorKind, UriError, ValueError};
-pub use glance::{Glance, glance};
+pub use glance::{Glance, glance, glance_branch};
 pub use hash::{sip_hash, sip_hash_of};
 pub use header::{Header, Headers, Value, Values};
 pub use header_name::HeaderName;

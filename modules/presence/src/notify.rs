@@ -13,7 +13,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tandem_clock::{Mono, Now};
 use tandem_engine::module::{Cx, Timer};
-use tandem_sip::Message;
+use tandem_engine::transport::first_value;
+use tandem_sip::{Message, NameAddr};
 use tandem_tm::{LocalRequest, Owner, Tm};
 
 use crate::change::{Change, Tell};
@@ -386,6 +387,7 @@ fn request(
         Bytes::from([b"<", &crate::record::uri_of(user, domain)[..], b">;tag=", tag].concat())
     };
     let socket = std::str::from_utf8(&s.socket).ok();
+    let next_hop = first_route(&s.routes);
     LocalRequest {
         method: Bytes::from_static(b"NOTIFY"),
         uri: Bytes::copy_from_slice(&s.contact),
@@ -396,8 +398,20 @@ fn request(
         headers: Bytes::from(header_lines(cx, key, s, package, said, body.is_some())),
         body: body.unwrap_or_default(),
         socket: socket.and_then(|text| cx.node.sockets.resolve(text)),
+        // What cannot be read is complained about when it is sent.
+        is_plain: s.routes.is_empty() || next_hop.is_some(),
+        next_hop,
         ..LocalRequest::default()
     }
+}
+
+/// Where the route set leads first.
+fn first_route(routes: &[u8]) -> Option<Bytes> {
+    if routes.is_empty() {
+        return None;
+    }
+    let first = NameAddr::parse(first_value(routes)).ok()?;
+    Some(Bytes::copy_from_slice(first.uri))
 }
 
 fn header_lines(

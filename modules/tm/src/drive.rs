@@ -86,6 +86,9 @@ impl Tm {
     /// Looks after a transaction whose timers are due.
     pub(crate) fn look_after(&self, cx: &mut Cx<'_>, token: u64) {
         let (index, short, _) = TxId::of_token(token);
+        if TxId::is_plain_short(short) {
+            self.look_after_plain(cx, (index, short));
+        }
         let Some(tx) = self.table.by_short(index, short) else { return };
         let mut cell = tx.cell.lock();
         if cell.record.visit.is_some_and(|visit| visit.at <= cx.now.mono_ns) {

@@ -20,7 +20,8 @@
 //! `table.rs` finds transactions; `record.rs` is what is kept of one; `drive.rs` feeds the
 //! machine and carries its effects out; `replies.rs` and `upstream.rs` are the way back;
 //! `relay.rs`, `draft.rs`, `pause.rs` and `launch.rs` the way on, `failover.rs` to the next server of a name;
-//! `via_branch.rs` our Via branch; `local.rs` and `generate.rs` requests of our own; `inject.rs`
+//! `via_branch.rs` our Via branch; `local.rs` and `generate.rs` requests of our own, `plain.rs` those
+//! that need no transaction; `inject.rs`
 //! branches that come later, `later.rs` those of other modules; `snapshot.rs` takes a transaction to another node; `mi.rs` commands; `anycast.rs` messages
 //! that other nodes got.
 
@@ -43,6 +44,7 @@ mod outside;
 mod own_reply;
 mod params;
 mod pause;
+mod plain;
 mod record;
 mod relay;
 mod replies;

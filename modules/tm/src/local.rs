@@ -49,6 +49,9 @@ pub struct LocalRequest {
     pub attached: Attached,
     /// `$avp(uac_ctx)` of its routes.
     pub context: Option<Bytes>,
+    /// What is said here is fit to be sent as it is, CSeq, Call-ID and the tag of From included;
+    /// and of a 2xx only the code is wanted.
+    pub is_plain: bool,
 }
 
 /// Who hears of the replies.
@@ -92,12 +95,18 @@ const MAX_FORWARDS: u32 = 70;
 const FIRST_CSEQ: u32 = 10;
 
 impl LocalRequest {
-    /// The request without our Via, which is put on when it leaves.
-    fn bytes(&self, tm: &Tm, cx: &mut Cx<'_>, socket: SocketId) -> Bytes {
+    /// The request, with our Via if that is known; else it is put on when it leaves.
+    pub(crate) fn bytes(
+        &self,
+        tm: &Tm,
+        cx: &mut Cx<'_>,
+        socket: SocketId,
+        via_line: &[u8],
+    ) -> Bytes {
         let mut out = Vec::with_capacity(512 + self.headers.len() + self.body.len());
         let mut add = |parts: &[&[u8]]| parts.iter().for_each(|p| out.extend_from_slice(p));
-        add(&[&self.method, b" ", &self.uri, b" SIP/2.0\r\nTo: ", &self.to, b"\r\nFrom: "]);
-        add(&[&self.from]);
+        add(&[&self.method, b" ", &self.uri, b" SIP/2.0\r\n", via_line, b"To: ", &self.to]);
+        add(&[b"\r\nFrom: ", &self.from]);
         if !has_tag(&self.from) {
             let mut tag = String::new();
             let _ = write!(tag, ";tag={:016x}", cx.worker.chance.u64());
@@ -147,13 +156,16 @@ impl Tm {
         request: &LocalRequest,
         owner: Owner,
     ) -> Result<(), String> {
-        if self.table.len() >= Room::of(cx.node.memory.total()).all {
+        if self.len() >= Room::of(cx.node.memory.total()).all {
             return Err("too many transactions".to_owned());
         }
         let udp = cx.node.sockets.of(Proto::Udp).next().map(|(id, _)| id);
         let any = || cx.node.sockets.iter().find(|(_, s)| s.proto.is_sip()).map(|(id, _)| id);
         let socket = request.socket.or(udp).or_else(any).ok_or("there is no socket")?;
-        let bytes = request.bytes(self, cx, socket);
+        if let Some(()) = self.send_plain(cx, request, socket, &owner) {
+            return Ok(());
+        }
+        let bytes = request.bytes(self, cx, socket, b"");
         let msg = Message::parse(bytes).map_err(|e| e.to_string())?;
         if !msg.is_request() {
             return Err("this is no request".to_owned());

@@ -1,5 +1,7 @@
 //! Management commands.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome, MiParam};
@@ -152,6 +154,7 @@ fn request_of(call: &MiCall<'_, '_>) -> Result<LocalRequest, MiOutcome> {
         next_hop,
         socket,
         context: None,
+        is_plain: false,
     })
 }
 
@@ -233,11 +236,14 @@ fn hash(call: &mut MiCall<'_, '_>) -> MiOutcome {
     let Some(tm) = call.cx.node.module::<Tm>(slot) else {
         return refused(500, "Internal error");
     };
-    let rows = tm
-        .table
-        .counts()
+    let mut parts: BTreeMap<usize, (usize, u64)> = BTreeMap::new();
+    for (index, now, total) in tm.table.counts().into_iter().chain(tm.plains.counts()) {
+        let part = parts.entry(index).or_default();
+        *part = (part.0 + now, part.1 + total);
+    }
+    let rows = parts
         .into_iter()
-        .map(|(index, now, total)| json!({"index": index, "Current": now, "Total": total}));
+        .map(|(index, (now, total))| json!({"index": index, "Current": now, "Total": total}));
     MiOutcome::Done(rows.collect())
 }
 

@@ -13,6 +13,7 @@ use tandem_sip::{Edits, HeaderName, Message, Method, remove_top_via};
 use tandem_transaction::{BranchIndex, Effects, Kind};
 
 use crate::drive::{ReplyIn, send_ack};
+use crate::plain::is_late;
 use crate::record::{Busy, Event, Record, Role, Section};
 use crate::stats;
 use crate::table::{Cell, Tx};
@@ -27,8 +28,16 @@ impl Tm {
             return None;
         }
         let named = ctx.msg.top_via().ok().and_then(|via| TxId::parse(via.branch?));
+        if let Some((id, _)) = named.filter(|(id, _)| id.is_plain())
+            && self.take_plain_reply(cx, id, &ctx.msg)
+        {
+            return None;
+        }
         let found = named.and_then(|(id, branch)| Some((self.table.by_id(id)?, branch)));
-        let Some((tx, branch)) = found else { return Some(ctx) };
+        let Some((tx, branch)) = found else {
+            let is_late = named.is_some_and(|(id, _)| is_late(id, &ctx.msg));
+            return (!is_late).then_some(ctx);
+        };
         let branch = BranchIndex(branch);
         let ours = ctx.msg.method() == Method::Cancel && !tx.is_cancel;
         if ours {

@@ -315,10 +315,10 @@ impl Table {
         record: Box<Record>,
         chance: &mut Chance,
     ) -> Arc<Tx> {
-        let mut id = TxId { index, label: chance.u64() };
-        // 0 would make a token of 0; a shard holds far fewer than 2^30.
+        let mut id = TxId { index, label: TxId::label(chance.u64()) };
+        // 0 would make a token of 0; a shard holds far fewer than 2^29.
         while id.short() == 0 || shard.by_label.contains_key(&id.short()) {
-            id.label = chance.u64();
+            id.label = TxId::label(chance.u64());
         }
         self.make(shard, id, key, record)
     }

@@ -18,6 +18,7 @@ use crate::drive;
 use crate::launch::Errands;
 use crate::local::CallIds;
 use crate::params::Params;
+use crate::plain::Plains;
 use crate::record::{Busy, Event, Lines, Record, Role, Section};
 use crate::soon::Soon;
 use crate::stats;
@@ -28,6 +29,7 @@ use crate::via_branch::TxId;
 pub struct Tm {
     pub(crate) params: Params,
     pub(crate) table: Table,
+    pub(crate) plains: Plains,
     pub(crate) soon: Soon,
     /// What waits for names.
     pub(crate) errands: Errands,
@@ -52,13 +54,13 @@ impl Tm {
         let params = Params::read(build)?;
         let table = Table::new(build.hash_key().state());
         let call_ids = CallIds::new(build.chance.u64());
-        let (soon, errands) = (Soon::default(), Errands::default());
-        Ok(Arc::new(Self { params, table, soon, errands, call_ids }))
+        let (plains, soon, errands) = (Plains::default(), Soon::default(), Errands::default());
+        Ok(Arc::new(Self { params, table, plains, soon, errands, call_ids }))
     }
 
     /// Transactions in memory.
     pub fn len(&self) -> usize {
-        self.table.len()
+        self.table.len() + self.plains.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -238,7 +240,7 @@ impl Tm {
     }
 
     fn refusal(&self, cx: &mut Cx<'_>, ctx: &Ctx) -> Option<Begun> {
-        let len = self.table.len();
+        let len = self.len();
         let new_call = ctx.msg.method() == Method::Invite && ctx.msg.to_tag().is_none();
         let memory = &cx.node.memory;
         match admission(len, Room::of(memory.total()), new_call, memory.is_short()) {
@@ -289,6 +291,9 @@ impl Module for Tm {
             return;
         }
         let (index, short, branch) = TxId::of_token(token);
+        if TxId::is_plain_short(short) {
+            self.plain_failed(cx, (index, short));
+        }
         if let Some(tx) = self.table.by_short(index, short) {
             self.deliver(cx, &tx, Event::SendFailed { branch: BranchIndex(branch) });
         }
@@ -310,6 +315,14 @@ impl Module for Tm {
 
     fn replicated(&self) -> Option<&dyn Replicated> {
         self.params.anycast.is_on().then_some(self)
+    }
+
+    fn knows_replies(&self) -> bool {
+        true
+    }
+
+    fn takes_reply(&self, cx: &mut Cx<'_>, bytes: &[u8]) -> bool {
+        self.takes_plain_reply(cx, bytes)
     }
 
     fn reply(&self, cx: &mut Cx<'_>, ctx: Box<Ctx>) -> Option<Box<Ctx>> {
@@ -393,7 +406,7 @@ impl Module for Tm {
     }
 
     fn statistic(&self, _node: &Node, _now: Now, index: usize) -> u64 {
-        if index == stats::INUSE { self.table.len() as u64 } else { 0 }
+        if index == stats::INUSE { self.len() as u64 } else { 0 }
     }
 }
 

@@ -12,6 +12,9 @@ const INDEX_BITS: u32 = 10;
 /// Bits of the label that are unique in a shard and go into timers and tickets.
 const SHORT_BITS: u32 = 30;
 
+/// Of the short label: one of the requests that need no transaction (`plain.rs`).
+const PLAIN: u64 = 1 << (SHORT_BITS - 1);
+
 /// The name of a transaction in this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TxId {
@@ -21,6 +24,31 @@ pub(crate) struct TxId {
 }
 
 impl TxId {
+    /// The name of a request in a place of [`crate::plain::Plains`].
+    pub(crate) fn plain(index: u16, place: u32, random: u64) -> Self {
+        let free = random & !((1 << SHORT_BITS) - 1);
+        Self { index, label: free | PLAIN | (u64::from(place) & (PLAIN - 1)) }
+    }
+
+    /// Whether it looks like one of those.
+    pub(crate) fn is_plain(self) -> bool {
+        self.label & PLAIN != 0
+    }
+
+    /// The same by the short label.
+    pub(crate) fn is_plain_short(short: u32) -> bool {
+        u64::from(short) & PLAIN != 0
+    }
+
+    pub(crate) fn plain_place(self) -> usize {
+        (self.label & (PLAIN - 1)) as usize
+    }
+
+    /// A label for a transaction.
+    pub(crate) fn label(random: u64) -> u64 {
+        random & !PLAIN
+    }
+
     /// The part of the label that is unique in the shard.
     pub(crate) fn short(self) -> u32 {
         (self.label & ((1 << SHORT_BITS) - 1)) as u32

@@ -174,6 +174,11 @@ fn leave_to(cx: &mut Cx<'_>, ctx: &Ctx, what: &What, hops: &[Hop]) -> Result<(),
     Ok(())
 }
 
+/// Whether no blacklist forbids to send a request to where it goes.
+pub fn is_allowed(cx: &Cx<'_>, hop: Hop, request: &[u8]) -> bool {
+    !cx.node.blacklists.forbids(cx.now, None, &Site::new(hop.proto, hop.addr, request))
+}
+
 /// The place of the first destination that no blacklist of the message forbids.
 pub fn first_allowed(cx: &Cx<'_>, ctx: &Ctx, hops: &[Hop]) -> Option<usize> {
     let choice = ctx.blacklists.as_deref();

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod answering;
 mod cluster;
 mod donor;
 mod federation;

@@ -36,13 +36,13 @@ struct Job {
 /// A connection that comes back by itself.
 pub(crate) trait Link: Send + 'static {
     /// Answers one query.
-    fn execute(&mut self, query: &Query) -> impl Future<Output = Result<Rows, DbError>> + Send;
+    fn execute(&mut self, query: Query) -> impl Future<Output = Result<Rows, DbError>> + Send;
 
     /// Answers several queries in one transaction: one that fails does not undo the others. When
     /// the transaction itself fails, all of them did.
     fn execute_together(
         &mut self,
-        queries: &[&Query],
+        queries: Vec<Query>,
     ) -> impl Future<Output = Vec<Result<Rows, DbError>>> + Send;
 
     fn close(&mut self) -> impl Future<Output = ()> + Send;
@@ -102,7 +102,7 @@ async fn read<L: Link>(
     loop {
         let job = jobs.lock().await.recv().await;
         let Some(Job { id, query }) = job else { break };
-        let result = link.execute(&query).await;
+        let result = link.execute(query).await;
         if completions.send(Completion { id, result }).await.is_err() {
             break;
         }
@@ -127,16 +127,17 @@ async fn write<L: Link>(
             waiting.push_back(job);
         }
         let together = waiting.iter().take_while(|job| can_share(&job.query)).count();
-        let group: Vec<Job> = waiting.drain(..together.max(1)).collect();
-        let results = match group.as_slice() {
-            [job] => vec![link.execute(&job.query).await],
-            jobs => {
-                let queries: Vec<&Query> = jobs.iter().map(|job| &job.query).collect();
-                link.execute_together(&queries).await
+        let group = waiting.drain(..together.max(1)).map(|job| (job.id, job.query));
+        let (ids, mut queries): (Vec<u64>, Vec<Query>) = group.unzip();
+        let results = match queries.pop() {
+            Some(only) if queries.is_empty() => vec![link.execute(only).await],
+            last => {
+                queries.extend(last);
+                link.execute_together(queries).await
             }
         };
-        for (job, result) in group.into_iter().zip(results) {
-            if completions.send(Completion { id: job.id, result }).await.is_err() {
+        for (id, result) in ids.into_iter().zip(results) {
+            if completions.send(Completion { id, result }).await.is_err() {
                 break 'jobs;
             }
         }

@@ -22,6 +22,7 @@ mod sql_values;
 pub mod sqlite;
 mod sqlite_conn;
 pub mod sqlite_extensions;
+mod sqlite_link;
 pub mod tls;
 
 pub use clock::{Clock, os_seed, zone_name};

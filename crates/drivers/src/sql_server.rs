@@ -138,7 +138,7 @@ pub fn is_refusal(error: &DbError) -> bool {
 /// What the server says, or why it cannot be reached.
 pub async fn ask(options: &ServerOptions, query: &Query) -> Result<Rows, DbError> {
     let mut link = ServerLink::new(options.clone(), Standing::new(Arc::new(|_| {})));
-    let result = link.execute(query).await;
+    let result = link.execute(query.clone()).await;
     link.close().await;
     result
 }

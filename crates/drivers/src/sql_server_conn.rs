@@ -178,12 +178,12 @@ impl ServerLink {
     /// everything since the savepoint.
     async fn in_savepoints(
         &mut self,
-        queries: &[&Query],
+        queries: &[Query],
         results: &mut Vec<Result<Rows, DbError>>,
     ) -> Result<(), DbError> {
         let always = self.options.url.backend == Backend::Postgres;
         self.command("BEGIN").await?;
-        for &query in queries {
+        for query in queries {
             let savepoint = always || matches!(query, Query::Batch(_));
             if savepoint {
                 self.command("SAVEPOINT one").await?;
@@ -218,21 +218,21 @@ impl ServerLink {
 }
 
 impl Link for ServerLink {
-    async fn execute(&mut self, query: &Query) -> Result<Rows, DbError> {
+    async fn execute(&mut self, query: Query) -> Result<Rows, DbError> {
         let mut attempt = 1;
         loop {
-            match self.once(query).await {
+            match self.once(&query).await {
                 Err(error) if self.may_repeat(&error, attempt) => attempt += 1,
                 result => return result,
             }
         }
     }
 
-    async fn execute_together(&mut self, queries: &[&Query]) -> Vec<Result<Rows, DbError>> {
+    async fn execute_together(&mut self, queries: Vec<Query>) -> Vec<Result<Rows, DbError>> {
         let mut attempt = 1;
         loop {
             let mut results = Vec::with_capacity(queries.len());
-            match self.in_savepoints(queries, &mut results).await {
+            match self.in_savepoints(&queries, &mut results).await {
                 Ok(()) => return results,
                 Err(error) if self.may_repeat(&error, attempt) => attempt += 1,
                 Err(error) => {

@@ -26,23 +26,58 @@ impl FromServer for PgRow {
     }
 }
 
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Integer,
+    Float,
+    Bool,
+    Time,
+    Bytes,
+    /// A text that is padded to its length.
+    Padded,
+    Text,
+}
+
+impl Held {
+    fn by_mysql(name: &str) -> Self {
+        match name {
+            n if n.contains("INT") || matches!(n, "BOOLEAN" | "YEAR") => Self::Integer,
+            "FLOAT" | "DOUBLE" | "DECIMAL" => Self::Float,
+            "DATETIME" | "TIMESTAMP" => Self::Time,
+            n if n.contains("BLOB") || n.contains("BINARY") => Self::Bytes,
+            _ => Self::Text,
+        }
+    }
+
+    fn by_postgres(name: &str) -> Self {
+        match name {
+            "INT2" | "INT4" | "INT8" | "OID" => Self::Integer,
+            "FLOAT4" | "FLOAT8" | "NUMERIC" => Self::Float,
+            "BOOL" => Self::Bool,
+            "TIMESTAMP" | "TIMESTAMPTZ" => Self::Time,
+            "BYTEA" => Self::Bytes,
+            "CHAR" | "BPCHAR" => Self::Padded,
+            _ => Self::Text,
+        }
+    }
+}
+
 fn mysql(raw: MySqlValueRef<'_>) -> Result<Value, DbError> {
     if raw.is_null() {
         return Ok(Value::Null);
     }
-    let name = raw.type_info().name().to_owned();
+    let held = Held::by_mysql(raw.type_info().name());
     let bytes = <&[u8] as Decode<'_, sqlx::MySql>>::decode(raw).map_err(unreadable)?;
     let Ok(text) = std::str::from_utf8(bytes) else {
         return Ok(Value::Blob(Bytes::copy_from_slice(bytes)));
     };
-    Ok(match name.as_str() {
-        n if n.contains("INT") || matches!(n, "BOOLEAN" | "YEAR") => integer(text),
-        "FLOAT" | "DOUBLE" | "DECIMAL" => float(text),
-        "DATETIME" | "TIMESTAMP" => time(text),
-        n if n.contains("BLOB") || n.contains("BINARY") => {
-            Value::Blob(Bytes::copy_from_slice(bytes))
-        }
-        _ => Value::Str(text.to_owned()),
+    Ok(match held {
+        Held::Integer | Held::Bool => integer(text),
+        Held::Float => float(text),
+        Held::Time => time(text),
+        Held::Bytes => Value::Blob(Bytes::copy_from_slice(bytes)),
+        Held::Padded | Held::Text => Value::Str(text.to_owned()),
     })
 }
 
@@ -50,17 +85,16 @@ fn postgres(raw: PgValueRef<'_>) -> Result<Value, DbError> {
     if raw.is_null() {
         return Ok(Value::Null);
     }
-    let name = raw.type_info().name().to_owned();
+    let held = Held::by_postgres(raw.type_info().name());
     let text = raw.as_str().map_err(unreadable)?;
-    Ok(match name.as_str() {
-        "INT2" | "INT4" | "INT8" | "OID" => integer(text),
-        "FLOAT4" | "FLOAT8" | "NUMERIC" => float(text),
-        "BOOL" => Value::Int(i64::from(text == "t")),
-        "TIMESTAMP" | "TIMESTAMPTZ" => time(text),
-        "BYTEA" => hex(text).map_or_else(|| Value::Str(text.to_owned()), Value::Blob),
-        // Padded to its length.
-        "CHAR" | "BPCHAR" => Value::Str(text.trim_end_matches(' ').to_owned()),
-        _ => Value::Str(text.to_owned()),
+    Ok(match held {
+        Held::Integer => integer(text),
+        Held::Float => float(text),
+        Held::Bool => Value::Int(i64::from(text == "t")),
+        Held::Time => time(text),
+        Held::Bytes => hex(text).map_or_else(|| Value::Str(text.to_owned()), Value::Blob),
+        Held::Padded => Value::Str(text.trim_end_matches(' ').to_owned()),
+        Held::Text => Value::Str(text.to_owned()),
     })
 }
 

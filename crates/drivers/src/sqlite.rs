@@ -8,8 +8,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::database::{Completion, Database, Link as _};
-use crate::sqlite_conn::SqliteLink;
-use crate::sqlite_extensions::{self, Extension};
+use crate::sqlite_extensions::Extension;
+use crate::sqlite_link::SqliteLink;
 
 /// How a database is opened.
 #[derive(Clone, Debug)]
@@ -69,7 +69,6 @@ impl Sqlite {
 
 /// Opens the database once and closes it: the reason why it cannot be used, for start-up.
 pub async fn check(options: &SqliteOptions) -> Result<(), DbError> {
-    sqlite_extensions::check(&options.extensions).await?;
     let sql = "SELECT name FROM sqlite_master LIMIT 1".to_owned();
     ask(options, &Query::Raw { sql }).await.map(drop)
 }
@@ -80,7 +79,7 @@ pub async fn check(options: &SqliteOptions) -> Result<(), DbError> {
 /// What SQLite says, or why the file cannot be opened.
 pub async fn ask(options: &SqliteOptions, query: &Query) -> Result<Rows, DbError> {
     let mut link = SqliteLink::writer(options.clone());
-    let result = link.execute(query).await;
+    let result = link.execute(query.clone()).await;
     link.close().await;
     result
 }

@@ -1,272 +1,274 @@
-//! One connection to a SQLite file: opened when needed, thrown away when broken.
+//! One connection to a SQLite file: opened when needed, thrown away when broken. Its calls wait
+//! for the disk and for other programs, so it lives on a thread of its own (`sqlite_link.rs`).
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
-use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow,
-    SqliteValueRef,
-};
-use sqlx::{
-    AssertSqlSafe, Column, ConnectOptions, Connection, Decode, Either, Executor, Row, SqlSafeStr,
-    Statement as _, TypeInfo, ValueRef,
-};
+use rusqlite::fallible_iterator::FallibleIterator as _;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Batch, Connection, OpenFlags};
 use tandem_db::{DbError, DbErrorKind, Dialect, Query, Rows, Statement, Value, read_back};
 
-use crate::database::Link;
 use crate::sqlite::SqliteOptions;
 
 /// A connection that comes back by itself.
 #[derive(Debug)]
-pub(crate) struct SqliteLink {
+pub(crate) struct SqliteConn {
     options: SqliteOptions,
     reader: bool,
-    connection: Option<SqliteConnection>,
+    connection: Option<Connection>,
 }
 
-impl Link for SqliteLink {
-    async fn execute(&mut self, query: &Query) -> Result<Rows, DbError> {
+impl SqliteConn {
+    /// `reader`: it refuses to write.
+    pub(crate) fn new(options: SqliteOptions, reader: bool) -> Self {
+        Self { options, reader, connection: None }
+    }
+
+    pub(crate) fn execute(&mut self, query: &Query) -> Result<Rows, DbError> {
         let result = match query {
-            Query::Batch(parts) => self.transaction(parts).await,
-            query => self.single(query).await,
+            Query::Batch(parts) => self.transaction(parts),
+            query => self.single(query),
         };
-        self.after(result).await
+        self.after(result)
     }
 
     /// Each in a savepoint.
-    async fn execute_together(&mut self, queries: &[&Query]) -> Vec<Result<Rows, DbError>> {
+    pub(crate) fn execute_together(&mut self, queries: &[Query]) -> Vec<Result<Rows, DbError>> {
         let mut results = Vec::with_capacity(queries.len());
-        let outcome = self.in_savepoints(queries, &mut results).await;
-        match self.after(outcome).await {
+        let outcome = self.in_savepoints(queries, &mut results);
+        match self.after(outcome) {
             Ok(()) => results,
             Err(error) => vec![Err(error); queries.len()],
         }
     }
 
-    async fn close(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            // A file that cannot be closed in order is closed by the drop.
-            let _ = connection.close().await;
-        }
-    }
-}
-
-impl SqliteLink {
-    pub(crate) fn writer(options: SqliteOptions) -> Self {
-        Self { options, reader: false, connection: None }
-    }
-
-    /// A connection that refuses to write.
-    pub(crate) fn reader(options: SqliteOptions) -> Self {
-        Self { options, reader: true, connection: None }
-    }
-
-    async fn in_savepoints(
+    fn in_savepoints(
         &mut self,
-        queries: &[&Query],
+        queries: &[Query],
         results: &mut Vec<Result<Rows, DbError>>,
     ) -> Result<(), DbError> {
-        self.command("BEGIN IMMEDIATE").await?;
-        for &query in queries {
-            self.command("SAVEPOINT one").await?;
+        self.command("BEGIN IMMEDIATE")?;
+        for query in queries {
+            self.command("SAVEPOINT one")?;
             let result = match query {
-                Query::Batch(parts) => self.sequence(parts).await,
-                query => self.single(query).await,
+                Query::Batch(parts) => self.sequence(parts),
+                query => self.single(query),
             };
             if let Err(error) = &result {
                 if error.kind == DbErrorKind::Unavailable {
                     return Err(error.clone());
                 }
-                self.command("ROLLBACK TO one").await?;
+                self.command("ROLLBACK TO one")?;
             }
-            self.command("RELEASE one").await?;
+            self.command("RELEASE one")?;
             results.push(result);
         }
-        self.command("COMMIT").await
+        self.command("COMMIT")
     }
 
-    async fn transaction(&mut self, parts: &[Query]) -> Result<Rows, DbError> {
-        self.command("BEGIN IMMEDIATE").await?;
-        let rows = self.sequence(parts).await?;
-        self.command("COMMIT").await?;
+    fn transaction(&mut self, parts: &[Query]) -> Result<Rows, DbError> {
+        self.command("BEGIN IMMEDIATE")?;
+        let rows = self.sequence(parts)?;
+        self.command("COMMIT")?;
         Ok(rows)
     }
 
-    async fn sequence(&mut self, parts: &[Query]) -> Result<Rows, DbError> {
+    fn sequence(&mut self, parts: &[Query]) -> Result<Rows, DbError> {
         let (mut answer, mut affected) = (Rows::default(), 0);
         for part in parts {
-            answer = self.single(part).await?;
+            answer = self.single(part)?;
             affected += answer.affected;
         }
         answer.affected = affected;
         Ok(answer)
     }
 
-    async fn single(&mut self, query: &Query) -> Result<Rows, DbError> {
-        let statement = Dialect::SQLITE.statement(query)?;
-        let inserts = matches!(query, Query::Insert { .. });
+    fn single(&mut self, query: &Query) -> Result<Rows, DbError> {
+        let Statement { sql, binds } = Dialect::SQLITE.statement(query)?;
         let (rows_max, reader) = (self.options.rows_max, self.reader);
-        let connection = self.connection().await?;
-        let done = run(connection, statement, rows_max).await;
-        let (mut rows, last_insert_id) =
-            done.map_err(|error| writes_while_reading(error, reader))?;
-        rows.last_insert_id = last_insert_id.filter(|_| inserts);
-        if query.is_read() {
-            // SQLite still reports the change before.
-            rows.affected = 0;
+        let connection = self.connection()?;
+        let mut rows = Rows::default();
+        // What the script wrote may be several statements, and is rarely asked twice.
+        let done = match query {
+            Query::Raw { .. } => statements(connection, &sql, rows_max, &mut rows),
+            _ => prepared(connection, &sql, &binds, rows_max, &mut rows),
+        };
+        done.map_err(|error| writes_while_reading(error, reader))?;
+        if matches!(query, Query::Insert { .. }) {
+            rows.last_insert_id = Some(connection.last_insert_rowid());
         }
         Ok(rows)
     }
 
-    async fn command(&mut self, sql: &'static str) -> Result<(), DbError> {
-        let connection = self.connection().await?;
-        connection.execute(sql).await.map(drop).map_err(|error| db_error(&error))
+    fn command(&mut self, sql: &'static str) -> Result<(), DbError> {
+        prepared(self.connection()?, sql, &[], 1, &mut Rows::default())
     }
 
     /// After a failure nothing of a transaction may stay open, and a connection that is broken
     /// is not used again.
-    async fn after<T>(&mut self, result: Result<T, DbError>) -> Result<T, DbError> {
+    fn after<T>(&mut self, result: Result<T, DbError>) -> Result<T, DbError> {
         if let Err(error) = &result {
-            if let Some(connection) = &mut self.connection {
-                // Outside of a transaction it fails, which is just as well.
-                let _ = connection.execute("ROLLBACK").await;
+            if let Some(connection) = self.connection.as_ref().filter(|c| !c.is_autocommit()) {
+                let _ = connection.execute_batch("ROLLBACK");
             }
             if error.kind == DbErrorKind::Unavailable {
-                self.close().await;
+                self.connection = None;
             }
         }
         result
     }
 
-    async fn connection(&mut self) -> Result<&mut SqliteConnection, DbError> {
+    fn connection(&mut self) -> Result<&Connection, DbError> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.open().await?,
+            None => self.open().map_err(|error| self.unopened(error))?,
         };
         Ok(self.connection.insert(connection))
     }
 
-    async fn open(&self) -> Result<SqliteConnection, DbError> {
+    fn open(&self) -> Result<Connection, DbError> {
         let options = &self.options;
-        let mut connect = SqliteConnectOptions::new()
-            .filename(&options.path)
-            .create_if_missing(options.create && !self.reader)
-            .busy_timeout(std::time::Duration::from_millis(options.busy_timeout_ms))
-            .foreign_keys(false);
-        if self.reader {
-            connect = connect.pragma("query_only", "ON");
-        } else {
-            connect = connect.journal_mode(SqliteJournalMode::Wal);
-        }
+        let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        flags.set(OpenFlags::SQLITE_OPEN_CREATE, options.create && !self.reader);
+        let connection =
+            Connection::open_with_flags(&options.path, flags).map_err(|e| db_error(&e))?;
+        let wait = std::time::Duration::from_millis(options.busy_timeout_ms);
+        connection.busy_timeout(wait).map_err(|e| db_error(&e))?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         for extension in &options.extensions {
-            connect = extension.add_to(connect);
+            extension.load(&connection)?;
         }
-        for (name, value) in &options.pragmas {
-            tandem_db::check_name(name)?;
-            connect = connect.pragma(name.clone(), value.clone());
-        }
-        connect.disable_statement_logging().connect().await.map_err(|error| {
-            let error = db_error(&error);
-            let message = format!("{}: {}", options.path.display(), error.message);
-            let busy = error.kind == DbErrorKind::Busy;
-            let kind = if busy { DbErrorKind::Busy } else { DbErrorKind::Unavailable };
-            DbError::new(kind, message)
-        })
-    }
-}
-
-async fn run(
-    connection: &mut SqliteConnection,
-    statement: Statement,
-    rows_max: usize,
-) -> Result<(Rows, Option<i64>), DbError> {
-    let Statement { sql, binds } = statement;
-    let mut rows = Rows::default();
-    let mut last_insert_id = None;
-    {
-        let query = sqlx::query_with(AssertSqlSafe(sql.as_str()), arguments(binds)?);
-        let mut stream = connection.fetch_many(query);
-        while let Some(item) = stream.try_next().await.map_err(|error| db_error(&error))? {
-            match item {
-                Either::Left(done) => {
-                    rows.affected += done.rows_affected();
-                    last_insert_id = Some(done.last_insert_rowid());
-                }
-                Either::Right(row) => {
-                    if rows.rows.len() >= rows_max {
-                        let message = format!("the answer has more than {rows_max} rows");
-                        return Err(DbError::new(DbErrorKind::TooManyRows, message));
-                    }
-                    if rows.columns.is_empty() {
-                        rows.columns = names(row.columns());
-                    }
-                    rows.rows.push(values(&row)?);
-                }
-            }
-        }
-    }
-    if rows.rows.is_empty() && sql.starts_with("SELECT ") {
-        let prepared = connection.prepare(AssertSqlSafe(sql).into_sql_str()).await;
-        rows.columns = names(prepared.map_err(|error| db_error(&error))?.columns());
-    }
-    Ok((rows, last_insert_id))
-}
-
-fn names(columns: &[sqlx::sqlite::SqliteColumn]) -> Vec<String> {
-    columns.iter().map(|column| column.name().to_owned()).collect()
-}
-
-fn arguments(binds: Vec<Value>) -> Result<SqliteArguments, DbError> {
-    use sqlx::Arguments;
-    let mut arguments = SqliteArguments::default();
-    for value in binds {
-        let added = match value {
-            Value::Null => arguments.add(None::<i64>),
-            Value::Int(i) | Value::Time(i) => arguments.add(i),
-            Value::Float(f) => arguments.add(f),
-            Value::Str(s) => arguments.add(s),
-            Value::Blob(b) => arguments.add(Vec::from(b)),
+        let mode = if self.reader { ("query_only", "ON") } else { ("journal_mode", "WAL") };
+        let own = [mode, ("foreign_keys", "OFF")];
+        let theirs = options.pragmas.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let is_theirs = |name: &str| {
+            options.pragmas.iter().any(|(theirs, _)| theirs.eq_ignore_ascii_case(name))
         };
-        added.map_err(|error| DbError::new(DbErrorKind::Malformed, error.to_string()))?;
-    }
-    Ok(arguments)
-}
-
-fn values(row: &SqliteRow) -> Result<Vec<Value>, DbError> {
-    let mut values = Vec::with_capacity(row.len());
-    for (i, column) in row.columns().iter().enumerate() {
-        let raw = row.try_get_raw(i).map_err(|error| db_error(&error))?;
-        let stored =
-            value(raw).map_err(|error| DbError::new(DbErrorKind::Other, error.to_string()))?;
-        values.push(read_back(column.type_info().name(), stored));
-    }
-    Ok(values)
-}
-
-/// A value by what is stored, not by what the column says.
-fn value(raw: SqliteValueRef<'_>) -> Result<Value, sqlx::error::BoxDynError> {
-    if raw.is_null() {
-        return Ok(Value::Null);
-    }
-    let stored = raw.type_info().name().to_owned();
-    Ok(match stored.as_str() {
-        "INTEGER" => Value::Int(<i64 as Decode<'_, sqlx::Sqlite>>::decode(raw)?),
-        "REAL" => Value::Float(<f64 as Decode<'_, sqlx::Sqlite>>::decode(raw)?),
-        "TEXT" => {
-            let bytes = <Vec<u8> as Decode<'_, sqlx::Sqlite>>::decode(raw)?;
-            // Another program may have stored text that is not UTF-8; its bytes are kept.
-            String::from_utf8(bytes)
-                .map_or_else(|error| Value::Blob(error.into_bytes().into()), Value::Str)
+        let own = own.into_iter().filter(|(name, _)| !is_theirs(name));
+        for (name, value) in own.chain(theirs) {
+            tandem_db::check_name(name)?;
+            let sql = format!("PRAGMA {name} = {value}");
+            statements(&connection, &sql, usize::MAX, &mut Rows::default())?;
         }
-        _ => Value::Blob(Bytes::from(<Vec<u8> as Decode<'_, sqlx::Sqlite>>::decode(raw)?)),
+        Ok(connection)
+    }
+
+    fn unopened(&self, error: DbError) -> DbError {
+        let path = self.options.path.display().to_string();
+        let why = error.message.strip_suffix(&format!(": {path}")).unwrap_or(&error.message);
+        let busy = error.kind == DbErrorKind::Busy;
+        let kind = if busy { DbErrorKind::Busy } else { DbErrorKind::Unavailable };
+        DbError::new(kind, format!("{path}: {why}"))
+    }
+}
+
+/// Runs one statement, which stays prepared for the next time.
+fn prepared(
+    connection: &Connection,
+    sql: &str,
+    binds: &[Value],
+    rows_max: usize,
+    rows: &mut Rows,
+) -> Result<(), DbError> {
+    let mut statement = connection.prepare_cached(sql).map_err(|e| db_error(&e))?;
+    for (at, value) in (1..).zip(binds) {
+        statement.raw_bind_parameter(at, bound(value)).map_err(|e| db_error(&e))?;
+    }
+    run(connection, &mut statement, rows_max, rows)
+}
+
+/// Runs the statements of a text, one after the other.
+fn statements(
+    connection: &Connection,
+    sql: &str,
+    rows_max: usize,
+    rows: &mut Rows,
+) -> Result<(), DbError> {
+    let mut all = Batch::new(connection, sql);
+    while let Some(mut statement) = all.next().map_err(|e| db_error(&e))? {
+        run(connection, &mut statement, rows_max, rows)?;
+    }
+    Ok(())
+}
+
+fn run(
+    connection: &Connection,
+    statement: &mut rusqlite::Statement<'_>,
+    rows_max: usize,
+    rows: &mut Rows,
+) -> Result<(), DbError> {
+    let reads = statement.readonly();
+    let mut types = Vec::new();
+    let mut stream = statement.raw_query();
+    while let Some(row) = stream.next().map_err(|e| db_error(&e))? {
+        if rows.rows.len() >= rows_max {
+            let message = format!("the answer has more than {rows_max} rows");
+            return Err(DbError::new(DbErrorKind::TooManyRows, message));
+        }
+        // Asked here: the first step may have prepared the statement again, with other columns.
+        if types.is_empty() {
+            types = declared(row.as_ref());
+            name_columns(rows, row.as_ref());
+        }
+        let mut values = Vec::with_capacity(types.len());
+        for (at, declared) in types.iter().enumerate() {
+            let stored = value(row.get_ref(at).map_err(|e| db_error(&e))?);
+            values.push(if declared.is_empty() { stored } else { read_back(declared, stored) });
+        }
+        rows.rows.push(values);
+    }
+    drop(stream);
+    name_columns(rows, statement);
+    if !reads {
+        rows.affected += connection.changes();
+    }
+    Ok(())
+}
+
+fn name_columns(rows: &mut Rows, statement: &rusqlite::Statement<'_>) {
+    if rows.columns.is_empty() {
+        rows.columns = statement.column_names().map(str::to_owned).collect();
+    }
+}
+
+/// For each column the type as which its texts are read, if they are not taken as they are.
+fn declared(statement: &rusqlite::Statement<'_>) -> Vec<&'static str> {
+    let is_time = |declared: &str| TIMES.iter().any(|time| declared.eq_ignore_ascii_case(time));
+    let columns = statement.columns();
+    columns.map(|c| if c.decl_type().is_some_and(is_time) { "DATETIME" } else { "" }).collect()
+}
+
+fn bound(value: &Value) -> ToSqlOutput<'_> {
+    ToSqlOutput::Borrowed(match value {
+        Value::Null => ValueRef::Null,
+        Value::Int(i) | Value::Time(i) => ValueRef::Integer(*i),
+        Value::Float(f) => ValueRef::Real(*f),
+        Value::Str(s) => ValueRef::Text(s.as_bytes()),
+        Value::Blob(b) => ValueRef::Blob(b),
     })
 }
 
-fn db_error(error: &sqlx::Error) -> DbError {
-    let sqlx::Error::Database(database) = error else {
-        return DbError::new(DbErrorKind::Unavailable, error.to_string());
+/// A value by what is stored, not by what the column says.
+fn value(stored: ValueRef<'_>) -> Value {
+    match stored {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(i) => Value::Int(i),
+        ValueRef::Real(f) => Value::Float(f),
+        // Another program may have stored text that is not UTF-8; its bytes are kept.
+        ValueRef::Text(bytes) => std::str::from_utf8(bytes).map_or_else(
+            |_| Value::Blob(Bytes::copy_from_slice(bytes)),
+            |text| Value::Str(text.to_owned()),
+        ),
+        ValueRef::Blob(bytes) => Value::Blob(Bytes::copy_from_slice(bytes)),
+    }
+}
+
+pub(crate) fn db_error(error: &rusqlite::Error) -> DbError {
+    let (code, message) = match error {
+        rusqlite::Error::SqliteFailure(of, message) => (of, message.clone()),
+        rusqlite::Error::SqlInputError { error, msg, .. } => (error, Some(msg.clone())),
+        other => return DbError::new(DbErrorKind::Malformed, other.to_string()),
     };
-    let code: i32 = database.code().and_then(|code| code.parse().ok()).unwrap_or(0);
-    let message = database.message();
+    let (code, message) = (code.extended_code, message.unwrap_or_else(|| code.to_string()));
     // Primary result codes of SQLite: the low byte of the extended ones.
     let kind = match code & 0xff {
         5 | 6 => DbErrorKind::Busy,
@@ -295,3 +297,7 @@ fn writes_while_reading(error: DbError, reader: bool) -> DbError {
 
 /// The file was renamed or removed under an open connection.
 const READONLY_DBMOVED: i32 = 1032;
+/// Statements that stay prepared.
+const STATEMENTS_KEPT: usize = 100;
+/// Declared types of columns whose texts are times.
+const TIMES: [&str; 2] = ["DATETIME", "TIMESTAMP"];

@@ -1,8 +1,9 @@
 //! Extensions of SQLite: libraries that every connection loads.
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection};
+use rusqlite::{Connection, LoadExtensionGuard};
 use tandem_db::{DbError, DbErrorKind};
+
+use crate::sqlite_conn::db_error;
 
 /// A library, and the function in it that is called first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,40 +15,25 @@ pub struct Extension {
 }
 
 impl Extension {
+    /// Loads it into a connection; further ones cannot be loaded by SQL.
     #[expect(unsafe_code, reason = "a library does what it wants; the operator has named it")]
-    pub(crate) fn add_to(&self, options: SqliteConnectOptions) -> SqliteConnectOptions {
-        let file = self.file.clone();
-        match self.entry.clone() {
-            // SAFETY: what a library does is the responsibility of who names it in the script, as
-            // with any program that the node is told to run.
-            None => unsafe { options.extension(file) },
-            // SAFETY: the same; the entry point is one of that library.
-            Some(entry) => unsafe { options.extension_with_entrypoint(file, entry) },
-        }
+    pub(crate) fn load(&self, connection: &Connection) -> Result<(), DbError> {
+        // SAFETY: while the guard lives, no SQL runs that could load another library.
+        let guard = unsafe { LoadExtensionGuard::new(connection) };
+        let _guard = guard.map_err(|e| self.unloaded(&db_error(&e).message))?;
+        // SAFETY: what a library does is the responsibility of who names it in the script, as
+        // with any program that the node is told to run; the entry point is one of that library.
+        let loaded = unsafe { connection.load_extension(&self.file, self.entry.as_deref()) };
+        loaded.map_err(|e| self.unloaded(&db_error(&e).message))
     }
-}
 
-/// Loads each for itself, into a database that is not kept: which one cannot be, and why.
-pub(crate) async fn check(extensions: &[Extension]) -> Result<(), DbError> {
-    for extension in extensions {
-        let options = SqliteConnectOptions::new().in_memory(true);
-        let options = extension.add_to(options).disable_statement_logging();
-        let loaded = match options.connect().await {
-            Ok(connection) => connection.close().await,
-            Err(error) => Err(error),
-        };
-        loaded.map_err(|error| unloaded(extension, &error))?;
+    fn unloaded(&self, why: &str) -> DbError {
+        let Self { file, entry } = self;
+        let entry = entry.as_ref().map_or_else(String::new, |entry| format!(", entry {entry}"));
+        let message = format!(
+            "the extension {file}{entry} cannot be loaded: {why}; install the library, or \
+             correct modparam(\"db_sqlite\", \"load_extension\", \"FILE;ENTRY\")"
+        );
+        DbError::new(DbErrorKind::Unavailable, message)
     }
-    Ok(())
-}
-
-fn unloaded(extension: &Extension, error: &sqlx::Error) -> DbError {
-    let Extension { file, entry } = extension;
-    let why = error.as_database_error().map_or_else(|| error.to_string(), |e| e.message().into());
-    let entry = entry.as_ref().map_or_else(String::new, |entry| format!(", entry {entry}"));
-    let message = format!(
-        "the extension {file}{entry} cannot be loaded: {why}; install the library, or correct \
-         modparam(\"db_sqlite\", \"load_extension\", \"FILE;ENTRY\")"
-    );
-    DbError::new(DbErrorKind::Unavailable, message)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value as Json, json};
+use tandem_engine::date;
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome};
 use tandem_engine::table::{mi_int, mi_text};
 use tandem_targets::Origin;
@@ -46,6 +47,14 @@ pub(crate) const COMMANDS: &[MiDef] = &[
         ],
         help: "Reads the tables, or one, again; inherit_state 0 takes the states of the table.",
         run: reload,
+    },
+    MiDef {
+        name: "dispatcher:refused",
+        old_names: &[],
+        param_sets: &[&[], &[mi_text("partition")]],
+        help: "What was read last: how many rows, and which were refused or taken in part, with \
+               the reason.",
+        run: refused,
     },
     MiDef {
         name: "dispatcher:push_script_attrs",
@@ -101,19 +110,39 @@ fn set_state(call: &mut MiCall<'_, '_>) -> MiOutcome {
     }))
 }
 
+/// The partition that a command names, or all.
+fn parts(call: &MiCall<'_, '_>, state: &Dispatcher) -> Result<Vec<Arc<Part>>, MiOutcome> {
+    let Some(name) = call.text("partition") else { return Ok(state.parts().to_vec()) };
+    let found = state.part(Some(&name));
+    Ok(vec![found.ok_or_else(|| MiOutcome::failed(500, UNKNOWN))?.0])
+}
+
 fn list(call: &mut MiCall<'_, '_>) -> MiOutcome {
     settled(state(call).and_then(|state| {
         let full = call.int("full").is_some_and(|full| full != 0);
-        let parts: Vec<Arc<Part>> = match call.text("partition") {
-            None => state.parts().to_vec(),
-            Some(name) => {
-                let found = state.part(Some(&name));
-                vec![found.ok_or_else(|| MiOutcome::failed(500, UNKNOWN))?.0]
-            }
-        };
+        let parts = parts(call, &state)?;
         let parts = parts.iter().map(|part| {
             let sets = sets(&state.sets(part), full);
             json!({"name": part.name, "SETS": sets})
+        });
+        Ok(MiOutcome::Done(json!({"PARTITIONS": parts.collect::<Vec<Json>>()})))
+    }))
+}
+
+fn refused(call: &mut MiCall<'_, '_>) -> MiOutcome {
+    settled(state(call).and_then(|state| {
+        let parts = parts(call, &state)?;
+        let parts = parts.iter().map(|part| {
+            let sets = state.sets(part);
+            json!({
+                "Partition": part.name,
+                "Date": date::ctime(sets.unix_s),
+                "Sets": sets.sets().count(),
+                "Destinations": sets.all().count(),
+                "Refused": sets.faults.refused,
+                "Taken in part": sets.faults.in_part,
+                "Rows": sets.faults.rows(),
+            })
         });
         Ok(MiOutcome::Done(json!({"PARTITIONS": parts.collect::<Vec<Json>>()})))
     }))

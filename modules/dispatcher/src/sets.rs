@@ -1,6 +1,6 @@
 //! Sets of destinations, as their table says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use tandem_bin::dispatcher as wire;
 use tandem_db::{Row, Rows, Value};
 use tandem_engine::sockets::{Proto, SocketId, Sockets};
 use tandem_freeswitch::FsUrl;
-use tandem_targets::{Address, Status};
+use tandem_targets::{Address, Faults, Status, is_socket};
 
 /// Columns of the table, in the order in which they are selected.
 pub(crate) const COLUMNS: [&str; 9] = [
@@ -28,6 +28,8 @@ pub(crate) const COLUMNS: [&str; 9] = [
 /// Bits of a state.
 pub(crate) const INACTIVE: u32 = wire::INACTIVE as u32;
 pub(crate) const PROBING: u32 = wire::PROBING as u32;
+/// The table in faults.
+const TABLE: &str = "destinations";
 
 /// What a node remembers of a destination for itself; it outlives the tables.
 #[derive(Debug, Default)]
@@ -131,6 +133,10 @@ pub(crate) struct Destination {
 #[derive(Debug, Default)]
 pub(crate) struct Sets {
     sets: BTreeMap<i64, Vec<Arc<Destination>>>,
+    /// What was wrong with rows.
+    pub(crate) faults: Faults,
+    /// When they were read; 0: never.
+    pub(crate) unix_s: u64,
 }
 
 fn text(value: &Value) -> String {
@@ -141,38 +147,44 @@ fn text(value: &Value) -> String {
 }
 
 impl Sets {
-    /// From rows of [`COLUMNS`]; and what is wrong with those that were left out.
+    /// From rows of [`COLUMNS`].
     pub(crate) fn of(
         rows: &Rows,
         sockets: &Sockets,
         with_state: bool,
         freeswitch_max: Option<u32>,
-    ) -> (Self, Vec<String>) {
-        let (mut sets, mut faults) = (Self::default(), Vec::new());
+    ) -> Self {
+        let (mut sets, mut known) = (Self::default(), HashSet::new());
+        let faults = &mut sets.faults;
         for row in &rows.rows {
-            match destination(row, sockets, with_state, freeswitch_max) {
-                Ok(new) => {
-                    let set = sets.sets.entry(new.set).or_default();
-                    if set.iter().any(|known| known.uri == new.uri) {
-                        let uri = String::from_utf8_lossy(&new.uri).into_owned();
-                        faults.push(format!("set {}: {uri} is there twice", new.set));
-                    } else {
-                        set.push(Arc::new(new));
-                    }
+            let mut notes = Vec::new();
+            match destination(row, sockets, (with_state, freeswitch_max), &mut notes) {
+                Ok(new) if !known.insert((new.set, new.uri.clone())) => {
+                    let uri = String::from_utf8_lossy(&new.uri);
+                    faults.refuse(TABLE, format!("set {}: {uri} is there twice", new.set));
                 }
-                Err(why) => faults.push(why),
+                Ok(new) => {
+                    faults.take_row(TABLE, notes);
+                    sets.sets.entry(new.set).or_default().push(Arc::new(new));
+                }
+                Err(why) => faults.refuse(TABLE, why),
             }
         }
         for set in sets.sets.values_mut() {
             set.sort_by_key(|destination| std::cmp::Reverse(destination.priority));
         }
-        (sets, faults)
+        sets
     }
 
     /// Keeps what is known, also where they are, of the destinations that were there before.
     pub(crate) fn inherit(&mut self, old: &Self, with_state: bool) {
+        let key = |of: &Destination| (of.set, of.uri.to_ascii_lowercase());
+        let mut before = HashMap::new();
+        for known in old.all() {
+            before.entry(key(known)).or_insert(known);
+        }
         for destination in self.sets.values_mut().flatten() {
-            let known = old.find(destination.set, &destination.uri).map(Arc::clone);
+            let known = before.get(&key(destination));
             let (Some(known), Some(own)) = (known, Arc::get_mut(destination)) else { continue };
             own.memory = Arc::clone(&known.memory);
             if own.is_named {
@@ -205,8 +217,8 @@ impl Sets {
 fn destination(
     row: &Row,
     sockets: &Sockets,
-    with_state: bool,
-    freeswitch_max: Option<u32>,
+    (with_state, freeswitch_max): (bool, Option<u32>),
+    notes: &mut Vec<String>,
 ) -> Result<Destination, String> {
     let [set, uri, socket, state, weight, priority, attrs, description, probe] = row.as_slice()
     else {
@@ -220,7 +232,25 @@ fn destination(
     let Address { host, host_bare, port, proto, ip } = address;
     let port_text = if port == 0 { String::new() } else { format!(":{port}") };
     let socket_text = text(socket);
-    let bits = if with_state { of_column(state.as_int().unwrap_or(0)) } else { 0 };
+    let socket = sockets.named(&socket_text);
+    if !socket_text.is_empty() && socket.is_none() && !is_socket(&socket_text) {
+        let why = "is none such as udp:192.0.2.1:5060: any is used";
+        notes.push(wrong(&format!("socket `{socket_text}` {why}")));
+    }
+    let mut int = |column: &str, value: &Value, fits: fn(i64) -> bool, why: &str| {
+        let number = value.as_int().filter(|number| fits(*number));
+        if number.is_none() && !text(value).is_empty() {
+            notes.push(wrong(&format!("{column} `{}` {why}", text(value))));
+        }
+        number.unwrap_or(0)
+    };
+    let state = if with_state { state } else { &Value::Null };
+    let is_state = |state| (0..=2).contains(&state);
+    let state = int("state", state, is_state, "is none of 0, 1 and 2: it begins as active");
+    let priority = int("priority", priority, |_| true, "is no number: it has priority 0");
+    let is_mode = |mode| (0..=1).contains(&mode);
+    let why = "is neither 0 nor 1: it is not probed while it is active";
+    let probe_mode = int("probe_mode", probe, is_mode, why);
     Ok(Destination {
         set,
         hostport: format!("{host}{port_text}"),
@@ -229,14 +259,14 @@ fn destination(
         is_named: ip.is_none(),
         port,
         proto,
-        socket: sockets.named(&socket_text),
+        socket,
         socket_text,
         weight,
-        priority: priority.as_int().unwrap_or(0),
+        priority,
         attrs: text(attrs),
         description: text(description),
-        always_probed: probe.as_int().unwrap_or(0) != 0,
-        status: Arc::new(Status::new(bits)),
+        always_probed: probe_mode != 0,
+        status: Arc::new(Status::new(of_column(state))),
         memory: Arc::default(),
         ips: RwLock::new(ip.into_iter().collect()),
         uri: Bytes::from(written.clone()),

@@ -16,7 +16,7 @@ use tandem_freeswitch::FreeSwitch;
 use tandem_sip::Message;
 use tandem_targets::{
     Again, Blacklist, Missing, Place, Prober, Refill, Register, Searches, WRITE_EVERY_S, Writer,
-    not_found, one_line,
+    not_found,
 };
 
 use crate::params::{self, Avps, DEFAULT, Params};
@@ -122,17 +122,16 @@ impl Dispatcher {
     /// one that has some.
     fn read(&self, cx: &mut Cx<'_>, part: &Arc<Part>, rows: &Rows) -> Result<Sets, String> {
         let keeps = self.params.keeps_state;
-        let (mut sets, faults) =
-            Sets::of(rows, &cx.node.sockets, keeps, self.params.freeswitch_max);
-        let refused = faults.len();
-        for why in faults.iter().take(FAULTS_MAX) {
-            let text = format!("partition {}: left out: {}", part.name, one_line(why));
+        let mut sets = Sets::of(rows, &cx.node.sockets, keeps, self.params.freeswitch_max);
+        sets.unix_s = cx.now.unix_s();
+        for fault in sets.faults.all.iter().take(FAULTS_MAX) {
+            let text = format!("partition {}: {}", part.name, fault.text());
             cx.log(Level::Error, format!("dispatcher: {text}"));
         }
         let old = self.sets(part);
         let count = sets.all().count();
-        let text = format!("{count} destinations loaded, {refused} rows refused");
-        if count == 0 && refused > 0 && old.all().next().is_some() {
+        let text = format!("{count} destinations loaded, {}", sets.faults.summary());
+        if count == 0 && sets.faults.refused > 0 && old.all().next().is_some() {
             return Err(format!("partition {}: {text}: the old table stays", part.name));
         }
         sets.inherit(&old, self.inherits.load(Ordering::Relaxed));

@@ -68,6 +68,7 @@ fn every_entry_has_a_check() {
             ("mi dispatcher:set_state", functions::commands),
             ("mi dispatcher:list", functions::commands),
             ("mi dispatcher:reload", functions::commands),
+            ("mi dispatcher:refused", params::refused),
             ("mi dispatcher:push_script_attrs", functions::attrs),
             ("event E_DISPATCHER_STATUS", functions::mark),
         ],
@@ -77,6 +78,11 @@ fn every_entry_has_a_check() {
 #[test]
 fn hostile_rows_are_refused_one_by_one() {
     params::hostile();
+}
+
+#[test]
+fn a_set_may_be_large() {
+    params::many();
 }
 
 #[test]

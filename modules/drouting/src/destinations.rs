@@ -9,9 +9,8 @@ use tandem_db::{Row, Value};
 use tandem_engine::sockets::{Proto, SocketId, Sockets};
 use tandem_sip::{Transport, Uri};
 
-use tandem_targets::Status;
+use tandem_targets::{Faults, Status, is_socket};
 
-use crate::faults::Faults;
 use crate::status::Kind;
 
 /// Columns of the table of gateways, in the order in which they are selected.
@@ -242,10 +241,7 @@ impl Destinations {
                 let at = self.gateways.len() as u32;
                 self.gateway_ids.insert(Arc::clone(&gateway.id), at);
                 self.gateways.push(gateway);
-                if !notes.is_empty() {
-                    faults.count_row();
-                }
-                notes.into_iter().for_each(|why| faults.note("gateways", why));
+                faults.take_row("gateways", notes);
             }
             Ok(None) => {}
             Err(why) => faults.refuse("gateways", why),
@@ -395,13 +391,6 @@ fn is_user(text: &str) -> bool {
     let uri = format!("sip:{text}0@a");
     let user = Uri::parse(uri.as_bytes()).ok().and_then(|uri| uri.user);
     user.is_some_and(|user| user.strip_suffix(b"0") == Some(text.as_bytes()))
-}
-
-/// Whether a text names a socket, perhaps of another node.
-fn is_socket(text: &str) -> bool {
-    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
-    host.split_once(':').is_some_and(|(proto, host)| !proto.is_empty() && !host.is_empty())
-        && port.parse::<u16>().is_ok()
 }
 
 /// The order that a letter names.

@@ -318,10 +318,6 @@ fn result(first: Option<i64>, went: Option<(String, String)>) -> String {
 pub(crate) fn refused(call: &mut MiCall<'_, '_>) -> MiOutcome {
     settled(loaded(call).map(|(_, part, table)| {
         let (faults, rules) = (&table.loaded.faults, &table.rules);
-        let rows = faults.all.iter().map(|fault| {
-            let verdict = if fault.refused { "refused" } else { "taken in part" };
-            json!({"Table": fault.table, "Verdict": verdict, "Why": fault.why})
-        });
         MiOutcome::Done(json!({
             "Partition": part.name,
             "Date": tandem_engine::date::ctime(table.loaded.unix_s),
@@ -332,7 +328,7 @@ pub(crate) fn refused(call: &mut MiCall<'_, '_>) -> MiOutcome {
             "Bytes": rules.bytes(),
             "Refused": faults.refused,
             "Taken in part": faults.in_part,
-            "Rows": rows.collect::<Vec<Json>>(),
+            "Rows": faults.rows(),
         }))
     }))
 }

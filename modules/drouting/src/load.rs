@@ -16,13 +16,12 @@ use tandem_engine::mi::{MiOutcome, RpcError};
 use tandem_engine::module::Cx;
 
 use crate::destinations::{CARRIER_COLUMNS, Destinations, GATEWAY_COLUMNS, Reader, int, text};
-use crate::faults::Faults;
 use crate::kept::Keeping;
 use crate::partitions::PARTITION_COLUMNS;
 use crate::rules::{self, RULE_COLUMNS};
 use crate::state::Drouting;
 use crate::table::{Loaded, Partition, Table};
-use tandem_targets::{Blacklist, NEVER};
+use tandem_targets::{Blacklist, Faults, NEVER};
 
 /// Tokens of queries from here on belong to tables; runs count from 1.
 pub(crate) const FIRST: u64 = 1 << 47;
@@ -274,9 +273,8 @@ impl Drouting {
         let (gateways, carriers) = (load.of.gateways.len(), load.of.carriers.len());
         let told = sum.as_ref().map(|sum| format!(", MD5 {sum}")).unwrap_or_default();
         let text = format!(
-            "{gateways} gateways, {carriers} carriers and {rules} rules loaded, {refused} rows \
-             refused, {} taken in part{told}",
-            load.faults.in_part
+            "{gateways} gateways, {carriers} carriers and {rules} rules loaded, {}{told}",
+            load.faults.summary()
         );
         let rules = load.rules.finish(self.params.alphabet.clone());
         let loaded = Loaded {

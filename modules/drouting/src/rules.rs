@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tandem_cfgutils::Times;
 use tandem_db::Row;
 use tandem_engine::zone::Moment;
+use tandem_targets::Faults;
 
 use crate::destinations::{Choice, Destinations, Sort, int, sort_of, text};
-use crate::faults::Faults;
 use crate::prefix::{Alphabet, Entry, Planned, Tree};
 use crate::texts::{Gathering, Texts};
 

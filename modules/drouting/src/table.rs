@@ -7,9 +7,9 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tandem_clock::Chance;
 use tandem_engine::effect::DatabaseId;
+use tandem_targets::Faults;
 
 use crate::destinations::{Carrier, Choice, Destinations, Gateway, Sort, Target};
-use crate::faults::Faults;
 use crate::params::{Avps, Names};
 use crate::prefix::Alphabet;
 use crate::rules::Rules;

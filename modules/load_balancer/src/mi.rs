@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
+use tandem_engine::date;
 use tandem_engine::mi::{MiCall, MiDef, MiOutcome};
 use tandem_engine::table::{mi_int, mi_text};
 
@@ -33,6 +34,13 @@ pub(crate) const COMMANDS: &[MiDef] = &[
         param_sets: &[&[]],
         help: "The destinations with their resources, sizes and loads.",
         run: list,
+    },
+    MiDef {
+        name: "load_balancer:refused",
+        old_names: &[],
+        param_sets: &[&[]],
+        help: "What was read last: how many rows, and which were refused, with the reason.",
+        run: refused,
     },
     MiDef {
         name: "load_balancer:status",
@@ -92,6 +100,19 @@ fn list(call: &mut MiCall<'_, '_>) -> MiOutcome {
         let table = state.table();
         let all: Vec<Json> = table.all().iter().map(|of| row(&state, of)).collect();
         MiOutcome::Done(json!({"Destinations": all}))
+    }))
+}
+
+fn refused(call: &mut MiCall<'_, '_>) -> MiOutcome {
+    settled(state(call).map(|state| {
+        let table = state.table();
+        MiOutcome::Done(json!({
+            "Date": date::ctime(table.unix_s),
+            "Destinations": table.all().len(),
+            "Refused": table.faults.refused,
+            "Taken in part": table.faults.in_part,
+            "Rows": table.faults.rows(),
+        }))
     }))
 }
 

@@ -13,9 +13,7 @@ use tandem_engine::replication::Replicated;
 use tandem_engine::transport::{Hop, HopError};
 use tandem_freeswitch::FreeSwitch;
 use tandem_sip::Message;
-use tandem_targets::{
-    Again, Missing, Place, Prober, Refill, Register, Searches, not_found, one_line,
-};
+use tandem_targets::{Again, Missing, Place, Prober, Refill, Register, Searches, not_found};
 
 use crate::params::{PARTITION, Params};
 use crate::table::{Destination, Table};
@@ -88,14 +86,15 @@ impl LoadBalancer {
     /// Another table is there. One without any destination that can be used does not take the
     /// place of one that has some.
     fn read(&self, cx: &mut Cx<'_>, rows: &Rows) -> Result<Table, String> {
-        let (mut table, faults) = Table::of(rows, self.params.freeswitch_initial);
-        for why in faults.iter().take(FAULTS_MAX) {
-            cx.log(Level::Error, format!("load_balancer: left out: {}", one_line(why)));
+        let mut table = Table::of(rows, self.params.freeswitch_initial);
+        table.unix_s = cx.now.unix_s();
+        for fault in table.faults.all.iter().take(FAULTS_MAX) {
+            cx.log(Level::Error, format!("load_balancer: {}", fault.text()));
         }
         let old = self.table();
-        let (count, refused) = (table.all().len(), faults.len());
-        let text = format!("{count} destinations loaded, {refused} rows refused");
-        if count == 0 && refused > 0 && !old.all().is_empty() {
+        let count = table.all().len();
+        let text = format!("{count} destinations loaded, {}", table.faults.summary());
+        if count == 0 && table.faults.refused > 0 && !old.all().is_empty() {
             return Err(format!("{text}: the old table stays"));
         }
         table.inherit(&old);

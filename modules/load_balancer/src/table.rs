@@ -1,6 +1,6 @@
 //! The destinations, as their table says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -10,11 +10,13 @@ use parking_lot::RwLock;
 use tandem_db::{Row, Rows, Value};
 use tandem_engine::sockets::Proto;
 use tandem_freeswitch::FsUrl;
-use tandem_targets::{Address, Status};
+use tandem_targets::{Address, Faults, Status};
 
 /// Columns of the table, in the order in which they are selected.
 pub(crate) const COLUMNS: [&str; 6] =
     ["id", "group_id", "dst_uri", "resources", "probe_mode", "attrs"];
+/// The table in faults.
+const TABLE: &str = "destinations";
 /// Resources of one destination.
 const RESOURCES_MAX: usize = 64;
 
@@ -118,29 +120,34 @@ pub(crate) struct Table {
     groups: BTreeMap<i64, Vec<usize>>,
     /// Every resource that some destination has.
     resources: BTreeSet<String>,
+    /// What was wrong with rows.
+    pub(crate) faults: Faults,
+    /// When it was read; 0: never.
+    pub(crate) unix_s: u64,
 }
 
 impl Table {
-    /// From rows of [`COLUMNS`]; and what is wrong with those that were left out.
-    pub(crate) fn of(rows: &Rows, freeswitch_initial: Option<u32>) -> (Self, Vec<String>) {
-        let (mut read, mut faults) = (Vec::<Destination>::new(), Vec::new());
+    /// From rows of [`COLUMNS`].
+    pub(crate) fn of(rows: &Rows, freeswitch_initial: Option<u32>) -> Self {
+        let (mut table, mut read) = (Self::default(), Vec::<Destination>::new());
         for row in &rows.rows {
             match destination(row, freeswitch_initial) {
                 Ok(new) => read.push(new),
-                Err(why) => faults.push(why),
+                Err(why) => table.faults.refuse(TABLE, why),
             }
         }
         read.sort_by_key(|destination| destination.id);
-        let mut table = Self::default();
+        let mut known = HashSet::new();
         for new in read {
-            if table.find(new.group, &new.uri).is_some() {
-                let uri = String::from_utf8_lossy(&new.uri);
-                faults.push(format!("id {}: group {} has {uri} already", new.id, new.group));
-            } else {
+            if known.insert((new.group, new.uri.clone())) {
                 table.add(new);
+            } else {
+                let uri = String::from_utf8_lossy(&new.uri);
+                let why = format!("id {}: group {} has {uri} already", new.id, new.group);
+                table.faults.refuse(TABLE, why);
             }
         }
-        (table, faults)
+        table
     }
 
     fn add(&mut self, new: Destination) {
@@ -152,8 +159,10 @@ impl Table {
     /// Keeps the states of the destinations that were there before, their addresses until they
     /// are found again, and the sizes that they told.
     pub(crate) fn inherit(&mut self, old: &Self) {
+        let before: HashMap<_, _> =
+            old.all.iter().map(|known| ((known.group, known.uri.clone()), known)).collect();
         for destination in &mut self.all {
-            let known = old.find(destination.group, &destination.uri).cloned();
+            let known = before.get(&(destination.group, destination.uri.clone()));
             if let (Some(known), Some(own)) = (known, Arc::get_mut(destination)) {
                 own.status = Arc::clone(&known.status);
                 for resource in own.resources.iter().filter(|r| r.told_by.is_some()) {
@@ -224,11 +233,15 @@ fn destination(row: &Row, freeswitch_initial: Option<u32>) -> Result<Destination
     let address = Address::of(&uri).map_err(|why| wrong(&why))?;
     let resources = self::resources(&text(resources), freeswitch_initial);
     let resources = resources.map_err(|why| wrong(&why))?;
-    let probe_mode = match probe_mode.as_int().unwrap_or(0) {
-        0 => ProbeMode::Never,
-        1 => ProbeMode::WhileDisabled,
-        2 => ProbeMode::Always,
-        other => return Err(wrong(&format!("probe_mode {other} is none of 0, 1 and 2"))),
+    let mode = || text(probe_mode);
+    let probe_mode = match probe_mode.as_int() {
+        None if !mode().is_empty() => {
+            return Err(wrong(&format!("probe_mode `{}` is none of 0, 1 and 2", mode())));
+        }
+        None | Some(0) => ProbeMode::Never,
+        Some(1) => ProbeMode::WhileDisabled,
+        Some(2) => ProbeMode::Always,
+        Some(other) => return Err(wrong(&format!("probe_mode {other} is none of 0, 1 and 2"))),
     };
     Ok(Destination {
         id,
@@ -306,8 +319,8 @@ mod tests {
             vec![id.into(), group.into(), uri.into(), "a=1".into(), 0.into(), Value::Null]
         };
         let rows = vec![row(2, 1, "sip:a"), row(1, 1, "sip:ab"), row(3, 2, "sip:a")];
-        let (table, faults) = Table::of(&Rows { rows, ..Rows::default() }, None);
-        assert!(faults.is_empty(), "{faults:?}");
+        let table = Table::of(&Rows { rows, ..Rows::default() }, None);
+        assert!(table.faults.all.is_empty(), "{:?}", table.faults);
         let meant = |group, uri: &str| table.meant(group, uri.as_bytes()).map(|of| of.id);
         assert_eq!((meant(1, "sip:a"), meant(1, "sip:ab")), (Some(2), Some(1)));
         assert_eq!((meant(1, "sip:a;transport=udp"), meant(2, "sip:ab")), (Some(2), None));

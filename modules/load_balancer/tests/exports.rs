@@ -46,6 +46,7 @@ fn every_entry_has_a_check() {
             ("mi load_balancer:reload", management::reload),
             ("mi load_balancer:resize", management::resize),
             ("mi load_balancer:list", management::list),
+            ("mi load_balancer:refused", management::refused),
             ("mi load_balancer:status", management::status),
             ("event E_LOAD_BALANCER_STATUS", functions::disable),
         ],

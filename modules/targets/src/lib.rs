@@ -12,10 +12,11 @@
 //! # Files
 //! `status.rs` is a state, `register.rs` all of them, `owner.rs` what a module adds to it;
 //! `replication.rs` tells peers, `persist.rs` the database, `probing.rs` asks targets, `names.rs`
-//! finds their addresses, `blacklist.rs` has lists of them. `params.rs` has the parameters that the
-//! modules share, `testing.rs` the tests of two nodes.
+//! finds their addresses, `blacklist.rs` has lists of them. `faults.rs` is what was wrong with rows,
+//! `params.rs` has the parameters that the modules share, `testing.rs` the tests of two nodes.
 
 mod blacklist;
+mod faults;
 mod names;
 mod owner;
 mod params;
@@ -27,7 +28,8 @@ mod status;
 pub mod testing;
 
 pub use blacklist::{Blacklist, Place, Refill};
-pub use names::{Address, Again, Missing, Searches, not_found, one_line};
+pub use faults::{Fault, Faults};
+pub use names::{Address, Again, Missing, Searches, is_socket, not_found, one_line};
 pub use owner::{Becomes, Change, Key, Origin, Owner, Said};
 pub use params::{
     CLUSTER_ID, Mode, PROBING_MODE, SHARING_TAG, Sharing, check_codes, codes, probing_socket,

@@ -65,6 +65,14 @@ impl Address {
     }
 }
 
+/// Whether a text names a socket, perhaps of another node.
+#[must_use]
+pub fn is_socket(text: &str) -> bool {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    host.split_once(':').is_some_and(|(proto, host)| !proto.is_empty() && !host.is_empty())
+        && port.parse::<u16>().is_ok()
+}
+
 /// A text of a row for a line of the log, which it must not end.
 #[must_use]
 pub fn one_line(text: &str) -> String {

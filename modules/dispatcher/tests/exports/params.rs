@@ -1,6 +1,7 @@
 //! Parameters.
 
 use serde_json::{Value as Json, json};
+use tandem_db::memory::MemoryDb;
 use tandem_engine::client::{ClientEvent, ClientNews};
 use tandem_engine::effect::Input;
 use tandem_engine::testing::TestNode;
@@ -217,10 +218,75 @@ pub(crate) fn hostile() {
     let logs = node.logs();
     assert_eq!(logs.iter().filter(|(_, text)| text.contains("left out")).count(), 8, "{logs:?}");
     assert!(logs.iter().all(|(_, text)| !text.contains(['\r', '\n'])), "{logs:?}");
-    let counted = "dispatcher: partition default: 4 destinations loaded, 8 rows refused";
+    let counted = "dispatcher: partition default: 4 destinations loaded, 8 rows refused, 0 taken \
+                   in part";
     assert!(logs.iter().any(|(_, text)| text == counted), "{logs:?}");
     node.udp("127.0.0.9:5060", &request("c", ""));
     assert_eq!(said(&mut node), ["sip:127.0.2.1:5080, sip:127.0.2.2, sip:127.0.2.3"]);
+}
+
+pub(crate) fn refused() {
+    let text = |of: &str| tandem_db::Value::from(of);
+    let rows = |db: &mut MemoryDb| {
+        destination(db, 1, "sip:127.0.2.1", &[("socket", text("5070"))]);
+        destination(db, 1, "sip:127.0.2.2", &[("socket", text("udp:192.0.2.1:5060"))]);
+        destination(db, 1, "sip:127.0.2.3", &[("state", text("on")), ("priority", text("high"))]);
+        destination(db, 1, "sip:127.0.2.4", &[("state", 7.into()), ("probe_mode", 2.into())]);
+        destination(db, 1, "sip:127.0.2.5", &[("weight", text("much"))]);
+        destination(db, 1, "sip:127.0.2.1", &[]);
+        destination(db, 2, "sip:127.0.2.6", &[("state", 2.into()), ("probe_mode", 1.into())]);
+    };
+    let keeps = set("persistent_state", "1");
+    let mut node = node_with(&format!("{URL}{keeps}"), ROUTE, rows).unwrap();
+    let told = node.mi("dispatcher:refused", Json::Null)["result"]["PARTITIONS"][0].clone();
+    assert!(told["Date"].is_string(), "{told}");
+    let counts = ["Sets", "Destinations", "Refused", "Taken in part"].map(|name| &told[name]);
+    assert_eq!(counts, [&json!(2), &json!(5), &json!(2), &json!(3)], "{told}");
+    let row = |row: &Json| {
+        format!("{}: {}", row["Verdict"].as_str().unwrap(), row["Why"].as_str().unwrap())
+    };
+    let told: Vec<String> = told["Rows"].as_array().unwrap().iter().map(row).collect();
+    let of = |n: u8| format!("set 1, destination `sip:127.0.2.{n}`");
+    let none = "is none of 0, 1 and 2: it begins as active";
+    let wanted = [
+        format!(
+            "taken in part: {}: socket `5070` is none such as udp:192.0.2.1:5060: any is used",
+            of(1)
+        ),
+        format!("taken in part: {}: state `on` {none}", of(3)),
+        format!("taken in part: {}: priority `high` is no number: it has priority 0", of(3)),
+        format!("taken in part: {}: state `7` {none}", of(4)),
+        format!(
+            "taken in part: {}: probe_mode `2` is neither 0 nor 1: it is not probed while it is active",
+            of(4)
+        ),
+        format!("refused: {}: its weight is no number", of(5)),
+        "refused: set 1: sip:127.0.2.1 is there twice".to_owned(),
+    ];
+    assert_eq!(told, wanted);
+    let logged = node.logs().iter().filter(|(_, text)| text.contains("taken in part: ")).count();
+    assert_eq!(logged, 5);
+    let unknown = node.mi("dispatcher:refused", json!({"partition": "x"}));
+    assert_eq!(unknown["error"]["message"], "ERROR Unknown partition");
+    // Nobody reads the states of a table that keeps none.
+    let mut node =
+        node_with(&format!("{URL}{}", set("persistent_state", "0")), ROUTE, rows).unwrap();
+    let told = node.mi("dispatcher:refused", json!({"partition": "default"}));
+    let told = told["result"]["PARTITIONS"][0]["Rows"].to_string();
+    assert!(!told.contains("state `") && told.contains("priority `high`"), "{told}");
+}
+
+/// Looking for a row among all others takes minutes here.
+pub(crate) fn many() {
+    let rows = |db: &mut MemoryDb| {
+        for n in 0..100_000 {
+            destination(db, 1, &format!("sip:u{n}@127.0.2.1"), &[]);
+        }
+    };
+    let mut node = node_with(URL, ROUTE, rows).unwrap();
+    assert_eq!(node.mi("dispatcher:reload", Json::Null)["result"], "OK");
+    let told = node.mi("dispatcher:refused", Json::Null)["result"]["PARTITIONS"][0].clone();
+    assert_eq!(told["Destinations"], 100_000);
 }
 
 /// Weights of a set whose first destination is a FreeSWITCH with a quarter of its sessions in use

@@ -80,6 +80,32 @@ pub(crate) fn reload() {
     assert!(node.logs().iter().any(|(_, text)| text.contains("the old table stays")));
 }
 
+pub(crate) fn refused() {
+    let mut node = node_with(URL, &saying(START, "$du"), |db| {
+        fill(db);
+        destination(db, 1, "sip:127.0.2.2", "pstn=99", (0, ""));
+        let mode = |mode: &str| {
+            vec![
+                ("dst_uri".into(), Value::from("sip:127.0.2.7")),
+                ("group_id".into(), 1.into()),
+                ("resources".into(), Value::from("a=1")),
+                ("probe_mode".into(), Value::from(mode)),
+            ]
+        };
+        db.execute(&Query::Insert { table: "load_balancer".into(), row: mode("often") }).unwrap();
+    })
+    .unwrap();
+    let told = node.mi("load_balancer:refused", Json::Null)["result"].clone();
+    assert!(told["Date"].is_string(), "{told}");
+    assert_eq!((&told["Destinations"], &told["Refused"]), (&json!(4), &json!(2)), "{told}");
+    let row = |why: &str| json!({"Table": "destinations", "Verdict": "refused", "Why": why});
+    let rows = [
+        row("id 6, destination `sip:127.0.2.7`: probe_mode `often` is none of 0, 1 and 2"),
+        row("id 5: group 1 has sip:127.0.2.2 already"),
+    ];
+    assert_eq!(told["Rows"], json!(rows));
+}
+
 pub(crate) fn hostile() {
     let mut node = node_with(URL, &saying(START, "$du"), |db| {
         fill(db);

@@ -1,5 +1,6 @@
 //! Gateways and carriers, as their tables say.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -131,11 +132,16 @@ pub(crate) struct Reader<'a> {
     pub(crate) with_state: bool,
 }
 
-pub(crate) fn text(value: &Value) -> String {
+/// The text of a column, whatever its type.
+pub(crate) fn shown(value: &Value) -> Cow<'_, str> {
     match value {
-        Value::Int(n) => n.to_string(),
-        value => value.as_str().unwrap_or_default().trim().to_owned(),
+        Value::Int(n) => n.to_string().into(),
+        value => value.as_str().unwrap_or_default().trim().into(),
     }
+}
+
+pub(crate) fn text(value: &Value) -> String {
+    shown(value).into_owned()
 }
 
 pub(crate) fn int(value: &Value) -> i64 {

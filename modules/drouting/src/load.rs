@@ -1,7 +1,8 @@
 //! From tables of a database into memory, while the node goes on with the tables it has.
 //!
 //! Gateways come first, then carriers, then the rules in pages, so that neither a query nor a
-//! step grows with the table. The new tables take the place of the old ones at once; if they
+//! step grows with the table; while the database reads a page, the one before is taken. The new
+//! tables take the place of the old ones at once; if they
 //! cannot be used, the old ones stay.
 
 use std::collections::BTreeMap;
@@ -13,13 +14,13 @@ use tandem_db::{Cond, DbError, Name, Op, Order, Query, Row, Rows, Select, check_
 use tandem_engine::effect::Effect;
 use tandem_engine::log::Level;
 use tandem_engine::mi::{MiOutcome, RpcError};
-use tandem_engine::module::Cx;
+use tandem_engine::module::{Cx, Timer};
 
 use crate::destinations::{CARRIER_COLUMNS, Destinations, GATEWAY_COLUMNS, Reader, int, text};
 use crate::kept::Keeping;
 use crate::partitions::PARTITION_COLUMNS;
 use crate::rules::{self, RULE_COLUMNS};
-use crate::state::Drouting;
+use crate::state::{Drouting, TAKE};
 use crate::table::{Loaded, Partition, Table};
 use tandem_targets::{Blacklist, Faults, NEVER};
 
@@ -69,6 +70,8 @@ pub(crate) struct Load {
     tables: Vec<String>,
     /// Number of the last rule that was read; `None`: none of this table.
     last_rule: Option<i64>,
+    /// Rules that are there and not taken yet.
+    waiting: Option<Rows>,
     faults: Faults,
     sum: Option<Md5>,
     /// Monotonic nanoseconds of the beginning.
@@ -206,7 +209,7 @@ impl Drouting {
         let id = token & !FIRST;
         let Some(mut load) = self.loads.lock().loads.remove(&id) else { return };
         let next = match result {
-            Ok(rows) => load.take(self, cx, &rows),
+            Ok(rows) => load.take(self, cx, rows),
             Err(error) => {
                 let why = format!("partition {}: {error}", load.part.name);
                 Next::Failed(500, "Failed to reload", why)
@@ -215,6 +218,10 @@ impl Drouting {
         match next {
             Next::Ask => {
                 let (database, ask) = (load.part.database, load.ask());
+                if load.waiting.is_some() {
+                    // In the next step, for this one ends before the question goes out.
+                    cx.set_timer(cx.now.mono_ns, Timer { kind: TAKE, id });
+                }
                 self.loads.lock().loads.insert(id, load);
                 cx.query(database, ask, token);
             }
@@ -227,6 +234,13 @@ impl Drouting {
                 self.end_part(cx, load.job, Some((code, message, why)));
             }
         }
+    }
+
+    /// Takes the rules of a loading that wait.
+    pub(crate) fn take_waiting(&self, cx: &Cx<'_>, id: u64) {
+        let Some(mut load) = self.loads.lock().loads.remove(&id) else { return };
+        load.take_waiting(self, cx);
+        self.loads.lock().loads.insert(id, load);
     }
 
     fn finish(&self, cx: &mut Cx<'_>, mut load: Load) {
@@ -365,6 +379,7 @@ impl Load {
             rules: rules::Loading::default(),
             tables: Vec::new(),
             last_rule: None,
+            waiting: None,
             faults: Faults::default(),
             sum: None,
             begun_ns,
@@ -393,14 +408,21 @@ impl Load {
         Query::Select(select)
     }
 
-    fn take(&mut self, state: &Drouting, cx: &Cx<'_>, rows: &Rows) -> Next {
+    /// Notes rows for the sum and for the file.
+    fn note(&mut self, stage: Stage, rows: &Rows) {
         if let Some(sum) = &mut self.sum {
             rows.rows.iter().for_each(|row| sum.update(format!("{row:?}")));
         }
         if let Some(keeping) = &mut self.keeping
-            && self.stage != Stage::Tables
+            && stage != Stage::Tables
         {
-            keeping.add(self.stage, &rows.rows);
+            keeping.add(stage, &rows.rows);
+        }
+    }
+
+    fn take(&mut self, state: &Drouting, cx: &Cx<'_>, rows: Rows) -> Next {
+        if self.stage != Stage::Rules {
+            self.note(self.stage, &rows);
         }
         match self.stage {
             Stage::Gateways => {
@@ -415,7 +437,7 @@ impl Load {
                 self.stage = if asks { Stage::Tables } else { Stage::Rules };
                 Next::Ask
             }
-            Stage::Tables => self.take_tables(rows),
+            Stage::Tables => self.take_tables(&rows),
             Stage::Rules => self.take_rules(state, cx, rows),
         }
     }
@@ -456,17 +478,29 @@ impl Load {
         Next::Ask
     }
 
-    fn take_rules(&mut self, state: &Drouting, cx: &Cx<'_>, rows: &Rows) -> Next {
+    fn take_waiting(&mut self, state: &Drouting, cx: &Cx<'_>) {
+        if let Some(rows) = self.waiting.take() {
+            self.note(Stage::Rules, &rows);
+            self.take_rows(state, cx, Stage::Rules, &rows.rows);
+        }
+    }
+
+    fn take_rules(&mut self, state: &Drouting, cx: &Cx<'_>, rows: Rows) -> Next {
+        self.take_waiting(state, cx);
         let ids = rows.rows.iter().filter_map(|row| row.first().map(int));
         let last = ids.fold(self.last_rule, |last, id| last.max(Some(id)));
-        self.take_rows(state, cx, Stage::Rules, &rows.rows);
         let more = rows.rows.len() >= PAGE as usize && last > self.last_rule;
         self.last_rule = last;
         if !more {
             self.tables.pop();
             self.last_rule = None;
         }
-        if self.tables.is_empty() { Next::Done } else { Next::Ask }
+        self.waiting = Some(rows);
+        if !self.tables.is_empty() {
+            return Next::Ask;
+        }
+        self.take_waiting(state, cx);
+        Next::Done
     }
 }
 

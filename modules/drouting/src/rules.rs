@@ -1,14 +1,15 @@
 //! The rules of a partition: 32 bytes each, beside the tree that leads to them. Lists of
 //! gateways, times and texts they share by number.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
 use tandem_cfgutils::Times;
 use tandem_db::Row;
 use tandem_engine::zone::Moment;
 use tandem_targets::Faults;
 
-use crate::destinations::{Choice, Destinations, Sort, int, sort_of, text};
+use crate::destinations::{Choice, Destinations, Sort, int, shown, sort_of};
 use crate::prefix::{Alphabet, Entry, Planned, Tree};
 use crate::texts::{Gathering, Texts};
 
@@ -161,32 +162,32 @@ impl Loading {
         let id = int(id);
         let place = || format!("rule {id}");
         let said = |why: String| format!("rule {id}: {why}");
-        let groups = self::groups(&text(groups)).map_err(said)?;
-        let prefix = text(prefix);
+        let groups = self::groups(&shown(groups)).map_err(said)?;
+        let prefix = shown(prefix);
         if prefix.len() > PREFIX_MAX || !alphabet.takes(prefix.as_bytes()) {
             let why = "holds what no prefix holds (extra_prefix_chars), or is too long";
             return Err(said(format!("prefix `{prefix}` {why}")));
         }
-        let sort = sort_of(&text(sort)).map_err(said)?;
-        let times = self.times(&text(times)).map_err(|why| said(format!("timerec: {why}")))?;
-        let list_text = text(list);
+        let sort = sort_of(&shown(sort)).map_err(said)?;
+        let times = self.times(&shown(times)).map_err(|why| said(format!("timerec: {why}")))?;
+        let list_text = shown(list);
         let (list, mut in_part) = self.list(&list_text, of, faults, &place)?;
-        let route = text(route);
-        let route = if route == "0" { String::new() } else { route };
+        let route = shown(route);
+        let route = if route == "0" { "" } else { &*route };
         // A rule without any list blocks its prefix; one whose gateways are all unknown is a
         // mistake.
         if self.lists.get(list).is_empty() && route.is_empty() && !list_text.is_empty() {
             return Err(said(format!("gwlist `{list_text}` leads to no gateway")));
         }
-        if !route.is_empty() && !has_route(&route) {
+        if !route.is_empty() && !has_route(route) {
             let why = "calls that take it fail until the script has that route";
             faults.note(TABLE, said(format!("routeid `{route}` is no route: {why}")));
             in_part = true;
         }
         self.leading += usize::from(!self.lists.get(list).is_empty() || !route.is_empty());
         let full = || said("there is no room for more rules".into());
-        let route = self.texts.add(&route).ok_or_else(full)?;
-        let attrs = self.texts.add(&text(attrs)).ok_or_else(full)?;
+        let route = self.texts.add(route).ok_or_else(full)?;
+        let attrs = self.texts.add(&shown(attrs)).ok_or_else(full)?;
         let rule = u32::try_from(self.rules.len()).map_err(|_| full())?;
         let end = u32::try_from(self.prefixes.len() + prefix.len()).map_err(|_| full())?;
         if in_part {
@@ -358,15 +359,15 @@ impl Rules {
 }
 
 /// `1,3;5`.
-fn groups(text: &str) -> Result<BTreeSet<u32>, String> {
+fn groups(text: &str) -> Result<SmallVec<[u32; 4]>, String> {
     let items = text.split([',', ';']).map(str::trim).filter(|item| !item.is_empty());
-    let wrong = |item: &str| format!("`{item}` is no group");
-    let groups: Result<BTreeSet<u32>, String> =
-        items.take(GROUPS_MAX).map(|item| item.parse().map_err(|_| wrong(item))).collect();
-    match groups {
-        Ok(groups) if groups.is_empty() => Err("it is in no group".into()),
-        groups => groups,
+    let mut groups = SmallVec::new();
+    for item in items.take(GROUPS_MAX) {
+        groups.push(item.parse().map_err(|_| format!("`{item}` is no group"))?);
     }
+    groups.sort_unstable();
+    groups.dedup();
+    if groups.is_empty() { Err("it is in no group".into()) } else { Ok(groups) }
 }
 
 #[cfg(test)]

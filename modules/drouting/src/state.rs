@@ -27,6 +27,8 @@ const WRITE: u32 = 1;
 pub(crate) const FILL: u32 = 2;
 /// Timer that looks names up again.
 pub(crate) const AGAIN: u32 = 3;
+/// Timer that takes rules which have come.
+pub(crate) const TAKE: u32 = 4;
 /// Tokens of writes, from here on; those below are of tables.
 const WRITES: u64 = crate::load::FIRST | 1 << 46;
 
@@ -135,6 +137,7 @@ impl Module for Drouting {
                 }
             }
             AGAIN => self.resolve_again(cx),
+            TAKE => self.take_waiting(cx, timer.id),
             _ => {
                 self.write_states(cx);
                 cx.set_timer(cx.now.after_s(WRITE_EVERY_S), timer);

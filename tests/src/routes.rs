@@ -107,6 +107,23 @@ impl Router {
     /// If it does not.
     #[must_use]
     pub fn start(&self, site: &Site) -> Process {
+        let mut node = self.launch(site);
+        node.wait_for_output("ready", PATIENCE);
+        node
+    }
+
+    /// Starts one that ends at once: what it says.
+    ///
+    /// # Panics
+    /// If it goes on.
+    #[must_use]
+    pub fn refused(&self, site: &Site) -> String {
+        let mut node = self.launch(site);
+        assert!(!node.wait(PATIENCE).success(), "it should not start");
+        node.output()
+    }
+
+    fn launch(&self, site: &Site) -> Process {
         let name = format!("routes{}.cfg", self.id);
         let script = site.write(&name, &self.script(site)).to_string_lossy().into_owned();
         let program = program().to_string_lossy().into_owned();
@@ -116,9 +133,7 @@ impl Router {
         let log = (0..100).map(|n| site.dir().join(format!("node{}-{n}.log", self.id)));
         let log = { log }.find(|log| !log.exists()).expect("not so many starts");
         let name = format!("node {}", self.id);
-        let mut node = Process::start(&name, "/usr/bin/env".as_ref(), &args, site.dir(), &log);
-        node.wait_for_output("ready", PATIENCE);
-        node
+        Process::start(&name, "/usr/bin/env".as_ref(), &args, site.dir(), &log)
     }
 
     /// Its FIFO.

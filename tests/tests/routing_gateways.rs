@@ -200,9 +200,42 @@ fn a_restart_keeps_states_and_tables() {
     node.signal(Signal::TERM);
     assert!(node.wait(PATIENCE).success());
 
-    // Without its database it serves what it had.
-    std::fs::write(site.dir().join("tandem.sqlite"), "").unwrap();
-    let _node = router.start(&site);
+    // Without its database it serves what it had: whether that has lost its tables, or is gone.
+    let file = site.dir().join("tandem.sqlite");
+    let away = site.dir().join("away.sqlite");
+    std::fs::rename(&file, &away).unwrap();
+    std::fs::write(&file, "").unwrap();
+    let mut node = router.start(&site);
     let call = alice.call(router.sip(&site), "40125");
     assert_eq!(live.requests("INVITE", &call.call_id).len(), 1);
+    node.signal(Signal::TERM);
+    assert!(node.wait(PATIENCE).success());
+
+    for name in ["tandem.sqlite", "tandem.sqlite-wal", "tandem.sqlite-shm"] {
+        let _ = std::fs::remove_file(site.dir().join(name));
+    }
+    let mut node = router.start(&site);
+    let call = alice.call(router.sip(&site), "40126");
+    assert_eq!(live.requests("INVITE", &call.call_id).len(), 1);
+    let said = "cannot be opened now: ";
+    assert!(node.output().contains(said) && node.output().contains("db create"), "{said}");
+    let answer = router.mi(&site, "drouting:reload", Json::Null);
+    assert_eq!(answer["error"]["message"], "Failed to reload", "{answer}");
+    // What comes back is read.
+    std::fs::rename(&away, &file).unwrap();
+    assert_eq!(router.mi(&site, "drouting:reload", Json::Null)["result"], "OK");
+    node.signal(Signal::TERM);
+    assert!(node.wait(PATIENCE).success());
+}
+
+#[test]
+fn without_a_database_and_what_it_kept_a_node_says_why_it_does_not_start() {
+    let site = Site::bare("routing-no-database");
+    let router = Router::new(&site, 1);
+    let said = router.refused(&site);
+    assert!(said.contains("tandem.sqlite: unable to open database file"), "{said}");
+    assert!(said.contains("drouting: partition Default"), "{said}");
+    std::fs::write(site.dir().join("tandem.sqlite"), "no database, however long it is").unwrap();
+    let said = router.refused(&site);
+    assert!(said.contains("cannot open the database") && said.contains("not a database"), "{said}");
 }

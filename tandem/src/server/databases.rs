@@ -31,7 +31,7 @@ pub(super) async fn open(
     let mut databases = Vec::new();
     for (id, url) in (0_u16..).zip(&shared.node.databases) {
         databases.push(match url.backend {
-            Backend::Sqlite => file(url, endpoints, completions).await?,
+            Backend::Sqlite => file(shared, url, endpoints, completions).await?,
             Backend::MySql | Backend::Postgres => {
                 let options = server_options(url, endpoints)?;
                 let tell = teller(DatabaseId(id), &news);
@@ -42,7 +42,10 @@ pub(super) async fn open(
     Ok((databases, received))
 }
 
+/// A file that is not there, or is locked, may come later, as a server may: what needs it at once
+/// says so. One that is no database is a mistake.
 async fn file(
+    shared: &Shared,
     url: &DbUrl,
     endpoints: &[Endpoint],
     completions: &mpsc::Sender<Completion>,
@@ -59,9 +62,18 @@ async fn file(
         let extensions = options.extensions.iter().cloned();
         open.extensions = extensions.map(|(file, entry)| Extension { file, entry }).collect();
     }
-    tandem_drivers::sqlite::check(&open)
-        .await
-        .map_err(|e| format!("tandem: cannot open the database {path}: {e}"))?;
+    if let Err(e) = tandem_drivers::sqlite::check(&open).await {
+        let is_missing = open.path.try_exists().is_ok_and(|there| !there);
+        if !is_missing && e.kind != DbErrorKind::Busy {
+            return Err(format!("tandem: cannot open the database {}", e.message));
+        }
+        let advice = match is_missing {
+            true => format!("correct the url, or create it with `tandemctl --db {url} db create`"),
+            false => "another program has locked it".to_owned(),
+        };
+        let text = format!("the database cannot be opened now: {}: {advice}", e.message);
+        log::line(shared.clock.now(), Level::Warning, &text);
+    }
     Ok(Sqlite::spawn(&Handle::current(), open, completions.clone()))
 }
 

@@ -190,6 +190,17 @@ pub enum ErrorKind {
     Assertion,
 }
 
+/// What became of a request in its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes on.
+    Open,
+    /// It could not be sent on: code and reason of a reply that says why.
+    Failed(u16, &'static str),
+    /// It has its final reply.
+    Answered,
+}
+
 /// The last parse or script error, for error_route and `sl_reply_error`.
 #[derive(Clone, Debug, Default)]
 pub struct ScriptError {
@@ -237,6 +248,8 @@ pub struct Ctx {
     /// Request of the transaction, in an onreply route.
     pub request: Option<Message>,
     pub error: ScriptError,
+    /// A final reply went out without state.
+    pub is_answered: bool,
     /// The request lacks what every element must check (RFC 3261 16.3); it is not sent on.
     pub is_unfit: bool,
     /// Value of the Authorization or Proxy-Authorization header that was found right.
@@ -273,6 +286,7 @@ impl Ctx {
             reply: None,
             request: None,
             error: ScriptError::default(),
+            is_answered: false,
             is_unfit: false,
             authorized: None,
             proxied: None,

@@ -15,7 +15,7 @@ use tandem_sip::Message;
 
 use crate::attached::{Attached, Section, TxMoment};
 pub use crate::call::{Call, VarCall};
-use crate::context::{Ctx, Source};
+use crate::context::{Ctx, Fate, Source};
 use crate::dialog::DialogEvent;
 use crate::effect::{DatabaseId, DbNews, Effect, Out, Send, SpoolAnswer, SpoolAsk};
 use crate::endpoint::{Endpoint, HttpAnswer, HttpAsk};
@@ -322,6 +322,12 @@ pub trait Module: Any + std::marker::Send + Sync {
     /// it. `false`: it does not, and the reply goes out without state (signaling's rule).
     fn reply_stateful(&self, _cx: &mut Cx<'_>, _ctx: &mut Ctx, _code: u16, _reason: &[u8]) -> bool {
         false
+    }
+
+    /// What became of the request of `ctx` in the transaction that this module keeps for it in
+    /// its section, which is that of `slot`; `None`: it keeps none.
+    fn fate(&self, _slot: u16, _ctx: &Ctx) -> Option<Fate> {
+        None
     }
 
     /// `async()` stands in a route of the message of `ctx`: what keeps the message while the

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tandem_sip::{HeaderName, Message, ReplyOptions, write_reply};
 
-use crate::context::Ctx;
+use crate::context::{Ctx, Fate};
 use crate::effect::Send;
 use crate::module::Cx;
 use crate::node::Node;
@@ -161,7 +161,7 @@ pub enum Leave {
 /// Sends a reply without state. An ACK is never answered.
 pub fn reply_stateless(
     cx: &mut Cx<'_>,
-    ctx: &Ctx,
+    ctx: &mut Ctx,
     code: u16,
     reason: &[u8],
     extra: &[u8],
@@ -175,6 +175,7 @@ pub fn reply_stateless(
         return false;
     }
     let payload = passing_reply(cx, ctx, code, reason, extra);
+    ctx.is_answered |= code >= 200;
     cx.tell_stateless(ctx, &payload);
     let send = Send { socket: ctx.source.socket, to, payload, ticket: 0 };
     match leave {
@@ -184,14 +185,40 @@ pub fn reply_stateless(
     true
 }
 
-/// Answers a request with the error that its context holds (500 when it holds none).
-pub fn reply_error(cx: &mut Cx<'_>, ctx: &mut Ctx) -> bool {
-    if ctx.error.code == 0 {
-        ctx.error.code = 500;
-        ctx.error.reason = "Server Internal Error".into();
+/// What became of a request whose error was to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorReply {
+    /// It was answered without state.
+    Stateless,
+    /// Through its transaction.
+    Stateful,
+    /// It had its final reply already, and gets no other.
+    Before,
+    /// It takes no reply.
+    None,
+}
+
+/// Answers a request with what went wrong: why it could not be sent on, else the error that its
+/// context holds, else 500.
+pub fn reply_error(cx: &mut Cx<'_>, ctx: &mut Ctx) -> ErrorReply {
+    let fate = cx.fate(ctx);
+    if ctx.is_answered || fate == Some(Fate::Answered) {
+        return ErrorReply::Before;
     }
-    let reason = ctx.error.reason.clone();
-    reply_stateless(cx, ctx, ctx.error.code, reason.as_bytes(), b"", Leave::Now)
+    if let Some(Fate::Failed(code, reason)) = fate {
+        (ctx.error.code, ctx.error.reason) = (code, reason.into());
+    }
+    if ctx.error.code == 0 {
+        (ctx.error.code, ctx.error.reason) = (500, "Server Internal Error".into());
+    }
+    let (code, reason) = (ctx.error.code, ctx.error.reason.clone());
+    if fate.is_some() && cx.reply_stateful(ctx, code, reason.as_bytes()) {
+        return ErrorReply::Stateful;
+    }
+    match reply_stateless(cx, ctx, code, reason.as_bytes(), b"", Leave::Now) {
+        true => ErrorReply::Stateless,
+        false => ErrorReply::None,
+    }
 }
 
 impl Cx<'_> {
@@ -214,6 +241,13 @@ impl Cx<'_> {
     /// same one with a transaction and without.
     pub fn awaits_ack(&self, ack: &Message) -> bool {
         self.node.loaded().any(|(.., module)| module.awaits_ack(ack))
+    }
+
+    /// What became of the request of `ctx` in its transaction; `None`: it has none.
+    fn fate(&self, ctx: &Ctx) -> Option<Fate> {
+        // Whoever keeps a transaction has attached it.
+        let mut modules = self.node.loaded().filter(|_| ctx.has_sections());
+        modules.find_map(|(slot, _, module)| module.fate(slot, ctx))
     }
 
     /// Answers the request of `ctx` through its transaction; `false`: no module keeps one for it.

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use tandem_engine::context::{ErrorKind, ScriptError};
 use tandem_engine::effect::Send;
 use tandem_engine::module::Call;
 use tandem_engine::own_reply::passing_reply;
@@ -97,6 +98,9 @@ pub(crate) fn refuse(
 ) -> Called {
     count(call, false);
     if flags.no_reply {
+        // For whoever answers what went wrong.
+        let reason = String::from_utf8_lossy(refusal.reason()).into_owned();
+        call.ctx.error = ScriptError { kind: ErrorKind::Message, code: refusal.code, reason };
         return Called::Returned(-1);
     }
     let mut headers = format!("P-Registrar-Error: {}\r\n", refusal.text).into_bytes();
@@ -128,6 +132,7 @@ fn send(
     let ctx = &mut *call.ctx;
     if !call.cx.reply_stateful(ctx, code, reason) {
         let payload = passing_reply(call.cx, ctx, code, reason, b"");
+        ctx.is_answered = true;
         call.cx.tell_stateless(ctx, &payload);
         let to = reply_target(&node.sockets, &ctx.msg, &ctx.source, ctx.force_rport);
         let reply = Send { socket: ctx.source.socket, to, payload, ticket: 0 };

@@ -38,6 +38,19 @@ fn a_query_changes_nothing_and_lists_by_q() {
 }
 
 #[test]
+fn a_refusal_is_the_only_answer() {
+    let bad = register("c", 1, "Contact: <sip:a@10.0.0.9>;q=9\n");
+    for (flags, said) in [("", "P-Registrar-Error"), ("no-reply", "SIP/2.0 400 ")] {
+        let route = format!("if (!save(\"location\", \"{flags}\")) sl_reply_error();");
+        let mut node = node("", &route);
+        node.udp(PHONE, &bad);
+        let sent = node.sent();
+        let [(_, reply)] = sent.as_slice() else { panic!("`{flags}`: {sent:?}") };
+        assert!(code(reply) == 400 && reply.contains(said), "`{flags}`: {reply}");
+    }
+}
+
+#[test]
 fn what_a_register_requires_and_nobody_does_refuses_it() {
     let mut node = node("", SAVE);
     let lines = "Require: path, foo\nRequire: bar\nContact: <sip:a@10.0.0.9>\n";

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tandem_engine::context::Ctx;
 use tandem_engine::module::{Call, Cx, Module, ModuleDef};
-use tandem_engine::own_reply::{Leave, local_tag, reply_error, reply_stateless};
+use tandem_engine::own_reply::{ErrorReply, Leave, local_tag, reply_error, reply_stateless};
 use tandem_engine::table::{arg, counter, function, param};
 use tandem_script::host::Called;
 use tandem_script::sig::{ArgKind, ParamKind, Routes};
@@ -61,7 +61,7 @@ pub struct Sl {
 
 impl Sl {
     /// Sends a reply without state and counts it; `false` if the message takes none.
-    pub fn reply(&self, cx: &mut Cx<'_>, ctx: &Ctx, code: u16, reason: &[u8]) -> bool {
+    pub fn reply(&self, cx: &mut Cx<'_>, ctx: &mut Ctx, code: u16, reason: &[u8]) -> bool {
         let sent = reply_stateless(cx, ctx, code, reason, b"", Leave::Now);
         if sent {
             self.count(cx, code);
@@ -100,10 +100,12 @@ fn sl_send_reply(call: &mut Call<'_, '_, '_>) -> Called {
 
 fn sl_reply_error(call: &mut Call<'_, '_, '_>) -> Called {
     let Some(sl) = call.state::<Sl>() else { return Called::Returned(-1) };
-    if !reply_error(call.cx, call.ctx) {
-        return Called::Returned(-1);
+    match reply_error(call.cx, call.ctx) {
+        ErrorReply::None => return Called::Returned(-1),
+        ErrorReply::Before => return Called::Returned(1),
+        ErrorReply::Stateful => {}
+        ErrorReply::Stateless => sl.count(call.cx, call.ctx.error.code),
     }
-    sl.count(call.cx, call.ctx.error.code);
     if sl.stats {
         call.cx.count(SENT_ERR, 1);
     }

@@ -107,8 +107,8 @@ impl Tm {
     ) -> bool {
         let key = self.key(msg, Method::Invite);
         let Some(tx) = key.and_then(|key| self.live(key)) else { return false };
-        let ctx = Ctx::new(msg.clone(), *source, Routes::REQUEST);
-        reply_stateless(cx, &ctx, 200, b"canceling", b"", Leave::Now);
+        let mut ctx = Ctx::new(msg.clone(), *source, Routes::REQUEST);
+        reply_stateless(cx, &mut ctx, 200, b"canceling", b"", Leave::Now);
         let reason = reason.unwrap_or_else(|| crate::drive::reason_lines(&ctx));
         self.deliver(cx, &tx, Event::Cancel { reason });
         true

@@ -205,6 +205,8 @@ impl Tm {
         let Relaying { tx, answers, failover, drafts, failure } = relaying;
         let Err(failure) = self.add_drafts(cx, &tx, drafts, failover, failure) else { return 1 };
         if !answers {
+            // For whoever answers what went wrong.
+            tx.cell.lock().failed = Some(Box::new(failure));
             return failure.result;
         }
         let ctx = {

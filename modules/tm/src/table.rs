@@ -11,6 +11,7 @@ use tandem_clock::Chance;
 use tandem_sip::{Message, Method, is_rfc3261_branch};
 
 use crate::record::{Busy, Event, Record};
+use crate::relay::Failure;
 use crate::via_branch::{SHARDS, TxId};
 
 /// How many transactions there may be. One that is answered stays for 32 s (RFC 3261 17.2, RFC
@@ -99,6 +100,8 @@ pub(crate) struct Cell {
     pub(crate) record: Box<Record>,
     /// One of its routes runs or is suspended.
     pub(crate) busy: Option<Busy>,
+    /// Why the script could not send the request on the last time.
+    pub(crate) failed: Option<Box<Failure>>,
     inbox: Option<Box<Inbox>>,
 }
 
@@ -328,7 +331,7 @@ impl Table {
         let call_hash = self.call_hash(msg.call_id().unwrap_or_default());
         let origin = self.origin_of(msg).unwrap_or(0);
         let is_cancel = record.saved.msg.method() == Method::Cancel;
-        let cell = Mutex::new(Cell { record, busy: None, inbox: None });
+        let cell = Mutex::new(Cell { record, busy: None, failed: None, inbox: None });
         let answers = Mutex::default();
         let tx = Arc::new(Tx { id, key, origin, call_hash, is_cancel, answers, cell });
         shard.by_label.insert(id.short(), Arc::clone(&tx));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tandem_clock::Now;
-use tandem_engine::context::{Ctx, Source};
+use tandem_engine::context::{Ctx, Fate, Source};
 use tandem_engine::effect::SendError;
 use tandem_engine::log::Level;
 use tandem_engine::module::{Build, BuildError, Cx, Module, RouteEnd, Timer};
@@ -239,7 +239,7 @@ impl Tm {
         record
     }
 
-    fn refusal(&self, cx: &mut Cx<'_>, ctx: &Ctx) -> Option<Begun> {
+    fn refusal(&self, cx: &mut Cx<'_>, ctx: &mut Ctx) -> Option<Begun> {
         let len = self.len();
         let new_call = ctx.msg.method() == Method::Invite && ctx.msg.to_tag().is_none();
         let memory = &cx.node.memory;
@@ -392,6 +392,18 @@ impl Module for Tm {
             }
         }
         self.deliver(cx, &tx, Event::Release);
+    }
+
+    fn fate(&self, slot: u16, ctx: &Ctx) -> Option<Fate> {
+        let cell = ctx.section::<Section>(slot)?.tx.as_ref()?.cell.lock();
+        if cell.record.machine.last_code() >= 200 {
+            return Some(Fate::Answered);
+        }
+        Some(
+            cell.failed
+                .as_ref()
+                .map_or(Fate::Open, |failed| Fate::Failed(failed.code, failed.reason)),
+        )
     }
 
     fn reply_stateful(&self, cx: &mut Cx<'_>, ctx: &mut Ctx, code: u16, reason: &[u8]) -> bool {

@@ -5,6 +5,7 @@ use crate::common;
 use common::*;
 
 const PLAIN: &str = "route { t_relay(); }";
+const SL: &str = "loadmodule \"sl.so\"";
 
 #[test]
 fn an_invite_gets_100_and_goes_on_with_our_via_on_top() {
@@ -315,4 +316,49 @@ fn a_reply_with_a_made_up_branch_matches_nothing() {
     node.sent();
     node.advance_ms(600);
     assert_eq!(sent_to(&mut node, CALLEE).len(), 1, "the INVITE is still retransmitted");
+}
+
+#[test]
+fn an_error_is_answered_with_what_it_was_and_once() {
+    let first_lines = |route: &str| {
+        let routes = format!("route {{ {route} sl_reply_error(); xlog(\"rc $rc\"); }}");
+        let mut node = node_with(SL, &routes);
+        node.udp(CALLER, &invite());
+        assert!(logged(&mut node, "rc 1"), "{route}");
+        let replies = sent_to(&mut node, CALLER);
+        let lines = replies.iter().map(|r| r.lines().next().unwrap_or_default().to_owned());
+        let lines: Vec<String> = lines.filter(|line| !line.contains(" 100 ")).collect();
+        // Whoever asks again gets the same once more.
+        node.udp(CALLER, &invite());
+        let again = sent_to(&mut node, CALLER);
+        assert_eq!(again.first().and_then(|r| r.lines().next()), lines.last().map(|l| &**l));
+        lines
+    };
+    let failed = |what: &str| vec![format!("SIP/2.0 {what}")];
+    let named = "$ru = \"sip:b@no.such.host\";";
+    let filtered = "$ru = \"sip:b@127.0.0.7;transport=sctp\";";
+    let kept = "t_relay(\"no-auto-477\");";
+    assert_eq!(
+        first_lines(&format!("{named} {kept}")),
+        failed("476 Unresolvable destination (476/TM)")
+    );
+    assert_eq!(
+        first_lines(&format!("t_newtran(); {named} t_relay();")),
+        failed("476 Unresolvable destination (476/TM)")
+    );
+    assert_eq!(first_lines(&format!("{filtered} {kept}")), failed("477 Send failed (477/TM)"));
+    assert_eq!(first_lines("t_newtran(); t_reply(486, \"Busy\");"), failed("486 Busy"));
+    assert_eq!(first_lines("t_newtran();"), failed("500 Server Internal Error"));
+}
+
+#[test]
+fn an_answer_without_state_is_the_only_one() {
+    let routes = "route { sl_send_reply(404, \"No\"); sl_reply_error(); xlog(\"rc $rc\"); }";
+    let mut node = node_with(SL, routes);
+    node.udp(CALLER, &invite());
+    assert_eq!(codes(&mut node), [404]);
+    assert!(logged(&mut node, "rc 1"));
+    let answer = node.mi("get_statistics", serde_json::json!([["sl:"]]));
+    let counts = (&answer["result"]["sl:sent_replies"], &answer["result"]["sl:sent_err_replies"]);
+    assert_eq!(counts, (&1.into(), &0.into()), "{answer}");
 }

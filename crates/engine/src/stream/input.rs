@@ -257,8 +257,8 @@ impl Worker {
             FrameError::NoLength => (400, "Missing Content-Length"),
             _ => (400, "Bad Content-Length"),
         };
-        let ctx = Ctx::new(msg, source, Routes::REQUEST);
-        reply_stateless(&mut self.cx(now, out), &ctx, code, reason.as_bytes(), b"", Leave::Now);
+        let mut ctx = Ctx::new(msg, source, Routes::REQUEST);
+        reply_stateless(&mut self.cx(now, out), &mut ctx, code, reason.as_bytes(), b"", Leave::Now);
     }
 
     /// Counts and tells what is wrong with a connection, and closes it behind what is queued.

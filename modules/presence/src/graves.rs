@@ -38,6 +38,7 @@ impl Graves {
     pub(crate) fn add(&mut self, name: FullName, grave: Grave, now_s: u64) {
         if let Some(known) = self.all.get_mut(&name) {
             known.stamp = known.stamp.max(grave.stamp);
+            known.until_s = known.until_s.max(grave.until_s);
             return;
         }
         while let Some(first) = self.order.front() {

@@ -8,6 +8,7 @@ use tandem_cluster::Digester;
 pub use tandem_cluster::Stamp;
 
 use crate::package::{Body, Status};
+use crate::table::Writer;
 
 /// Bytes that are kept for long: no more than they are.
 pub type Text = Box<[u8]>;
@@ -115,6 +116,11 @@ pub struct Publication {
 impl Publication {
     pub fn is_live(&self, now_s: u64) -> bool {
         u64::from(self.expires_s) > now_s
+    }
+
+    /// By which the oldest is found, the same on every node.
+    pub(crate) fn age(&self) -> (Stamp, &[u8]) {
+        (self.stamp, &self.id)
     }
 
     /// What it adds to the mark of its presentity.
@@ -282,14 +288,27 @@ impl Subscription {
         all.end_nonzero()
     }
 
+    /// The digest of what one write of it says: not of what is counted up beside.
+    fn written(&self) -> u64 {
+        Self { sent: Sent::default(), asks: 0, ..self.clone() }.digest()
+    }
+
     /// Takes from the same subscription of another node what is newer there; whether it was
-    /// anything. Commutative.
-    pub(crate) fn merge(&mut self, other: &Self) -> bool {
+    /// anything. Commutative, but for two versions of one write that `writer` decides on.
+    pub(crate) fn merge(&mut self, other: &Self, writer: Writer) -> bool {
         let before = self.clone();
         let mut sent = self.sent;
         sent.merge(&other.sent);
         let asks = self.asks.max(other.asks);
-        if (other.remote_cseq, other.stamp) > (self.remote_cseq, self.stamp) {
+        let order = (other.remote_cseq, other.stamp).cmp(&(self.remote_cseq, self.stamp));
+        let is_newer = order.is_gt()
+            || order.is_eq()
+                && match writer {
+                    Writer::Us => false,
+                    Writer::Peer => true,
+                    Writer::Another => other.written() > self.written(),
+                };
+        if is_newer {
             *self = other.clone();
         }
         (self.sent, self.asks) = (sent, asks);
@@ -323,7 +342,7 @@ mod tests {
         ) {
             let join = |all: [&Subscription; 3]| {
                 let mut sum = all[0].clone();
-                all[1..].iter().for_each(|s| { sum.merge(s); });
+                all[1..].iter().for_each(|s| { sum.merge(s, Writer::Another); });
                 sum
             };
             prop_assert_eq!(join([&a, &b, &c]), join([&c, &a, &b]));

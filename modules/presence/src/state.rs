@@ -24,7 +24,7 @@ use crate::replication::takeover::{LOOK, Takeover};
 use crate::rules::Asked;
 use crate::sql::{self, Sql};
 use crate::sweep::{CLEAN, SWEEP};
-use crate::table::{Sink, Table, Told};
+use crate::table::{Sink, Table, Told, Writer};
 use crate::winfo::{self, Winfo};
 
 /// The timer of lists of watchers.
@@ -119,7 +119,18 @@ impl Presence {
         origin: Origin,
         change: Change,
     ) -> Result<Done, Refused> {
-        self.table.apply(cx.now, key, origin, &Log { presence: self, cx }, change)
+        self.apply_of(cx, key, (origin, 0), change)
+    }
+
+    /// The same with the node that tells of the change; 0: none.
+    pub(crate) fn apply_of(
+        &self,
+        cx: &Cx<'_>,
+        key: &Key,
+        (origin, source): (Origin, u32),
+        change: Change,
+    ) -> Result<Done, Refused> {
+        self.table.apply(cx.now, key, origin, &Log { presence: self, cx, source }, change)
     }
 
     /// Changes something here, and does what follows.
@@ -218,11 +229,16 @@ impl Presence {
 struct Log<'a, 'b> {
     presence: &'a Presence,
     cx: &'a Cx<'b>,
+    source: u32,
 }
 
 impl Sink for Log<'_, '_> {
     fn stamp(&self) -> Stamp {
         self.cx.node.outbox.stamp(self.cx.now)
+    }
+
+    fn writer(&self, stamp: Stamp) -> Writer {
+        Writer::of(stamp, self.cx.node.membership().node_id(), self.source)
     }
 
     fn tell(&self, bucket: usize, key: &Key, told: Told<'_>) {

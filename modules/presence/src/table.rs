@@ -50,8 +50,32 @@ pub(crate) enum Told<'a> {
 pub(crate) trait Sink {
     fn stamp(&self) -> Stamp;
 
+    /// Whose version counts of a write with this stamp, where a peer tells another one.
+    fn writer(&self, stamp: Stamp) -> Writer;
+
     /// Something was changed here.
     fn tell(&self, bucket: usize, key: &Key, told: Told<'_>);
+}
+
+/// Whose version of a write counts. Two versions of one write should not be, but bytes can be
+/// falsified, and then nodes have to agree on one all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writer {
+    Us,
+    /// The peer that tells it.
+    Peer,
+    /// Somebody who is not asked: that with the greater digest counts.
+    Another,
+}
+
+impl Writer {
+    pub(crate) fn of(stamp: Stamp, us: u32, peer: u32) -> Self {
+        match stamp.node {
+            node if node == us => Self::Us,
+            node if node == peer => Self::Peer,
+            _ => Self::Another,
+        }
+    }
 }
 
 /// A publication with its part of the digest of the shard.
@@ -337,6 +361,19 @@ impl Presentity {
 }
 
 impl Published {
+    /// Whether what a peer tells takes the place of what is known.
+    pub(crate) fn replaces(&self, known: &Self, writer: Writer) -> bool {
+        let order = self.publication.stamp.cmp(&known.publication.stamp);
+        order.is_gt()
+            || order.is_eq()
+                && self.publication != known.publication
+                && match writer {
+                    Writer::Us => false,
+                    Writer::Peer => true,
+                    Writer::Another => self.digest > known.digest,
+                }
+    }
+
     pub(crate) fn new(publication: Publication) -> Self {
         let (digest, mark) = (publication.digest(), publication.mark());
         Self { publication, digest, mark }
@@ -453,8 +490,8 @@ impl Work<'_> {
         self.shard.all.entry(Arc::clone(self.key)).or_default()
     }
 
-    pub(crate) fn bury_own(&mut self, name: &Name, expires_s: u32) -> (Stamp, u32) {
-        let stamp = self.sink.stamp();
+    pub(crate) fn bury_own(&mut self, name: &Name, known: Stamp, expires_s: u32) -> (Stamp, u32) {
+        let stamp = self.sink.stamp().max(known);
         let now_s = self.now.unix_s();
         // Late copies of it are older than its end.
         let until_s = u64::from(expires_s).clamp(now_s + 64, now_s + 24 * 3600) as u32;

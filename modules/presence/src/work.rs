@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::change::{Change, Done, Name, Refused, Tell};
+use crate::change::{Change, Done, Name, Origin, Refused, Tell};
 use crate::graves::Grave;
 use crate::record::{
     CSEQ_MARGIN, PUBLICATIONS_A_PRESENTITY_MAX, Publication, Sent, Stamp, SubId, Subscription, Text,
@@ -17,7 +17,9 @@ impl Work<'_> {
     pub(crate) fn publish(&mut self, mut new: Publication) -> Outcome {
         let (local, now_s) = (self.is_local(), self.now.unix_s());
         if local || new.stamp == Stamp::default() {
-            new.stamp = self.sink.stamp();
+            let known = self.presentity().publications.iter().map(|p| &p.publication);
+            let known = known.filter(|p| p.id == new.id).map(|p| p.stamp).next();
+            new.stamp = later(self.sink.stamp(), known);
         }
         if new.said == Stamp::default() {
             new.said = new.stamp;
@@ -26,26 +28,34 @@ impl Work<'_> {
             return Err(Refused::Stale);
         }
         let is_room = self.table.publication_count() < PUBLICATIONS_MAX;
+        let (origin, writer) = (self.origin, self.sink.writer(new.stamp));
+        let entry = Published::new(new.clone());
         let presentity = self.presentity();
         let all = &mut presentity.publications;
         let at = all.iter().position(|p| p.publication.id == new.id);
         let old = match at {
-            Some(at) if !local && all[at].publication.stamp >= new.stamp => {
-                return Err(Refused::Stale);
-            }
+            Some(at) if !local && !entry.replaces(&all[at], writer) => return Err(Refused::Stale),
             Some(at) => Some(all.remove(at)),
-            None if all.len() >= PUBLICATIONS_A_PRESENTITY_MAX || !is_room => {
-                return Err(Refused::Full);
+            None if !is_room => return Err(Refused::Full),
+            None if all.len() >= PUBLICATIONS_A_PRESENTITY_MAX => {
+                // Nodes that have been told more than this keep the same ones.
+                let oldest = (0..all.len()).min_by_key(|at| all[*at].publication.age());
+                let oldest = oldest.filter(|at| all[*at].publication.age() < new.age());
+                let oldest = oldest.filter(|_| origin == Origin::Tandem).ok_or(Refused::Full)?;
+                self.take_publication(oldest);
+                None
             }
             None => None,
         };
+        let presentity = self.presentity();
         let sphere = presentity.sphere() != &*new.sphere && !new.sphere.is_empty();
         let old_digest = old.as_ref().map_or(0, Published::digest);
         let old_etag = old.map_or_else(Text::default, |p| p.publication.etag);
-        // The newest first; equal stamps cannot be.
+        // The newest first.
         let all = &mut presentity.publications;
-        let at = all.iter().position(|p| p.publication.said < new.said).unwrap_or(all.len());
-        let entry = Published::new(new.clone());
+        let is_older =
+            |p: &Published| (p.publication.said, &p.publication.id) < (new.said, &new.id);
+        let at = all.iter().position(is_older).unwrap_or(all.len());
         let digest = entry.digest();
         all.insert(at, entry);
         let old_mark = presentity.mark;
@@ -76,7 +86,7 @@ impl Work<'_> {
         }
         if self.is_local() {
             let name = Name::Publication(id.into());
-            let (stamp, until_s) = self.bury_own(&name, gone.expires_s);
+            let (stamp, until_s) = self.bury_own(&name, gone.stamp, gone.expires_s);
             let publication = Some(&gone);
             self.tell(Told::Gone { name: &name, stamp, until_s, publication, body });
         }
@@ -113,10 +123,12 @@ impl Work<'_> {
 
     pub(crate) fn subscribe(&mut self, mut new: Subscription) -> Outcome {
         let local = self.is_local();
-        if local || new.stamp == Stamp::default() {
-            new.stamp = self.sink.stamp();
-        }
         let id = Arc::clone(&new.id);
+        if local || new.stamp == Stamp::default() {
+            let known = self.presentity().subscriptions.get(&id).map(|s| s.subscription.stamp);
+            new.stamp = later(self.sink.stamp(), known);
+        }
+        let writer = self.sink.writer(new.stamp);
         if !local && self.is_past(&Name::Subscription(Arc::clone(&id)), new.stamp, u32::MAX) {
             return Err(Refused::Stale);
         }
@@ -129,7 +141,7 @@ impl Work<'_> {
             Some(entry) => {
                 let old = entry.subscription.mark();
                 let (mut changed, before) = (true, entry.subscription.sent.node);
-                let digests = entry.change(|s| changed = s.merge(&new));
+                let digests = entry.change(|s| changed = s.merge(&new, writer));
                 if entry.subscription.sent.node != before {
                     entry.sent = (0, 0);
                 }
@@ -254,7 +266,7 @@ impl Work<'_> {
         self.table.remove_dialog(&key, id);
         if self.is_local() {
             let name = Name::Subscription(Arc::clone(id));
-            let (stamp, until_s) = self.bury_own(&name, gone.expires_s);
+            let (stamp, until_s) = self.bury_own(&name, gone.stamp, gone.expires_s);
             let (publication, body) = (None, &Bytes::new());
             self.tell(Told::Gone { name: &name, stamp, until_s, publication, body });
         }
@@ -293,6 +305,12 @@ impl Work<'_> {
         u64::from(expires_s) <= self.now.unix_s()
             || self.shard.graves.has(&(Arc::clone(self.key), name.clone()), stamp)
     }
+}
+
+/// A stamp of this node for a change of what has another: above that, whatever clock it is of.
+fn later(own: Stamp, known: Option<Stamp>) -> Stamp {
+    let known_us = known.map_or(0, |stamp| stamp.time_us.saturating_add(1));
+    Stamp { time_us: own.time_us.max(known_us), ..own }
 }
 
 impl Change {

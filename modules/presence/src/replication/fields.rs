@@ -33,6 +33,10 @@ use crate::request::{are_lines, is_one_line};
 /// Version of the encoding.
 pub(crate) const VERSION: u16 = 1;
 
+/// The end of the year 9999: no clock says more, and what had the last of all stamps could never be
+/// changed.
+const STAMP_MAX_US: u64 = 253_402_300_800_000_000;
+
 /// What a record tells.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
@@ -246,7 +250,8 @@ impl Read {
     fn told(self) -> Option<Told> {
         let Self { kind, key, stamp, until_s, mut publication, id, mut subscription, status } =
             self;
-        if key.uri.is_empty() || key.event.is_empty() {
+        let is_written = stamp.time_us <= STAMP_MAX_US && publication.said.time_us <= STAMP_MAX_US;
+        if key.uri.is_empty() || key.event.is_empty() || !is_written {
             return None;
         }
         let has_id = !id.call_id.is_empty() && !id.to_tag.is_empty();
@@ -289,7 +294,7 @@ mod tests {
         #[test]
         fn a_publication_survives(
             t in proptest::collection::vec(some_text(), 8), received_s: u32, expires_s: u32,
-            time_us: u64, node: u32, foreign: bool
+            time_us in 0..=STAMP_MAX_US, node: u32, foreign: bool
         ) {
             let key = Key { uri: t[0].clone(), event: t[1].clone() };
             let stamp = Stamp { time_us, node };
@@ -307,7 +312,7 @@ mod tests {
         #[test]
         fn a_subscription_survives(
             t in proptest::collection::vec(some_text(), 15), n in any::<[u32; 6]>(), told: u64,
-            time_us: u64
+            time_us in 0..=STAMP_MAX_US
         ) {
             let key = Key { uri: t[0].clone(), event: t[1].clone() };
             let id = SubId {

@@ -46,7 +46,7 @@ impl Presence {
         // Later writes of this node must be later than what it has taken in.
         cx.node.outbox.hear(cx.now, told.stamp);
         let key = Arc::new(told.key);
-        match self.apply(cx, &key, Origin::Tandem, told.change) {
+        match self.apply_of(cx, &key, (Origin::Tandem, source), told.change) {
             Ok(done) => self.follow(cx, &key, Origin::Tandem, &done),
             Err(Refused::Full) => self.malformed(cx, source, "there are too many"),
             Err(Refused::Stale) => {}

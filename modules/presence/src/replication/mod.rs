@@ -6,6 +6,8 @@
 //! [`crate::table::Table::apply`] like any other change, and is merged, so that order and
 //! repetition do not matter.
 
+#[cfg(test)]
+mod converge;
 pub(crate) mod fields;
 mod incoming;
 pub(crate) mod stock;
@@ -22,7 +24,7 @@ use tandem_engine::replication::{Incoming, Replicated};
 use crate::params::Federation;
 use crate::record::{Key, Publication};
 use crate::state::Presence;
-use crate::table::{Presentity, SHARDS, Told};
+use crate::table::{Presentity, SHARDS, Table, Told};
 
 /// A record between Tandem nodes.
 pub(crate) const RECORD: u32 = 101;
@@ -56,29 +58,6 @@ impl Presence {
         cx.node.outbox.append(bucket, Record { slot: self.slot, part: 0, change });
     }
 
-    /// Everything in a bucket that a Tandem peer has to know.
-    fn tandem_bucket(&self, bucket: usize, records: &mut Vec<Bytes>) {
-        self.each(bucket, |key, presentity| {
-            let all = presentity.publications.iter();
-            records.extend(all.map(|p| fields::publication(key, &p.publication)));
-            let all = presentity.subscriptions.values();
-            records.extend(all.map(|s| fields::subscription(key, &s.subscription)));
-        });
-        let shard = self.table.shard(bucket).lock();
-        let gone = |((key, name), grave): (&crate::graves::FullName, &crate::graves::Grave)| {
-            fields::gone(key, name, grave.stamp, grave.until_s, b"")
-        };
-        records.extend(shard.graves.iter().map(gone));
-    }
-
-    /// Shows everything in a bucket, in the order of keys. The shard is locked meanwhile.
-    fn each(&self, bucket: usize, mut show: impl FnMut(&Key, &Presentity)) {
-        let shard = self.table.shard(bucket).lock();
-        let mut all: Vec<_> = shard.all.iter().collect();
-        all.sort_unstable_by(|a, b| a.0.cmp(b.0));
-        all.into_iter().for_each(|(key, presentity)| show(key, presentity));
-    }
-
     /// The publications of a bucket, as stock nodes are told.
     fn stock_bucket(
         &self,
@@ -86,7 +65,7 @@ impl Presence {
         now: Now,
         mut show: impl FnMut(&Publication, wire::Publish),
     ) {
-        self.each(bucket, |key, presentity| {
+        each(&self.table, bucket, |key, presentity| {
             if !self.params.shares(&key.event) {
                 return;
             }
@@ -98,6 +77,29 @@ impl Presence {
             }
         });
     }
+}
+
+/// Everything in a bucket that a Tandem peer has to know.
+fn tandem_bucket(table: &Table, bucket: usize, records: &mut Vec<Bytes>) {
+    each(table, bucket, |key, presentity| {
+        let all = presentity.publications.iter();
+        records.extend(all.map(|p| fields::publication(key, &p.publication)));
+        let all = presentity.subscriptions.values();
+        records.extend(all.map(|s| fields::subscription(key, &s.subscription)));
+    });
+    let shard = table.shard(bucket).lock();
+    let gone = |((key, name), grave): (&crate::graves::FullName, &crate::graves::Grave)| {
+        fields::gone(key, name, grave.stamp, grave.until_s, b"")
+    };
+    records.extend(shard.graves.iter().map(gone));
+}
+
+/// Shows everything in a bucket, in the order of keys. The shard is locked meanwhile.
+fn each(table: &Table, bucket: usize, mut show: impl FnMut(&Key, &Presentity)) {
+    let shard = table.shard(bucket).lock();
+    let mut all: Vec<_> = shard.all.iter().collect();
+    all.sort_unstable_by(|a, b| a.0.cmp(b.0));
+    all.into_iter().for_each(|(key, presentity)| show(key, presentity));
 }
 
 impl Replicated for Presence {
@@ -143,7 +145,7 @@ impl Replicated for Presence {
             || (self.params.federation == Federation::Full && self.is_active(cx));
         for bucket in (0..SHARDS).filter(is_wanted).filter(|_| may_tell) {
             match form {
-                Form::Tandem => self.tandem_bucket(bucket, &mut records),
+                Form::Tandem => tandem_bucket(&self.table, bucket, &mut records),
                 // All that is known: who published it may be gone, or be the one that asks.
                 Form::Stock => self.stock_bucket(bucket, cx.now, |_, packet| {
                     records.extend(packet.encode());
@@ -164,7 +166,7 @@ impl Replicated for Presence {
     fn listing(&self, _cx: &mut Cx<'_>, buckets: &[u8]) -> Vec<(Bytes, u64)> {
         let mut entries = Vec::new();
         for bucket in buckets {
-            self.each(usize::from(*bucket), |key, presentity| {
+            each(&self.table, usize::from(*bucket), |key, presentity| {
                 let name = |what: &[u8]| {
                     Bytes::from([&key.uri[..], b" ", &key.event, b" ", what].concat())
                 };

@@ -20,6 +20,10 @@ const RULES_MAX: usize = 100;
 /// Destinations of one rule that it tells about.
 const DESTINATIONS_MAX: usize = 256;
 
+/// What the question of a number lacks.
+const NO_GROUP: &str = "There is no default_group: name the group (group_id, or --group of \
+                        `tandemctl routes test`)";
+
 const NUMBER: MiParam = text("number");
 const GROUP: MiParam = int("group_id");
 const TIME: MiParam = text("time");
@@ -55,7 +59,7 @@ pub(crate) fn explain(call: &mut MiCall<'_, '_>) -> MiOutcome {
             None => state.params.callers.default,
         };
         let Some(group) = group else {
-            return Err(MiOutcome::failed(400, "There is no default_group: name the group_id"));
+            return Err(MiOutcome::failed(400, NO_GROUP));
         };
         let unix_s = match call.text("time") {
             None => call.cx.now.unix_s(),

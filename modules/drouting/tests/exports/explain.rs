@@ -45,7 +45,11 @@ pub(crate) fn number() {
     assert_eq!(answer["result"]["Time"], "2020-01-01T00:30:00Z");
     let wrong = json!({"number": "4021555", "group_id": 0, "time": "noon"});
     assert_eq!(node.mi("drouting:explain", wrong)["error"]["code"], 400);
-    assert_eq!(node.mi("drouting:explain", json!({"number": "1"}))["error"]["code"], 400);
+    let error = node.mi("drouting:explain", json!({"number": "1"}))["error"].clone();
+    assert_eq!(error["code"], 400);
+    // Said in the words of those who ask: the parameter, and the flag of the command line.
+    let text = error["message"].as_str().unwrap();
+    assert!(text.contains("group_id") && text.contains("--group of"), "{text}");
 }
 
 pub(crate) fn reasons() {

@@ -31,6 +31,8 @@ pub(crate) enum Change {
     Tell(Tell),
     /// It did not leave, and is owed still.
     Unsent { id: Arc<SubId>, cseq: u32, is_final: bool },
+    /// Its number was below one that another node has used: it is owed still, with a greater one.
+    Outrun { id: Arc<SubId>, cseq: u32 },
     /// It was answered.
     Confirm { id: Arc<SubId>, cseq: u32, mark: u64, asks: u32 },
     /// Another node has sent one.

@@ -360,6 +360,12 @@ impl Presence {
         } else if code >= 300 {
             if let Some(after_s) = reply.and_then(retry_after) {
                 self.not_taken(cx, key, id, cseq, after_s);
+            } else if code == 500 && self.shares_rows() {
+                // RFC 3261 12.2.2: the number was too low.
+                let outrun = Change::Outrun { id: Arc::clone(&id), cseq };
+                if self.change(cx, &key, outrun).is_ok() {
+                    self.notify_owed(cx, &key, &[id]);
+                }
             }
         } else if self.is_replicated() {
             let _ = self.change(cx, &key, Change::Confirm { id, cseq, mark, asks });

@@ -217,6 +217,10 @@ pub struct Sent {
 /// more than it has told.
 pub(crate) const CSEQ_MARGIN: u32 = 32;
 
+/// Numbers that are left out when another node may have used some: more than one that reads a row
+/// leaves out.
+pub(crate) const ASTRAY_MARGIN: u32 = 2000;
+
 impl Sent {
     /// Takes over what another node knows. Commutative.
     pub(crate) fn merge(&mut self, other: &Self) {

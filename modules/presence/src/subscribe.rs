@@ -13,15 +13,11 @@ use tandem_sip::{HeaderName, NameAddr, Scheme, Uri};
 use crate::accept::admits;
 use crate::change::{Change, Origin, Refused};
 use crate::package::{Package, Refusal, Status, Verdict};
-use crate::record::{Key, SubId, Subscription, Text, uri_of};
+use crate::record::{ASTRAY_MARGIN, Key, SubId, Subscription, Text, uri_of};
 use crate::reply::{Leave, refuse, refuse_beyond, refuse_event, reply};
 use crate::request::{Beyond, Event, expires, is_keepable, presentity_of, route_set};
 use crate::rules::{FORCED, Progress, UNJUDGED};
 use crate::state::Presence;
-
-/// Numbers that are left out when another node may have used some: more than one that reads a row
-/// leaves out.
-const ASTRAY_MARGIN: u32 = 2000;
 
 /// What a SUBSCRIBE says.
 struct Request {

@@ -93,6 +93,10 @@ pub(crate) struct Subscribed {
     pub(crate) sent: (u64, u32),
     /// The last CSeq that peers were told of.
     pub(crate) known_cseq: u32,
+    /// The CSeq that was left behind because another node has used greater ones; 0: none.
+    pub(crate) leapt_to: u32,
+    /// The database has a row of it.
+    pub(crate) has_row: bool,
     digest: u64,
 }
 
@@ -294,6 +298,7 @@ impl Table {
             Change::Subscribe(subscription) => work.subscribe(*subscription),
             Change::Tell(tell) => work.tell_watcher(&tell),
             Change::Unsent { id, cseq, is_final } => work.unsent(&id, cseq, is_final),
+            Change::Outrun { id, cseq } => work.outrun(&id, cseq),
             Change::Confirm { id, cseq, mark, asks } => work.confirm(&id, cseq, mark, asks),
             Change::Told { id, sent } => work.told(&id, &sent),
             Change::Forget { id } => work.forget(&id),
@@ -388,7 +393,7 @@ impl Subscribed {
     pub(crate) fn new(subscription: Subscription) -> Self {
         let digest = subscription.digest();
         let known_cseq = subscription.sent.cseq;
-        Self { subscription, sent: (0, 0), known_cseq, digest }
+        Self { subscription, sent: (0, 0), known_cseq, leapt_to: 0, has_row: false, digest }
     }
 
     /// Whether this node has sent him anything that counts still.

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::change::{Change, Done, Name, Origin, Refused, Tell};
 use crate::graves::Grave;
 use crate::record::{
-    CSEQ_MARGIN, PUBLICATIONS_A_PRESENTITY_MAX, Publication, Sent, Stamp, SubId, Subscription, Text,
+    ASTRAY_MARGIN, CSEQ_MARGIN, PUBLICATIONS_A_PRESENTITY_MAX, Publication, Sent, Stamp, SubId,
+    Subscription, Text,
 };
 use crate::table::{PUBLICATIONS_MAX, Published, SUBSCRIPTIONS_MAX, Subscribed, Told, Work};
 
@@ -159,9 +160,11 @@ impl Work<'_> {
                 (0, (0, digest))
             }
         };
+        let is_read = self.origin == Origin::Database;
         let presentity = self.presentity();
-        let now = presentity.subscriptions.get(&id).map(|s| s.subscription.clone());
-        let Some(now) = now else { return Err(Refused::Stale) };
+        let Some(entry) = presentity.subscriptions.get_mut(&id) else { return Err(Refused::Stale) };
+        entry.has_row |= is_read;
+        let now = entry.subscription.clone();
         presentity.watchers = presentity.watchers.wrapping_sub(old).wrapping_add(now.mark());
         presentity.ends.change(&id, old_end_s, Some(now.expires_s));
         self.shard.weigh(digests.0, digests.1);
@@ -226,6 +229,24 @@ impl Work<'_> {
                 let sent = &mut entry.subscription.sent;
                 (sent.told, sent.told_cseq, sent.answers) = (0, 0, asks.wrapping_sub(1));
             }
+            Ok(false)
+        })?;
+        Ok(Done::default())
+    }
+
+    /// Nodes that have only the rows in common do not know each other's numbers. What is refused
+    /// with the number after the leap is refused for another reason.
+    pub(crate) fn outrun(&mut self, id: &SubId, cseq: u32) -> Outcome {
+        self.change_sent(id, |entry| {
+            let asks = entry.subscription.asks;
+            let sent = &mut entry.subscription.sent;
+            if sent.cseq != cseq || cseq == entry.leapt_to.saturating_add(1) {
+                return Err(Refused::Stale);
+            }
+            sent.cseq = sent.cseq.saturating_add(ASTRAY_MARGIN);
+            (sent.told, sent.told_cseq, sent.answers) = (0, 0, asks.wrapping_sub(1));
+            entry.leapt_to = sent.cseq;
+            entry.sent = (0, 0);
             Ok(false)
         })?;
         Ok(Done::default())

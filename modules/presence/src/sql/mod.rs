@@ -25,6 +25,7 @@ use crate::package::Status;
 use crate::params::Params;
 use crate::record::{Key, SubId, Subscription, Text};
 use crate::state::Presence;
+use crate::table::{Presentity, Subscribed};
 use rows::Tables;
 use unsaved::Unsaved;
 
@@ -259,10 +260,7 @@ impl Presence {
     fn ask_batch(&self, cx: &mut Cx<'_>, sql: &Sql, writes: Vec<Write>) {
         let query = |write: &Write| match write {
             Write::Query(query) | Write::Publication(_, query) => Some(query.clone()),
-            Write::Subscription(key, id) => Some(match self.table.subscription(key, id) {
-                Some(s) => sql.tables.write_subscription(key, &s),
-                None => sql.tables.delete_subscription(key, id),
-            }),
+            Write::Subscription(key, id) => Some(self.subscription_query(sql, key, id)),
             Write::Run(_) => None,
         };
         let mut queries: Vec<Query> = writes.iter().filter_map(query).collect();
@@ -275,6 +273,26 @@ impl Presence {
             }
         };
         sql.ask(cx, all, Asked::Batch(writes));
+    }
+
+    fn subscription_query(&self, sql: &Sql, key: &Key, id: &Arc<SubId>) -> Query {
+        let look = |entry: &Subscribed| (entry.subscription.clone(), entry.has_row);
+        let known = self.table.read(key, |p| p.subscriptions.get(id).map(|entry| look(entry)));
+        match known.flatten() {
+            // Another node may have prolonged it since, which must not be taken back.
+            Some((s, true)) if self.shares_rows() => sql.tables.change_subscription(key, &s),
+            Some((s, _)) => sql.tables.write_subscription(key, &s),
+            None => sql.tables.delete_subscription(key, id),
+        }
+    }
+
+    /// Rows are written.
+    fn note_rows(&self, writes: &[Write]) {
+        for write in writes {
+            let Write::Subscription(key, id) = write else { continue };
+            let note = |p: &mut Presentity| p.subscriptions.get_mut(id).map(|s| s.has_row = true);
+            self.table.local(key, note);
+        }
     }
 
     /// A query is answered.
@@ -314,6 +332,7 @@ impl Presence {
         match result {
             Ok(_) => {
                 sql.wrote(cx, &writes);
+                self.note_rows(&writes);
                 let (was_told, lost) = {
                     let mut state = sql.state.lock();
                     (std::mem::take(&mut state.is_told), std::mem::take(&mut state.lost))

@@ -227,6 +227,17 @@ impl Tables {
         }
     }
 
+    /// The same for one that has a row: if it knows of no later SUBSCRIBE.
+    pub(super) fn change_subscription(&self, key: &Key, s: &Subscription) -> Query {
+        let written = self.write_subscription(key, s);
+        let Query::InsertOrUpdate { table, keys, set } = written else { return written };
+        let mut conds: Vec<_> =
+            keys.into_iter().map(|(column, value)| Cond { column, op: Op::Eq, value }).collect();
+        let (column, value) = (name("remote_cseq"), Value::Int(s.remote_cseq.into()));
+        conds.push(Cond { column, op: Op::Le, value });
+        Query::Update { table, set, conds }
+    }
+
     pub(super) fn delete_subscription(&self, key: &Key, id: &SubId) -> Query {
         let conds = vec![
             Cond::eq("presentity_uri", text(&key.uri)),

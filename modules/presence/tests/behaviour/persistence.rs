@@ -151,6 +151,32 @@ fn the_numbers_of_notifies_rise_also_where_subscribes_go_now_here_now_there() {
 }
 
 #[test]
+fn a_notify_behind_the_numbers_of_another_node_leaps_over_them_and_takes_nothing_back() {
+    let params = stored() + &set("fallback2db", "1") + &set("db_update_period", "0");
+    let (mut a, mut b) = (node(&params), node(&params));
+    let (mut watcher, _) = Watcher::watch(&mut a, "w", "bob", "presence");
+    std::mem::swap(&mut a.db, &mut b.db);
+    let (reply, _) = watcher.go(&mut b, "Expires: 3000\n");
+    assert!(reply.starts_with("SIP/2.0 200"), "{reply}");
+    std::mem::swap(&mut a.db, &mut b.db);
+    let columns = ["remote_cseq", "expires", "local_cseq"];
+    let before = rows(&mut a, "active_watchers", &columns);
+    published(&mut a, &publish("bob", "presence", 1, "", "open"));
+    let low = left().remove(0);
+    a.udp(WATCHER, &reply_to(&low, 500));
+    let number = |text: &str| header(text, "CSeq").split(' ').next().unwrap().parse::<u32>();
+    let high = &a.sent()[0].1;
+    assert!(number(high).unwrap() > 2_000, "{high}");
+    assert_eq!(body(high), "open");
+    // Who refuses that too has another reason.
+    a.udp(WATCHER, &reply_to(high, 500));
+    assert!(a.sent().is_empty());
+    assert_eq!(rows(&mut a, "active_watchers", &columns), before, "what b wrote is there");
+    published(&mut a, &publish("bob", "presence", 2, "", "away"));
+    assert_eq!(told(&mut a).len(), 1);
+}
+
+#[test]
 fn what_another_node_has_prolonged_is_not_ended() {
     let params = stored() + &set("fallback2db", "1") + &set("db_update_period", "0");
     let (mut a, mut b) = (node(&params), node(&params));

@@ -258,6 +258,8 @@ impl Cluster {
     pub(crate) fn link_lost(&mut self, ctx: &mut Ctx<'_>, node: NodeId) {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.lost_at_unix_ms = Some(ctx.now.unix_ms);
+            let since = peer.link.last_packet().unwrap_or(ctx.now.mono_ns);
+            ctx.node.table.set_silent(self.id, node, since);
             peer.caps_are_old = true;
             peer.drop_log();
             if peer.bulk.repeats() {
@@ -345,6 +347,8 @@ impl Cluster {
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.drop_log();
             peer.lost_at_unix_ms = Some(ctx.now.unix_ms);
+            let since = peer.link.last_packet().unwrap_or(ctx.now.mono_ns);
+            ctx.node.table.set_silent(self.id, node, since);
             peer.caps_are_old = true;
             peer.assume_stock_at = None;
         }

@@ -177,6 +177,11 @@ impl Link {
         self.last_packet = Some(now);
     }
 
+    /// When something came the last time.
+    pub(crate) fn last_packet(&self) -> Option<Mono> {
+        self.last_packet
+    }
+
     /// A connect or a write failed. True if the link was up.
     pub(crate) fn on_send_failed(&mut self, t: &LinkTimes) -> bool {
         let was_up = self.is_up();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use tandem_bin::{ClusterId, NodeId};
+use tandem_clock::Mono;
 
 /// What the threads of a node read: which tags it holds, which nodes are reachable.
 /// Shared as `Arc<TagTable>`; written by the cluster machine only.
@@ -25,6 +26,8 @@ struct Inner {
     sharers: BTreeMap<ClusterId, BTreeMap<String, Vec<NodeId>>>,
     /// The incarnations of Tandem nodes, as last heard.
     lives: BTreeMap<(ClusterId, NodeId), u64>,
+    /// When nodes that were lost were last heard.
+    silent: BTreeMap<(ClusterId, NodeId), Mono>,
 }
 
 /// A tag as this node sees it.
@@ -142,6 +145,11 @@ impl TagTable {
         self.read().lives.get(&(cluster, node)).copied()
     }
 
+    /// When a peer that was lost was last heard before that. `None`: none was lost so far.
+    pub fn silent_since(&self, cluster: ClusterId, node: NodeId) -> Option<Mono> {
+        self.read().silent.get(&(cluster, node)).copied()
+    }
+
     /// A duty again, if nothing has changed that it was given for.
     pub fn redeem(&self, pledge: &Pledge) -> Option<Duty<'_>> {
         match pledge {
@@ -205,6 +213,11 @@ impl TagTable {
     pub(crate) fn set_incarnation(&self, cluster: ClusterId, node: NodeId, incarnation: u64) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         inner.lives.insert((cluster, node), incarnation);
+    }
+
+    pub(crate) fn set_silent(&self, cluster: ClusterId, node: NodeId, since: Mono) {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        inner.silent.insert((cluster, node), since);
     }
 
     pub(crate) fn set_nodes(

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where it finds something unexpected")]
 
+mod apart;
 mod calls;
 mod common;
 mod exports;

@@ -39,7 +39,7 @@ fn script(id: u32) -> String {
     )
 }
 
-fn pair() -> Nodes {
+pub(crate) fn pair() -> Nodes {
     let mut nodes = Nodes::asleep(MODULES, vec![script(1), script(2)]);
     nodes.boot_all();
     nodes.advance_ms(12_000);
@@ -54,7 +54,7 @@ fn sent_to(pair: &mut Nodes, at: usize, to: &str) -> Vec<String> {
 }
 
 /// A call that rings on a node; the INVITE as the callee got it.
-fn ring(pair: &mut Nodes, at: usize) -> String {
+pub(crate) fn ring(pair: &mut Nodes, at: usize) -> String {
     let contact = format!("Contact: <sip:alice@{CALLER}>\n");
     pair.udp(at, CALLER, &request("INVITE", "c", &contact));
     let invite = sent_to(pair, at, CALLEE).pop().unwrap();
@@ -75,7 +75,7 @@ fn answer_and_hang_up(pair: &mut Nodes, at: usize, invite: &str, hold_ms: u64) {
     pair.udp(at, CALLER, &within(&ok, "BYE", 2));
 }
 
-fn records(pair: &Nodes) -> Vec<&str> {
+pub(crate) fn records(pair: &Nodes) -> Vec<&str> {
     let lines = pair.logs.iter().map(|(_, text)| text.as_str());
     lines.filter(|text| text.contains("ACC: call ended")).collect()
 }

@@ -50,8 +50,10 @@ pub(crate) const PATIENCE_NS: u64 = 300 * SEC;
 /// The node of the call has so long to take the answer up itself, if it is there.
 const FIRST_NS: u64 = 250 * MS;
 
-/// Calls that have been taken over, at most.
+/// Calls that have been taken over or given up, at most.
 const TURNS_MAX: usize = 20_000;
+/// The turn of a call that nobody answered: there is none behind it.
+const OVER: u8 = u8::MAX;
 
 /// Own drafts that a peer is told of when it comes, at most.
 const TOLD_AGAIN_MAX: usize = 4_000;
@@ -184,6 +186,11 @@ impl Drafts {
 }
 
 impl Draft {
+    /// The turn of the next node that has the call.
+    pub(crate) fn next_turn(&self) -> u8 {
+        self.turn.saturating_add(1).min(OVER - 1)
+    }
+
     /// What a module has attached.
     pub(crate) fn section(&self, module: &str) -> Option<&Bytes> {
         self.sections.iter().find(|(name, _)| name == module).map(|(_, bytes)| bytes)
@@ -329,11 +336,16 @@ impl Dialogs {
     pub(crate) fn withdraw(&self, cx: &Cx<'_>, did: DialogId) {
         let was = self.table.local(did, |_, local| std::mem::take(&mut local.drafted));
         if was == Some(true) {
-            let node = cx.node.membership().node_id();
-            let (tx, record, sections) = (Text::default(), Bytes::new(), Vec::new());
-            let (given, turn) = (false, self.turns.of(did));
-            self.tell_draft(cx, &Draft { did, node, given, turn, tx, record, sections });
+            self.tell_over(cx, did, self.turns.of(did));
+            self.turns.note(cx.now.mono_ns, did, OVER);
         }
+    }
+
+    /// Tells that a call rings no more.
+    fn tell_over(&self, cx: &Cx<'_>, did: DialogId, turn: u8) {
+        let node = cx.node.membership().node_id();
+        let (tx, record, sections) = (Text::default(), Bytes::new(), Vec::new());
+        self.tell_draft(cx, &Draft { did, node, given: false, turn, tx, record, sections });
     }
 
     fn tell_draft(&self, cx: &Cx<'_>, draft: &Draft) {
@@ -351,22 +363,41 @@ impl Dialogs {
     /// A call rings on a peer, or does no longer; `None`: it cannot be read.
     pub(crate) fn heard_draft(&self, cx: &mut Cx<'_>, bytes: &Bytes) -> Option<()> {
         let draft = Draft::parse(bytes)?;
+        let is_anothers = draft.node != cx.node.membership().node_id();
         if draft.record.is_empty() {
             self.drafts.remove(draft.did);
-            return Some(());
-        }
-        // From before this node had the call.
-        if draft.turn < self.turns.of(draft.did) {
+            // No draft of it that is told late brings it back.
+            self.turns.note(cx.now.mono_ns, draft.did, OVER);
+            if is_anothers && self.read(draft.did, |d| d.state < State::Unacked) == Some(true) {
+                self.leave_call(cx, draft.did);
+            }
             return Some(());
         }
         let head = fields::read_heading(&draft.record)?;
         let id = DialogId { entry: self.table.entry_of(&head.call_id), ..head.id };
-        if draft.did != id || self.table.is_buried(id) {
+        if draft.did != id {
             return Some(());
+        }
+        // It has been answered here: the nodes that have it as one that rings did not hear of that.
+        if self.table.is_buried(id) || self.read(id, |d| d.answered_s != 0) == Some(true) {
+            if is_anothers {
+                self.tell_known(cx, id);
+            }
+            return Some(());
+        }
+        match self.turns.of(draft.did) {
+            // Its node has not heard of it: the two did not see each other.
+            OVER if is_anothers => {
+                self.tell_over(cx, draft.did, draft.turn);
+                return Some(());
+            }
+            // From before this node had the call.
+            turn if draft.turn < turn => return Some(()),
+            _ => {}
         }
         if let Some(leaves) = self.read(id, |d| d.state < State::Unacked && !self.is_ours(cx, d)) {
             // It rings here as well. Only one of the two goes on.
-            if leaves && draft.node != cx.node.membership().node_id() {
+            if leaves && is_anothers {
                 self.leave_call(cx, id);
             } else {
                 return Some(());

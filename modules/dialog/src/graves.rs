@@ -101,6 +101,13 @@ impl Table {
         self.shard(id).lock().graves.all.contains_key(&id.number())
     }
 
+    /// When a dialog that is not here any more was last written, and until when that is remembered
+    /// (Unix seconds).
+    pub(crate) fn grave(&self, id: DialogId) -> Option<(Stamp, u32)> {
+        let shard = self.shard(id).lock();
+        shard.graves.all.get(&id.number()).map(|grave| (grave.stamp, grave.until_s))
+    }
+
     /// Remembers the end of an answered dialog.
     pub(crate) fn bury(&self, now: Now, d: &Dialog) {
         let packet = DialogPacket::Deleted(stock::name(d)).encode().unwrap_or_default();

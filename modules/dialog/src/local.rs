@@ -47,6 +47,9 @@ pub struct Local {
     pub ended_at: u64,
     /// The transaction of the INVITE, while it is there.
     pub invite: Option<TxRef>,
+    /// It rang on another node: that node, and about when it was answered if it was answered there
+    /// (Unix milliseconds).
+    pub(crate) rang_at: Option<(u32, u64)>,
     /// Its draft is drawn up at the end of this step, and peers have one; see `drafts.rs`.
     pub(crate) draws_up: bool,
     pub(crate) drafted: bool,

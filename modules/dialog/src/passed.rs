@@ -68,15 +68,18 @@ struct Sighting {
     answer: Option<(Bytes, u64)>,
     acked: bool,
     bye: Option<Bye>,
+    /// An ACK of a call that rings as far as this node knows, and when it came. It is told nobody.
+    shown: Option<(Bytes, u64)>,
     /// When something of it was seen or heard first.
     at: Mono,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Bye {
-    from: Text,
-    to: Text,
-    at_ms: u64,
+pub(crate) struct Bye {
+    pub(crate) from: Text,
+    pub(crate) to: Text,
+    /// Unix milliseconds.
+    pub(crate) at_ms: u64,
 }
 
 impl Known {
@@ -119,12 +122,13 @@ impl Known {
 
 impl Sighting {
     fn answer_bytes(&self) -> usize {
-        self.answer.as_ref().map_or(0, |(reply, _)| reply.len())
+        let both = [&self.answer, &self.shown].into_iter().flatten();
+        both.map(|(message, _)| message.len()).sum()
     }
 
     /// Adds what another one has; true: something was new.
     fn learn(&mut self, other: Self) -> bool {
-        let Self { call_id: _, answer, acked, bye, at: _ } = other;
+        let Self { call_id: _, answer, acked, bye, shown: _, at: _ } = other;
         let news = (self.answer.is_none() && answer.is_some())
             | (!self.acked && acked)
             | (self.bye.is_none() && bye.is_some());
@@ -135,7 +139,7 @@ impl Sighting {
     }
 
     fn encode(&self, did: DialogId) -> Bytes {
-        let Self { call_id, answer, acked, bye, at: _ } = self;
+        let Self { call_id, answer, acked, bye, shown: _, at: _ } = self;
         let mut out = vec![VERSION];
         out.extend_from_slice(&did.number().to_le_bytes());
         out.push(u8::from(answer.is_some()) | u8::from(*acked) << 1 | u8::from(bye.is_some()) << 2);
@@ -214,15 +218,41 @@ impl Dialogs {
     pub(crate) fn request_passes(&self, cx: &mut Cx<'_>, did: DialogId, request: &Message) {
         let (Some(from), Some(to)) = (request.from_tag(), request.to_tag()) else { return };
         match request.method() {
-            Method::Ack => self.note(cx, did, request, |s| {
-                s.answer.is_some() && !std::mem::replace(&mut s.acked, true)
-            }),
+            Method::Ack => {
+                self.note(cx, did, request, |s| {
+                    s.answer.is_some() && !std::mem::replace(&mut s.acked, true)
+                });
+                if self.drafts.has(did) {
+                    self.ack_shows(cx, did, request);
+                }
+            }
             Method::Bye => {
                 let bye = Bye { from: from.into(), to: to.into(), at_ms: cx.now.unix_ms };
                 self.note(cx, did, request, |s| s.bye.replace(bye).is_none());
+                // One that rang on another node may be answered.
+                if self.table.local(did, |_, local| local.rang_at.is_some()) == Some(true) {
+                    let again = Timer { kind: FOLLOW, id: did.number() };
+                    cx.set_timer(cx.now.after_ms(FOLLOW_MS), again);
+                }
             }
             _ => {}
         }
+    }
+
+    /// An ACK of a call that rings as far as this node knows: it may have been answered over another
+    /// one.
+    pub(crate) fn ack_shows(&self, cx: &mut Cx<'_>, did: DialogId, ack: &Message) {
+        let shown = (ack.bytes().clone(), cx.now.unix_ms);
+        if shown.0.len() > ANSWER_BYTES_MAX {
+            return;
+        }
+        self.keep(cx, did, ack, |s| {
+            let is_new = s.shown.is_none();
+            s.shown.get_or_insert(shown);
+            is_new
+        });
+        let again = Timer { kind: FOLLOW, id: did.number() };
+        cx.set_timer(cx.now.after_ms(FOLLOW_MS), again);
     }
 
     /// Remembers something of a message, and tells the peers if it is new.
@@ -233,15 +263,25 @@ impl Dialogs {
         msg: &Message,
         add: impl FnOnce(&mut Sighting) -> bool,
     ) {
+        if let Some(sighting) = self.keep(cx, did, msg, add) {
+            self.tell_passed(cx, did, &sighting);
+        }
+    }
+
+    /// The same without telling anybody; what is known by then, if something is new.
+    fn keep(
+        &self,
+        cx: &Cx<'_>,
+        did: DialogId,
+        msg: &Message,
+        add: impl FnOnce(&mut Sighting) -> bool,
+    ) -> Option<Sighting> {
         let texts = [msg.call_id(), msg.from_tag(), msg.to_tag()].map(Option::unwrap_or_default);
         let long = texts.iter().map(|t| t.len()).sum::<usize>() > TEXTS_BYTES_MAX;
         if self.params.cluster == 0 || texts[0].is_empty() || long {
-            return;
+            return None;
         }
-        let noted = self.passed.0.lock().note(cx.now.mono_ns, did, texts[0], add);
-        if let Some(sighting) = noted {
-            self.tell_passed(cx, did, &sighting);
-        }
+        self.passed.0.lock().note(cx.now.mono_ns, did, texts[0], add)
     }
 
     fn tell_passed(&self, cx: &Cx<'_>, did: DialogId, sighting: &Sighting) {
@@ -311,6 +351,12 @@ impl Dialogs {
             && before < State::Unacked
         {
             self.learn_passed_answer(cx, id, reply, *at_ms);
+        }
+        let rings = || state().flatten().is_some_and(|state| state < State::Unacked);
+        if let Some((ack, at_ms)) = sighting.shown.as_ref().filter(|_| rings()) {
+            self.learn_shown(cx, id, ack, *at_ms);
+        } else if let Some(bye) = sighting.bye.as_ref().filter(|_| rings()) {
+            self.learn_ended(cx, id, bye);
         }
         if sighting.acked && state() == Some(Some(State::Unacked)) {
             let _ = self.change_by(cx, id, Origin::Local, Change::Acked, None);

@@ -122,15 +122,20 @@ impl Dialogs {
         let age_ns = cx.now.mono_ns.saturating_sub(entry.at);
         match cx.for_slot(slot, |cx| tm.take_over(cx, transaction, age_ns)) {
             Ok(tx) => {
-                self.table.local(id, |_, local| local.invite = Some(tx));
+                let rang_at = (draft.node, self.lost_ms(cx, draft.node, entry.at));
+                self.table.local(id, |_, local| {
+                    (local.invite, local.rang_at) = (Some(tx), Some(rang_at));
+                });
                 self.drafts.remove(id);
-                self.turns.note(cx.now.mono_ns, id, draft.turn.saturating_add(1));
+                self.turns.note(cx.now.mono_ns, id, draft.next_turn());
                 self.draw_up(cx, id);
                 let text = match draft.given {
                     true => "a call that another node has given away goes on here",
                     false => "a call that rings on a node that is gone goes on here",
                 };
                 cx.log(Level::Notice, text);
+                // Its ACK or its BYE may have passed before.
+                self.follow(cx, id);
             }
             Err(why) => {
                 self.table.remove(id);

@@ -1,22 +1,30 @@
 //! An answer that passed by: while two nodes serve one address, or right after a takeover, the
-//! 200 may reach the caller over another node than the INVITE. The caller's ACK proves it.
+//! 200 may reach the caller over another node than the INVITE. The caller's ACK proves it. Of a
+//! call that rang on a node which is gone, a later request proves it as well: it was answered
+//! about when that node was last heard, since later its answer would have come over this one.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tandem_engine::attached::{Attached, TxMoment};
 use tandem_engine::context::Ctx;
 use tandem_engine::log::Level;
-use tandem_engine::module::Cx;
+use tandem_engine::module::{Cx, Timer};
 use tandem_engine::transport::written;
 use tandem_sip::{Edits, HeaderName, Message, Method, remove_top_via};
-use tandem_tm::{AnsweredBy, Tm};
+use tandem_tm::{AnsweredBy, Tm, TxRef};
 
+use crate::change::{Change, Origin};
 use crate::id::DialogId;
+use crate::passed::{Bye, FOLLOW};
 use crate::record::{Dialog, State};
 use crate::state::Dialogs;
 
 /// How late this node may hear of an answer.
 pub(crate) const LATE_MS_MAX: u64 = 300_000;
+/// The node of a call is given so long to tell when it was answered, if it is there.
+const TOLD_WITHIN_MS: u64 = 5_000;
+/// What a request shows is left open for so long.
+const SHOWN_AFTER_MS: u64 = 1_000;
 
 impl Dialogs {
     /// Takes the ACK of a call that rings, as far as this node knows, for the 200 that must have
@@ -37,9 +45,92 @@ impl Dialogs {
         if did.and_then(|id| self.read(id, is_answered)) == Some(true) {
             return;
         }
-        if !did.into_iter().chain(self.table.of_call(call_id)).any(rings) {
+        let ringing = did.into_iter().chain(self.table.of_call(call_id)).find(|id| rings(*id));
+        let Some(id) = ringing else { return };
+        let rang = self.table.local(id, |_, local| (local.rang_at.is_some(), local.invite));
+        if let Some((true, Some(invite))) = rang
+            && !is_of(cx, ack, invite)
+        {
+            return self.ack_shows(cx, id, ack);
+        }
+        self.answered_before(cx, ack);
+    }
+
+    /// An ACK shows that a call was answered which rings, as far as this node knows. It came then
+    /// (Unix milliseconds).
+    pub(crate) fn learn_shown(&self, cx: &mut Cx<'_>, id: DialogId, ack: &Bytes, at_ms: u64) {
+        let local = self.table.local(id, |_, local| local.rang_at.zip(local.invite));
+        let (Some(Some((rang_at, invite))), Ok(ack)) = (local, Message::parse(ack.clone())) else {
+            return;
+        };
+        let answered_ms = match is_of(cx, &ack, invite) {
+            true => at_ms,
+            false if self.waits_for(cx, id, rang_at.0, at_ms) => return,
+            false => rang_at.1,
+        };
+        self.at_earlier(cx, id, answered_ms, |this, cx| this.answered_before(cx, &ack));
+        let _ = self.change_by(cx, id, Origin::Local, Change::Acked, None);
+    }
+
+    /// A BYE shows the same.
+    pub(crate) fn learn_ended(&self, cx: &mut Cx<'_>, id: DialogId, bye: &Bye) {
+        let local = self.table.local(id, |_, local| local.rang_at);
+        let Some(Some((node, answered_ms))) = local else { return };
+        let Some(call_id) = self.read(id, |d| d.call_id.clone()) else { return };
+        if self.waits_for(cx, id, node, bye.at_ms) {
             return;
         }
+        let Some((slot, tm)) = cx.node.find::<Tm>() else { return };
+        let sides = [(&bye.from, &bye.to), (&bye.to, &bye.from)];
+        let found = sides.into_iter().find_map(|(caller, callee)| {
+            let by = AnsweredBy::Contact(b"");
+            let found = cx.for_slot(slot, |cx| tm.answered_elsewhere(cx, (&call_id, caller), by));
+            found.map(|found| (found, callee))
+        });
+        let Some(((attached, invite, branch), callee)) = found else { return };
+        let Some(to) = invite.header(HeaderName::To) else { return };
+        let to = [to.value(), b";tag=", &callee[..]].concat();
+        if let Some(reply) = unseen(&invite, &to, &[], b"") {
+            self.at_earlier(cx, id, answered_ms, |this, cx| {
+                this.answered_elsewhere(cx, &attached, branch, &reply);
+            });
+        }
+    }
+
+    /// Whether what a request showed then is left open for now. The node that the call rang on
+    /// knows better, if it comes back; and a call that rings may be ended by BYE as well (RFC 3261
+    /// 15), which the callee says then.
+    fn waits_for(&self, cx: &mut Cx<'_>, id: DialogId, node: u32, at_ms: u64) -> bool {
+        let age_ms = cx.now.unix_ms.saturating_sub(at_ms);
+        let tags = cx.node.membership().tags();
+        let is_here = tags.is_some_and(|t| t.is_reachable(self.params.cluster, node));
+        let waits = age_ms < SHOWN_AFTER_MS || (is_here && age_ms < TOLD_WITHIN_MS);
+        if waits {
+            let again = Timer { kind: FOLLOW, id: id.number() };
+            cx.set_timer(cx.now.after_ms(SHOWN_AFTER_MS), again);
+        }
+        waits
+    }
+
+    /// Has something happen when it did (Unix milliseconds). Its time is known then, but not by the
+    /// clock of this node.
+    fn at_earlier(
+        &self,
+        cx: &mut Cx<'_>,
+        id: DialogId,
+        at_ms: u64,
+        happens: impl FnOnce(&Self, &mut Cx<'_>),
+    ) {
+        let now = cx.now;
+        cx.now.unix_ms = at_ms.clamp(now.unix_ms.saturating_sub(LATE_MS_MAX), now.unix_ms);
+        happens(self, cx);
+        cx.now = now;
+        self.table.local(id, |_, local| local.answered_at_ms = 0);
+    }
+
+    /// A call that rings here has been answered, as this ACK shows.
+    fn answered_before(&self, cx: &mut Cx<'_>, ack: &Message) {
+        let (Some(call_id), Some(from)) = (ack.call_id(), ack.from_tag()) else { return };
         let Some((slot, tm)) = cx.node.find::<Tm>() else { return };
         let by = AnsweredBy::Contact(ack.request_uri());
         let Some((attached, invite, branch)) =
@@ -47,7 +138,11 @@ impl Dialogs {
         else {
             return;
         };
-        if let Some(reply) = unseen(&invite, ack) {
+        let mut routes: SmallVec<[&[u8]; 4]> =
+            ack.values(HeaderName::Route).map(|v| v.bytes).collect();
+        routes.reverse();
+        let Some(to) = ack.header(HeaderName::To) else { return };
+        if let Some(reply) = unseen(&invite, to.value(), &routes, ack.request_uri()) {
             self.answered_elsewhere(cx, &attached, branch, &reply);
         }
     }
@@ -71,15 +166,11 @@ impl Dialogs {
             tm.answered_elsewhere(cx, (call_id, from), AnsweredBy::Via(branch))
         });
         let Some((attached, _, branch)) = found else { return };
-        // It was answered then, not now.
-        let now = cx.now;
-        cx.now.unix_ms = at_ms.clamp(now.unix_ms.saturating_sub(LATE_MS_MAX), now.unix_ms);
-        if let Some(reply) = to_caller(&reply) {
-            self.answered_elsewhere(cx, &attached, branch, &reply);
-        }
-        cx.now = now;
-        // Its time is known, but not by the clock of this node.
-        self.table.local(id, |_, local| local.answered_at_ms = 0);
+        self.at_earlier(cx, id, at_ms, |this, cx| {
+            if let Some(reply) = to_caller(&reply) {
+                this.answered_elsewhere(cx, &attached, branch, &reply);
+            }
+        });
     }
 
     /// Lets whoever keeps something with an INVITE hear of the answer that this node did not see.
@@ -113,8 +204,16 @@ pub(crate) fn to_caller(reply: &Message) -> Option<Message> {
     Message::parse(written(reply, &edits)).ok()
 }
 
-/// The 200 as far as the ACK shows it: the callee's tag, where it is reached, and over what.
-fn unseen(invite: &Message, ack: &Message) -> Option<Message> {
+/// Whether it is the ACK of the answer to this INVITE, not to a later one.
+fn is_of(cx: &Cx<'_>, request: &Message, invite: TxRef) -> bool {
+    let asked = cx.node.find::<Tm>().and_then(|(_, tm)| tm.cseq_of(invite));
+    let acked = request.cseq().ok().map(|cseq| cseq.number);
+    request.method() == Method::Ack && (asked.is_none() || acked == asked)
+}
+
+/// The 200 as far as a request within the call shows it: the callee with his tag, over what he is
+/// reached (in the order of the 200), and where; empty: that is not known.
+fn unseen(invite: &Message, to: &[u8], routes: &[&[u8]], contact: &[u8]) -> Option<Message> {
     let mut text = b"SIP/2.0 200 OK\r\n".to_vec();
     let mut add = |parts: &[&[u8]]| text.extend(parts.iter().flat_map(|p| p.iter()));
     for name in [HeaderName::Via, HeaderName::From, HeaderName::CallId, HeaderName::CSeq] {
@@ -122,11 +221,13 @@ fn unseen(invite: &Message, ack: &Message) -> Option<Message> {
             add(&[header.line(), b"\r\n"]);
         }
     }
-    let routes: SmallVec<[&[u8]; 4]> = ack.values(HeaderName::Route).map(|v| v.bytes).collect();
-    for route in routes.iter().rev() {
+    for route in routes {
         add(&[b"Record-Route: ", route, b"\r\n"]);
     }
-    add(&[b"To: ", ack.header(HeaderName::To)?.value(), b"\r\n"]);
-    add(&[b"Contact: <", ack.request_uri(), b">\r\nContent-Length: 0\r\n\r\n"]);
+    add(&[b"To: ", to, b"\r\n"]);
+    if !contact.is_empty() {
+        add(&[b"Contact: <", contact, b">\r\n"]);
+    }
+    add(&[b"Content-Length: 0\r\n\r\n"]);
     Message::parse(Bytes::from(text)).ok()
 }

@@ -133,6 +133,13 @@ impl Tm {
         Some((attached, invite, named.map_or(0, |(_, branch)| branch)))
     }
 
+    /// The number of the request of a transaction.
+    pub fn cseq_of(&self, tx: TxRef) -> Option<u32> {
+        let tx = self.table.by_id(tx.0)?;
+        let cell = tx.cell.lock();
+        cell.record.saved.msg.cseq().ok().map(|cseq| cseq.number)
+    }
+
     /// Drops a transaction that another node goes on with; nothing more is sent or waited for.
     /// `false` if it has been answered, or is gone.
     pub fn forget(&self, cx: &mut tandem_engine::module::Cx<'_>, tx: TxRef) -> bool {

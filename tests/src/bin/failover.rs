@@ -3,8 +3,9 @@
 //! Two machines with keepalived, phones on two further hosts, and calls that are at every step
 //! when the machine that serves is dealt a blow. Counted is what the phones saw and what stands in
 //! the database. Five blows to each store; `--long` deals 50 to each, amid 5,000 calls.
-//! `--only split,restart --times N [--amid no-database|full-spools]` deals N of these in turn, each
-//! for a second: death, unplugged, restart, killed, split, flap, race, swing, switch. Needs root.
+//! `--only split:30,restart --times N [--amid no-database|full-spools]` deals N of these in turn,
+//! each for a second or as long as it says: death, unplugged, restart, killed, split, flap, race,
+//! swing, switch. Needs root.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -236,11 +237,15 @@ fn rounds(long: bool) -> Vec<Round> {
 
 /// The same blows in turn, again and again.
 fn again_and_again(words: &[String], blows: &str) -> Result<Plan, String> {
-    let blow = |name: &str| {
+    let blow = |text: &str| {
+        let (name, lasts) = text.split_once(':').unwrap_or((text, "1"));
         let known = Blow::ALL.into_iter().find(|b| format!("{b:?}").eq_ignore_ascii_case(name));
-        known.ok_or_else(|| format!("--only: there is no blow `{name}`; there are {:?}", Blow::ALL))
+        let none = || format!("--only: there is no blow `{name}`; there are {:?}", Blow::ALL);
+        let lasts = lasts.parse().ok().filter(|s| (1..=600).contains(s));
+        let lasts = lasts.ok_or_else(|| format!("--only: `{text}` lasts from 1 to 600 seconds"))?;
+        Ok((known.ok_or_else(none)?, Duration::from_secs(lasts)))
     };
-    let blows = blows.split(',').map(blow).collect::<Result<Vec<Blow>, _>>()?;
+    let blows = blows.split(',').map(blow).collect::<Result<Vec<_>, String>>()?;
     let amid = match value_of(words, "--amid") {
         None => Amid::Nothing,
         Some("no-database") => Amid::NoDatabase,
@@ -251,9 +256,11 @@ fn again_and_again(words: &[String], blows: &str) -> Result<Plan, String> {
     let times = times.filter(|n| (1..=500).contains(n)).ok_or("--times: a number from 1 to 500")?;
     // The database comes and goes with each round.
     let each = if amid == Amid::NoDatabase { 4 } else { 1 };
-    let all: Vec<_> = blows.iter().cycle().take(times).map(|blow| (*blow, SHORT)).collect();
+    let all: Vec<_> = blows.iter().copied().cycle().take(times).collect();
     let rounds = all.chunks(each).map(|blows| Round { amid, blows: blows.to_vec() }).collect();
-    let calls = u32::try_from(times).map_or(100, |n| 20 * n + 100);
+    // As many as are placed meanwhile, about.
+    let seconds: u64 = all.iter().map(|(_, lasts)| 3 + lasts.as_secs()).sum();
+    let calls = u32::try_from(seconds).map_or(100, |n| PER_SECOND * n + 100);
     Ok(Plan { rounds, calls })
 }
 

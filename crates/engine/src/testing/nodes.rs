@@ -48,6 +48,7 @@ pub struct Nodes {
     answers: BTreeMap<u64, Json>,
     asked: u64,
     cut: bool,
+    parted: bool,
 }
 
 impl Nodes {
@@ -77,6 +78,7 @@ impl Nodes {
             answers: BTreeMap::new(),
             asked: 0,
             cut: false,
+            parted: false,
         }
     }
 
@@ -154,7 +156,17 @@ impl Nodes {
         }
     }
 
+    /// Nothing gets through any more, and nobody is told: streams stay until a node gives them up.
+    pub fn part(&mut self) {
+        (self.cut, self.parted) = (true, true);
+    }
+
+    /// The nodes see each other again. What was sent while they were parted is lost with its stream.
     pub fn heal(&mut self) {
+        let was_parted = std::mem::take(&mut self.parted);
+        if was_parted {
+            self.cut();
+        }
         self.cut = false;
     }
 
@@ -214,14 +226,18 @@ impl Nodes {
             match effect {
                 Effect::BinConnect { conn, peer, .. } => self.connect(at, conn, peer),
                 Effect::BinWrite { conn, bytes } => {
-                    if let Some(&(to, other)) = self.streams.get(&(at, conn)) {
+                    if let Some(&(to, other)) = self.streams.get(&(at, conn))
+                        && !self.parted
+                    {
                         self.step(to, Input::Bin(BinInput::Data { conn: other, bytes }));
                     }
                 }
                 Effect::BinClose { conn } => {
                     if let Some(other) = self.streams.remove(&(at, conn)) {
                         self.streams.remove(&other);
-                        self.step(other.0, Input::Bin(BinInput::Closed { conn: other.1 }));
+                        if !self.parted {
+                            self.step(other.0, Input::Bin(BinInput::Closed { conn: other.1 }));
+                        }
                     }
                 }
                 Effect::MiReply { request, text } => {

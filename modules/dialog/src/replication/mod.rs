@@ -28,7 +28,7 @@ use crate::id::DialogId;
 use crate::record::{Dialog, Side, Terms};
 use crate::state::Dialogs;
 use crate::stats;
-use crate::table::{SHARDS, Told};
+use crate::table::{SHARDS, Table, Told};
 use fields::Part;
 
 /// A whole record, between Tandem nodes.
@@ -84,6 +84,20 @@ impl Dialogs {
         let tandem = Some(Payload { kind, version: fields::VERSION, bytes });
         let change = Telling { stock, tandem, stamp: d.stamp };
         cx.node.outbox.append(shard, Record { slot: self.slot, part: 0, change });
+    }
+
+    /// Tells Tandem peers what is known of a dialog that was answered, whether it lives or not.
+    pub(crate) fn tell_known(&self, cx: &Cx<'_>, id: DialogId) {
+        let whole = |d: &Dialog| fields::encode(d, &self.flag_names);
+        let of_grave = || {
+            let (stamp, until_s) = self.table.grave(id)?;
+            Some(fields::encode_gone(id, stamp, until_s))
+        };
+        let Some(bytes) = self.read(id, whole).or_else(of_grave) else { return };
+        let tandem = Some(Payload { kind: WHOLE, version: fields::VERSION, bytes });
+        let change = Telling { stock: None, tandem, stamp: cx.node.outbox.stamp(cx.now) };
+        let record = Record { slot: self.slot, part: 0, change };
+        cx.node.outbox.append(Table::shard_of(id), record);
     }
 
     /// What the change at hand has written gets its stamp.

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tandem_clock::{Now, SEC};
+use tandem_clock::{MS, Mono, Now, SEC};
 use tandem_cluster::{CapState, Effect as News, TagTable};
 use tandem_engine::dialog::DialogMoment;
 use tandem_engine::log::Level;
@@ -33,6 +33,8 @@ const OVERDUE_A_SECOND: u64 = 1000;
 /// A call that does not answer just after this node took over is left alone: its route may be
 /// moving still.
 const MERCY_NS: u64 = 5 * SEC;
+/// A node that is quiet for so long may still be heard again.
+const SILENCE_NS: u64 = 2 * SEC;
 /// What is due and not this node's is looked at again after this.
 const PUT_OFF_S: u64 = 2;
 /// A dialog that has expired so long ago and that nobody ends is dropped.
@@ -47,6 +49,8 @@ pub(crate) const CREATOR_MARK: u8 = 0;
 pub(crate) struct Takeover {
     /// Monotonic nanoseconds; 0: never.
     at: AtomicU64,
+    /// When a tag became active here the last time; 0: never.
+    activated: AtomicU64,
     /// What turns are counted from, and what they are spread over.
     turns_from: AtomicU64,
     spread_ns: AtomicU64,
@@ -98,9 +102,31 @@ impl Dialogs {
         at != 0 && now.mono_ns < at.saturating_add(MERCY_NS)
     }
 
+    /// About when a call was answered that was over the node of its draft, if it was; in Unix
+    /// milliseconds. That was not before this node heard the last of that node, which would have
+    /// told it, nor after the address moved here, which the tag goes with.
+    pub(crate) fn lost_ms(&self, cx: &Cx<'_>, node: u32, draft_at: Mono) -> u64 {
+        let tags = cx.node.membership().tags();
+        let silent = tags.and_then(|tags| tags.silent_since(self.params.cluster, node));
+        let now = cx.now.mono_ns;
+        let silent = silent.unwrap_or(now).clamp(draft_at.min(now), now);
+        let activated = self.takeover.activated.load(Ordering::Acquire);
+        let at = if activated > silent {
+            // A silence may be older than what was lost in it.
+            let from = silent.max(activated.saturating_sub(SILENCE_NS));
+            from + (activated - from) / 2
+        } else {
+            silent.saturating_add(SILENCE_NS / 4).min(now)
+        };
+        cx.now.unix_ms.saturating_sub((now - at) / MS)
+    }
+
     /// News of a cluster.
     pub(crate) fn heard_news(&self, cx: &mut Cx<'_>, news: &News) {
         let ours = self.params.cluster;
+        if let News::TagChanged { active: true, .. } = news {
+            self.takeover.activated.store(cx.now.mono_ns, Ordering::Release);
+        }
         match news {
             News::TagChanged { cluster, active: true, .. } if *cluster == ours => {
                 self.begin_takeover(cx);

@@ -150,6 +150,13 @@ impl TagTable {
         self.read().silent.get(&(cluster, node)).copied()
     }
 
+    /// Whether a peer was lost that is not there again.
+    pub fn misses_a_node(&self, cluster: ClusterId) -> bool {
+        let inner = self.read();
+        let nodes = inner.nodes.get(&cluster).map_or(&[][..], Vec::as_slice);
+        inner.silent.keys().any(|(of, node)| *of == cluster && !nodes.contains(node))
+    }
+
     /// A duty again, if nothing has changed that it was given for.
     pub fn redeem(&self, pledge: &Pledge) -> Option<Duty<'_>> {
         match pledge {

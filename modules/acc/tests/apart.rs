@@ -21,6 +21,10 @@ const TOLERANCE_MS: i64 = 1_000;
 #[derive(Debug, Clone, Copy)]
 struct Case {
     answer_ms: i64,
+    /// The INVITE, too, comes when the nodes are apart already.
+    invite_is_late: bool,
+    /// The answer and its ACK go over the second node, whatever the phones talk to otherwise.
+    strays: bool,
     /// The nodes that the phones talk to.
     caller: usize,
     callee: usize,
@@ -46,6 +50,8 @@ struct Scene {
     pair: Nodes,
     case: Case,
     now_ms: i64,
+    /// What is sent now goes over the second node.
+    strays: bool,
 }
 
 impl Scene {
@@ -83,6 +89,7 @@ impl Scene {
     /// The node that a phone talks to now.
     fn node_of(&self, phone: &str) -> usize {
         match self.now_ms {
+            _ if self.strays => 1,
             ms if ms < DIVIDED_MS => 0,
             ms if ms >= self.case.heal_ms + ELECTED_MS => self.case.winner,
             _ if phone == CALLER => self.case.caller,
@@ -118,15 +125,20 @@ impl Scene {
 }
 
 fn play(case: Case) -> Result<(), String> {
-    let mut pair = pair();
-    let invite = ring(&mut pair, 0);
-    let mut scene = Scene { pair, case, now_ms: -500 };
+    let mut scene = Scene { pair: pair(), case, now_ms: -700, strays: false };
+    if case.invite_is_late {
+        scene.wait_until(100);
+    }
+    let invite = ring(&mut scene.pair, 0);
+    scene.now_ms += 200;
     scene.wait_until(case.answer_ms);
+    scene.strays = case.strays;
     let contact = format!("Contact: <sip:bob@{CALLEE}>\nContent-Length");
     let answer = |request: &str| reply_to(request, 200, "").replace("Content-Length", &contact);
     let ok = scene.pass(CALLEE, &answer(&invite));
     let answered_ms = scene.now_ms;
     scene.pass(CALLER, &within(&ok, "ACK", 1));
+    scene.strays = false;
     if let Some(ms) = case.refresh_ms {
         scene.wait_until(ms.max(scene.now_ms));
         let again = scene.pass(CALLER, &within(&ok, "INVITE", 2));
@@ -188,7 +200,7 @@ const SHAPES: [(i64, Option<i64>, i64); 11] = [
 ];
 
 /// Plays all cases of some kind.
-fn play_all(answers_ms: &[i64], places: &[(usize, usize)], dies: bool) {
+fn play_all(answers_ms: &[i64], places: &[(usize, usize)], [dies, strays, late]: [bool; 3]) {
     let (mut wrong, mut cases) = (Vec::new(), 0);
     for answer_ms in answers_ms.iter().copied() {
         for (caller, callee) in places.iter().copied() {
@@ -201,6 +213,8 @@ fn play_all(answers_ms: &[i64], places: &[(usize, usize)], dies: bool) {
                         refresh_ms,
                         bye_ms,
                         callee_ends,
+                        invite_is_late: late,
+                        strays,
                         heal_ms,
                         winner,
                         dies,
@@ -222,15 +236,26 @@ const PLACES: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 
 #[test]
 fn a_call_that_is_answered_as_the_nodes_part_has_one_record() {
-    play_all(&[-300, -5, 20, 400], &PLACES, false);
+    play_all(&[-300, -5, 20, 400], &PLACES, [false; 3]);
 }
 
 #[test]
 fn a_call_that_is_answered_while_the_nodes_are_apart_has_one_record() {
-    play_all(&[1_500, 20_000], &PLACES, false);
+    play_all(&[1_500, 20_000], &PLACES, [false; 3]);
 }
 
 #[test]
 fn a_call_that_is_answered_as_its_node_dies_has_one_record() {
-    play_all(&[-300, -5, 20, 400], &[(1, 1)], true);
+    play_all(&[-300, -5, 20, 400], &[(1, 1)], [true, false, false]);
+}
+
+#[test]
+fn a_call_whose_answer_strays_as_the_nodes_part_has_one_record() {
+    play_all(&[400], &PLACES, [false, true, false]);
+    play_all(&[400], &PLACES, [false, true, true]);
+}
+
+#[test]
+fn a_call_that_begins_as_the_nodes_part_has_one_record() {
+    play_all(&[400, 1_500, 20_000], &PLACES, [false, false, true]);
 }

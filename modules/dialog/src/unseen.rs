@@ -23,6 +23,11 @@ use crate::state::Dialogs;
 pub(crate) const LATE_MS_MAX: u64 = 300_000;
 /// The node of a call is given so long to tell when it was answered, if it is there.
 const TOLD_WITHIN_MS: u64 = 5_000;
+/// A node is missed within about so long.
+const MISSED_WITHIN_MS: u64 = 30_000;
+/// A node that the answer to a call of this one may have passed over is waited for as long. The
+/// INVITE is kept for longer (`fr_inv_timeout`).
+const BACK_WITHIN_MS: u64 = 60_000;
 /// What a request shows is left open for so long.
 const SHOWN_AFTER_MS: u64 = 1_000;
 
@@ -47,8 +52,9 @@ impl Dialogs {
         }
         let ringing = did.into_iter().chain(self.table.of_call(call_id)).find(|id| rings(*id));
         let Some(id) = ringing else { return };
-        let rang = self.table.local(id, |_, local| (local.rang_at.is_some(), local.invite));
-        if let Some((true, Some(invite))) = rang
+        let invite = self.table.local(id, |_, local| local.invite).flatten();
+        // When it was answered, another node may know that is not heard now.
+        if let Some(invite) = invite.filter(|_| self.is_replicated())
             && !is_of(cx, ack, invite)
         {
             return self.ack_shows(cx, id, ack);
@@ -59,14 +65,15 @@ impl Dialogs {
     /// An ACK shows that a call was answered which rings, as far as this node knows. It came then
     /// (Unix milliseconds).
     pub(crate) fn learn_shown(&self, cx: &mut Cx<'_>, id: DialogId, ack: &Bytes, at_ms: u64) {
-        let local = self.table.local(id, |_, local| local.rang_at.zip(local.invite));
+        let local = self.table.local(id, |_, local| local.invite.map(|tx| (local.rang_at, tx)));
         let (Some(Some((rang_at, invite))), Ok(ack)) = (local, Message::parse(ack.clone())) else {
             return;
         };
-        let answered_ms = match is_of(cx, &ack, invite) {
-            true => at_ms,
-            false if self.waits_for(cx, id, rang_at.0, at_ms) => return,
-            false => rang_at.1,
+        let answered_ms = match rang_at {
+            _ if is_of(cx, &ack, invite) => at_ms,
+            _ if self.waits_for(cx, id, rang_at.map(|(node, _)| node), at_ms) => return,
+            Some((_, answered_ms)) => answered_ms,
+            None => at_ms,
         };
         self.at_earlier(cx, id, answered_ms, |this, cx| this.answered_before(cx, &ack));
         let _ = self.change_by(cx, id, Origin::Local, Change::Acked, None);
@@ -77,7 +84,7 @@ impl Dialogs {
         let local = self.table.local(id, |_, local| local.rang_at);
         let Some(Some((node, answered_ms))) = local else { return };
         let Some(call_id) = self.read(id, |d| d.call_id.clone()) else { return };
-        if self.waits_for(cx, id, node, bye.at_ms) {
+        if self.waits_for(cx, id, Some(node), bye.at_ms) {
             return;
         }
         let Some((slot, tm)) = cx.node.find::<Tm>() else { return };
@@ -97,19 +104,30 @@ impl Dialogs {
         }
     }
 
-    /// Whether what a request showed then is left open for now. The node that the call rang on
-    /// knows better, if it comes back; and a call that rings may be ended by BYE as well (RFC 3261
-    /// 15), which the callee says then.
-    fn waits_for(&self, cx: &mut Cx<'_>, id: DialogId, node: u32, at_ms: u64) -> bool {
-        let age_ms = cx.now.unix_ms.saturating_sub(at_ms);
+    /// Whether what a request showed then is left open for now. The node that the call rang on, or
+    /// that its answer passed over, knows better if it is there, or comes back. And a call that rings
+    /// may be ended by BYE as well (RFC 3261 15), which the callee says then.
+    fn waits_for(&self, cx: &mut Cx<'_>, id: DialogId, node: Option<u32>, at_ms: u64) -> bool {
         let tags = cx.node.membership().tags();
-        let is_here = tags.is_some_and(|t| t.is_reachable(self.params.cluster, node));
-        let waits = age_ms < SHOWN_AFTER_MS || (is_here && age_ms < TOLD_WITHIN_MS);
+        let is_here = |node| tags.is_some_and(|t| t.is_reachable(self.params.cluster, node));
+        let most_ms = match node {
+            None if self.misses_a_node(cx) => BACK_WITHIN_MS,
+            // It may not be missed yet.
+            None => MISSED_WITHIN_MS,
+            Some(node) if is_here(node) => TOLD_WITHIN_MS,
+            Some(_) => SHOWN_AFTER_MS,
+        };
+        let waits = cx.now.unix_ms.saturating_sub(at_ms) < most_ms;
         if waits {
             let again = Timer { kind: FOLLOW, id: id.number() };
             cx.set_timer(cx.now.after_ms(SHOWN_AFTER_MS), again);
         }
         waits
+    }
+
+    fn misses_a_node(&self, cx: &Cx<'_>) -> bool {
+        let tags = cx.node.membership().tags();
+        tags.is_some_and(|tags| tags.misses_a_node(self.params.cluster))
     }
 
     /// Has something happen when it did (Unix milliseconds). Its time is known then, but not by the

@@ -23,13 +23,13 @@ const MEMORY_S: u32 = 15;
 /// The first bytes of OPTIONS, as nft reads them behind the UDP header.
 const IS_PING: &str = "udp sport 5060 @th,64,32 0x4f505449";
 
-fn script(site: &Site, host: u8) -> String {
+fn script(site: &Site, host: u8, listens: &str) -> String {
     let (other, state) = if host == 1 { (2, "active") } else { (1, "backup") };
     let flags = if host == 1 { ", flags=seed" } else { "" };
     let (fifo, interval) = (site.fifo(host).display().to_string(), INTERVAL.as_secs());
     format!(
         r#"log_level = 3
-socket = udp:{SERVICE}:5060
+socket = udp:{listens}:5060
 socket = bin:10.77.0.{host}:5566
 loadmodule "proto_udp.so"
 loadmodule "proto_bin.so"
@@ -110,13 +110,13 @@ struct Pair {
 }
 
 impl Pair {
-    fn start() -> Self {
+    fn start(listens: &str) -> Self {
         let site = Site::bare("nat");
         let lan = Lan::new(&[1, 2, CALLER, ROUTER]);
         let inside = lan.behind(ROUTER);
         nat(&lan);
         for host in [1, 2] {
-            site.write(&format!("nat{host}.cfg"), &script(&site, host));
+            site.write(&format!("nat{host}.cfg"), &script(&site, host, listens));
             run(&lan, host, "nft add table ip watch");
             run(&lan, host, "nft add chain ip watch out { type filter hook output priority 0 ; }");
             run(&lan, host, &format!("nft add rule ip watch out {IS_PING} counter"));
@@ -223,7 +223,7 @@ fn take(lan: &Lan, host: u8) {
 #[test]
 fn phones_behind_a_nat_stay_reachable_through_ten_failovers_and_one_node_pings() {
     assert!(is_root(), "making hosts takes root: run the tests as root");
-    let mut pair = Pair::start();
+    let mut pair = Pair::start(SERVICE);
     wait_until("both know the phones", ELECTION, || pair.in_step(1) && pair.in_step(2));
     pair.call_all();
     let begun = now();
@@ -245,10 +245,34 @@ fn phones_behind_a_nat_stay_reachable_through_ten_failovers_and_one_node_pings()
     eprintln!("{FAILOVERS} failovers in {lasted:?}, {PHONES} phones reached after each");
 }
 
+/// The NAT lets nothing in but what comes from the address that the phones sent to.
+#[test]
+fn phones_behind_a_nat_reach_a_pair_that_listens_on_every_address() {
+    assert!(is_root(), "making hosts takes root: run the tests as root");
+    let mut pair = Pair::start("0.0.0.0");
+    wait_until("both know the phones", ELECTION, || pair.in_step(1) && pair.in_step(2));
+    pair.call_all();
+    for n in 0..2 {
+        pair.fail_over();
+        pair.call_all();
+        pair.bring_back();
+        let (active, backup) = (pair.serving, 3 - pair.serving);
+        let (before, silent) = (pair.pings(active), pair.pings(backup));
+        wait_until("each phone was pinged", 2 * INTERVAL + PATIENCE, || {
+            pair.pings(active) - before >= 2 * PHONES
+        });
+        assert_eq!(pair.pings(backup), silent, "the backup pings after failover {n}");
+        assert_eq!(pair.contacts(active) as u64, PHONES, "after failover {n}");
+    }
+    // The address that has come is known as the node's own.
+    let shown = mi(&pair.site.fifo(pair.serving), "tandem:status", Json::Null).to_string();
+    assert!(shown.contains(&format!("udp:{SERVICE}:5060")), "{shown}");
+}
+
 #[test]
 fn without_pings_the_nat_forgets_its_phones() {
     assert!(is_root(), "making hosts takes root: run the tests as root");
-    let pair = Pair::start();
+    let pair = Pair::start(SERVICE);
     wait_until("both know the phones", ELECTION, || pair.in_step(1) && pair.in_step(2));
     let off = mi(&pair.site.fifo(1), "nathelper:enable_ping", json!([0]));
     assert_eq!(off["result"], "OK", "{off}");

@@ -16,7 +16,7 @@ use crate::endpoint::{HttpAnswer, HttpAsk};
 use crate::events::Destination;
 use crate::gate::Gated;
 use crate::log::Level;
-use crate::sockets::SocketId;
+use crate::sockets::{HostAddress, SocketId};
 use crate::stream::{StreamId, StreamInput};
 
 /// What happens to a node.
@@ -52,6 +52,8 @@ pub enum Input {
     Http { request: u64, slot: u16, ask: HttpAsk },
     /// Which of the listening addresses this host holds now.
     Addresses(Vec<(IpAddr, bool)>),
+    /// What addresses this host has, for sockets that listen on all of them.
+    Host(Vec<HostAddress>),
     /// The script was read again for [`Effect::LoadScript`], or why it cannot be used.
     ScriptLoaded { request: u64, result: Result<Box<Program>, String> },
     /// Only time has passed.

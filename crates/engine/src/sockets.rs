@@ -1,11 +1,16 @@
 //! The node's own sockets and names, and how a socket text of a peer resolves to one of them.
 
+mod faces;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tandem_script::program::ProxyUse;
 use tandem_sip::{Transport, Uri};
+
+use faces::Host;
+pub use faces::HostAddress;
 
 /// A listening socket of this node, by its place in the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,6 +97,14 @@ impl Socket {
         Self { proto, addr, advertised, tag, tos, anycast: false, proxy, held, text, sent_by, wire }
     }
 
+    /// The same at an address of the host, for a socket that listens on all of them.
+    fn at(&self, ip: IpAddr) -> Self {
+        let addr = SocketAddr::new(ip, self.addr.port());
+        let mut made = Self::new(self.proto, addr, self.advertised.clone(), self.tag.clone());
+        (made.tos, made.anycast, made.proxy) = (self.tos, self.anycast, self.proxy);
+        made
+    }
+
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -148,11 +161,14 @@ pub struct Sockets {
     aliases: Vec<Alias>,
     /// Names of several sockets.
     bonds: Vec<(String, Vec<SocketId>)>,
+    /// The addresses of the host, for those that listen on all of them.
+    host: Host,
 }
 
 impl Sockets {
     pub fn new(all: Vec<Socket>, aliases: Vec<(String, u16)>) -> Self {
-        let mut sockets = Self { all, aliases: Vec::new(), bonds: Vec::new() };
+        let host = Host::new(&all);
+        let mut sockets = Self { all, aliases: Vec::new(), bonds: Vec::new(), host };
         for (host, port) in aliases {
             sockets.add_alias(&host, port, false);
         }
@@ -176,11 +192,22 @@ impl Sockets {
     }
 
     pub fn get(&self, id: SocketId) -> Option<&Socket> {
-        self.all.get(usize::from(id.0))
+        let at = usize::from(id.0);
+        self.all.get(at).or_else(|| self.host.get(at.checked_sub(self.all.len())?))
     }
 
+    /// The sockets by which others know the node: those of the script, and for one that listens
+    /// on every address of the host its faces.
     pub fn iter(&self) -> impl Iterator<Item = (SocketId, &Socket)> {
-        self.all.iter().enumerate().map(|(n, socket)| (SocketId(n as u16), socket))
+        self.every().filter(|(id, s)| match s.addr.ip().is_unspecified() {
+            true => !self.host.hides(*id),
+            false => usize::from(id.0) < self.all.len() || s.is_held(),
+        })
+    }
+
+    /// All that have a number: faces of addresses that have left, too.
+    pub(crate) fn every(&self) -> impl Iterator<Item = (SocketId, &Socket)> {
+        self.listening().chain(self.host.all().map(|(n, face)| (self.face_id(n), face)))
     }
 
     pub fn of(&self, proto: Proto) -> impl Iterator<Item = (SocketId, &Socket)> {
@@ -200,7 +227,7 @@ impl Sockets {
     pub fn is_myself(&self, host: &[u8], port: Option<u16>) -> bool {
         let ip = tandem_sip::host_ip(host);
         let port_fits = |own: u16| port.is_none_or(|p| p == own);
-        self.all.iter().filter(|s| s.proto.is_sip()).any(|s| {
+        self.iter().filter(|(_, s)| s.proto.is_sip()).any(|(_, s)| {
             (ip == Some(s.addr.ip()) && port_fits(s.addr.port()))
                 || s.advertised
                     .as_ref()
@@ -230,7 +257,9 @@ impl Sockets {
     /// Whether what is sent to this address comes back to this node.
     pub fn is_own(&self, proto: Proto, addr: SocketAddr) -> bool {
         let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-        self.all.iter().filter(|s| s.proto == proto).any(|s| {
+        let held =
+            |(id, s): &(SocketId, &Socket)| usize::from(id.0) < self.all.len() || s.is_held();
+        self.every().filter(held).filter(|(_, s)| s.proto == proto).any(|(_, s)| {
             let advertised = || {
                 let (host, port) = s.advertised.as_ref()?;
                 host.parse().ok().map(|ip| SocketAddr::new(ip, *port))
@@ -250,7 +279,9 @@ impl Sockets {
         let (proto, rest) = text.split_once(':')?;
         let candidates = || self.iter().filter(|(_, s)| s.proto.text() == proto);
         let addr: Option<SocketAddr> = rest.parse().ok();
-        let equal = candidates().find(|(_, s)| Some(s.addr) == addr);
+        // An address that has left the host is still the one that the record means.
+        let is_equal = |s: &Socket| s.proto.text() == proto && Some(s.addr) == addr;
+        let equal = self.every().find(|(_, s)| is_equal(s));
         let tagged = || candidates().find(|(_, s)| s.tag.as_deref() == Some(rest));
         let family =
             || candidates().find(|(_, s)| addr.is_none_or(|a| a.is_ipv4() == s.addr.is_ipv4()));
@@ -274,7 +305,8 @@ impl Sockets {
             return self.bond(text)?.first().copied();
         }
         let matches = |s: &Socket| s.text() == text || s.tag.as_deref() == Some(text);
-        self.iter().find(|(_, s)| s.proto.is_sip() && matches(s)).map(|(id, _)| id)
+        let mut held = self.listening().chain(self.iter());
+        held.find(|(_, s)| s.proto.is_sip() && matches(s)).map(|(id, _)| id)
     }
 
     /// The socket to reach `to` from: `preferred` if it has the right family, else the first
@@ -292,12 +324,15 @@ impl Sockets {
         preferred: Option<SocketId>,
     ) -> Option<SocketId> {
         let fits = |s: &Socket| s.proto == proto && s.addr.is_ipv4() == to.is_ipv4();
-        if let Some(id) = preferred.filter(|id| self.get(*id).is_some_and(fits)) {
-            return Some(id);
+        let kept = preferred.filter(|id| self.get(*id).is_some_and(fits));
+        if let Some(id) = kept {
+            let reaches = |id| self.get(id).is_some_and(|s| self.can_reach(id, s, to));
+            return Some(if reaches(id) { id } else { self.leaving(id, to) });
         }
         let ip = preferred.and_then(|id| self.get(id)).map(|s| s.addr.ip());
         let near = self.iter().find(|(_, s)| fits(s) && Some(s.addr.ip()) == ip);
-        near.or_else(|| self.iter().find(|(_, s)| fits(s))).map(|(id, _)| id)
+        let found = near.or_else(|| self.iter().find(|(_, s)| fits(s))).map(|(id, _)| id);
+        found.map(|id| self.leaving(id, to))
     }
 
     /// Whether a socket is of connections.

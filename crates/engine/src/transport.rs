@@ -65,7 +65,7 @@ pub(crate) fn is_our_reply(node: &Node, msg: &Message) -> bool {
     let Ok(via) = msg.top_via() else { return false };
     let port = via.port_or_default();
     let ip = via.host_ip();
-    node.sockets.iter().filter(|(_, socket)| socket.proto.is_sip()).any(|(_, socket)| {
+    node.sockets.every().filter(|(_, socket)| socket.proto.is_sip()).any(|(_, socket)| {
         let advertised = socket.advertised.as_ref();
         let own = ip == Some(socket.addr.ip()) && port == socket.addr.port();
         own || advertised
@@ -255,8 +255,9 @@ pub fn prepare_request_to(
         return Err(HopError::Unfit);
     }
     let Hop { addr: to, proto } = hop;
-    let preferred = branch.socket.or(ctx.target.socket).or(Some(ctx.source.socket));
-    let socket = node.sockets.toward_by(proto, to, preferred).ok_or(HopError::NoSocket)?;
+    let chosen = branch.socket.or(ctx.target.socket);
+    let preferred = chosen.unwrap_or_else(|| node.sockets.leaving(ctx.source.socket, to));
+    let socket = node.sockets.toward_by(proto, to, Some(preferred)).ok_or(HopError::NoSocket)?;
     let only_open = branch.flags & node.streams.settings.no_new_conn != 0;
     if only_open && proto.is_reliable() && !node.streams.leads_to(socket, to) {
         return Err(HopError::NoSocket);
@@ -423,8 +424,9 @@ pub(crate) fn forward_reply(cx: &mut Cx<'_>, ctx: &Ctx) {
     let mut edits = ctx.edits.clone();
     let next = ctx.msg.values(HeaderName::Via).nth(1);
     let to = next.and_then(|v| Via::parse(v.bytes).ok()).and_then(|via| via_target(&via));
-    let preferred = Some(ctx.source.socket);
-    let socket = to.and_then(|to| cx.node.sockets.toward_by(to.proto, to.addr, preferred));
+    let sockets = &cx.node.sockets;
+    let preferred = |to: &Hop| Some(sockets.leaving(ctx.source.socket, to.addr));
+    let socket = to.and_then(|to| sockets.toward_by(to.proto, to.addr, preferred(&to)));
     let (Some(to), Some(socket)) = (to, socket) else {
         cx.count(stat::ERR_REPLIES, 1);
         cx.log(Level::Info, "a reply has no further Via that it could go to");

@@ -99,6 +99,7 @@ impl Worker {
     fn take(&mut self, now: Now, input: Input, out: &mut Out) {
         match input {
             Input::Datagram { socket, source, local_ip, payload } => {
+                let socket = self.node.sockets.arrived(socket, local_ip);
                 let source = Source { addr: source, socket, local_ip };
                 self.datagram(now, source, payload, out);
             }
@@ -168,6 +169,13 @@ impl Worker {
                 self.node.sockets.set_held(&addresses);
                 let node = Arc::clone(&self.node);
                 node.membership.addresses(&mut self.cx(now, out), &addresses);
+            }
+            Input::Host(addresses) => {
+                if !self.node.sockets.set_host(&addresses) {
+                    let text = "this host has had more addresses than a socket that listens on all \
+                                of them can tell apart; write a `socket` for each that matters";
+                    self.cx(now, out).log(Level::Warning, text);
+                }
             }
             Input::ScriptLoaded { request, result } => {
                 crate::script::loaded(&mut self.cx(now, out), request, result);

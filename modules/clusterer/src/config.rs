@@ -196,7 +196,8 @@ pub(crate) fn config(
         GateMode::Sent => tandem_cluster::GateMode::Sent,
         GateMode::Acked => tandem_cluster::GateMode::Acked,
     };
-    config.addresses = cx.node.sockets.iter().map(|(_, s)| (s.addr.ip(), s.is_held())).collect();
+    config.addresses =
+        cx.node.sockets.listening().map(|(_, s)| (s.addr.ip(), s.is_held())).collect();
     config.addresses.sort_unstable();
     config.addresses.dedup();
     config.clusters = clusters(settings, rows)?;

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use super::clients;
 use super::databases::{self, NewsOf};
 use super::gauges::Gauges;
+use super::host::Host;
 use super::management::{Asked, Management};
 use super::reader::RunningReader;
 use super::reader::STOOD_STILL_NS;
@@ -97,6 +98,7 @@ struct Control<'a> {
     parting_until: Option<tandem_clock::Mono>,
     /// What the process measures of itself.
     gauges: Gauges,
+    host: Host,
     lines: log::Lines,
     notifier: Option<Notifier>,
     names: Resolver,
@@ -179,6 +181,7 @@ impl<'a> Control<'a> {
             asked_to_end: 0,
             parting_until: None,
             gauges: Gauges::default(),
+            host: Host::default(),
             lines: log::Lines::default(),
             notifier: None,
             names,
@@ -196,6 +199,8 @@ impl<'a> Control<'a> {
         let now = self.shared.clock.now();
         let mut out = Out::default();
         self.step(Input::Addresses(self.held()), &mut out);
+        let host = self.host.news(self.shared, now);
+        host.into_iter().for_each(|host| self.step(Input::Host(host), &mut out));
         self.worker.start(now, &mut out);
         self.settle(out);
     }
@@ -224,6 +229,8 @@ impl<'a> Control<'a> {
             }
             self.gauges.measure(self.shared, woke);
             let mut out = Out::default();
+            let host = self.host.look(self.shared, woke);
+            host.into_iter().for_each(|host| self.step(Input::Host(host), &mut out));
             self.take(woken, &mut out);
             self.drain(&mut out);
             self.settle(std::mem::take(&mut out));
@@ -324,6 +331,8 @@ impl<'a> Control<'a> {
                 let held = self.held();
                 tcp::addresses_changed(self.shared, &held);
                 self.step(Input::Addresses(held), out);
+                let host = self.host.news(self.shared, self.shared.clock.now());
+                host.into_iter().for_each(|host| self.step(Input::Host(host), out));
             }
             Woken::Program(ended) => self.step(ended, out),
             Woken::Client(news) => self.step(clients::input(news), out),
@@ -419,7 +428,7 @@ impl<'a> Control<'a> {
                 self.carry_out(now, effect);
             }
             self.lines.write();
-            for (ticket, error) in self.shared.sockets.send(&mut self.sends) {
+            for (ticket, error) in self.shared.send(&mut self.sends) {
                 self.step(Input::SendFailed { ticket, error }, &mut out);
             }
             for input in std::mem::take(&mut self.ready) {
@@ -507,7 +516,7 @@ impl<'a> Control<'a> {
 
     /// Which of the listening addresses this host holds.
     fn held(&self) -> Vec<(std::net::IpAddr, bool)> {
-        let ips = self.shared.node.sockets.iter().map(|(_, s)| s.addr.ip());
+        let ips = self.shared.node.sockets.listening().map(|(_, s)| s.addr.ip());
         let mut held: Vec<_> = ips.map(|ip| (ip, is_local_address(ip))).collect();
         held.sort_unstable();
         held.dedup();

@@ -43,8 +43,10 @@ impl Gauges {
         }
         self.waiting_at = now.after_s(1);
         let node = &shared.node;
-        let ports =
-            |proto| -> Vec<u16> { node.sockets.of(proto).map(|(_, s)| s.addr.port()).collect() };
+        let ports = |proto| -> Vec<u16> {
+            let of = node.sockets.listening().filter(|(_, s)| s.proto == proto);
+            of.map(|(_, s)| s.addr.port()).collect()
+        };
         node.load.set_waiting_udp(memory::waiting_udp(&ports(Proto::Udp)));
         node.load.set_waiting_tcp(memory::waiting_tcp(&ports(Proto::Tcp)));
     }

@@ -181,7 +181,7 @@ impl Helper {
                     other => others.push(other),
                 }
             }
-            let failed = self.shared.sockets.send(&mut self.sends);
+            let failed = self.shared.send(&mut self.sends);
             // Behind the datagrams, as the reader does it.
             if !others.is_empty() {
                 hand_over(&self.shared, &self.control, others);

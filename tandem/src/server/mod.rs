@@ -13,6 +13,7 @@ mod files;
 mod gather;
 mod gauges;
 mod helpers;
+mod host;
 mod host_clock;
 mod limits;
 mod log;
@@ -33,6 +34,7 @@ use tandem_clock::Chance;
 use tandem_drivers::Clock;
 use tandem_drivers::privileges::{self, Identity};
 use tandem_engine::build::NodeOptions;
+use tandem_engine::effect::{Send, SendError};
 use tandem_engine::log::Level;
 use tandem_engine::node::Node;
 use tandem_engine::sockets::Proto;
@@ -79,6 +81,13 @@ struct Shared {
     identity: Identity,
     /// What the reader waits with; its waker ends the wait.
     poller: Poller,
+}
+
+impl Shared {
+    /// Sends datagrams; see [`udp::SocketTable::send`].
+    fn send(&self, sends: &mut Vec<Send>) -> Vec<(u64, SendError)> {
+        self.sockets.send(&self.node.sockets, sends)
+    }
 }
 
 /// Runs a node until it is told to stop. In the background, the command ends when it serves.

@@ -305,7 +305,7 @@ impl Reader<'_> {
             self.out.effects = effects;
             // Changes leave before replies: the peer's answer is what takes longest.
             self.bin.flush(&self.shared.poller, &mut self.bin_events);
-            let failed = self.shared.sockets.send(&mut self.sends);
+            let failed = self.shared.send(&mut self.sends);
             // Behind the datagrams: what a request brings back over a connection, or what another
             // thread makes of the answer to its question, must not overtake the provisional reply.
             let others = self.parcel.take_due(now.mono_ns);

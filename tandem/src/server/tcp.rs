@@ -53,7 +53,7 @@ pub(super) fn open(node: &Node, now: Now) -> Result<Option<(Opened, Outlet)>, St
         log::line(now, Level::Warning, &text);
     }
     let mut streams = BinStreams::new(options(node, connections_max));
-    for (_, socket) in node.sockets.of(Proto::Tcp) {
+    for (_, socket) in node.sockets.listening().filter(|(_, s)| s.proto == Proto::Tcp) {
         streams
             .listen(&poller, socket.addr)
             .map_err(|e| format!("tandem: cannot listen on {}: {e}", socket.text()))?;
@@ -198,7 +198,7 @@ impl Tcp<'_> {
             }
             // Before the datagrams: a provisional reply leaves before what it is about.
             self.opened.streams.flush(&self.opened.poller, &mut self.events);
-            let failed = self.shared.sockets.send(&mut self.sends);
+            let failed = self.shared.send(&mut self.sends);
             if failed.is_empty() && self.events.is_empty() {
                 return;
             }
@@ -233,7 +233,7 @@ pub(super) fn command(shared: &Shared, effect: Effect) {
     }
 }
 
-fn pass_on(shared: &Shared, command: Command) {
+pub(super) fn pass_on(shared: &Shared, command: Command) {
     let Some(outlet) = &shared.streams else { return };
     if outlet.commands.try_send(command).is_err() {
         let text = "the TCP thread is behind: a message was dropped";

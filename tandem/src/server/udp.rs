@@ -10,7 +10,7 @@ use tandem_clock::Now;
 use tandem_engine::effect::{Effect, Input, Out, Send, SendError};
 use tandem_engine::log::Level;
 use tandem_engine::node::Node;
-use tandem_engine::sockets::{Proto, SocketId};
+use tandem_engine::sockets::{Proto, SocketId, Sockets};
 use tandem_engine::worker::Worker;
 use tandem_net::{UdpOptions, UdpSocket};
 use tokio::sync::mpsc;
@@ -23,7 +23,7 @@ pub(super) struct SocketTable(BTreeMap<SocketId, UdpSocket>);
 impl SocketTable {
     pub(super) fn open(node: &Node) -> Result<Self, String> {
         let mut sockets = BTreeMap::new();
-        for (id, socket) in node.sockets.of(Proto::Udp) {
+        for (id, socket) in node.sockets.listening().filter(|(_, s)| s.proto == Proto::Udp) {
             let defaults = UdpOptions::default();
             let recv_buffer_bytes = node.recv_buffer_bytes().unwrap_or(defaults.recv_buffer_bytes);
             let options = UdpOptions { tos: socket.tos, recv_buffer_bytes, ..defaults };
@@ -43,17 +43,19 @@ impl SocketTable {
     }
 
     /// Sends datagrams and empties `sends`; gives back those with a ticket that did not leave.
-    pub(super) fn send(&self, sends: &mut Vec<Send>) -> Vec<(u64, SendError)> {
+    pub(super) fn send(&self, known: &Sockets, sends: &mut Vec<Send>) -> Vec<(u64, SendError)> {
         let mut failed = Vec::new();
         // The sort is stable: what goes to one target leaves in order.
         if !sends.is_sorted_by_key(|s| s.socket) {
             sends.sort_by_key(|s| s.socket);
         }
         for batch in sends.chunk_by(|a, b| a.socket == b.socket) {
-            let socket = batch.first().and_then(|s| self.get(s.socket));
-            let Some(socket) = socket else { continue };
+            let Some((opened, from)) = batch.first().map(|s| known.opened(s.socket)) else {
+                continue;
+            };
+            let Some(socket) = self.get(opened) else { continue };
             let mut failures = Vec::new();
-            socket.send_each(batch, |s| ((s.to, None), &s.payload), &mut failures);
+            socket.send_each(batch, |s| ((s.to, from), &s.payload), &mut failures);
             for failure in failures {
                 let error = match failure.error {
                     tandem_net::SendError::NotHolder => SendError::NotHolder,

@@ -160,8 +160,9 @@ fn leave_to(cx: &mut Cx<'_>, ctx: &Ctx, what: &What, hops: &[Hop]) -> Result<(),
             (ready.socket, ready.to, ready.bytes)
         }
         What::Send(headers) => {
-            let preferred = ctx.target.socket.or(Some(ctx.source.socket));
-            let socket = node.sockets.toward_by(hop.proto, hop.addr, preferred);
+            let came = || node.sockets.leaving(ctx.source.socket, hop.addr);
+            let preferred = ctx.target.socket.unwrap_or_else(came);
+            let socket = node.sockets.toward_by(hop.proto, hop.addr, Some(preferred));
             let mut edits = Edits::default();
             if !headers.is_empty() {
                 edits.append_header(&ctx.msg, headers.clone());

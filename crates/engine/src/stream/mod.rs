@@ -115,7 +115,7 @@ impl Streams {
             settings,
             table: Mutex::new(Table::new(key)),
             reading: Mutex::default(),
-            streaming: sockets.iter().map(|(_, s)| s.proto == Proto::Tcp).collect(),
+            streaming: sockets.protos().map(|proto| proto == Proto::Tcp).collect(),
             pings: AtomicU64::new(0),
             pongs: AtomicU64::new(0),
         }

@@ -67,7 +67,7 @@ impl Registrar {
                     && names(request, &contact)
                     && !self.leads_somewhere(cx.node, &table, &contact);
                 if is_it && cx.node.streams.bind(source, self.usrloc.flow_name(&table, &contact)) {
-                    self.keep(cx, source, &contact);
+                    self.keep(cx, (&table, source), (&aor, &contact));
                 }
             }
         }
@@ -82,12 +82,18 @@ impl Registrar {
     }
 
     /// Where connections live as long as registrations, this one does as well.
-    fn keep(&self, cx: &Cx<'_>, source: &Source, contact: &Contact) {
+    fn keep(
+        &self,
+        cx: &Cx<'_>,
+        (table, source): (&Table, &Source),
+        (aor, contact): (&[u8], &Contact),
+    ) {
         if self.params.tcp_persistent_flag == 0 {
             return;
         }
         let left = contact.remaining_s(cx.now.unix_s()).unwrap_or(0) + CONNECTION_GRACE_S;
-        cx.node.streams.keep(cx.now, source, u32::try_from(left).unwrap_or(u32::MAX));
+        let user = self.usrloc.user_number(table, aor);
+        cx.node.streams.keep(cx.now, source, user, u32::try_from(left).unwrap_or(u32::MAX));
     }
 }
 

@@ -1,5 +1,6 @@
 //! The running module: its tables, and what follows from a change of them.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -177,6 +178,13 @@ impl Usrloc {
     /// What a contact is called where connections are bound to it.
     pub fn flow_name(&self, table: &Table, contact: &Contact) -> Flow {
         Flow { owner: u32::from(self.slot) << 16 | table.at as u32, id: contact.id }
+    }
+
+    /// What a user is called where his registrations keep connections.
+    pub fn user_number(&self, table: &Table, aor: &[u8]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.slot, table.at, aor).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Where the living connection of a contact leads, and from which socket.

@@ -316,7 +316,9 @@ impl Worker {
             match node.streams.table.lock().until(conn) {
                 None => return,
                 Some(until) if until > now.mono_ns => {
-                    return self.watch_idle(now, conn, until, out);
+                    // What keeps it may end at any time: it is looked at in between.
+                    let look_at = until.min(self.life(now).max(now.after_s(1)));
+                    return self.watch_idle(now, conn, look_at, out);
                 }
                 Some(_) => {}
             }

@@ -158,11 +158,14 @@ impl Streams {
         self.table.lock().views()
     }
 
-    /// Keeps the connection of a message for so long without traffic (`tcp_persistent_flag`).
-    pub fn keep(&self, now: Now, source: &Source, seconds: u32) {
+    /// Keeps the connection of a message for as long as the registrations of a user, so many
+    /// seconds, without traffic (`tcp_persistent_flag`); 0: there are none any more.
+    pub fn keep(&self, now: Now, source: &Source, user: u64, seconds: u32) {
         let mut table = self.table.lock();
         if let Some(id) = table.find(source.socket, source.addr) {
-            table.keep(id, now.after_s(u64::from(seconds)));
+            let rests_until = table::end_of_life(now, self.settings.lifetime_s);
+            let until = now.after_s(u64::from(seconds));
+            table.keep(id, now.mono_ns, (user, until), rests_until);
         }
     }
 

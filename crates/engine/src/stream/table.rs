@@ -22,6 +22,8 @@ pub struct StreamId(pub u64);
 const WAITING_MAX: usize = 1_024;
 /// Other addresses of the peer of one connection.
 const ALIASES_MAX: usize = 8;
+/// Users whose registrations keep one connection and that are told apart.
+const KEEPS_MAX: usize = 1_024;
 
 /// A connection as it is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,14 +47,44 @@ struct Conn {
     /// `None` when it is open.
     waiting: Option<Vec<Send>>,
     until: Mono,
-    /// Kept at least so long (`tcp_persistent_flag`).
-    keep_until: Mono,
+    /// What keeps it for longer (`tcp_persistent_flag`); most have nothing.
+    keeps: Option<Box<Keeps>>,
     aliases: Vec<u16>,
     /// Flows that it leads to.
     flows: Vec<Flow>,
     /// Requests that were looked at for one.
     looks: u8,
     proxy: Proxy,
+}
+
+/// Whose registrations keep a connection, and how long: its user's, or those of many behind a
+/// proxy.
+#[derive(Debug, Default)]
+struct Keeps {
+    /// The latest of all.
+    until: Mono,
+    each: Vec<(u64, Mono)>,
+}
+
+impl Keeps {
+    /// One user's registrations end then; in the past: there are none any more.
+    fn note(&mut self, now: Mono, user: u64, until: Mono) {
+        self.each.retain(|(known, ends)| *known != user && *ends > now);
+        let is_full = self.each.len() >= KEEPS_MAX;
+        match self.each.last_mut().filter(|_| is_full) {
+            _ if until <= now => {}
+            // Beyond that they are not told apart, and the longest counts.
+            Some(last) => last.1 = last.1.max(until),
+            None => self.each.push((user, until)),
+        }
+        self.until = self.each.iter().map(|(_, ends)| *ends).max().unwrap_or(0);
+    }
+}
+
+impl Conn {
+    fn kept_until(&self) -> Mono {
+        self.keeps.as_ref().map_or(0, |keeps| keeps.until)
+    }
 }
 
 /// What a load balancer in front of a connection has told.
@@ -114,7 +146,7 @@ impl Table {
     /// Sends through a connection that is there.
     pub(super) fn send_on(&mut self, id: StreamId, send: Send, until: Mono) -> Sent {
         let Some(conn) = self.conns.get_mut(&id) else { return Sent::Failed(send) };
-        conn.until = until.max(conn.keep_until);
+        conn.until = until.max(conn.kept_until());
         match &mut conn.waiting {
             None => Sent::Ok(Some(Effect::StreamWrite { conn: id, bytes: send.payload })),
             Some(waiting) if waiting.len() < WAITING_MAX => {
@@ -137,7 +169,7 @@ impl Table {
             remote,
             local: SocketAddr::new(socket.addr.ip(), 0),
             until,
-            keep_until: 0,
+            keeps: None,
             aliases: Vec::new(),
             flows: Vec::new(),
             looks: 0,
@@ -164,7 +196,7 @@ impl Table {
             local,
             waiting: None,
             until,
-            keep_until: 0,
+            keeps: None,
             aliases: Vec::new(),
             flows: Vec::new(),
             looks: 0,
@@ -188,7 +220,7 @@ impl Table {
     pub(super) fn least_wanted(&self, now: Now, rests_until: Mono) -> Option<StreamId> {
         let resting = || {
             let is_free = |c: &Conn| {
-                let is_idle = c.until <= rests_until && c.keep_until <= now.mono_ns;
+                let is_idle = c.until <= rests_until && c.kept_until() <= now.mono_ns;
                 is_idle && c.waiting.is_none() && c.flows.is_empty()
             };
             let free = self.conns.iter().filter(|(_, conn)| is_free(conn));
@@ -201,7 +233,7 @@ impl Table {
     pub(super) fn connected(&mut self, id: StreamId, local: SocketAddr, until: Mono) -> Vec<Send> {
         let Some(conn) = self.conns.get_mut(&id) else { return Vec::new() };
         conn.local = local;
-        conn.until = until.max(conn.keep_until);
+        conn.until = until.max(conn.kept_until());
         conn.waiting.take().unwrap_or_default()
     }
 
@@ -244,15 +276,21 @@ impl Table {
     /// Something came in.
     pub(super) fn touch(&mut self, id: StreamId, until: Mono) {
         if let Some(conn) = self.conns.get_mut(&id) {
-            conn.until = until.max(conn.keep_until);
+            conn.until = until.max(conn.kept_until());
         }
     }
 
-    /// Keeps a connection at least until then.
-    pub(super) fn keep(&mut self, id: StreamId, until: Mono) {
+    /// One user's registrations keep a connection until then, and it rests no longer than until
+    /// `rests_until` where nothing keeps it.
+    pub(super) fn keep(&mut self, id: StreamId, now: Mono, keep: (u64, Mono), rests_until: Mono) {
         if let Some(conn) = self.conns.get_mut(&id) {
-            conn.keep_until = conn.keep_until.max(until);
-            conn.until = conn.until.max(until);
+            let (user, until) = keep;
+            if until > now || conn.keeps.is_some() {
+                let mut keeps = conn.keeps.take().unwrap_or_default();
+                keeps.note(now, user, until);
+                conn.keeps = Some(keeps).filter(|keeps| !keeps.each.is_empty());
+            }
+            conn.until = rests_until.max(conn.kept_until());
         }
     }
 

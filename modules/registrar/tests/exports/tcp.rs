@@ -30,3 +30,44 @@ pub(super) fn a_flag_keeps_the_connection() {
         assert_eq!(node.closed, [conn], "{flag}");
     }
 }
+
+/// A REGISTER of a user over a connection that registrations keep.
+fn register(user: &str, cseq: u32, expires_s: u32) -> bytes::Bytes {
+    let text = format!(
+        "REGISTER sip:a SIP/2.0\r\nVia: SIP/2.0/TCP 10.0.0.9;branch=z9hG4bK{user}{cseq}\r\n\
+         From: <sip:{user}@a>;tag=f\r\nTo: <sip:{user}@a>\r\nCall-ID: {user}\r\n\
+         CSeq: {cseq} REGISTER\r\nContact: <sip:{user}@10.0.0.9;transport=tcp>\r\n\
+         Expires: {expires_s}\r\nContent-Length: 0\r\n\r\n"
+    );
+    text.into()
+}
+
+#[test]
+fn a_connection_is_kept_no_longer_than_its_registrations() {
+    // (user, CSeq, expires), and when the connection ends.
+    for (registers, ends_s) in [
+        (&[("al", 1, 3600), ("al", 2, 0)][..], 5),
+        (&[("al", 1, 3600), ("al", 2, 60)], 70),
+        (&[("al", 1, 60), ("al", 2, 3600)], 3610),
+        (&[("al", 1, 3600), ("bo", 1, 60), ("al", 2, 0)], 70),
+        (&[("al", 1, 60), ("bo", 1, 3600), ("al", 2, 0), ("bo", 2, 0)], 5),
+    ] {
+        let setup = "loadmodule \"proto_tcp.so\"\nsocket=tcp:127.0.0.1:5060\n\
+            tcp_connection_lifetime=5\n\
+            modparam(\"registrar\", \"tcp_persistent_flag\", \"KEEP\")\n";
+        let body = "setflag(\"KEEP\"); save(\"location\");";
+        let mut node = TestNode::new(&script(setup, body), MODULES);
+        let conn = StreamId(1 << 63);
+        let (peer, local) = ("10.0.0.9:4000".parse().unwrap(), "127.0.0.1:5060".parse().unwrap());
+        node.step(Input::Stream(StreamInput::Accepted { conn, peer, local }));
+        for (user, cseq, expires_s) in registers {
+            let bytes = register(user, *cseq, *expires_s);
+            node.step(Input::Stream(StreamInput::Data { conn, bytes }));
+        }
+        assert!(node.written.iter().all(|(_, m)| m.starts_with("SIP/2.0 200")));
+        node.advance_ms(ends_s * 1_000 - 500);
+        assert!(node.closed.is_empty(), "{registers:?}");
+        node.advance_ms(1_000);
+        assert_eq!(node.closed, [conn], "{registers:?}");
+    }
+}

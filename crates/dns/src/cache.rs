@@ -14,6 +14,10 @@ use crate::name::Question;
 const TTL_MAX_S: u32 = 86_400;
 const ABSENT_S: (u32, u32) = (1, 300);
 const FAILED_S: u32 = 5;
+/// How long after its time an answer is better than none (RFC 8767), and for how long it is used
+/// before the DNS is asked again.
+const STALE_MAX_S: u32 = 86_400;
+const STALE_S: u32 = 30;
 
 /// A bounded table of answers. When it is full, the oldest goes first.
 #[derive(Debug)]
@@ -29,7 +33,16 @@ pub struct Cache {
 struct Entry {
     answer: Answer,
     until: Mono,
+    /// Until then it is used where the DNS does not answer.
+    stale_until: Mono,
     number: u64,
+}
+
+impl Entry {
+    /// Whether it is used where the DNS does not answer.
+    fn is_usable(&self, now: Now) -> bool {
+        !self.answer.failed && self.stale_until > now.mono_ns
+    }
 }
 
 impl Cache {
@@ -45,19 +58,29 @@ impl Cache {
         (entry.until > now.mono_ns).then_some(&entry.answer)
     }
 
-    /// Keeps an answer. One that may not be kept (time to live 0) is forgotten at once.
-    pub fn put(&mut self, now: Now, question: &Question, answer: &Answer) {
+    /// Keeps an answer and gives back what is to be believed: where the DNS failed, what it said
+    /// last, unless that is too old. One that may not be kept (time to live 0) is forgotten at once.
+    pub fn put(&mut self, now: Now, question: &Question, answer: &Answer) -> Answer {
+        if answer.failed
+            && let Some(last) = self.entries.get_mut(question).filter(|e| e.is_usable(now))
+        {
+            last.until = now.after_s(u64::from(STALE_S)).min(last.stale_until);
+            return last.answer.clone();
+        }
         let ttl_s = match answer {
             a if a.failed => FAILED_S,
             a if a.records.is_empty() => a.ttl_s.clamp(ABSENT_S.0, ABSENT_S.1),
             a => a.ttl_s.min(TTL_MAX_S),
         };
+        let stale_s = if answer.failed || ttl_s == 0 { 0 } else { STALE_MAX_S };
         self.number += 1;
         let (number, until) = (self.number, now.after_s(u64::from(ttl_s)));
-        let entry = Entry { answer: answer.clone(), until, number };
+        let stale_until = now.after_s(u64::from(ttl_s) + u64::from(stale_s));
+        let entry = Entry { answer: answer.clone(), until, stale_until, number };
         self.entries.insert(question.clone(), entry);
         self.order.push_back((question.clone(), number));
         self.shrink();
+        answer.clone()
     }
 
     pub fn len(&self) -> usize {
@@ -118,6 +141,32 @@ mod tests {
         assert!(cache.get(at(5), &question("silent")).is_none());
         assert!(cache.get(at(0), &question("zero")).is_none());
         assert!(cache.get(at(0), &question("b")).is_none());
+    }
+
+    #[test]
+    fn what_was_said_last_holds_where_the_dns_does_not_answer() {
+        let mut cache = cache(10);
+        let (a, none, zero) = (question("a"), question("none"), question("zero"));
+        let ip = Answer::of(vec![Record::Ip([10, 0, 0, 1].into())], 60);
+        let failure = Answer::failure();
+        cache.put(at(0), &a, &ip);
+        cache.put(at(0), &none, &Answer::none(60));
+        cache.put(at(0), &zero, &Answer { ttl_s: 0, ..ip.clone() });
+        assert_eq!(cache.get(at(60), &a), None, "it is asked again");
+        assert_eq!(cache.put(at(62), &a, &failure), ip);
+        assert_eq!(cache.get(at(91), &a), Some(&ip), "for a while it is not");
+        assert_eq!(cache.get(at(92), &a), None);
+        assert_eq!(cache.put(at(95), &none, &failure), Answer::none(60));
+        assert_eq!(cache.put(at(1), &zero, &failure), failure, "it was not to be kept");
+        assert_eq!(cache.put(at(1), &question("b"), &failure), failure);
+        // A day later nobody believes it any more.
+        let end = 60 + u64::from(STALE_MAX_S);
+        assert_eq!(cache.put(at(end - 10), &a, &failure), ip);
+        assert_eq!(cache.get(at(end), &a), None);
+        assert_eq!(cache.put(at(end), &a, &failure), failure);
+        // What is said counts, and be it that there is nothing.
+        cache.put(at(end + 9), &a, &ip);
+        assert_eq!(cache.put(at(end + 80), &a, &Answer::none(60)), Answer::none(60));
     }
 
     #[test]

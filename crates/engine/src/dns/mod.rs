@@ -166,7 +166,7 @@ impl State {
     fn answered(&mut self, now: Now, number: u64, answer: &Answer) -> Option<(Vec<u64>, u64)> {
         let Query { question, asked, searches } = self.queries.remove(&number)?;
         self.by_question.remove(&question);
-        self.cache.put(now, &question, answer);
+        let answer = self.cache.put(now, &question, answer);
         for id in &searches {
             if let Some(waiting) = self.searches.get_mut(id) {
                 waiting.search.answered(&question, answer.clone());

@@ -1,11 +1,12 @@
 //! The transport of `mi_fifo`: requests out of a FIFO, each answer into a FIFO of its client.
 
+use std::collections::VecDeque;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,8 +15,8 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::Interval;
 
 use crate::fifo_parse::Cutter;
@@ -201,39 +202,66 @@ async fn due(check: &mut Interval, look: &Notify) {
     }
 }
 
+/// Sends answers, each in a task of its own. A client that does not open its end costs nobody else
+/// anything: where too many of them are waited for, the one that has had the most time is given up.
 async fn answer(
     options: FifoOptions,
     mut replies: mpsc::Receiver<FifoReply>,
     counters: Arc<Counters>,
 ) {
-    let room = Arc::new(Semaphore::new(REPLIES_MAX));
+    let mut sending = JoinSet::new();
+    let mut waiting: VecDeque<Waiting> = VecDeque::new();
     while let Some(reply) = replies.recv().await {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        while sending.try_join_next().is_some() {}
+        waiting.retain(|one| !one.task.is_finished());
+        while waiting.len() >= WAITING_MAX
+            || waiting.iter().map(|one| one.bytes).sum::<usize>() > WAITING_BYTES_MAX
+        {
+            let unopened = |one: &Waiting| !one.opened.load(Ordering::Relaxed);
+            let at = waiting.iter().position(unopened).unwrap_or(0);
+            let Some(given_up) = waiting.remove(at) else { break };
+            given_up.task.abort();
+            counters.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
         let path = options.reply_dir.join(&reply.to);
         let (timeout, counters) = (options.reply_timeout, counters.clone());
-        tokio::spawn(async move {
-            let sent = tokio::time::timeout(timeout, send(&path, &reply.body)).await;
+        let (bytes, opened) = (reply.body.len(), Arc::new(AtomicBool::new(false)));
+        let tells = Arc::clone(&opened);
+        let task = sending.spawn(async move {
+            let sent = tokio::time::timeout(timeout, send(&path, &reply.body, &tells)).await;
             if !matches!(sent, Ok(Ok(()))) {
                 counters.unanswered.fetch_add(1, Ordering::Relaxed);
             }
-            drop(permit);
         });
+        waiting.push_back(Waiting { task, bytes, opened });
     }
-    // All permits are back when all answers are sent or given up.
-    let _ = room.acquire_many(REPLIES_MAX as u32).await;
+    // Each ends within its time.
+    while sending.join_next().await.is_some() {}
+}
+
+/// An answer whose client has not read it yet.
+struct Waiting {
+    task: AbortHandle,
+    bytes: usize,
+    /// The client has opened its end.
+    opened: Arc<AtomicBool>,
 }
 
 /// Writes one answer, waiting for the client to open its end.
-async fn send(path: &Path, body: &[u8]) -> io::Result<()> {
+async fn send(path: &Path, body: &[u8], opened: &AtomicBool) -> io::Result<()> {
+    let mut pause = RETRY;
     let mut sender = loop {
         // No link is followed: the reply directory is often one where all may write.
         let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW;
         match OpenOptions::new().write(true).custom_flags(flags).open(path) {
             Ok(file) => break pipe::Sender::from_file(file)?,
-            Err(error) if is_early(&error) => tokio::time::sleep(RETRY).await,
+            Err(error) if is_early(&error) => tokio::time::sleep(pause).await,
             Err(error) => return Err(error),
         }
+        // Who takes long may take a little longer: many of them are asked.
+        pause = (pause * 5 / 4).min(RETRY_MAX);
     };
+    opened.store(true, Ordering::Relaxed);
     sender.write_all(body).await
 }
 
@@ -296,8 +324,12 @@ fn same_file(path: &Path, pipe: &pipe::Receiver) -> bool {
 
 /// Requests that may wait for the node.
 const REQUESTS_MAX: usize = 64;
-/// Answers that may wait for their clients.
+/// Answers that may wait to be looked at.
 const REPLIES_MAX: usize = 64;
+/// Answers that may wait for their clients, and how long they may be together.
+const WAITING_MAX: usize = 256;
+const WAITING_BYTES_MAX: usize = 64 << 20;
 /// How long the rest of a request may take.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(20);
+const RETRY_MAX: Duration = Duration::from_millis(100);

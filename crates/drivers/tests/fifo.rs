@@ -95,6 +95,26 @@ async fn a_client_that_never_reads_delays_nobody() {
 }
 
 #[tokio::test]
+async fn many_clients_that_never_read_delay_nobody() {
+    let patient = FifoOptions { reply_timeout: Duration::from_secs(60), ..options("flood") };
+    let (fifo, mut requests) = Fifo::open(&Handle::current(), patient.clone()).expect("open");
+    for n in 0..1_000 {
+        fifo.reply(FifoReply { to: format!("missing{n}"), body: Bytes::from_static(b"no") });
+        tokio::task::yield_now().await;
+    }
+    let answer = client(&patient, "r3");
+    write(&patient.path, ":r3:{}\n");
+    next(&mut requests).await;
+    fifo.reply(FifoReply { to: "r3".to_owned(), body: Bytes::from_static(b"yes") });
+    let answer = tokio::time::timeout(Duration::from_secs(20), answer).await;
+    assert_eq!(answer.expect("in time").expect("client"), "yes");
+    // Those that have waited for the longest are given up.
+    assert!(fifo.unanswered() >= 700, "{}", fifo.unanswered());
+    drop(fifo);
+    clean(&patient);
+}
+
+#[tokio::test]
 async fn garbage_and_a_deleted_fifo_are_survived() {
     let options = options("recreate");
     let (fifo, mut requests) = Fifo::open(&Handle::current(), options.clone()).expect("open");

@@ -106,7 +106,15 @@ impl Drafting {
             }
         }
         if let Err(failure) = breadth::limit(&cx.node.sockets, base, &mut self.drafts) {
-            cx.log(Level::Notice, failure.reason);
+            let (msg, count) = (&base.msg, self.drafts.len());
+            let text = format!(
+                "{}: {} of call {} from {} is not forked into {count} branches",
+                failure.reason,
+                String::from_utf8_lossy(msg.method_bytes()),
+                String::from_utf8_lossy(msg.call_id().unwrap_or_default()),
+                base.source.addr,
+            );
+            cx.log(Level::Notice, text);
             self.drafts.clear();
             self.failure = Some(failure);
         }

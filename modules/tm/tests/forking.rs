@@ -339,6 +339,12 @@ fn a_fork_that_does_not_come_back_carries_no_breadth_and_one_that_does_divides_i
     let mut narrow = node(FORK);
     narrow.udp(CALLER, &invite().replace("Max-Forwards", "Max-Breadth: 2\nMax-Forwards"));
     assert_eq!(codes(&mut narrow), [100, 440]);
+    // The line of the log says which call it is.
+    let call_id = header(&invite(), "Call-ID").split_once(": ").unwrap().1.trim().to_owned();
+    let line = format!(
+        "Max-Breadth Exceeded: INVITE of call {call_id} from {CALLER} is not forked into 3 branches"
+    );
+    assert!(narrow.logs().iter().any(|(_, text)| *text == line), "{line}");
 }
 
 /// What a script sends a second time before there is a result belongs to the same fork: nobody who

@@ -8,8 +8,9 @@
 use crate::effects::ConnId;
 use tandem_clock::Mono;
 
-/// PINGs that are sent at once. A node that was silent for longer answers too late anyway.
-const AT_ONCE_MAX: u32 = 16;
+/// PINGs whose answers are waited for: more are sent at once to nobody. With one each second that
+/// is a silence of four minutes; older ones will hardly be answered any more.
+const UNANSWERED_MAX: u32 = 255;
 
 #[derive(Debug, Default)]
 pub(crate) struct Pings {
@@ -32,7 +33,7 @@ struct Question {
 impl Pings {
     /// PINGs have been written to a connection.
     pub(crate) fn written(&mut self, count: u32) {
-        self.unanswered = self.unanswered.saturating_add(count);
+        self.unanswered = self.unanswered.saturating_add(count).min(UNANSWERED_MAX);
     }
 
     /// The last one was answered in time, and there was none since: nothing else will come.
@@ -46,9 +47,10 @@ impl Pings {
         if self.question.is_some_and(|question| question.asked_at == now) {
             return 0;
         }
-        let left = self.unanswered.saturating_add(waiting).saturating_add(1);
+        // Fewer would leave it open if the old ones were lost, and with it whose a tag is.
+        let left = self.unanswered.saturating_add(waiting).min(UNANSWERED_MAX) + 1;
         self.question = Some(Question { asked_at: now, left, on: None, is_mixed: false });
-        left.min(AT_ONCE_MAX)
+        left
     }
 
     /// A PONG came. If it shows that what the last question was about has been read: the
@@ -98,6 +100,19 @@ mod tests {
         assert_eq!(read, [false, false, false, true]);
         pings.are_over();
         assert_eq!(pings.ask(2, 0), 1);
+    }
+
+    #[test]
+    fn many_that_got_lost_are_made_up_for_as_well() {
+        for lost in [16, 40, 255, 10_000] {
+            let mut pings = Pings::default();
+            (0..lost).for_each(|_| pings.written(1));
+            let behind = pings.ask(1, 3);
+            assert!(behind > lost.min(UNANSWERED_MAX) && behind <= UNANSWERED_MAX + 1);
+            pings.written(behind);
+            let read = (0..behind).position(|_| pings.answered(FIRST).is_some());
+            assert_eq!(read, Some(behind as usize - 1), "{lost} were lost");
+        }
     }
 
     #[test]

@@ -248,8 +248,8 @@ fn destination(
     let is_state = |state| (0..=2).contains(&state);
     let state = int("state", state, is_state, "is none of 0, 1 and 2: it begins as active");
     let priority = int("priority", priority, |_| true, "is no number: it has priority 0");
-    let is_mode = |mode| (0..=1).contains(&mode);
-    let why = "is neither 0 nor 1: it is not probed while it is active";
+    let is_mode = |mode| (0..=2).contains(&mode);
+    let why = "is none of 0, 1 and 2: it is not probed while it is active";
     let probe_mode = int("probe_mode", probe, is_mode, why);
     Ok(Destination {
         set,

@@ -3,11 +3,11 @@
 //! # Files
 //! `prefix.rs` is the tree of digits, `rules.rs` the rules in it, `destinations.rs` gateways and
 //! carriers, `table.rs` all of them for one partition. `load.rs` brings them from the database,
-//! `partitions.rs` the list of partitions, `kept.rs` all of it from a file; `names.rs` looks names of gateways up. `quality.rs` is the door for qrouting.
-//! `functions.rs` routes, `tries.rs` keeps what a request has left to try, `known.rs` tells who is
-//! a gateway. `status.rs` has the states, `targets.rs` what happens to them (the rest of that is in
-//! the crate `targets`), `state.rs` the module. `mi.rs` has the commands,
-//! `explain.rs` the ones that say why.
+//! `partitions.rs` the list of partitions, `kept.rs` all of it from a file; `names.rs` looks names
+//! of gateways up. `quality.rs` is the door for qrouting. `functions.rs` routes, `tries.rs` keeps
+//! what a request has left to try, `known.rs` tells who is a gateway. `status.rs` has the states,
+//! `targets.rs` what happens to them (the rest of that is in the crate `targets`), `state.rs` the
+//! module. `mi.rs` has the commands, `explain.rs` the ones that say why.
 
 mod destinations;
 mod explain;

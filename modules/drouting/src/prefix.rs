@@ -154,10 +154,16 @@ impl Tree {
                 let here = bit(plan, depth);
                 let rest = plans.get(from..high).unwrap_or_default();
                 let to = from + rest.partition_point(|plan| bit(plan, depth) == here);
+                let to = to.max(from + 1);
                 digits |= here.unwrap_or(0);
-                open.push_back((nodes.len(), from, to.max(from + 1), depth + 1));
-                nodes.push(Node::default());
-                from = to.max(from + 1);
+                // Prefixes that end come first: nothing is below if the last one ends.
+                let below = plans.get(to - 1).and_then(|last| bit(last, depth + 1));
+                if below.is_some() {
+                    open.push_back((nodes.len(), from, to, depth + 1));
+                }
+                let (first, count) = (from as u32, (to - from) as u32);
+                nodes.push(Node { first, count, ..Node::default() });
+                from = to;
             }
             if let Some(node) = nodes.get_mut(at) {
                 *node = Node { digits, child, first: low as u32, count: own as u32 };

@@ -78,6 +78,9 @@ impl Clusterer {
             seen: 0,
             unsaved: false,
         };
+        for cfg in &config.clusters {
+            shared.table.set_incarnation(cfg.cluster, me, config.incarnation);
+        }
         let clusters = config.clusters.into_iter().map(|cfg| (cfg.cluster, Cluster::new(me, cfg)));
         let mut this = Self {
             shared,

@@ -139,7 +139,7 @@ impl TagTable {
         self.read().nodes.get(&cluster).is_some_and(|nodes| nodes.contains(&node))
     }
 
-    /// The incarnation of a peer as last heard: another one means that it was started again, and
+    /// The incarnation of this node, or of a peer as last heard: another one means that it was started again, and
     /// knows nothing of what was in its memory. `None`: it never said one.
     pub fn incarnation(&self, cluster: ClusterId, node: NodeId) -> Option<u64> {
         self.read().lives.get(&(cluster, node)).copied()

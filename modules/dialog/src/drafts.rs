@@ -5,7 +5,9 @@
 //! (see `passed.rs`) and the node of the call does not take it up, one that has the draft makes
 //! the dialog of it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod turns;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::RangeFrom;
 
 use bytes::Bytes;
@@ -29,9 +31,14 @@ use crate::state::Dialogs;
 use crate::table::Table;
 use crate::unseen::{LATE_MS_MAX, to_caller};
 
+pub(crate) use turns::Turns;
+
 /// The packet of a Tandem peer that carries one, and its version.
 pub(crate) const DRAFT: u32 = 104;
 const VERSION: u8 = 1;
+/// The section that says which incarnation of its node wrote a draft. No module is called so, so a
+/// node that does not know it leaves it alone.
+const LIFE: &str = "incarnation";
 /// One of a call that has been at several nodes, or goes to another.
 const VERSION_MOVED: u8 = 2;
 /// Draws up the draft of a call that still rings; the id is that of the dialog.
@@ -50,8 +57,6 @@ pub(crate) const PATIENCE_NS: u64 = 300 * SEC;
 /// The node of the call has so long to take the answer up itself, if it is there.
 const FIRST_NS: u64 = 250 * MS;
 
-/// Calls that have been taken over or given up, at most.
-const TURNS_MAX: usize = 20_000;
 /// The turn of a call that nobody answered: there is none behind it.
 const OVER: u8 = u8::MAX;
 
@@ -65,39 +70,6 @@ pub(crate) struct Drafts(Mutex<Kept>);
 /// need not ring any more.
 #[derive(Debug, Default)]
 pub(crate) struct DrawnUp(Mutex<VecDeque<DialogId>>);
-
-/// How often calls of this node have changed theirs. What is told late of one, from before this
-/// node had it, must not bring it back.
-#[derive(Debug, Default)]
-pub(crate) struct Turns(Mutex<Noted>);
-
-#[derive(Debug, Default)]
-struct Noted {
-    turns: HashMap<u64, u8>,
-    /// In the order in which they were first noted.
-    order: VecDeque<(Mono, u64)>,
-}
-
-impl Turns {
-    /// 0: this node did not take it from another one, as far as it knows.
-    pub(crate) fn of(&self, id: DialogId) -> u8 {
-        self.0.lock().turns.get(&id.number()).copied().unwrap_or(0)
-    }
-
-    pub(crate) fn note(&self, now: Mono, id: DialogId, turn: u8) {
-        let Noted { turns, order } = &mut *self.0.lock();
-        while let Some(&(at, first)) = order.front() {
-            if order.len() < TURNS_MAX && now.saturating_sub(at) < PATIENCE_NS {
-                break;
-            }
-            order.pop_front();
-            turns.remove(&first);
-        }
-        if turns.insert(id.number(), turn).is_none() {
-            order.push_back((now, id.number()));
-        }
-    }
-}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -194,6 +166,13 @@ impl Draft {
     /// What a module has attached.
     pub(crate) fn section(&self, module: &str) -> Option<&Bytes> {
         self.sections.iter().find(|(name, _)| name == module).map(|(_, bytes)| bytes)
+    }
+
+    /// The incarnation of its node that wrote it, if it says so. Who heard it may know of a later
+    /// one already: what was on its way when the node died is read behind the next greeting.
+    fn life(&self) -> Option<u64> {
+        let bytes = self.section(LIFE)?;
+        Some(u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?))
     }
 
     fn encode(&self) -> Bytes {
@@ -301,10 +280,18 @@ impl Dialogs {
         let (tx, record) = found??;
         let (slot, tm) = cx.node.find::<Tm>()?;
         let sections = cx.for_slot(slot, |cx| tm.sections_of(cx, tx));
-        let sections = sections.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
+        let sections = sections.into_iter().map(|(name, bytes)| (name.to_owned(), bytes));
+        let sections = sections.chain(self.own_life(cx)).collect();
         let node = cx.node.membership().node_id();
         let (given, turn, tx) = (false, self.turns.of(did), tx.text().into());
         Some(Draft { did, node, given, turn, tx, record, sections })
+    }
+
+    /// What tells in a draft which life of this node wrote it.
+    fn own_life(&self, cx: &Cx<'_>) -> Option<(String, Bytes)> {
+        let (tags, me) = (cx.node.membership().tags()?, cx.node.membership().node_id());
+        let life = tags.incarnation(self.params.cluster, me)?;
+        Some((LIFE.to_owned(), Bytes::copy_from_slice(&life.to_le_bytes())))
     }
 
     /// Lets go of a call that rings here: it is whoever's acts for it. False: not now.
@@ -414,7 +401,8 @@ impl Dialogs {
                 return Some(());
             }
             let tags = cx.node.membership().tags();
-            let incarnation = tags.and_then(|t| t.incarnation(self.params.cluster, draft.node));
+            let now = || tags.and_then(|t| t.incarnation(self.params.cluster, draft.node));
+            let incarnation = draft.life().or_else(now);
             known.keep(cx.now.mono_ns, id.number(), bytes.clone(), incarnation);
         }
         // Its answer may have passed before.
@@ -427,8 +415,8 @@ impl Dialogs {
     pub(crate) fn still_rings(&self, cx: &Cx<'_>, draft: &Draft, entry: &Entry) -> bool {
         let Some(tags) = cx.node.membership().tags() else { return false };
         let incarnation = tags.incarnation(self.params.cluster, draft.node);
-        let was_started_again = entry.incarnation.is_some() && incarnation != entry.incarnation;
-        tags.is_reachable(self.params.cluster, draft.node) && !was_started_again
+        let is_over = was_started_again(entry.incarnation, incarnation);
+        tags.is_reachable(self.params.cluster, draft.node) && !is_over
     }
 
     /// The call of a reply, if it is known as one that rings.
@@ -513,10 +501,31 @@ impl Dialogs {
     }
 }
 
+/// Whether a node lives another life than the one that is meant, as far as both are known.
+fn was_started_again(then: Option<u64>, now: Option<u64>) -> bool {
+    then.zip(now).is_some_and(|(then, now)| then != now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_draft_that_is_read_late_is_of_the_life_that_wrote_it() {
+        let draft = |sections| {
+            let (did, tx) = (DialogId::from_number(7), Text::default());
+            let record = Bytes::from_static(b"r");
+            Draft { did, node: 2, given: false, turn: 0, tx, record, sections }
+        };
+        let life = Bytes::copy_from_slice(&5_u64.to_le_bytes());
+        let read = |draft: Draft| Draft::parse(&draft.encode()).unwrap().life();
+        assert_eq!(read(draft(vec![("tm".into(), Bytes::new()), (LIFE.into(), life)])), Some(5));
+        assert_eq!(read(draft(vec![(LIFE.into(), Bytes::from_static(b"1234567"))])), None);
+        assert_eq!(read(draft(Vec::new())), None, "of a node that does not say it");
+        assert!(was_started_again(Some(5), Some(6)) && !was_started_again(Some(5), Some(5)));
+        assert!(!was_started_again(None, Some(6)) && !was_started_again(Some(5), None));
+    }
 
     proptest! {
         #[test]
@@ -539,22 +548,6 @@ mod tests {
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let _ = Draft::parse(&bytes);
         }
-    }
-
-    #[test]
-    fn turns_are_known_for_as_long_as_drafts_and_in_bounds() {
-        let turns = Turns::default();
-        let id = DialogId::from_number;
-        turns.note(1, id(7), 1);
-        turns.note(2, id(7), 3);
-        assert_eq!((turns.of(id(7)), turns.of(id(8))), (3, 0));
-        turns.note(PATIENCE_NS + 1, id(8), 1);
-        assert_eq!((turns.of(id(7)), turns.of(id(8))), (0, 1));
-        for n in 0..2 * TURNS_MAX as u64 {
-            turns.note(PATIENCE_NS + 2, id(n), 1);
-        }
-        let known = turns.0.lock();
-        assert_eq!((known.turns.len(), known.order.len()), (TURNS_MAX, TURNS_MAX));
     }
 
     #[test]

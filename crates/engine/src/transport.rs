@@ -342,6 +342,13 @@ pub fn via_line(node: &Node, socket: SocketId, via_branch: &[u8]) -> Vec<u8> {
     via_line_as(node, socket, via_branch, &OwnVia::default())
 }
 
+/// Writes the same behind what is there.
+pub fn push_via(out: &mut Vec<u8>, node: &Node, socket: SocketId, via_branch: &[u8]) {
+    let Some(socket) = node.sockets.get(socket) else { return };
+    let (transport, host) = (socket.proto.transport(), socket.sent_by().as_bytes());
+    ViaLine { transport, host, port: None, branch: via_branch, params: b"" }.write_to(out);
+}
+
 /// The same, as the script wants it.
 fn via_line_as(node: &Node, socket: SocketId, via_branch: &[u8], own: &OwnVia) -> Vec<u8> {
     let proto = node.sockets.get(socket).map(|s| s.proto);

@@ -1,6 +1,6 @@
 //! What tells whose a reply is, found without reading the message.
 
-use memchr::memchr;
+use memchr::{memchr, memchr3};
 
 /// A reply at first sight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,20 +53,25 @@ pub fn glance_branch(bytes: &[u8]) -> Option<&[u8]> {
     let (line, after) = rest.split_at_checked(memchr(b'\n', rest)?)?;
     let value = line.strip_prefix(b"Via: ").or_else(|| line.strip_prefix(b"v: "))?;
     let goes_on = after.get(1).is_none_or(|b| matches!(b, b' ' | b'\t'));
-    let is_plain = |b: &u8| !matches!(b, b',' | b'"' | b'(' | b'<');
-    if goes_on || !value.iter().all(is_plain) {
+    let is_involved = memchr3(b',', b'"', b'(', value).or_else(|| memchr(b'<', value)).is_some();
+    if goes_on || is_involved {
         return None;
     }
-    let params = value.trim_ascii_end().split(|b| *b == b';').skip(1);
-    let (mut found, mut count) = (None, 0);
-    for param in params {
-        let param = param.trim_ascii();
-        if param.get(..6).is_some_and(|name| name.eq_ignore_ascii_case(b"branch")) {
-            found = param.get(6..)?.strip_prefix(b"=");
-            count += 1;
+    let mut rest = value.trim_ascii_end();
+    let mut found = None;
+    while let Some(at) = memchr(b';', rest) {
+        rest = rest.get(at + 1..)?;
+        let name = rest.trim_ascii_start();
+        if name.get(..6).is_some_and(|name| name.eq_ignore_ascii_case(b"branch")) {
+            let end = memchr(b';', name).unwrap_or(name.len());
+            let branch = name.get(6..end)?.strip_prefix(b"=")?.trim_ascii_end();
+            if found.is_some() || branch.iter().any(u8::is_ascii_whitespace) {
+                return None;
+            }
+            found = Some(branch);
         }
     }
-    found.filter(|branch| count == 1 && !branch.iter().any(u8::is_ascii_whitespace))
+    found
 }
 
 #[cfg(test)]

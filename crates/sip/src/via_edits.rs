@@ -34,18 +34,24 @@ impl ViaLine<'_> {
         let parts = transport.len() + self.host.len() + self.branch.len() + self.params.len();
         let port = if self.port.is_some() { ":65535".len() } else { 0 };
         let mut line = Vec::with_capacity(FIXED + parts + port);
+        self.write_to(&mut line);
+        line
+    }
+
+    /// Writes the same behind what is there.
+    pub fn write_to(&self, line: &mut Vec<u8>) {
+        let transport = self.transport.as_via().as_bytes();
         line.extend_from_slice(b"Via: SIP/2.0/");
         line.extend_from_slice(transport);
         line.push(b' ');
         line.extend_from_slice(self.host);
         if let Some(port) = self.port {
             line.push(b':');
-            push_number(&mut line, u32::from(port));
+            push_number(line, u32::from(port));
         }
         for part in [b";branch=", self.branch, self.params, b"\r\n"] {
             line.extend_from_slice(part);
         }
-        line
     }
 }
 

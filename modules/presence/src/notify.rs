@@ -8,6 +8,7 @@
 //! [`Subscribed::is_owed`]: crate::table::Subscribed::is_owed
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound::Included;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,7 +20,7 @@ use tandem_tm::{LocalRequest, Owner, Tm};
 
 use crate::change::{Change, Tell};
 use crate::package::{Package, Status, Viewer};
-use crate::record::{Key, SubId, Subscription};
+use crate::record::{Key, SubId, Subscription, push_uri};
 use crate::said::Said;
 use crate::state::Presence;
 
@@ -244,19 +245,41 @@ impl Presence {
         }
         let Some(package) = self.package(&key.event) else { return };
         let Some(said) = self.said(cx, key, &*package) else { return };
-        for id in ids {
-            let owed = self.table.read(key, |p| {
-                let entry = p.subscriptions.get(id).filter(|s| s.is_owed(said.mark))?;
-                self.is_ours(cx, &entry.subscription).then(|| {
-                    let s = &entry.subscription;
-                    let silent = said.is_of(s) || package.shows_nothing(&s.view);
-                    silent && entry.subscription.sent.answers == entry.subscription.asks
-                })
-            });
-            if let Some(is_silent) = owed.flatten() {
-                self.notify(cx, key, id, &*package, &said, is_silent);
-            }
+        for (id, is_silent) in self.owed(cx, key, ids, &*package, &said) {
+            self.notify(cx, key, &id, &*package, &said, is_silent);
         }
+    }
+
+    /// Who of some watchers, in order, is owed a NOTIFY by this node; true: only by the books.
+    fn owed(
+        &self,
+        cx: &Cx<'_>,
+        key: &Key,
+        ids: &[Arc<SubId>],
+        package: &dyn Package,
+        said: &Said,
+    ) -> Vec<(Arc<SubId>, bool)> {
+        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Vec::new() };
+        let owed = self.table.read(key, |p| {
+            let mut wanted = ids.iter().peekable();
+            let ends = (Included(&**first.min(last)), Included(&**first.max(last)));
+            let between = p.subscriptions.range::<SubId, _>(ends);
+            let all = between.filter(|(id, _)| {
+                if wanted.next_if(|next| Arc::ptr_eq(next, id)).is_some() {
+                    return true;
+                }
+                while wanted.next_if(|next| **next < **id).is_some() {}
+                wanted.next_if(|next| **next == **id).is_some()
+            });
+            let owed = all.filter(|(_, entry)| entry.is_owed(said.mark));
+            let ours = owed.filter(|(_, entry)| self.is_ours(cx, &entry.subscription));
+            let is_silent = |s: &Subscription| {
+                let sees_none = said.is_of(s) || package.shows_nothing(&s.view);
+                sees_none && s.sent.answers == s.asks
+            };
+            ours.map(|(id, e)| (Arc::clone(id), is_silent(&e.subscription))).collect()
+        });
+        owed.unwrap_or_default()
     }
 
     fn notify(
@@ -389,19 +412,29 @@ fn request(
     said: &Said,
     body: Option<Bytes>,
 ) -> LocalRequest {
-    let address = |user: &[u8], domain: &[u8], tag: &[u8]| {
-        Bytes::from([b"<", &crate::record::uri_of(user, domain)[..], b">;tag=", tag].concat())
-    };
     let socket = std::str::from_utf8(&s.socket).ok();
     let next_hop = first_route(&s.routes);
+    // All of it in one piece of memory.
+    let mut all = Vec::with_capacity(512 + s.routes.len() + said.extra().len());
+    let mut ends = [0; 4];
+    push_address(&mut all, (&s.to_user, &s.to_domain), &s.id.to_tag);
+    ends[0] = all.len();
+    push_address(&mut all, (&s.from_user, &s.from_domain), &s.id.from_tag);
+    ends[1] = all.len();
+    all.extend_from_slice(&s.id.call_id);
+    ends[2] = all.len();
+    all.extend_from_slice(&s.contact);
+    ends[3] = all.len();
+    header_lines(&mut all, cx, key, s, package, said, body.is_some());
+    let all = Bytes::from(all);
     LocalRequest {
         method: Bytes::from_static(b"NOTIFY"),
-        uri: Bytes::copy_from_slice(&s.contact),
-        from: address(&s.to_user, &s.to_domain, &s.id.to_tag),
-        to: address(&s.from_user, &s.from_domain, &s.id.from_tag),
-        call_id: Bytes::copy_from_slice(&s.id.call_id),
+        from: all.slice(..ends[0]),
+        to: all.slice(ends[0]..ends[1]),
+        call_id: all.slice(ends[1]..ends[2]),
+        uri: all.slice(ends[2]..ends[3]),
+        headers: all.slice(ends[3]..),
         cseq: s.sent.cseq,
-        headers: Bytes::from(header_lines(cx, key, s, package, said, body.is_some())),
         body: body.unwrap_or_default(),
         socket: socket.and_then(|text| cx.node.sockets.resolve(text)),
         // What cannot be read is complained about when it is sent.
@@ -409,6 +442,13 @@ fn request(
         next_hop,
         ..LocalRequest::default()
     }
+}
+
+fn push_address(out: &mut Vec<u8>, (user, domain): (&[u8], &[u8]), tag: &[u8]) {
+    out.push(b'<');
+    push_uri(out, user, domain);
+    out.extend_from_slice(b">;tag=");
+    out.extend_from_slice(tag);
 }
 
 /// Where the route set leads first.
@@ -421,14 +461,14 @@ fn first_route(routes: &[u8]) -> Option<Bytes> {
 }
 
 fn header_lines(
+    out: &mut Vec<u8>,
     cx: &Cx<'_>,
     key: &Key,
     s: &Subscription,
     package: &dyn Package,
     said: &Said,
     has_body: bool,
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
+) {
     let mut line = |parts: &[&[u8]]| {
         parts.iter().for_each(|part| out.extend_from_slice(part));
         out.extend_from_slice(b"\r\n");
@@ -459,9 +499,6 @@ fn header_lines(
         let own = package.content_type().as_bytes();
         let kind = said.content_type().filter(|kind| !kind.is_empty()).unwrap_or(own);
         line(&[b"Content-Type: ", kind]);
-        if !said.extra().is_empty() {
-            out.extend_from_slice(said.extra());
-        }
+        out.extend_from_slice(said.extra());
     }
-    out
 }

@@ -78,13 +78,19 @@ pub(crate) fn user_domain(uri: &[u8]) -> (&[u8], &[u8]) {
 
 /// The URI of user and domain; without a domain the user is a number.
 pub(crate) fn uri_of(user: &[u8], domain: &[u8]) -> Vec<u8> {
-    if domain.is_empty() {
-        return [b"tel:", user].concat();
-    }
-    if user.is_empty() {
-        return [b"sip:", domain].concat();
-    }
-    [b"sip:", user, b"@", domain].concat()
+    let mut out = Vec::with_capacity(5 + user.len() + domain.len());
+    push_uri(&mut out, user, domain);
+    out
+}
+
+/// Writes the same behind what is there.
+pub(crate) fn push_uri(out: &mut Vec<u8>, user: &[u8], domain: &[u8]) {
+    let parts: [&[u8]; 4] = match (user, domain) {
+        (user, b"") => [b"tel:", user, b"", b""],
+        (b"", domain) => [b"sip:", b"", b"", domain],
+        (user, domain) => [b"sip:", user, b"@", domain],
+    };
+    parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 /// What somebody has published.

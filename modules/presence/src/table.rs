@@ -292,6 +292,7 @@ impl Table {
         let known = shard.all.get_key_value(key).map(|(key, _)| Arc::clone(key));
         let key = known.unwrap_or_else(|| Arc::new(key.clone()));
         let mut work = Work { table: self, shard: &mut shard, key: &key, now, origin, sink };
+        let is_there = matches!(change, Change::Tell(_) | Change::Confirm { .. });
         let done = match change {
             Change::Publish(publication) => work.publish(*publication),
             Change::Unpublish { id, body } => work.unpublish(&id, &body),
@@ -307,7 +308,10 @@ impl Table {
                 work.bury(name, Grave { stamp, until_s }, &body)
             }
         };
-        shard.drop_if_empty(&key);
+        // What a NOTIFY changes is there before and behind it.
+        if !is_there || done.is_err() {
+            shard.drop_if_empty(&key);
+        }
         done
     }
 

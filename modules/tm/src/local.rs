@@ -11,10 +11,11 @@ use tandem_engine::context::{Branch, Ctx, Source};
 use tandem_engine::module::Cx;
 use tandem_engine::own_reply::own_reply;
 use tandem_engine::sockets::{Proto, SocketId};
+use tandem_engine::transport::push_via;
 use tandem_script::program::RouteId;
 use tandem_script::sig::Routes;
 use tandem_script::value::Value;
-use tandem_sip::{Message, Method};
+use tandem_sip::{Message, Method, push_number};
 use tandem_transaction::{Kind, Transaction};
 
 use crate::draft::{Draft, Way};
@@ -95,38 +96,47 @@ const MAX_FORWARDS: u32 = 70;
 const FIRST_CSEQ: u32 = 10;
 
 impl LocalRequest {
-    /// The request, with our Via if that is known; else it is put on when it leaves.
+    /// The request, with our Via on top if its branch is known; else it is put on when it leaves.
     pub(crate) fn bytes(
         &self,
         tm: &Tm,
         cx: &mut Cx<'_>,
         socket: SocketId,
-        via_line: &[u8],
+        via_branch: Option<&[u8]>,
     ) -> Bytes {
         let mut out = Vec::with_capacity(512 + self.headers.len() + self.body.len());
-        let mut add = |parts: &[&[u8]]| parts.iter().for_each(|p| out.extend_from_slice(p));
-        add(&[&self.method, b" ", &self.uri, b" SIP/2.0\r\n", via_line, b"To: ", &self.to]);
-        add(&[b"\r\nFrom: ", &self.from]);
+        let add = |out: &mut Vec<u8>, parts: &[&[u8]]| {
+            parts.iter().for_each(|part| out.extend_from_slice(part));
+        };
+        add(&mut out, &[&self.method, b" ", &self.uri, b" SIP/2.0\r\n"]);
+        if let Some(branch) = via_branch {
+            push_via(&mut out, cx.node, socket, branch);
+        }
+        add(&mut out, &[b"To: ", &self.to, b"\r\nFrom: ", &self.from]);
         if !has_tag(&self.from) {
             let mut tag = String::new();
             let _ = write!(tag, ";tag={:016x}", cx.worker.chance.u64());
-            add(&[tag.as_bytes()]);
+            add(&mut out, &[tag.as_bytes()]);
         }
         let cseq = if self.cseq == 0 { FIRST_CSEQ } else { self.cseq };
-        add(&[b"\r\nCSeq: ", cseq.to_string().as_bytes(), b" ", &self.method, b"\r\nCall-ID: "]);
+        add(&mut out, &[b"\r\nCSeq: "]);
+        push_number(&mut out, cseq);
+        add(&mut out, &[b" ", &self.method, b"\r\nCall-ID: "]);
         if self.call_id.is_empty() {
             let host = cx.node.sockets.get(socket).map(|s| s.addr.ip().to_string());
-            add(&[&tm.call_ids.make(&host.unwrap_or_default())]);
+            add(&mut out, &[&tm.call_ids.make(&host.unwrap_or_default())]);
         } else {
-            add(&[&self.call_id]);
+            add(&mut out, &[&self.call_id]);
         }
-        let hops = self.max_forwards.unwrap_or(MAX_FORWARDS).to_string();
-        add(&[b"\r\nMax-Forwards: ", hops.as_bytes(), b"\r\n"]);
+        add(&mut out, &[b"\r\nMax-Forwards: "]);
+        push_number(&mut out, self.max_forwards.unwrap_or(MAX_FORWARDS));
+        add(&mut out, &[b"\r\n"]);
         if let Some(agent) = cx.node.user_agent() {
-            add(&[agent, b"\r\n"]);
+            add(&mut out, &[agent, b"\r\n"]);
         }
-        let length = self.body.len().to_string();
-        add(&[&self.headers, b"Content-Length: ", length.as_bytes(), b"\r\n\r\n", &self.body]);
+        add(&mut out, &[&self.headers, b"Content-Length: "]);
+        push_number(&mut out, u32::try_from(self.body.len()).unwrap_or(u32::MAX));
+        add(&mut out, &[b"\r\n\r\n", &self.body]);
         Bytes::from(out)
     }
 }
@@ -165,7 +175,7 @@ impl Tm {
         if let Some(()) = self.send_plain(cx, request, socket, &owner) {
             return Ok(());
         }
-        let bytes = request.bytes(self, cx, socket, b"");
+        let bytes = request.bytes(self, cx, socket, None);
         let msg = Message::parse(bytes).map_err(|e| e.to_string())?;
         if !msg.is_request() {
             return Err("this is no request".to_owned());

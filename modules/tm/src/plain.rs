@@ -13,7 +13,7 @@ use tandem_clock::{Chance, Mono, Now};
 use tandem_engine::effect::Send;
 use tandem_engine::module::{Cx, Timer as WheelTimer};
 use tandem_engine::sockets::{Proto, SocketId};
-use tandem_engine::transport::{is_allowed, uri_hop, via_line};
+use tandem_engine::transport::{is_allowed, uri_hop};
 use tandem_script::sig::Routes;
 use tandem_sip::{HeaderName, Message, glance, glance_branch};
 use tandem_transaction::Timers;
@@ -206,8 +206,7 @@ impl Tm {
             return None;
         }
         let id = self.plains.take_place(cx.worker.id, &mut cx.worker.chance);
-        let via = via_line(cx.node, socket, &id.via_branch(0));
-        let bytes = request.bytes(self, cx, socket, &via);
+        let bytes = request.bytes(self, cx, socket, Some(&id.via_branch(0)));
         if !is_allowed(cx, hop, &bytes) {
             self.plains.give_back(id);
             return None;

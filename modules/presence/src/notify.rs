@@ -384,9 +384,11 @@ impl Presence {
             if let Some(after_s) = reply.and_then(retry_after) {
                 self.not_taken(cx, key, id, cseq, after_s);
             } else if code == 500 && self.shares_rows() {
-                // RFC 3261 12.2.2: the number was too low.
+                // RFC 3261 12.2.2: the number was too low. Whoever has used greater ones may also
+                // know a newer state.
                 let outrun = Change::Outrun { id: Arc::clone(&id), cseq };
                 if self.change(cx, &key, outrun).is_ok() {
+                    self.look_for_publications(cx, &key);
                     self.notify_owed(cx, &key, &[id]);
                 }
             }

@@ -21,7 +21,7 @@ pub(crate) enum Kind {
 }
 
 /// The last accepted sequence number of a kind of update, with the accept rule.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) sequence: i32,
     pub(crate) timestamp: u32,

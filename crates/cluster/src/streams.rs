@@ -5,7 +5,7 @@ use crate::clusterer::Clusterer;
 use crate::effects::{ConnId, Effect, Effects, Level};
 use crate::link::LinkState;
 use crate::links::Origin;
-use crate::peer::{Kind, Peer};
+use crate::peer::{Kind, Peer, Seen};
 use crate::wire::{Hello, TANDEM, Tandem};
 use bytes::Bytes;
 use std::net::IpAddr;
@@ -341,6 +341,7 @@ impl Clusterer {
                     _ => origin.awoke_at,
                 };
             }
+            c.passed_on(ctx, source, origin.ip);
             if trailer.destination != c.me {
                 // Byte for byte; never back to where it comes from.
                 let relays = c.cfg.rerouting || packet.capability != EXTRA;
@@ -360,6 +361,23 @@ impl Clusterer {
 }
 
 impl Cluster {
+    /// A packet that another node passes on shows that this one sees its source. To a node that was
+    /// started again before it was missed a stock node tells its links in no other way.
+    fn passed_on(&mut self, ctx: &mut Ctx<'_>, source: NodeId, by: IpAddr) {
+        let is_news = |peer: &Peer| !peer.reachable && peer.cfg.address.ip() != by;
+        if !self.cfg.rerouting || !self.peers.get(&source).is_some_and(is_news) {
+            return;
+        }
+        // One that tells its links is believed that.
+        let silent = |peer: &Peer| {
+            peer.link.is_up() && (peer.top_seen, peer.ls_seen) == (Seen::NOTHING, Seen::NOTHING)
+        };
+        let by = self.peers.values_mut().find(|p| p.cfg.address.ip() == by && silent(p));
+        if by.is_some_and(|by| by.neighbours.insert(source)) {
+            self.refresh_reachable(ctx);
+        }
+    }
+
     /// Whether a packet with a trailer may come in; notes that its source lives.
     fn admits(&mut self, ctx: &mut Ctx<'_>, source: NodeId, ip: IpAddr) -> bool {
         if source == self.me {

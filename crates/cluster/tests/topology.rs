@@ -469,3 +469,21 @@ fn who_names_a_neighbour_is_reached_through_it() {
     s.say(3, link_state(7, 2, false, &[3]));
     assert_eq!(up(&s), Some(false));
 }
+
+/// A stock node that has not missed us says nothing of its links after our start.
+#[test]
+fn whose_packets_a_silent_node_passes_on_is_reached_through_it() {
+    let mut s = Scene::new(&[2, 3]);
+    s.alive = vec![3];
+    s.run_ms(10_000);
+    let next_hop = |s: &Scene| s.m.status().clusters[0].nodes[0].next_hop;
+    assert_eq!((next_hop(&s), s.link(3)), (None, "Up"));
+    let passed = message().encode(&Trailer::new(1, 2, 1)).unwrap();
+    s.bytes(3, &passed);
+    assert_eq!(next_hop(&s), Some(3));
+    // It speaks, and what it passes on late counts no more.
+    s.say(3, link_state(7, 2, false, &[3]));
+    assert_eq!(next_hop(&s), None);
+    s.bytes(3, &passed);
+    assert_eq!(next_hop(&s), None);
+}

@@ -370,13 +370,14 @@ impl Drouting {
 
 impl Load {
     pub(crate) fn new(part: Arc<Partition>, job: u64, inherit: Inherit, begun_ns: u64) -> Self {
+        let rules = rules::Loading::like(&part.table().rules);
         Self {
             part,
             job,
             inherit,
             stage: Stage::Gateways,
             of: Destinations::default(),
-            rules: rules::Loading::default(),
+            rules,
             tables: Vec::new(),
             last_rule: None,
             waiting: None,

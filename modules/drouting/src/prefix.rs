@@ -126,10 +126,12 @@ pub(crate) struct Tree {
 pub(crate) type Path = SmallVec<[u32; 24]>;
 
 impl Tree {
-    /// `prefix` gives the prefix of a rule; prefixes hold digits of the alphabet only.
+    /// `prefix` gives the prefix of a rule; prefixes hold digits of the alphabet only. `likely` is
+    /// how many nodes there may be.
     pub(crate) fn new<'r>(
         alphabet: Alphabet,
         mut plans: Vec<Planned>,
+        likely: usize,
         prefix: impl Fn(u32) -> &'r [u8],
     ) -> Self {
         plans.sort_unstable_by(|a, b| {
@@ -143,7 +145,8 @@ impl Tree {
             true => alphabet.bit_in(plan.head, depth),
             false => prefix(plan.rule).get(depth).and_then(|byte| alphabet.bit(*byte)),
         };
-        let mut nodes = vec![Node::default()];
+        let mut nodes = Vec::with_capacity(likely);
+        nodes.push(Node::default());
         let mut open = VecDeque::from([(0usize, 0usize, plans.len(), 0usize)]);
         while let Some((at, low, high, depth)) = open.pop_front() {
             let here = plans.get(low..high).unwrap_or_default();
@@ -218,6 +221,15 @@ impl Tree {
         all.get(..to).unwrap_or_default()
     }
 
+    pub(crate) fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Rules, each as often as it has groups.
+    pub(crate) fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Bytes that the tree takes.
     pub(crate) fn bytes(&self) -> usize {
         self.nodes.len() * size_of::<Node>() + self.entries.len() * size_of::<Entry>()
@@ -238,7 +250,7 @@ mod tests {
             Planned { head, group: *group, priority: *priority, rule }
         };
         let plans = (0u32..).zip(rules).map(plan).collect();
-        Tree::new(alphabet.clone(), plans, |rule| rules[rule as usize].0.as_bytes())
+        Tree::new(alphabet.clone(), plans, 0, |rule| rules[rule as usize].0.as_bytes())
     }
 
     /// All rules that fit, in the order in which they are tried.

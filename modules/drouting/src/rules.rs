@@ -102,6 +102,8 @@ pub(crate) struct Loading {
     by_quality: Vec<(i64, u32)>,
     /// Rules that lead somewhere; the others block their prefix.
     leading: usize,
+    /// Nodes that the tree may have.
+    likely_nodes: usize,
 }
 
 /// The rules of a partition with their tree.
@@ -134,6 +136,18 @@ pub(crate) struct Place {
 }
 
 impl Loading {
+    /// With room for as many as there are: what grows is copied again and again, in the end by
+    /// dozens of megabytes at a time.
+    pub(crate) fn like(old: &Rules) -> Self {
+        Self {
+            rules: Vec::with_capacity(old.rules.len()),
+            plans: Vec::with_capacity(old.tree.entries()),
+            prefix_ends: Vec::with_capacity(old.rules.len()),
+            likely_nodes: old.tree.nodes(),
+            ..Self::default()
+        }
+    }
+
     /// Takes a row of [`RULE_COLUMNS`]; `has_route`: whether the script has a route.
     pub(crate) fn add(
         &mut self,
@@ -256,7 +270,7 @@ impl Loading {
     /// The rules with their tree.
     pub(crate) fn finish(self, alphabet: Alphabet) -> Rules {
         let Self { mut rules, plans, prefixes, prefix_ends, texts, mut times, .. } = self;
-        let Self { mut lists, mut by_quality, leading, .. } = self;
+        let Self { mut lists, mut by_quality, leading, likely_nodes, .. } = self;
         by_quality.sort_unstable();
         by_quality.shrink_to_fit();
         rules.shrink_to_fit();
@@ -264,7 +278,7 @@ impl Loading {
         lists.all.shrink_to_fit();
         lists.ends.shrink_to_fit();
         let end = |rule: u32| prefix_ends.get(rule as usize).map_or(0, |end| *end as usize);
-        let tree = Tree::new(alphabet, plans, |rule| {
+        let tree = Tree::new(alphabet, plans, likely_nodes, |rule| {
             prefixes.get(rule.checked_sub(1).map_or(0, end)..end(rule)).unwrap_or_default()
         });
         Rules { rules, lists, texts: texts.finish(), times, leading, by_quality, tree }
@@ -379,23 +393,32 @@ mod tests {
     fn a_rule_is_small_however_many_there_are() {
         assert_eq!(size_of::<Stored>(), 32);
         let (alphabet, of) = (Alphabet::new("").unwrap(), Destinations::default());
-        let (mut loading, mut faults) = (Loading::default(), Faults::default());
-        for n in 0..50_000i64 {
-            let row = vec![
-                n.into(),
-                "1".into(),
-                format!("49{n:05}").into(),
-                Value::Null,
-                1.into(),
-                "pstn".into(),
-                Value::Null,
-                "N".into(),
-                Value::Null,
-                "fast".into(),
-            ];
-            loading.add(&row, &alphabet, (&of, &|_| true), &mut faults);
+        let mut faults = Faults::default();
+        let mut read = |mut loading: Loading, rules: i64| {
+            for n in 0..rules {
+                let row = vec![
+                    n.into(),
+                    "1".into(),
+                    format!("49{n:05}").into(),
+                    Value::Null,
+                    1.into(),
+                    "pstn".into(),
+                    Value::Null,
+                    "N".into(),
+                    Value::Null,
+                    "fast".into(),
+                ];
+                loading.add(&row, &alphabet, (&of, &|_| true), &mut faults);
+            }
+            loading.finish(alphabet.clone())
+        };
+        let rules = read(Loading::default(), 50_000);
+        // Room for what was there before costs nothing in the end, if it was more or less.
+        for (before, after) in [(50_000, 50_000), (50_000, 10), (10, 50_000)] {
+            let before = read(Loading::default(), before);
+            let again = read(Loading::like(&before), after);
+            assert_eq!(again.bytes(), read(Loading::default(), after).bytes());
         }
-        let rules = loading.finish(alphabet);
         assert!(faults.all.is_empty(), "{:?}", faults.all);
         assert!(rules.bytes() / rules.len() < 64, "{}", rules.bytes() / rules.len());
         let found = rules.find(b"4912345678", 1, 0.into(), false, None).unwrap();

@@ -200,12 +200,19 @@ impl Cluster {
         let now = ctx.now;
         let Some(r) = self.tags.define(name) else { return };
         let crosses = |peer: &mut Peer| {
-            let ours = peer.crossing.remove(name);
-            ours.is_some_and(|ours| ours.is_crossed(now.mono_ns, peer.awoke_at))
+            let ours = peer.crossing.get(name);
+            let crosses = ours.is_some_and(|ours| ours.is_crossed(now.mono_ns, peer.awoke_at));
+            if !crosses {
+                peer.crossing.remove(name);
+            }
+            crosses
         };
         if r.held().is_some() && self.peers.get_mut(&from).is_some_and(crosses) {
-            // Both told each other when the link came back. The stock node has stepped down.
-            self.raise(ctx, name, "held through a separation");
+            // Both told each other when the link came back. The stock node has stepped down. It may
+            // have said so more than once, and is told once.
+            if !self.tags.announcements.iter().any(|a| a.tag == name) {
+                self.raise(ctx, name, "held through a separation");
+            }
             return;
         }
         r.stock_activation(from, now.unix_ms);

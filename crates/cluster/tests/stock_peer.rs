@@ -66,6 +66,20 @@ fn announcements_that_cross_at_the_heal_leave_us_the_holder_and_only_then() {
     assert!(!s.active());
 }
 
+/// A stream that was held back brings what was said twice meanwhile in one go.
+#[test]
+fn announcements_that_cross_twice_leave_us_the_holder_too() {
+    let mut s = Stage::new(true);
+    s.activate();
+    s.link_up();
+    let active = Extra::ShtagActive { tag: Bytes::from_static(b"vip") };
+    let once = active.encode(&Trailer::new(1, 2, 1)).unwrap();
+    let (conn, twice) = (s.to_us, [&once[..], &once].concat());
+    s.input(|m, now, out| m.handle_bytes(now, conn, &twice, out));
+    assert!(s.active());
+    assert_eq!(s.of_type("clusterer-extra", 13).len(), 2);
+}
+
 #[test]
 fn a_pong_to_an_older_ping_does_not_show_that_our_announcement_was_read() {
     let mut s = Stage::new(true);

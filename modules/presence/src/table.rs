@@ -95,8 +95,8 @@ pub(crate) struct Subscribed {
     pub(crate) known_cseq: u32,
     /// The CSeq that was left behind because another node has used greater ones; 0: none.
     pub(crate) leapt_to: u32,
-    /// The database has a row of it.
-    pub(crate) has_row: bool,
+    /// When its row in the database is over, as far as is known here; 0: it has none.
+    pub(crate) row_end_s: u32,
     digest: u64,
 }
 
@@ -397,7 +397,7 @@ impl Subscribed {
     pub(crate) fn new(subscription: Subscription) -> Self {
         let digest = subscription.digest();
         let known_cseq = subscription.sent.cseq;
-        Self { subscription, sent: (0, 0), known_cseq, leapt_to: 0, has_row: false, digest }
+        Self { subscription, sent: (0, 0), known_cseq, leapt_to: 0, row_end_s: 0, digest }
     }
 
     /// Whether this node has sent him anything that counts still.

@@ -163,7 +163,9 @@ impl Work<'_> {
         let is_read = self.origin == Origin::Database;
         let presentity = self.presentity();
         let Some(entry) = presentity.subscriptions.get_mut(&id) else { return Err(Refused::Stale) };
-        entry.has_row |= is_read;
+        if is_read {
+            entry.row_end_s = expires_s;
+        }
         let now = entry.subscription.clone();
         presentity.watchers = presentity.watchers.wrapping_sub(old).wrapping_add(now.mark());
         presentity.ends.change(&id, old_end_s, Some(now.expires_s));

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_clock::Now;
 use tandem_db::{DbError, Rows, Value};
 use tandem_engine::module::{Call, Cx};
 
-use super::Asked;
 use super::rows::ROWS_OF_ONE;
+use super::{Asked, Sql, Write};
 use crate::change::{Change, Origin};
+use crate::package::Status;
 use crate::record::{Key, SubId, Text};
 use crate::rules::Progress;
 use crate::state::Presence;
-use crate::table::Presentity;
+use crate::table::{Presentity, Subscribed};
+
+/// Seconds before its end from which a row may be gone: the clocks of other nodes delete it too.
+const ROW_END_MARGIN_S: u64 = 10;
 
 impl Presence {
     /// Whether the database is asked for the publications of a presentity, and the run waits. Once
@@ -67,6 +72,79 @@ impl Presence {
         let about = Asked::Ending(Arc::clone(key), Arc::clone(id));
         sql.ask(cx, sql.tables.subscriptions_of(id), about);
         true
+    }
+
+    /// Whether a subscription goes on when the row that it has will be over in so many seconds.
+    /// Whoever cleans the table then deletes the row, on whatever node.
+    fn outlives(&self, now: Now, (key, id): (&Key, &SubId), seconds: u64) -> bool {
+        let then_s = now.unix_s() + seconds + ROW_END_MARGIN_S;
+        let outlives = |entry: &Subscribed| {
+            let s = &entry.subscription;
+            let goes_on = s.status != Status::Terminated && u64::from(s.expires_s) > now.unix_s();
+            goes_on && entry.row_end_s != 0 && u64::from(entry.row_end_s) <= then_s
+        };
+        let look = |p: &Presentity| p.subscriptions.get(id).is_some_and(|entry| outlives(entry));
+        self.shares_rows() && self.table.read(key, look) == Some(true)
+    }
+
+    /// Whether a subscription is to be written at once: it is later over than its row, which would
+    /// be gone before the timer writes it.
+    pub(super) fn outlives_row(&self, now: Now, key: &Key, id: &SubId) -> bool {
+        let is_longer = |entry: &Subscribed| entry.subscription.expires_s > entry.row_end_s;
+        let look = |p: &Presentity| p.subscriptions.get(id).is_some_and(|entry| is_longer(entry));
+        self.outlives(now, (key, id), self.params.db_update_period_s.into())
+            && self.table.read(key, look) == Some(true)
+    }
+
+    /// The first subscription among those writes whose row may have been deleted because its time
+    /// was over: to change that row would change nothing.
+    pub(super) fn row_to_look_for(
+        &self,
+        now: Now,
+        writes: &[Write],
+    ) -> Option<(Arc<Key>, Arc<SubId>)> {
+        writes.iter().find_map(|write| match write {
+            Write::Subscription(key, id, _) if self.outlives(now, (key, id), 0) => {
+                Some((Arc::clone(key), Arc::clone(id)))
+            }
+            _ => None,
+        })
+    }
+
+    /// The row of such a subscription, if there is one: it is written whole, unless another node
+    /// has written a later SUBSCRIBE.
+    pub(super) fn row_found(
+        &self,
+        cx: &mut Cx<'_>,
+        sql: &Sql,
+        (key, id): (&Arc<Key>, &Arc<SubId>),
+        mut writes: Vec<Write>,
+        result: Result<Rows, DbError>,
+    ) {
+        let found = match result {
+            Ok(found) => found,
+            Err(error) => return self.written(cx, sql, writes, Err(error)),
+        };
+        let mut rows = found.rows.iter().filter_map(|row| sql.tables.subscription(row));
+        let row = rows.find(|(of, s)| *of == **key && s.id == *id).map(|(_, s)| s);
+        let ours = self.table.subscription(key, id);
+        match (row, ours) {
+            (Some(row), Some(ours)) if row.remote_cseq > ours.remote_cseq => {
+                self.note_row(key, id, row.expires_s);
+                writes.retain(
+                    |write| !matches!(write, Write::Subscription(k, i, _) if (k, i) == (key, id)),
+                );
+            }
+            _ => self.note_row(key, id, 0),
+        }
+        self.ask_batch(cx, sql, writes);
+        self.pump_sql(cx, sql);
+    }
+
+    /// The row of a subscription is over then; 0: it has none.
+    pub(super) fn note_row(&self, key: &Key, id: &SubId, end_s: u32) {
+        let note = |p: &mut Presentity| p.subscriptions.get_mut(id).map(|s| s.row_end_s = end_s);
+        self.table.local(key, note);
     }
 
     fn may_look(&self, call: &mut Call<'_, '_, '_>) -> bool {

@@ -25,7 +25,7 @@ use crate::package::Status;
 use crate::params::Params;
 use crate::record::{Key, SubId, Subscription, Text};
 use crate::state::Presence;
-use crate::table::{Presentity, Subscribed};
+use crate::table::Subscribed;
 use rows::Tables;
 use unsaved::Unsaved;
 
@@ -47,8 +47,9 @@ enum Write {
     Query(Query),
     /// A row of a publication of this presentity.
     Publication(Arc<Key>, Query),
-    /// The row of a subscription is made what the subscription is then.
-    Subscription(Arc<Key>, Arc<SubId>),
+    /// The row of a subscription is made what the subscription is then; with the end that it is
+    /// given.
+    Subscription(Arc<Key>, Arc<SubId>, u32),
     /// No row: a run of the script goes on when everything before it is written.
     Run(u64),
 }
@@ -59,6 +60,8 @@ enum Asked {
     LoadPublications,
     LoadSubscriptions,
     Batch(Vec<Write>),
+    /// The row of a subscription that may have been deleted; with the batch that waits for it.
+    Row(Arc<Key>, Arc<SubId>, Vec<Write>),
     /// Publications of a presentity whose watchers wait.
     Publications(Arc<Key>, Vec<Text>),
     /// A run of the script waits; with what is known of the presentity, if the rows are to say
@@ -193,7 +196,7 @@ impl Presence {
     pub(crate) fn flush_sql(&self, cx: &mut Cx<'_>) {
         let Some(sql) = &self.sql else { return };
         let dirty = std::mem::take(&mut sql.state.lock().dirty);
-        dirty.into_iter().for_each(|(key, id)| sql.push(Write::Subscription(key, id)));
+        dirty.into_iter().for_each(|(key, id)| sql.push(Write::Subscription(key, id, 0)));
         self.pump_sql(cx, sql);
     }
 
@@ -215,8 +218,8 @@ impl Presence {
         let forgotten = done.forgotten.as_ref().map(|s| &s.id);
         if let Some(id) = done.touched.as_ref().or(forgotten) {
             let entry = (Arc::clone(key), Arc::clone(id));
-            if self.params.db_update_period_s == 0 {
-                sql.push(Write::Subscription(entry.0, entry.1));
+            if self.params.db_update_period_s == 0 || self.outlives_row(cx.now, key, id) {
+                sql.push(Write::Subscription(entry.0, entry.1, 0));
             } else {
                 let mut state = sql.state.lock();
                 if state.dirty.len() < WAITING_MAX {
@@ -257,13 +260,18 @@ impl Presence {
         }
     }
 
-    fn ask_batch(&self, cx: &mut Cx<'_>, sql: &Sql, writes: Vec<Write>) {
-        let query = |write: &Write| match write {
+    fn ask_batch(&self, cx: &mut Cx<'_>, sql: &Sql, mut writes: Vec<Write>) {
+        if let Some((key, id)) = self.row_to_look_for(cx.now, &writes) {
+            return sql.ask(cx, sql.tables.subscriptions_of(&id), Asked::Row(key, id, writes));
+        }
+        let query = |write: &mut Write| match write {
             Write::Query(query) | Write::Publication(_, query) => Some(query.clone()),
-            Write::Subscription(key, id) => Some(self.subscription_query(sql, key, id)),
+            Write::Subscription(key, id, end_s) => {
+                Some(self.subscription_query(sql, key, id, end_s))
+            }
             Write::Run(_) => None,
         };
-        let mut queries: Vec<Query> = writes.iter().filter_map(query).collect();
+        let mut queries: Vec<Query> = writes.iter_mut().filter_map(query).collect();
         let all = match (queries.len(), queries.pop()) {
             (_, None) => return sql.wrote(cx, &writes),
             (1, Some(query)) => query,
@@ -275,23 +283,25 @@ impl Presence {
         sql.ask(cx, all, Asked::Batch(writes));
     }
 
-    fn subscription_query(&self, sql: &Sql, key: &Key, id: &Arc<SubId>) -> Query {
-        let look = |entry: &Subscribed| (entry.subscription.clone(), entry.has_row);
+    fn subscription_query(&self, sql: &Sql, key: &Key, id: &SubId, end_s: &mut u32) -> Query {
+        let look = |entry: &Subscribed| (entry.subscription.clone(), entry.row_end_s != 0);
         let known = self.table.read(key, |p| p.subscriptions.get(id).map(|entry| look(entry)));
-        match known.flatten() {
-            // Another node may have prolonged it since, which must not be taken back.
-            Some((s, true)) if self.shares_rows() => sql.tables.change_subscription(key, &s),
-            Some((s, _)) => sql.tables.write_subscription(key, &s),
-            None => sql.tables.delete_subscription(key, id),
+        let Some((s, has_row)) = known.flatten() else {
+            return sql.tables.delete_subscription(key, id);
+        };
+        *end_s = s.expires_s;
+        // Another node may have prolonged it since, which must not be taken back.
+        match has_row && self.shares_rows() {
+            true => sql.tables.change_subscription(key, &s),
+            false => sql.tables.write_subscription(key, &s),
         }
     }
 
     /// Rows are written.
     fn note_rows(&self, writes: &[Write]) {
         for write in writes {
-            let Write::Subscription(key, id) = write else { continue };
-            let note = |p: &mut Presentity| p.subscriptions.get_mut(id).map(|s| s.has_row = true);
-            self.table.local(key, note);
+            let Write::Subscription(key, id, end_s) = write else { continue };
+            self.note_row(key, id, *end_s);
         }
     }
 
@@ -303,6 +313,7 @@ impl Presence {
             Asked::LoadPublications => self.publications_loaded(cx, sql, result),
             Asked::LoadSubscriptions => self.subscriptions_loaded(cx, sql, result),
             Asked::Batch(writes) => self.written(cx, sql, writes, result),
+            Asked::Row(key, id, writes) => self.row_found(cx, sql, (&key, &id), writes, result),
             Asked::Publications(key, known) => {
                 self.publications_found(cx, &key, &known, result);
             }

@@ -362,3 +362,65 @@ fn after_a_restart_nobody_is_told_a_state_before_the_rules_have_been_asked() {
     let notifies = told(&mut node);
     assert_eq!(notifies.iter().map(|text| body(text)).collect::<Vec<_>>(), ["away"]);
 }
+
+#[test]
+fn a_subscription_that_is_prolonged_before_its_row_is_over_keeps_the_row() {
+    // With the periods that nobody sets: the table is cleaned right before it is written.
+    for (granted_s, asks_after_s) in [(200, 180), (190, 170), (130, 90), (60, 40), (15, 5)] {
+        let mut node = node(&(DB.to_owned() + &set("fallback2db", "1")));
+        let expires = format!("Expires: {granted_s}\n");
+        let mut watcher = Watcher::new("w", "bob", "presence");
+        for round in 0..12 {
+            let (reply, _) = watcher.go(&mut node, &expires);
+            assert!(reply.starts_with("SIP/2.0 200"), "{expires} {round}: {reply}");
+            for second in 0..asks_after_s {
+                node.advance_ms(1_000);
+                let is_written = round * asks_after_s + second > 100;
+                let rows = rows(&mut node, "active_watchers", &["callid"]).len();
+                assert!(!is_written || rows == 1, "{expires} {round}: after {second} s");
+            }
+        }
+        let mut node = node.after_restart(1_000);
+        let (reply, _) = watcher.go(&mut node, &expires);
+        assert!(reply.starts_with("SIP/2.0 200"), "{expires} {reply}");
+    }
+}
+
+#[test]
+fn a_row_that_was_deleted_while_the_database_was_away_is_written_again() {
+    use tandem_engine::testing::DbState;
+    let params = stored() + &set("fallback2db", "1");
+    let (mut a, mut b) = (node(&params), node(&params));
+    let mut watcher = Watcher::new("w", "bob", "presence");
+    watcher.go(&mut a, "Expires: 20\n");
+    // One that goes on at the other node, and one that ends there.
+    let mut moves = Watcher::new("moves", "bob", "presence");
+    moves.go(&mut a, "Expires: 20\n");
+    let mut leaves = Watcher::new("leaves", "bob", "presence");
+    leaves.go(&mut a, "Expires: 600\n");
+    a.db_state = DbState::Down;
+    for one in [&mut watcher, &mut moves, &mut leaves] {
+        assert!(one.go(&mut a, "Expires: 700\n").0.starts_with("SIP/2.0 200"));
+    }
+    std::mem::swap(&mut a.db, &mut b.db);
+    // What b hears of the first of them is that its time is over.
+    moves.cseq += 1;
+    assert!(moves.go(&mut b, "Expires: 900\n").0.starts_with("SIP/2.0 200"));
+    leaves.cseq += 1;
+    assert!(leaves.go(&mut b, "Expires: 0\n").0.starts_with("SIP/2.0 200"));
+    b.advance_ms(120_000);
+    let left = rows(&mut b, "active_watchers", &["callid", "remote_cseq"]);
+    assert_eq!(left.len(), 1, "{left:?}");
+    std::mem::swap(&mut a.db, &mut b.db);
+    for _ in 0..30 {
+        a.advance_ms(1_000);
+    }
+    a.db_state = DbState::Up;
+    a.advance_ms(2_000);
+    let mut there = rows(&mut a, "active_watchers", &["callid", "remote_cseq"]);
+    there.sort_by_key(|row| row[1].as_int());
+    let named = |row: &[Value]| (row[0].as_bytes().unwrap().to_vec(), row[1].as_int().unwrap());
+    let there: Vec<_> = there.iter().map(|row| named(row)).collect();
+    let expected = [(watcher.call_id.into_bytes(), 2), (moves.call_id.into_bytes(), 4)];
+    assert_eq!(there, expected);
+}

@@ -90,6 +90,8 @@ pub(crate) struct Done {
     pub published: Option<(Publication, Text)>,
     /// Publications that are gone.
     pub ended: Vec<Publication>,
+    /// The ETag of one that a newer one has pushed out.
+    pub pushed_out: Option<Text>,
     /// A subscription that is gone.
     pub forgotten: Option<Box<Subscription>>,
     /// The subscription as it is told.

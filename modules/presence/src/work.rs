@@ -31,6 +31,7 @@ impl Work<'_> {
         let is_room = self.table.publication_count() < PUBLICATIONS_MAX;
         let (origin, writer) = (self.origin, self.sink.writer(new.stamp));
         let entry = Published::new(new.clone());
+        let mut pushed_out = None;
         let presentity = self.presentity();
         let all = &mut presentity.publications;
         let at = all.iter().position(|p| p.publication.id == new.id);
@@ -43,7 +44,7 @@ impl Work<'_> {
                 let oldest = (0..all.len()).min_by_key(|at| all[*at].publication.age());
                 let oldest = oldest.filter(|at| all[*at].publication.age() < new.age());
                 let oldest = oldest.filter(|_| origin == Origin::Tandem).ok_or(Refused::Full)?;
-                self.take_publication(oldest);
+                pushed_out = Some(self.take_publication(oldest).etag);
                 None
             }
             None => None,
@@ -72,7 +73,8 @@ impl Work<'_> {
         }
         self.tell(Told::Publication { publication: &new, old_etag: &old_etag });
         let state = mark != old_mark && new.is_live(now_s);
-        Ok(Done { state, sphere, published: Some((new, old_etag)), ..Done::default() })
+        let published = Some((new, old_etag));
+        Ok(Done { state, sphere, published, pushed_out, ..Done::default() })
     }
 
     pub(crate) fn unpublish(&mut self, id: &[u8], body: &Bytes) -> Outcome {

@@ -202,7 +202,16 @@ impl Presence {
 
     /// What a change means for the rows.
     pub(crate) fn write_rows(&self, cx: &mut Cx<'_>, key: &Arc<Key>, origin: Origin, done: &Done) {
-        let Some(sql) = self.sql.as_ref().filter(|_| origin == Origin::Local) else { return };
+        let Some(sql) = &self.sql else { return };
+        if let Some(etag) = &done.pushed_out {
+            // Each node does, whoever wrote the row: nobody is told to drop it.
+            let query = sql.tables.delete_publication(key, etag);
+            sql.push(Write::Publication(Arc::clone(key), query));
+            self.pump_sql(cx, sql);
+        }
+        if origin != Origin::Local {
+            return;
+        }
         if let Some((publication, old_etag)) = &done.published {
             if !old_etag.is_empty() && *old_etag != publication.etag {
                 let query = sql.tables.delete_publication(key, old_etag);

@@ -1,5 +1,9 @@
 //! Nodes that have the same presence, notify for each other, and lose each other.
 
+use std::collections::BTreeSet;
+
+use tandem_db::{Query, Select};
+
 use crate::common::*;
 use crate::pair::Pair;
 
@@ -186,4 +190,36 @@ fn while_its_tag_is_elsewhere_a_node_is_silent() {
     etag(&pair.publish(0, &change));
     let nodes: Vec<_> = pair.notified(true).iter().map(|(at, _)| *at).collect();
     assert_eq!(nodes, [1]);
+}
+
+#[test]
+fn what_a_newer_publication_pushes_out_leaves_the_database_too() {
+    let mut pair = Pair::new(&(DB.to_owned() + &set("clean_period", "0")));
+    let rows = |pair: &mut Pair| {
+        let select = Select {
+            table: "presentity".into(),
+            columns: vec!["etag".into()],
+            ..Select::default()
+        };
+        let found = pair.db.execute(&Query::Select(select)).unwrap().rows;
+        let etags = found.iter().map(|row| text_of(row[0].as_bytes().unwrap()));
+        etags.collect::<BTreeSet<_>>()
+    };
+    pair.part();
+    for n in 1..=64 {
+        etag(&pair.publish(0, &publish("bob", "presence", n, "", "open")));
+    }
+    pair.advance_ms(2_000);
+    let newer = etag(&pair.publish(1, &publish("bob", "presence", 65, "", "away")));
+    assert_eq!(rows(&mut pair).len(), 65);
+    pair.heal();
+    pair.advance_ms(30_000);
+    let known: BTreeSet<_> = pair.all(0).0.iter().map(|p| text_of(&p.etag)).collect();
+    assert!(known.len() == 64 && known.contains(&newer), "{known:?}");
+    assert_eq!(pair.all(0).0, pair.all(1).0);
+    assert_eq!(rows(&mut pair), known);
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -144,6 +144,12 @@ impl Fork {
         clients.flatten().flat_map(|c| [c.retransmit.due(), c.deadline.due()]).flatten()
     }
 
+    /// When the first of the branches that wait for a final reply waits no longer.
+    pub(crate) fn gives_up_at(&self) -> Option<Mono> {
+        let waiting = self.branches.iter().filter(|b| b.outcome.is_none());
+        waiting.filter_map(|b| b.client.deadline.due()).min()
+    }
+
     pub(crate) fn new(kind: Kind) -> Self {
         Self {
             kind,

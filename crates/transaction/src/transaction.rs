@@ -345,6 +345,11 @@ impl Transaction {
         self.fork.views().nth(usize::from(index.0))
     }
 
+    /// When the first branch that waits for a final reply waits no longer.
+    pub fn gives_up_at(&self) -> Option<Mono> {
+        self.fork.gives_up_at()
+    }
+
     /// All branches, in the order in which they were added.
     pub fn branches(&self) -> impl Iterator<Item = BranchView<'_>> {
         self.fork.views()

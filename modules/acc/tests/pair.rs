@@ -40,6 +40,12 @@ fn script(id: u32) -> String {
 }
 
 pub(crate) fn pair() -> Nodes {
+    pair_with("")
+}
+
+/// The same with further parameters.
+pub(crate) fn pair_with(params: &str) -> Nodes {
+    let script = |id| script(id).replace("route {", &format!("{params}\nroute {{"));
     let mut nodes = Nodes::asleep(MODULES, vec![script(1), script(2)]);
     nodes.boot_all();
     nodes.advance_ms(12_000);

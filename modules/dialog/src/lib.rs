@@ -28,6 +28,7 @@ mod current;
 mod debts;
 mod drafts;
 mod duty;
+mod early;
 mod ending;
 mod events;
 mod flags;

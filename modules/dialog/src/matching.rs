@@ -94,8 +94,8 @@ impl Dialogs {
         let number = ctx.msg.cseq().map_or(0, |cseq| cseq.number);
         let towards = sender.other();
         let current = Current::new(id, sender, callee, Kind::Within(method));
-        let known = self.read(id, |d| (known_cseq(d, towards, callee), d.state));
-        let Some((before, state)) = known else { return };
+        let known = self.read(id, |d| (known_cseq(d, towards, callee), d.state, d.answered_s != 0));
+        let Some((before, state, was_answered)) = known else { return };
         {
             let mut work = current.work.lock();
             work.cseq_before = before;
@@ -107,7 +107,11 @@ impl Dialogs {
         }
         ctx.attached.put(self.slot, Arc::new(current));
         if state == State::Deleted {
-            // It passes, and changes nothing any more.
+            // It passes, and changes nothing any more. Of a call that nobody answered, as far as is
+            // known here, another node may know better.
+            if method == Method::Bye && !was_answered {
+                self.request_passes(cx, id, &ctx.msg);
+            }
             return;
         }
         self.tell_names(cx, ctx, id, sender);

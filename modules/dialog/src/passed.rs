@@ -18,7 +18,8 @@ use tandem_sip::{HeaderName, Message, Method, NameAddr, Uri};
 use crate::change::{Change, Origin};
 use crate::current::{array, byte, take, text};
 use crate::id::DialogId;
-use crate::record::{EndReason, Side, State, Text};
+use crate::local::Local;
+use crate::record::{Dialog, EndReason, Side, State, Text};
 use crate::state::Dialogs;
 use crate::table::Table;
 use crate::unseen::LATE_MS_MAX;
@@ -219,7 +220,7 @@ impl Dialogs {
         let (Some(from), Some(to)) = (request.from_tag(), request.to_tag()) else { return };
         match request.method() {
             Method::Ack => {
-                self.note(cx, did, request, |s| {
+                let _ = self.note(cx, did, request, |s| {
                     s.answer.is_some() && !std::mem::replace(&mut s.acked, true)
                 });
                 if self.drafts.has(did) {
@@ -228,9 +229,10 @@ impl Dialogs {
             }
             Method::Bye => {
                 let bye = Bye { from: from.into(), to: to.into(), at_ms: cx.now.unix_ms };
-                self.note(cx, did, request, |s| s.bye.replace(bye).is_none());
+                let is_new = self.note(cx, did, request, |s| s.bye.replace(bye).is_none());
                 // One that rang on another node may be answered.
-                if self.table.local(did, |_, local| local.rang_at.is_some()) == Some(true) {
+                let rang = |_: &Dialog, local: &mut Local| local.rang_at.is_some();
+                if is_new && self.table.local(did, rang) == Some(true) {
                     let again = Timer { kind: FOLLOW, id: did.number() };
                     cx.set_timer(cx.now.after_ms(FOLLOW_MS), again);
                 }
@@ -246,13 +248,15 @@ impl Dialogs {
         if shown.0.len() > ANSWER_BYTES_MAX {
             return;
         }
-        self.keep(cx, did, ack, |s| {
+        let kept = self.keep(cx, did, ack, |s| {
             let is_new = s.shown.is_none();
             s.shown.get_or_insert(shown);
             is_new
         });
-        let again = Timer { kind: FOLLOW, id: did.number() };
-        cx.set_timer(cx.now.after_ms(FOLLOW_MS), again);
+        if kept.is_some() {
+            let again = Timer { kind: FOLLOW, id: did.number() };
+            cx.set_timer(cx.now.after_ms(FOLLOW_MS), again);
+        }
     }
 
     /// Remembers something of a message, and tells the peers if it is new.
@@ -262,10 +266,9 @@ impl Dialogs {
         did: DialogId,
         msg: &Message,
         add: impl FnOnce(&mut Sighting) -> bool,
-    ) {
-        if let Some(sighting) = self.keep(cx, did, msg, add) {
-            self.tell_passed(cx, did, &sighting);
-        }
+    ) -> bool {
+        let sighting = self.keep(cx, did, msg, add);
+        sighting.inspect(|sighting| self.tell_passed(cx, did, sighting)).is_some()
     }
 
     /// The same without telling anybody; what is known by then, if something is new.

@@ -21,6 +21,7 @@ use crate::change::{Change, Origin, Refused};
 use crate::current::Current;
 use crate::debts::Waiting;
 use crate::drafts::{DRAW_UP, Drafts, DrawnUp, Turns};
+use crate::early::Early;
 use crate::events;
 use crate::id::DialogId;
 use crate::local::Local;
@@ -69,6 +70,8 @@ pub struct Dialogs {
     /// Calls that ring on peers.
     pub(crate) drafts: Drafts,
     pub(crate) turns: Turns,
+    /// Changes of dialogs that are still to come.
+    pub(crate) early: Early,
     pub(crate) drawn_up: DrawnUp,
     pub(crate) repeated: Repeated,
 }
@@ -111,6 +114,7 @@ impl Dialogs {
             passed: Passed::default(),
             drafts: Drafts::default(),
             turns: Turns::default(),
+            early: Early::default(),
             drawn_up: DrawnUp::default(),
             repeated: Repeated::default(),
             params,

@@ -25,8 +25,7 @@ pub(crate) const LATE_MS_MAX: u64 = 300_000;
 const TOLD_WITHIN_MS: u64 = 5_000;
 /// A node is missed within about so long.
 const MISSED_WITHIN_MS: u64 = 30_000;
-/// A node that the answer to a call of this one may have passed over is waited for as long. The
-/// INVITE is kept for longer (`fr_inv_timeout`).
+/// A node that the answer to a call of this one may have passed over is waited for as long.
 const BACK_WITHIN_MS: u64 = 60_000;
 /// What a request shows is left open for so long.
 const SHOWN_AFTER_MS: u64 = 1_000;
@@ -71,7 +70,7 @@ impl Dialogs {
         };
         let answered_ms = match rang_at {
             _ if is_of(cx, &ack, invite) => at_ms,
-            _ if self.waits_for(cx, id, rang_at.map(|(node, _)| node), at_ms) => return,
+            _ if self.waits_for(cx, id, rang_at.map(|(node, _)| node), at_ms, invite) => return,
             Some((_, answered_ms)) => answered_ms,
             None => at_ms,
         };
@@ -81,10 +80,10 @@ impl Dialogs {
 
     /// A BYE shows the same.
     pub(crate) fn learn_ended(&self, cx: &mut Cx<'_>, id: DialogId, bye: &Bye) {
-        let local = self.table.local(id, |_, local| local.rang_at);
-        let Some(Some((node, answered_ms))) = local else { return };
+        let local = self.table.local(id, |_, local| local.rang_at.zip(local.invite));
+        let Some(Some(((node, answered_ms), invite))) = local else { return };
         let Some(call_id) = self.read(id, |d| d.call_id.clone()) else { return };
-        if self.waits_for(cx, id, Some(node), bye.at_ms) {
+        if self.waits_for(cx, id, Some(node), bye.at_ms, invite) {
             return;
         }
         let Some((slot, tm)) = cx.node.find::<Tm>() else { return };
@@ -106,8 +105,16 @@ impl Dialogs {
 
     /// Whether what a request showed then is left open for now. The node that the call rang on, or
     /// that its answer passed over, knows better if it is there, or comes back. And a call that rings
-    /// may be ended by BYE as well (RFC 3261 15), which the callee says then.
-    fn waits_for(&self, cx: &mut Cx<'_>, id: DialogId, node: Option<u32>, at_ms: u64) -> bool {
+    /// may be ended by BYE as well (RFC 3261 15), which the callee says then. Not for longer than
+    /// the INVITE is kept.
+    fn waits_for(
+        &self,
+        cx: &mut Cx<'_>,
+        id: DialogId,
+        node: Option<u32>,
+        at_ms: u64,
+        invite: TxRef,
+    ) -> bool {
         let tags = cx.node.membership().tags();
         let is_here = |node| tags.is_some_and(|t| t.is_reachable(self.params.cluster, node));
         let most_ms = match node {
@@ -117,7 +124,9 @@ impl Dialogs {
             Some(node) if is_here(node) => TOLD_WITHIN_MS,
             Some(_) => SHOWN_AFTER_MS,
         };
-        let waits = cx.now.unix_ms.saturating_sub(at_ms) < most_ms;
+        let gives_up = cx.node.find::<Tm>().and_then(|(_, tm)| tm.gives_up_at(invite));
+        let is_last = gives_up.is_some_and(|at| at <= cx.now.after_ms(2 * SHOWN_AFTER_MS));
+        let waits = !is_last && cx.now.unix_ms.saturating_sub(at_ms) < most_ms;
         if waits {
             let again = Timer { kind: FOLLOW, id: id.number() };
             cx.set_timer(cx.now.after_ms(SHOWN_AFTER_MS), again);

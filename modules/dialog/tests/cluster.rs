@@ -449,3 +449,20 @@ fn an_operator_ends_a_call_where_its_tag_is_held_and_one_without_a_tag_anywhere(
     let byes = pair.datagrams.iter().filter(|(at, _, text)| *at == 1 && text.starts_with("BYE "));
     assert!(byes.count() >= 2);
 }
+
+/// A change is told at once, and overtakes what is told when the nodes meet.
+#[test]
+fn the_end_of_a_call_that_its_peer_is_about_to_hear_of_is_not_lost() {
+    let mut pair = Pair::new("", "");
+    pair.0.cut();
+    let phones = pair.talk(0, "c");
+    pair.0.hold_records(true);
+    pair.0.heal();
+    pair.advance_ms(12_000);
+    assert!(pair.all(1).is_empty());
+    pair.hang_up(0, &phones);
+    pair.0.hold_records(false);
+    pair.kill(0);
+    pair.advance_ms(2_000);
+    assert_eq!(pair.states(1), [State::Deleted]);
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tandem_clock::Mono;
 use tandem_engine::attached::{Attached, TxMoment};
 use tandem_engine::context::{Branch, Ctx};
 use tandem_engine::log::Level;
@@ -138,6 +139,12 @@ impl Tm {
         let tx = self.table.by_id(tx.0)?;
         let cell = tx.cell.lock();
         cell.record.saved.msg.cseq().ok().map(|cseq| cseq.number)
+    }
+
+    /// When the first target of a transaction is no longer waited for (`fr_timeout`,
+    /// `fr_inv_timeout`); `None`: it waits for none.
+    pub fn gives_up_at(&self, tx: TxRef) -> Option<Mono> {
+        self.table.by_id(tx.0)?.cell.lock().record.machine.gives_up_at()
     }
 
     /// Drops a transaction that another node goes on with; nothing more is sent or waited for.

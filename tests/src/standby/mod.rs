@@ -122,7 +122,12 @@ impl Standby {
             let host = machine.host;
             let dialogs = dialogs(machine);
             if dialogs != 0 {
-                found.push(format!("machine {host}: {dialogs} dialogs are left"));
+                let all = machine.ask("dlg_list");
+                let all = all["Dialogs"].as_array().into_iter().flatten();
+                let lives = all.filter(|d| d["state"].as_u64() != Some(ENDED));
+                let names: Vec<_> =
+                    lives.map(|d| format!("{} ({})", d["callid"], d["state"])).collect();
+                found.push(format!("machine {host}: {dialogs} dialogs are left: {names:?}"));
             }
             let size = mi(&machine.fifo, "profile_get_size", json!(["callee/b"]));
             let size = &size["result"]["Profile"]["count"];
@@ -148,6 +153,9 @@ impl Standby {
         found
     }
 }
+
+/// The state of a dialog that is over, as `dlg_list` shows it.
+const ENDED: u64 = 5;
 
 /// Dialogs that a node has, ended ones not counted.
 fn dialogs(machine: &Machine) -> u64 {

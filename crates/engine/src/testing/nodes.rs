@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use serde_json::{Value as Json, json};
+use tandem_bin::{Framer, Packet};
 use tandem_clock::{Chance, MS, Now};
 use tandem_cluster::ConnId;
 use tandem_db::memory::MemoryDb;
@@ -16,6 +17,9 @@ use crate::effect::{BinInput, Effect, Input, Out};
 use crate::node::Node;
 use crate::sockets::Proto;
 use crate::worker::Worker;
+
+/// The type of the packets that carry records when nodes meet.
+const RECORDS: u32 = 5;
 
 /// One end of a stream: the node and its name for it.
 type End = (usize, ConnId);
@@ -49,6 +53,8 @@ pub struct Nodes {
     asked: u64,
     cut: bool,
     parted: bool,
+    holds: bool,
+    held: Vec<(usize, ConnId, Bytes)>,
 }
 
 impl Nodes {
@@ -79,6 +85,8 @@ impl Nodes {
             asked: 0,
             cut: false,
             parted: false,
+            holds: false,
+            held: Vec::new(),
         }
     }
 
@@ -161,6 +169,41 @@ impl Nodes {
         (self.cut, self.parted) = (true, true);
     }
 
+    /// Holds back what nodes tell each other of their records when they meet, or lets it come:
+    /// what they change meanwhile may overtake it.
+    pub fn hold_records(&mut self, hold: bool) {
+        self.holds = hold;
+        if !hold {
+            for (at, conn, bytes) in std::mem::take(&mut self.held) {
+                self.deliver((at, conn), bytes);
+            }
+        }
+    }
+
+    fn deliver(&mut self, from: End, bytes: Bytes) {
+        if let Some(&(to, other)) = self.streams.get(&from)
+            && !self.parted
+        {
+            self.step(to, Input::Bin(BinInput::Data { conn: other, bytes }));
+        }
+    }
+
+    /// What is left of a write when records are held back.
+    fn held_back(&mut self, at: usize, conn: ConnId, bytes: Bytes) -> Bytes {
+        let mut framer = Framer::default();
+        framer.push(&bytes);
+        let mut rest = Vec::new();
+        while let Ok(Some(frame)) = framer.next_frame() {
+            let packet = Packet::decode(frame.clone());
+            if packet.is_ok_and(|p| p.capability == "tandem" && p.packet_type == RECORDS) {
+                self.held.push((at, conn, frame));
+            } else {
+                rest.extend_from_slice(&frame);
+            }
+        }
+        rest.into()
+    }
+
     /// The nodes see each other again. What was sent while they were parted is lost with its stream.
     pub fn heal(&mut self) {
         let was_parted = std::mem::take(&mut self.parted);
@@ -226,10 +269,9 @@ impl Nodes {
             match effect {
                 Effect::BinConnect { conn, peer, .. } => self.connect(at, conn, peer),
                 Effect::BinWrite { conn, bytes } => {
-                    if let Some(&(to, other)) = self.streams.get(&(at, conn))
-                        && !self.parted
-                    {
-                        self.step(to, Input::Bin(BinInput::Data { conn: other, bytes }));
+                    let bytes = if self.holds { self.held_back(at, conn, bytes) } else { bytes };
+                    if !bytes.is_empty() {
+                        self.deliver((at, conn), bytes);
                     }
                 }
                 Effect::BinClose { conn } => {

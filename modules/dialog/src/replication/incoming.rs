@@ -65,14 +65,7 @@ impl Dialogs {
         }
         let id = DialogId { entry: self.table.entry_of(&head.call_id), ..head.id };
         if head.base.is_some() {
-            let names = self.flag_names.clone();
-            let patch = Change::Patch { record: record.clone(), names };
-            return match self.change_by(cx, id, origin, patch, None) {
-                Ok(_) => {}
-                // Its whole record is on its way, or the next comparison brings it.
-                Err(Refused::Unknown) => {}
-                Err(error) => self.malformed(cx, source, &error.to_string()),
-            };
+            return self.heard_patch(cx, id, origin, record);
         }
         let mut told = empty(id, &head.call_id);
         match fields::lay_over(&mut told, &record, &self.flag_names) {
@@ -81,6 +74,20 @@ impl Dialogs {
                 self.take(cx, told, origin);
             }
             None => self.malformed(cx, source, "its fields are cut off or too many"),
+        }
+    }
+
+    fn heard_patch(&self, cx: &mut Cx<'_>, id: DialogId, origin: Origin, record: Bytes) {
+        let names = self.flag_names.clone();
+        let patch = Change::Patch { record: record.clone(), names };
+        match self.change_by(cx, id, origin, patch, None) {
+            Ok(_) => {}
+            // Its whole record is on its way, or the next comparison brings it.
+            Err(Refused::Unknown) if !self.table.is_buried(id) => {
+                self.early.keep(cx.now.mono_ns, id, record);
+            }
+            Err(Refused::Unknown) => {}
+            Err(error) => self.malformed(cx, 0, &error.to_string()),
         }
     }
 
@@ -107,7 +114,12 @@ impl Dialogs {
         self.drafts.remove(id);
         let local = self.new_local();
         match self.insert(cx, told, local, origin) {
-            Ok(_) => self.came_in(cx, id),
+            Ok(_) => {
+                for patch in self.early.take(id) {
+                    self.heard_patch(cx, id, origin, patch);
+                }
+                self.came_in(cx, id);
+            }
             Err(error) => self.malformed(cx, 0, &error.to_string()),
         }
     }

@@ -255,6 +255,9 @@ impl Tm {
         if cell.busy == Some(Busy::Relay) {
             cell.busy = None;
         }
+        if added {
+            cell.failed = None;
+        }
         self.settle(cx, tx, cell);
         if added { Ok(()) } else { Err(failure.unwrap_or(NO_BRANCH)) }
     }

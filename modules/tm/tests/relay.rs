@@ -349,6 +349,11 @@ fn an_error_is_answered_with_what_it_was_and_once() {
     assert_eq!(first_lines(&format!("{filtered} {kept}")), failed("477 Send failed (477/TM)"));
     assert_eq!(first_lines("t_newtran(); t_reply(486, \"Busy\");"), failed("486 Busy"));
     assert_eq!(first_lines("t_newtran();"), failed("500 Server Internal Error"));
+    // What failed before is forgotten when the request has left.
+    assert_eq!(
+        first_lines(&format!("$var(to) = $ru; {named} {kept} $ru = $var(to); t_relay();")),
+        failed("500 Server Internal Error")
+    );
 }
 
 #[test]

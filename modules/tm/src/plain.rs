@@ -143,12 +143,14 @@ impl Plains {
         plain.filter(|plain| plain.label == id.label).map(look)
     }
 
-    /// The whole name of the request in a place, of which timers and tickets know a part.
-    fn named(&self, index: u16, short: u32) -> Option<TxId> {
+    /// The whole name of the request that a ticket is of, unless another has its place now.
+    fn named(&self, ticket: u64) -> Option<TxId> {
+        let (index, short, _) = TxId::of_token(ticket);
         let part = TxId { index, label: short.into() };
         let shard = self.shard(part)?.lock();
         let plain = shard.places.get(part.plain_place())?.as_ref()?;
-        Some(TxId { index, label: plain.label })
+        let id = TxId { index, label: plain.label };
+        (id.plain_ticket() == ticket).then_some(id)
     }
 
     /// Takes out a request; `wanted` has the last word.
@@ -228,7 +230,7 @@ impl Tm {
         plain.turn = self.be_looked_at(cx, id, plain.again.min(plain.until), true);
         self.plains.put(id, plain);
         self.count(cx, stats::UAC_TRANSACTIONS);
-        cx.send(Send { socket, to: hop.addr, payload: bytes, ticket: 0 }, id.token(0));
+        cx.send(Send { socket, to: hop.addr, payload: bytes, ticket: 0 }, id.plain_ticket());
         Some(())
     }
 
@@ -252,7 +254,7 @@ impl Tm {
             Some((id, Due::Again { send, sends, next })) => {
                 let number = (sends as usize).saturating_sub(2).min(3);
                 self.count(cx, stats::RETRANSMITTED_REQUESTS + number);
-                cx.send(send, id.token(0));
+                cx.send(send, id.plain_ticket());
                 self.be_looked_at(cx, id, next, false);
             }
             Some((_, Due::Over(plain))) => {
@@ -263,8 +265,8 @@ impl Tm {
     }
 
     /// A request could not leave.
-    pub(crate) fn plain_failed(&self, cx: &mut Cx<'_>, (index, short): (u16, u32)) {
-        let Some(id) = self.plains.named(index, short) else { return };
+    pub(crate) fn plain_failed(&self, cx: &mut Cx<'_>, ticket: u64) {
+        let Some(id) = self.plains.named(ticket) else { return };
         if let Some(plain) = self.plains.take(id, |_| true) {
             self.end_plain(cx, &plain, 477, None);
         }
@@ -320,4 +322,40 @@ impl Tm {
 /// on from here.
 pub(crate) fn is_late(id: TxId, reply: &Message) -> bool {
     id.is_plain() && reply.values(HeaderName::Via).nth(1).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waits(plains: &Plains, random: u64) -> TxId {
+        let id = plains.take_place(0, &mut Chance::from_number(random));
+        let plain = Plain {
+            label: id.label,
+            request: Bytes::new(),
+            to: SocketAddr::from(([127, 0, 0, 2], 5060)),
+            socket: SocketId(0),
+            owner: (0, 0),
+            again: 0,
+            until: 0,
+            interval_ms: 0,
+            sends: 1,
+            is_heard: false,
+            turn: None,
+        };
+        plains.put(id, plain);
+        id
+    }
+
+    #[test]
+    fn what_could_not_leave_for_an_earlier_one_is_not_of_the_next_in_its_place() {
+        let plains = Plains::default();
+        let first = waits(&plains, 1);
+        assert_eq!(plains.named(first.plain_ticket()), Some(first));
+        assert!(plains.take(first, |_| true).is_some(), "answered");
+        let second = waits(&plains, 2);
+        assert_eq!(second.plain_place(), first.plain_place());
+        assert_eq!(plains.named(first.plain_ticket()), None);
+        assert_eq!(plains.named(second.plain_ticket()), Some(second));
+    }
 }

@@ -292,7 +292,7 @@ impl Module for Tm {
         }
         let (index, short, branch) = TxId::of_token(token);
         if TxId::is_plain_short(short) {
-            self.plain_failed(cx, (index, short));
+            self.plain_failed(cx, token);
         }
         if let Some(tx) = self.table.by_short(index, short) {
             self.deliver(cx, &tx, Event::SendFailed { branch: BranchIndex(branch) });

@@ -44,6 +44,12 @@ impl TxId {
         (self.label & (PLAIN - 1)) as usize
     }
 
+    /// A token for what is sent. In place of a number some of the random bits: nearly always
+    /// another one than that of an earlier request in the same place.
+    pub(crate) fn plain_ticket(self) -> u64 {
+        self.token((self.label >> SHORT_BITS) as u8)
+    }
+
     /// A label for a transaction.
     pub(crate) fn label(random: u64) -> u64 {
         random & !PLAIN

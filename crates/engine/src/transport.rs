@@ -258,6 +258,7 @@ pub fn prepare_request_to(
     let chosen = branch.socket.or(ctx.target.socket);
     let preferred = chosen.unwrap_or_else(|| node.sockets.leaving(ctx.source.socket, to));
     let socket = node.sockets.toward_by(proto, to, Some(preferred)).ok_or(HopError::NoSocket)?;
+    let socket = node.streams.face(socket, to);
     let only_open = branch.flags & node.streams.settings.no_new_conn != 0;
     if only_open && proto.is_reliable() && !node.streams.leads_to(socket, to) {
         return Err(HopError::NoSocket);

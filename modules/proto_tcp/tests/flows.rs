@@ -160,3 +160,33 @@ fn stun_media_and_noise_are_counted_and_neither_answered_nor_written_to_the_log(
     node.stream(StreamInput::Data { conn: phone, bytes: bytes::Bytes::copy_from_slice(&rtp) });
     assert_eq!(node.test.closed, [phone]);
 }
+
+#[test]
+fn a_phone_connected_to_one_address_of_the_host_is_reached_whatever_a_request_leaves_by() {
+    let mut node = Node::on_every_address("", &["192.0.2.11", "192.0.2.10"]);
+    let phone = node.connect_to("192.0.2.10:5060", OUTSIDE);
+    node.data(phone, &options("bob", "<sip:bob@10.0.0.5:5062>"));
+    assert_eq!(node.written().len(), 1);
+    // It came to the other address, or to none that is known; the script names only the phone.
+    let send = |node: &mut Node, n: u32| {
+        let text = format!(
+            "INVITE sip:x@{OUTSIDE};transport=tcp SIP/2.0\r\n\
+             Via: SIP/2.0/UDP 192.0.2.77:5060;branch=z9hG4bKw{n}\r\nFrom: <sip:al@a>;tag=f\r\n\
+             To: <sip:bob@a>\r\nCall-ID: w{n}\r\nCSeq: 1 INVITE\r\n\
+             Contact: <sip:al@192.0.2.77>\r\nContent-Length: 0\r\n\r\n"
+        );
+        node.test.udp("192.0.2.77:5060", &text);
+        node.written()
+    };
+    let written = send(&mut node, 1);
+    assert!(node.test.connects.is_empty(), "{:?}", node.test.connects);
+    let (conn, invite) = written.first().expect("an INVITE");
+    assert_eq!(*conn, phone);
+    // It says from where it leaves.
+    assert!(invite.contains("Via: SIP/2.0/TCP 192.0.2.10:5060;"), "{invite}");
+    assert!(invite.contains("Record-Route: <sip:192.0.2.10:5060;transport=tcp"), "{invite}");
+    // Over one that ends it goes nowhere.
+    node.stream(StreamInput::Closed { conn: phone });
+    assert!(send(&mut node, 2).is_empty());
+    assert_eq!(node.test.connects.len(), 1);
+}

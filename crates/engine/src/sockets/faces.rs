@@ -167,6 +167,15 @@ impl Sockets {
         (parent, self.get(id).map(|face| face.addr.ip()))
     }
 
+    /// For every number that a socket has or can get: the socket of the script behind it, where
+    /// that has faces.
+    pub(crate) fn parents(&self) -> impl Iterator<Item = Option<SocketId>> {
+        self.protos().enumerate().map(|(n, _)| {
+            let (parent, _) = self.opened(SocketId(n as u16));
+            self.host.faces.iter().any(|faces| faces.parent == parent).then_some(parent)
+        })
+    }
+
     /// The transport of every number that a socket has or can get.
     pub(crate) fn protos(&self) -> impl Iterator<Item = Proto> {
         let of = |faces: &Faces| self.get(faces.parent).map_or(Proto::Udp, |s| s.proto);

@@ -27,7 +27,7 @@ impl Streams {
     /// none, or too many lead there already.
     pub fn bind(&self, source: &Source, flow: Flow) -> bool {
         let mut table = self.table.lock();
-        let id = table.find(source.socket, source.addr);
+        let id = table.exact(source.socket, source.addr);
         id.is_some_and(|id| table.bind(id, flow))
     }
 

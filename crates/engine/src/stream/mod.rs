@@ -113,7 +113,7 @@ impl Streams {
     pub(crate) fn new(settings: StreamSettings, sockets: &Sockets, key: HashKey) -> Self {
         Self {
             settings,
-            table: Mutex::new(Table::new(key)),
+            table: Mutex::new(Table::new(key, sockets)),
             reading: Mutex::default(),
             streaming: sockets.protos().map(|proto| proto == Proto::Tcp).collect(),
             pings: AtomicU64::new(0),
@@ -140,6 +140,17 @@ impl Streams {
         self.table.lock().find(socket, to).is_some()
     }
 
+    /// From where a request through `socket` leaves: where that is on every address of the host,
+    /// the face of the connection that leads there.
+    pub fn face(&self, socket: SocketId, to: SocketAddr) -> SocketId {
+        if !self.is_stream(socket) {
+            return socket;
+        }
+        let table = self.table.lock();
+        let ends = table.find(socket, to).and_then(|id| table.ends(id));
+        ends.map_or(socket, |(face, _, _)| face)
+    }
+
     /// Whether a reply to a request with these message flags may leave: some may not open a
     /// connection.
     pub fn may_reply(&self, flags: u32, socket: SocketId, to: SocketAddr) -> bool {
@@ -162,7 +173,7 @@ impl Streams {
     /// seconds, without traffic (`tcp_persistent_flag`); 0: there are none any more.
     pub fn keep(&self, now: Now, source: &Source, user: u64, seconds: u32) {
         let mut table = self.table.lock();
-        if let Some(id) = table.find(source.socket, source.addr) {
+        if let Some(id) = table.exact(source.socket, source.addr) {
             let rests_until = table::end_of_life(now, self.settings.lifetime_s);
             let until = now.after_s(u64::from(seconds));
             table.keep(id, now.mono_ns, (user, until), rests_until);
@@ -173,7 +184,7 @@ impl Streams {
     /// such connection or the name is taken.
     pub fn alias(&self, source: &Source, port: u16) -> bool {
         let mut table = self.table.lock();
-        let id = table.find(source.socket, source.addr);
+        let id = table.exact(source.socket, source.addr);
         id.is_some_and(|id| table.alias(id, port))
     }
 

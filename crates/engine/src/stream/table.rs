@@ -18,6 +18,13 @@ use crate::sockets::{SocketId, Sockets};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
+impl StreamId {
+    /// Whether the peer has opened it.
+    pub fn is_accepted(self) -> bool {
+        self.0 >> 63 == 1
+    }
+}
+
 /// Messages that wait for one connection to open.
 const WAITING_MAX: usize = 1_024;
 /// Other addresses of the peer of one connection.
@@ -118,17 +125,23 @@ pub(super) struct Table {
     /// By our socket and an address that the peer is also known under.
     by_alias: HashMap<(SocketId, SocketAddr), StreamId, ahash::RandomState>,
     by_flow: HashMap<Flow, StreamId, ahash::RandomState>,
+    /// By number: the socket on every address that one is, or is a face of.
+    parents: Vec<Option<SocketId>>,
+    /// Faces that something was accepted at.
+    busy: Vec<SocketId>,
     next: u64,
 }
 
 impl Table {
-    pub(super) fn new(key: HashKey) -> Self {
+    pub(super) fn new(key: HashKey, sockets: &Sockets) -> Self {
         Self {
             conns: BTreeMap::new(),
             strangers: BTreeSet::new(),
             by_remote: HashMap::with_hasher(key.state()),
             by_alias: HashMap::with_hasher(key.state()),
             by_flow: HashMap::with_hasher(key.state()),
+            parents: sockets.parents().collect(),
+            busy: Vec::new(),
             next: 1,
         }
     }
@@ -137,10 +150,27 @@ impl Table {
         self.conns.len()
     }
 
-    /// The connection that leads from `socket` to `to`.
+    /// The connection that leads from `socket` to `to`; else, where the socket is on every address
+    /// of the host, the one that a peer has opened to another of them: a phone behind NAT is
+    /// reached over that one alone. Those of ours stay with their address, which the peer may know
+    /// us by.
     pub(super) fn find(&self, socket: SocketId, to: SocketAddr) -> Option<StreamId> {
+        self.exact(socket, to).or_else(|| {
+            let parent = self.parent(socket)?;
+            let others = self.busy.iter().filter(|other| self.parent(**other) == Some(parent));
+            let mut found = others.filter_map(|other| self.exact(*other, to));
+            found.find(|id| id.is_accepted())
+        })
+    }
+
+    /// The connection of a message that came through `socket` from there.
+    pub(super) fn exact(&self, socket: SocketId, to: SocketAddr) -> Option<StreamId> {
         let key = (socket, to);
         self.by_remote.get(&key).or_else(|| self.by_alias.get(&key)).copied()
+    }
+
+    fn parent(&self, socket: SocketId) -> Option<SocketId> {
+        self.parents.get(usize::from(socket.0)).copied().flatten()
     }
 
     /// Sends through a connection that is there.
@@ -205,6 +235,9 @@ impl Table {
         self.by_remote.insert((socket, remote), id);
         self.conns.insert(id, conn);
         self.strangers.insert(id);
+        if self.parent(socket).is_some() && !self.busy.contains(&socket) {
+            self.busy.push(socket);
+        }
     }
 
     /// A whole message has come.

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use tandem_engine::catalogue::Modules;
 use tandem_engine::effect::Input;
+use tandem_engine::sockets::HostAddress;
 use tandem_engine::stream::{StreamId, StreamInput};
 use tandem_engine::testing::TestNode;
 
@@ -34,6 +35,12 @@ pub(crate) const OPTIONS: &str = "OPTIONS sip:127.0.0.1 SIP/2.0\r\n\
     Via: SIP/2.0/TCP 127.0.0.9:5062;branch=z9hG4bKo\r\nFrom: <sip:a@a>;tag=f\r\nTo: <sip:a@a>\r\n\
     Call-ID: o\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
 
+fn routes() -> String {
+    let routes = ROUTES.replace("is_method(\"OPTIONS\")", "$rm == \"OPTIONS\"");
+    let routes = routes.replace("is_method(\"REGISTER\")", "$rm == \"REGISTER\"");
+    routes.replace("has_totag()", "$tt != null")
+}
+
 pub(crate) struct Node {
     pub(crate) test: TestNode,
     accepted: u64,
@@ -41,18 +48,35 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(settings: &str) -> Self {
-        let routes = ROUTES.replace("is_method(\"OPTIONS\")", "$rm == \"OPTIONS\"");
-        let routes = routes.replace("is_method(\"REGISTER\")", "$rm == \"REGISTER\"");
-        let routes = routes.replace("has_totag()", "$tt != null");
-        let test = TestNode::new(&format!("{HEAD}{settings}\n{routes}"), MODULES);
+        let test = TestNode::new(&format!("{HEAD}{settings}\n{}", routes()), MODULES);
         Self { test, accepted: 1 << 63 }
+    }
+
+    /// The same with sockets on every address of the host, which has these, all of one network.
+    pub(crate) fn on_every_address(settings: &str, ips: &[&str]) -> Self {
+        let head = HEAD.replace(":127.0.0.1:", ":0.0.0.0:");
+        let test = TestNode::new(&format!("{head}{settings}\n{}", routes()), MODULES);
+        let mut node = Self { test, accepted: 1 << 63 };
+        let each = ips.iter().enumerate().map(|(n, ip)| HostAddress {
+            ip: ip.parse().expect("address"),
+            prefix_bits: if n == 0 { 24 } else { 32 },
+            interface: 0,
+            is_default: n == 0,
+        });
+        node.test.step(Input::Host(each.collect()));
+        node
     }
 
     /// A phone connects to the first TCP socket.
     pub(crate) fn connect(&mut self, from: &str) -> StreamId {
+        self.connect_to("127.0.0.1:5060", from)
+    }
+
+    /// A phone connects to an address of the host.
+    pub(crate) fn connect_to(&mut self, own: &str, from: &str) -> StreamId {
         let conn = StreamId(self.accepted);
         self.accepted += 1;
-        let (peer, local) = (from.parse().expect("peer"), "127.0.0.1:5060".parse().expect("own"));
+        let (peer, local) = (from.parse().expect("peer"), own.parse().expect("own"));
         self.stream(StreamInput::Accepted { conn, peer, local });
         conn
     }

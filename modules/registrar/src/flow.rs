@@ -11,13 +11,13 @@ use std::sync::Arc;
 use tandem_engine::context::Source;
 use tandem_engine::module::{Call, Cx};
 use tandem_engine::node::Node;
+use tandem_engine::stream::Kept;
 use tandem_sip::{HeaderName, Message, Transport, Uri};
 use tandem_usrloc::Table;
 use tandem_usrloc::store::{Contact, Text};
 
 use crate::aor::key_of;
 use crate::request::Register;
-use crate::save::CONNECTION_GRACE_S;
 use crate::state::Registrar;
 
 /// Contacts of a request that are looked at.
@@ -50,6 +50,32 @@ fn is_of_connections(contact: &Contact) -> bool {
     contact.text(Text::Path).is_empty() && (of(contact.uri()) || of(contact.received()) || wants())
 }
 
+/// Seconds that a connection outlives the contacts registered over it.
+const CONNECTION_GRACE_S: u64 = 10;
+
+/// Keeps the connection of a message for as long as the contacts of its user over it: those of a
+/// Call-ID, those that are reached over it, and those that came over it before. Behind a proxy a
+/// user may have several phones on one connection.
+pub(crate) fn keep(
+    cx: &Cx<'_>,
+    registrar: &Registrar,
+    (table, source): (&Table, &Source),
+    (aor, call_id): (&[u8], Option<&[u8]>),
+    contacts: &[Arc<Contact>],
+) {
+    let (now_s, streams) = (cx.now.unix_s(), &cx.node.streams);
+    let kept = |c: &Arc<Contact>| {
+        let leads = streams.flow(registrar.usrloc.flow_name(table, c));
+        let leads_here = leads.map(|to| to == (source.socket, source.addr));
+        let is_here = Some(c.call_id()) == call_id || leads_here == Some(true);
+        let left = c.remaining_s(now_s).filter(|s| *s > 0 && (is_here || leads_here.is_none()))?;
+        let until = cx.now.after_s(left + CONNECTION_GRACE_S);
+        Some(Kept { contact: c.id, until, is_here })
+    };
+    let all: Vec<Kept> = contacts.iter().filter_map(kept).collect();
+    streams.keep(cx.now, source, registrar.usrloc.user_number(table, aor), &all);
+}
+
 impl Registrar {
     /// A connection that leads to no contact has brought a request: whose is it?
     pub(crate) fn find_phone(&self, cx: &Cx<'_>, source: &Source, request: &Message) {
@@ -61,14 +87,18 @@ impl Registrar {
             return;
         };
         for table in self.usrloc.tables() {
-            for contact in self.usrloc.lookup(&table, &aor, cx.now) {
-                let is_it = is_of_connections(&contact)
-                    && last_ip(&contact) == Some(source.addr.ip())
-                    && names(request, &contact)
-                    && !self.leads_somewhere(cx.node, &table, &contact);
-                if is_it && cx.node.streams.bind(source, self.usrloc.flow_name(&table, &contact)) {
-                    self.keep(cx, (&table, source), (&aor, &contact));
+            let (mut is_bound, contacts) = (false, self.usrloc.lookup(&table, &aor, cx.now));
+            for contact in &contacts {
+                let is_it = is_of_connections(contact)
+                    && last_ip(contact) == Some(source.addr.ip())
+                    && names(request, contact)
+                    && !self.leads_somewhere(cx.node, &table, contact);
+                if is_it && cx.node.streams.bind(source, self.usrloc.flow_name(&table, contact)) {
+                    is_bound = true;
                 }
+            }
+            if is_bound && self.params.tcp_persistent_flag != 0 {
+                keep(cx, self, (&table, source), (&aor, None), &contacts);
             }
         }
     }
@@ -79,21 +109,6 @@ impl Registrar {
         let leads = |to| socket.is_some_and(|socket| node.streams.leads_to(socket, to));
         self.usrloc.flow_of(node, table, contact).is_some()
             || address(contact.received()).is_some_and(leads)
-    }
-
-    /// Where connections live as long as registrations, this one does as well.
-    fn keep(
-        &self,
-        cx: &Cx<'_>,
-        (table, source): (&Table, &Source),
-        (aor, contact): (&[u8], &Contact),
-    ) {
-        if self.params.tcp_persistent_flag == 0 {
-            return;
-        }
-        let left = contact.remaining_s(cx.now.unix_s()).unwrap_or(0) + CONNECTION_GRACE_S;
-        let user = self.usrloc.user_number(table, aor);
-        cx.node.streams.keep(cx.now, source, user, u32::try_from(left).unwrap_or(u32::MAX));
     }
 }
 

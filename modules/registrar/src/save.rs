@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tandem_engine::context::Source;
 use tandem_engine::log::Level;
 use tandem_engine::module::Call;
 use tandem_script::host::{ArgValue, Called};
@@ -126,7 +125,8 @@ fn carry_out(
             let of = forwarded.map(|f| (f.origin.flags, f.origin.source));
             let (message_flags, source) = of.unwrap_or((call.ctx.flags, call.ctx.source));
             if message_flags & registrar.params.tcp_persistent_flag != 0 {
-                keep_connection(call, registrar, (table, &source), (aor, register), &contacts);
+                let here = Some(register.call_id);
+                flow::keep(call.cx, registrar, (table, &source), (aor, here), &contacts);
             }
             if forwarded.is_none() {
                 flow::bind(call, registrar, (table, &source), register, &contacts);
@@ -135,29 +135,6 @@ fn carry_out(
         }
         Err(refusal) => reply::refuse(call, registrar, flags, refusal),
     }
-}
-
-/// Seconds that a connection outlives the contacts registered over it.
-pub(crate) const CONNECTION_GRACE_S: u64 = 10;
-
-/// Keeps the connection of a REGISTER for as long as its contacts: those that it has written, and
-/// those of the same user that are reached over it.
-fn keep_connection(
-    call: &Call<'_, '_, '_>,
-    registrar: &Registrar,
-    (table, source): (&Table, &Source),
-    (aor, register): (&[u8], &Register<'_>),
-    contacts: &[Arc<Contact>],
-) {
-    let (now_s, streams) = (call.cx.now.unix_s(), &call.cx.node.streams);
-    let leads = |c: &Contact| streams.flow(registrar.usrloc.flow_name(table, c));
-    let is_here = |c: &&Arc<Contact>| {
-        c.call_id() == register.call_id || leads(c) == Some((source.socket, source.addr))
-    };
-    let left = contacts.iter().filter(is_here).map(|c| c.expires_s().saturating_sub(now_s));
-    let longest = left.max().filter(|s| *s > 0).map_or(0, |s| s + CONNECTION_GRACE_S);
-    let user = registrar.usrloc.user_number(table, aor);
-    streams.keep(call.cx.now, source, user, u32::try_from(longest).unwrap_or(u32::MAX));
 }
 
 fn common(

@@ -24,7 +24,7 @@ pub use flows::Flow;
 pub use framer::{Frame, FrameError, Framer, MESSAGE_BYTES_MAX};
 pub use proxy::{BadProxy, Proxied};
 pub(crate) use proxy::{Begin, read as read_proxy};
-pub use table::{StreamId, StreamView};
+pub use table::{Kept, StreamId, StreamView};
 
 use crate::context::Source;
 use crate::sockets::{Proto, SocketId, Sockets};
@@ -169,14 +169,13 @@ impl Streams {
         self.table.lock().views()
     }
 
-    /// Keeps the connection of a message for as long as the registrations of a user, so many
-    /// seconds, without traffic (`tcp_persistent_flag`); 0: there are none any more.
-    pub fn keep(&self, now: Now, source: &Source, user: u64, seconds: u32) {
+    /// Keeps the connection of a message for as long as the registrations that a user has over it,
+    /// without traffic (`tcp_persistent_flag`): all that he has are given.
+    pub fn keep(&self, now: Now, source: &Source, user: u64, all: &[Kept]) {
         let mut table = self.table.lock();
         if let Some(id) = table.exact(source.socket, source.addr) {
             let rests_until = table::end_of_life(now, self.settings.lifetime_s);
-            let until = now.after_s(u64::from(seconds));
-            table.keep(id, now.mono_ns, (user, until), rests_until);
+            table.keep(id, now.mono_ns, (user, all), rests_until);
         }
     }
 

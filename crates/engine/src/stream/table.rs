@@ -29,7 +29,7 @@ impl StreamId {
 const WAITING_MAX: usize = 1_024;
 /// Other addresses of the peer of one connection.
 const ALIASES_MAX: usize = 8;
-/// Users whose registrations keep one connection and that are told apart.
+/// Registrations that keep one connection and that are told apart.
 const KEEPS_MAX: usize = 1_024;
 
 /// A connection as it is shown.
@@ -64,27 +64,44 @@ struct Conn {
     proxy: Proxy,
 }
 
+/// A registration of a user, as one of a connection sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub contact: u64,
+    pub until: Mono,
+    /// It is over this connection; else it counts only if it was before.
+    pub is_here: bool,
+}
+
 /// Whose registrations keep a connection, and how long: its user's, or those of many behind a
 /// proxy.
 #[derive(Debug, Default)]
 struct Keeps {
     /// The latest of all.
     until: Mono,
-    each: Vec<(u64, Mono)>,
+    /// User, contact, end.
+    each: Vec<(u64, u64, Mono)>,
+    /// Of those beyond, which are not told apart: the longest counts.
+    beyond: Mono,
 }
 
 impl Keeps {
-    /// One user's registrations end then; in the past: there are none any more.
-    fn note(&mut self, now: Mono, user: u64, until: Mono) {
-        self.each.retain(|(known, ends)| *known != user && *ends > now);
-        let is_full = self.each.len() >= KEEPS_MAX;
-        match self.each.last_mut().filter(|_| is_full) {
-            _ if until <= now => {}
-            // Beyond that they are not told apart, and the longest counts.
-            Some(last) => last.1 = last.1.max(until),
-            None => self.each.push((user, until)),
+    /// These are the registrations that a user has now.
+    fn note(&mut self, now: Mono, user: u64, all: &[Kept]) {
+        let was_here = |kept: &&Kept| {
+            kept.is_here || self.each.iter().any(|(u, c, _)| (*u, *c) == (user, kept.contact))
+        };
+        let here: Vec<Kept> =
+            all.iter().filter(|kept| kept.until > now).filter(was_here).copied().collect();
+        self.each.retain(|(known, _, ends)| *known != user && *ends > now);
+        for kept in here {
+            if self.each.len() < KEEPS_MAX {
+                self.each.push((user, kept.contact, kept.until));
+            } else {
+                self.beyond = self.beyond.max(kept.until);
+            }
         }
-        self.until = self.each.iter().map(|(_, ends)| *ends).max().unwrap_or(0);
+        self.until = self.each.iter().map(|(_, _, ends)| *ends).fold(self.beyond, Mono::max);
     }
 }
 
@@ -313,15 +330,20 @@ impl Table {
         }
     }
 
-    /// One user's registrations keep a connection until then, and it rests no longer than until
-    /// `rests_until` where nothing keeps it.
-    pub(super) fn keep(&mut self, id: StreamId, now: Mono, keep: (u64, Mono), rests_until: Mono) {
+    /// One user's registrations keep a connection for as long as they last, and it rests no longer
+    /// than until `rests_until` where nothing keeps it.
+    pub(super) fn keep(
+        &mut self,
+        id: StreamId,
+        now: Mono,
+        (user, all): (u64, &[Kept]),
+        rests_until: Mono,
+    ) {
         if let Some(conn) = self.conns.get_mut(&id) {
-            let (user, until) = keep;
-            if until > now || conn.keeps.is_some() {
+            if conn.keeps.is_some() || all.iter().any(|kept| kept.is_here) {
                 let mut keeps = conn.keeps.take().unwrap_or_default();
-                keeps.note(now, user, until);
-                conn.keeps = Some(keeps).filter(|keeps| !keeps.each.is_empty());
+                keeps.note(now, user, all);
+                conn.keeps = Some(keeps).filter(|keeps| keeps.until > now);
             }
             conn.until = rests_until.max(conn.kept_until());
         }

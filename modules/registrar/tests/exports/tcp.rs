@@ -71,3 +71,46 @@ fn a_connection_is_kept_no_longer_than_its_registrations() {
         assert_eq!(node.closed, [conn], "{registers:?}");
     }
 }
+
+/// A REGISTER of one of the user's phones through a proxy.
+fn through_proxy(phone: &str, cseq: u32, expires_s: u32) -> bytes::Bytes {
+    let text = format!(
+        "REGISTER sip:a SIP/2.0\r\nVia: SIP/2.0/TCP 10.0.0.9;branch=z9hG4bKp{phone}{cseq}\r\n\
+         Via: SIP/2.0/UDP {phone};branch=z9hG4bK{phone}{cseq}\r\n\
+         From: <sip:al@a>;tag=f\r\nTo: <sip:al@a>\r\nCall-ID: {phone}\r\n\
+         CSeq: {cseq} REGISTER\r\nContact: <sip:al@{phone}>\r\n\
+         Expires: {expires_s}\r\nContent-Length: 0\r\n\r\n"
+    );
+    text.into()
+}
+
+#[test]
+fn phones_of_one_user_behind_a_proxy_keep_its_connection_each_for_itself() {
+    let (one, two) = ("10.1.0.1", "10.1.0.2");
+    for (registers, ends_s) in [
+        (&[(one, 1, 3600), (two, 1, 60)][..], 3610),
+        (&[(one, 1, 3600), (two, 1, 60), (two, 2, 0)], 3610),
+        (&[(one, 1, 3600), (two, 1, 60), (one, 2, 0)], 70),
+        (&[(one, 1, 3600), (two, 1, 3600), (two, 2, 0), (one, 2, 60)], 70),
+        (&[(one, 1, 3600), (two, 1, 60), (one, 2, 0), (two, 2, 0)], 5),
+        (&[(one, 1, 3600), (one, 2, 0)], 5),
+    ] {
+        let setup = "loadmodule \"proto_tcp.so\"\nsocket=tcp:127.0.0.1:5060\n\
+            tcp_connection_lifetime=5\n\
+            modparam(\"registrar\", \"tcp_persistent_flag\", \"KEEP\")\n";
+        let body = "setflag(\"KEEP\"); save(\"location\");";
+        let mut node = TestNode::new(&script(setup, body), MODULES);
+        let conn = StreamId(1 << 63);
+        let (peer, local) = ("10.0.0.9:4000".parse().unwrap(), "127.0.0.1:5060".parse().unwrap());
+        node.step(Input::Stream(StreamInput::Accepted { conn, peer, local }));
+        for (phone, cseq, expires_s) in registers {
+            let bytes = through_proxy(phone, *cseq, *expires_s);
+            node.step(Input::Stream(StreamInput::Data { conn, bytes }));
+        }
+        assert!(node.written.iter().all(|(_, m)| m.starts_with("SIP/2.0 200")));
+        node.advance_ms(ends_s * 1_000 - 500);
+        assert!(node.closed.is_empty(), "{registers:?}");
+        node.advance_ms(1_000);
+        assert_eq!(node.closed, [conn], "{registers:?}");
+    }
+}

@@ -61,6 +61,7 @@ pub(super) const GLOBALS: &[ParamSig] = &[
     moot(
         "mhomed",
         Int,
-        "a request leaves from the socket it came to, or from the one that the script names",
+        "a request leaves from the socket it came to, or from the one that the script names; \
+         one on every address leaves from an address of the interface towards the next hop",
     ),
 ];

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use tandem_db::schema::{Table, create_query};
-use tandem_db::{DbError, Dialect, Query, Rows};
+use tandem_db::{DbError, DbErrorKind, Dialect, Query, Rows};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::database::{Completion, Database, Link as _};
+use crate::sqlite_conn::SqliteConn;
 use crate::sqlite_extensions::Extension;
 use crate::sqlite_link::SqliteLink;
 
@@ -67,10 +68,14 @@ impl Sqlite {
     }
 }
 
-/// Opens the database once and closes it: the reason why it cannot be used, for start-up.
-pub async fn check(options: &SqliteOptions) -> Result<(), DbError> {
-    let sql = "SELECT name FROM sqlite_master LIMIT 1".to_owned();
-    ask(options, &Query::Raw { sql }).await.map(drop)
+/// Opens the database once and closes it, for start-up: why it can only be read, if that is so.
+///
+/// # Errors
+/// The reason why it cannot be used.
+pub async fn check(options: &SqliteOptions) -> Result<Option<DbError>, DbError> {
+    let connection = SqliteConn::new(options.clone(), false);
+    let checked = tokio::task::spawn_blocking(|| connection.check()).await;
+    checked.unwrap_or_else(|e| Err(DbError::new(DbErrorKind::Unavailable, e.to_string())))
 }
 
 /// Answers one query over a connection of its own.

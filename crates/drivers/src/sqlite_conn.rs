@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use rusqlite::fallible_iterator::FallibleIterator as _;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Batch, Connection, OpenFlags};
+use rusqlite::{Batch, Connection, MAIN_DB, OpenFlags};
 use tandem_db::{DbError, DbErrorKind, Dialect, Query, Rows, Statement, Value, read_back};
 
 use crate::sqlite::SqliteOptions;
@@ -15,12 +15,21 @@ pub(crate) struct SqliteConn {
     options: SqliteOptions,
     reader: bool,
     connection: Option<Connection>,
+    /// Why the file was opened only to read it.
+    reads_only: Option<DbError>,
 }
 
 impl SqliteConn {
     /// `reader`: it refuses to write.
     pub(crate) fn new(options: SqliteOptions, reader: bool) -> Self {
-        Self { options, reader, connection: None }
+        Self { options, reader, connection: None, reads_only: None }
+    }
+
+    /// Opens the file and reads it; why it can only be read, if that is so.
+    pub(crate) fn check(mut self) -> Result<Option<DbError>, DbError> {
+        let sql = "SELECT name FROM sqlite_master LIMIT 1".to_owned();
+        self.execute(&Query::Raw { sql })?;
+        Ok(self.reads_only)
     }
 
     pub(crate) fn execute(&mut self, query: &Query) -> Result<Rows, DbError> {
@@ -54,7 +63,8 @@ impl SqliteConn {
                 query => self.single(query),
             };
             if let Err(error) = &result {
-                if error.kind == DbErrorKind::Unavailable {
+                let of_all = error.kind == DbErrorKind::Unavailable || is_readonly(error);
+                if of_all || self.has_rolled_back() {
                     return Err(error.clone());
                 }
                 self.command("ROLLBACK TO one")?;
@@ -63,6 +73,12 @@ impl SqliteConn {
             results.push(result);
         }
         self.command("COMMIT")
+    }
+
+    /// Some errors end the whole transaction: without memory, or room on the disk, SQLite may have
+    /// no other way.
+    fn has_rolled_back(&self) -> bool {
+        self.connection.as_ref().is_none_or(Connection::is_autocommit)
     }
 
     fn transaction(&mut self, parts: &[Query]) -> Result<Rows, DbError> {
@@ -105,14 +121,17 @@ impl SqliteConn {
 
     /// After a failure nothing of a transaction may stay open, and a connection that is broken
     /// is not used again.
-    fn after<T>(&mut self, result: Result<T, DbError>) -> Result<T, DbError> {
-        if let Err(error) = &result {
+    fn after<T>(&mut self, mut result: Result<T, DbError>) -> Result<T, DbError> {
+        if let Err(error) = &mut result {
             if let Some(connection) = self.connection.as_ref().filter(|c| !c.is_autocommit()) {
                 let _ = connection.execute_batch("ROLLBACK");
             }
-            if error.kind == DbErrorKind::Unavailable {
+            // Whether the file can be written by now, only one that is opened again finds out.
+            let reads_only = !self.reader && is_readonly(error);
+            if error.kind == DbErrorKind::Unavailable || reads_only {
                 self.connection = None;
             }
+            self.name_file(error);
         }
         result
     }
@@ -125,18 +144,20 @@ impl SqliteConn {
         Ok(self.connection.insert(connection))
     }
 
-    fn open(&self) -> Result<Connection, DbError> {
+    fn open(&mut self) -> Result<Connection, DbError> {
+        self.reads_only = None;
         let options = &self.options;
         let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         flags.set(OpenFlags::SQLITE_OPEN_CREATE, options.create && !self.reader);
         let connection =
             Connection::open_with_flags(&options.path, flags).map_err(|e| db_error(&e))?;
-        let wait = std::time::Duration::from_millis(options.busy_timeout_ms);
+        let wait = std::time::Duration::from_millis(options.busy_timeout_ms.min(WAIT_MS_MAX));
         connection.busy_timeout(wait).map_err(|e| db_error(&e))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
         for extension in &options.extensions {
             extension.load(&connection)?;
         }
+        let mut reads_only = None;
         let mode = if self.reader { ("query_only", "ON") } else { ("journal_mode", "WAL") };
         let own = [mode, ("foreign_keys", "OFF")];
         let theirs = options.pragmas.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -147,8 +168,17 @@ impl SqliteConn {
         for (name, value) in own.chain(theirs) {
             tandem_db::check_name(name)?;
             let sql = format!("PRAGMA {name} = {value}");
-            statements(&connection, &sql, usize::MAX, &mut Rows::default())?;
+            match statements(&connection, &sql, usize::MAX, &mut Rows::default()) {
+                // What cannot be written can be read all the same.
+                Err(error) if is_readonly(&error) => reads_only = Some(error),
+                done => done?,
+            }
         }
+        if reads_only.is_none() && connection.is_readonly(MAIN_DB).map_err(|e| db_error(&e))? {
+            reads_only =
+                Some(DbError::new(DbErrorKind::Busy, format!("it is read-only: {WRITABLE}")));
+        }
+        self.reads_only = reads_only.map(|error| self.unopened(error));
         Ok(connection)
     }
 
@@ -157,7 +187,21 @@ impl SqliteConn {
         let why = error.message.strip_suffix(&format!(": {path}")).unwrap_or(&error.message);
         let busy = error.kind == DbErrorKind::Busy;
         let kind = if busy { DbErrorKind::Busy } else { DbErrorKind::Unavailable };
-        DbError::new(kind, format!("{path}: {why}"))
+        let mut error = DbError::new(kind, why);
+        if error.message == UNOPENED && self.options.path.exists() {
+            error.message.push_str(": the user of the process has to be able to read it");
+        }
+        self.name_file(&mut error);
+        error
+    }
+
+    /// Says which file it is that has no room, or cannot be written.
+    fn name_file(&self, error: &mut DbError) {
+        let path = self.options.path.display().to_string();
+        let of_file = matches!(error.kind, DbErrorKind::Busy | DbErrorKind::Unavailable);
+        if of_file && !error.message.starts_with(&path) {
+            error.message = format!("{path}: {}", error.message);
+        }
     }
 }
 
@@ -268,7 +312,10 @@ pub(crate) fn db_error(error: &rusqlite::Error) -> DbError {
         rusqlite::Error::SqlInputError { error, msg, .. } => (error, Some(msg.clone())),
         other => return DbError::new(DbErrorKind::Malformed, other.to_string()),
     };
-    let (code, message) = (code.extended_code, message.unwrap_or_else(|| code.to_string()));
+    let (code, mut message) = (code.extended_code, message.unwrap_or_else(|| code.to_string()));
+    if let Some(advice) = advice(code) {
+        message = format!("{message}: {advice}");
+    }
     // Primary result codes of SQLite: the low byte of the extended ones.
     let kind = match code & 0xff {
         5 | 6 => DbErrorKind::Busy,
@@ -288,15 +335,47 @@ pub(crate) fn db_error(error: &rusqlite::Error) -> DbError {
     DbError::new(kind, message)
 }
 
+/// What an operator can do about an error of the file or the machine.
+fn advice(code: i32) -> Option<&'static str> {
+    Some(match code & 0xff {
+        5 => "another program has locked it",
+        7 => "the machine has none left now",
+        8 if code == 8 => WRITABLE,
+        8 if code == READONLY_DIRECTORY => WRITABLE_FOLDER,
+        8 if code != READONLY_DBMOVED => "its files -wal and -shm have to be writable",
+        13 => "make room on its disk",
+        15 => "too many programs open it at once",
+        _ => return None,
+    })
+}
+
 /// A connection that only reads refuses to write for good: that is the query's mistake, and no
 /// state of the disk that may pass.
 fn writes_while_reading(error: DbError, reader: bool) -> DbError {
-    let refused = reader && error.message.contains("readonly");
-    if refused { DbError::new(DbErrorKind::Malformed, error.message) } else { error }
+    match reader && error.message.ends_with(WRITABLE) {
+        true => DbError::new(DbErrorKind::Malformed, "it writes, where only reading is expected"),
+        false => error,
+    }
+}
+
+/// The file cannot be written, or the connection may not.
+fn is_readonly(error: &DbError) -> bool {
+    let ends = [WRITABLE, WRITABLE_FOLDER].iter().any(|end| error.message.ends_with(end));
+    error.kind == DbErrorKind::Busy && ends
 }
 
 /// The file was renamed or removed under an open connection.
 const READONLY_DBMOVED: i32 = 1032;
+/// No journal can be made beside the file.
+const READONLY_DIRECTORY: i32 = 1544;
+const WRITABLE: &str = "make the file, those beside it (-wal, -shm) and its directory writable for \
+                        the user of the process";
+const WRITABLE_FOLDER: &str = "make its directory writable for the user of the process (to read \
+                               it, `PRAGMA journal_mode = DELETE` is enough)";
+/// What SQLite says when it has no file.
+const UNOPENED: &str = "unable to open database file";
+/// The longest wait for a lock that SQLite knows.
+const WAIT_MS_MAX: u64 = i32::MAX as u64;
 /// Statements that stay prepared.
 const STATEMENTS_KEPT: usize = 100;
 /// Declared types of columns whose texts are times.

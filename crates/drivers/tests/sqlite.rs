@@ -1,8 +1,11 @@
 //! The SQLite driver with real files, and the in-memory database against it.
 
-use std::path::PathBuf;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
+use rustix::process::Uid;
 use tandem_db::memory::MemoryDb;
 use tandem_db::schema::{Column, ColumnDefault, Key, Table, create_query, table, tables};
 use tandem_db::{Cond, DbError, DbErrorKind, Dialect, Op, Order, Query, Rows, Select, Value};
@@ -171,6 +174,106 @@ async fn a_database_that_cannot_be_opened_is_named_and_comes_back() {
     client.db.close().await;
     std::fs::write(&file.0, "this is no database, however long the text may be").expect("write");
     assert_eq!(check(&file.options()).await.expect_err("text").kind, DbErrorKind::Unavailable);
+}
+
+/// Rights of a file and of the folder it is in.
+fn allow(file: &Path, of_file: u32, of_folder: u32) {
+    let folder = file.parent().unwrap();
+    std::fs::set_permissions(file, Permissions::from_mode(of_file)).unwrap();
+    std::fs::set_permissions(folder, Permissions::from_mode(of_folder)).unwrap();
+}
+
+/// Root may write everything: this thread, and those it starts, go on as another user.
+fn become_user(id: u32) {
+    rustix::thread::set_thread_res_uid(None, Uid::from_raw(id), None).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_is_read_and_written_as_soon_as_it_can_be() {
+    let folder = std::env::temp_dir().join(format!("tandem-read-only-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("rules.sqlite");
+    let pragmas = vec![("journal_mode".to_owned(), "DELETE".to_owned())];
+    let create = SqliteOptions { create: true, pragmas, ..SqliteOptions::new(&path) };
+    create_schema(&create, &[table("domain").expect("domain")]).await.expect("schema");
+    let options = SqliteOptions::new(&path);
+
+    let is_root = rustix::process::geteuid().is_root();
+    allow(&path, 0o444, 0o555);
+    if is_root {
+        become_user(65534);
+    }
+    let said = check(&options).await.expect("it can be read").expect("and only read").message;
+    assert!(said.starts_with(path.to_str().unwrap()), "{said}");
+    assert!(said.contains("its directory writable for the user of the process"), "{said}");
+    let mut client = Client::new(options.clone());
+    client.ask(raw("SELECT count(*) FROM domain")).await.expect("reads");
+    let error = client.ask(insert_domain("a")).await.expect_err("it cannot write");
+    assert_eq!(error, DbError::new(DbErrorKind::Busy, said.clone()));
+    // Two at once, in a transaction of both.
+    for id in 10..12 {
+        client.db.submit(id, insert_domain("a")).expect("room");
+    }
+    for _ in 10..12 {
+        let error = client.completions.recv().await.expect("completion").result.expect_err("both");
+        assert_eq!(error, DbError::new(DbErrorKind::Busy, said.clone()));
+    }
+    if is_root {
+        become_user(0);
+    }
+    allow(&path, 0o666, 0o777);
+    client.ask(insert_domain("a")).await.expect("writes");
+    assert_eq!(check(&options).await, Ok(None));
+    client.db.close().await;
+
+    // It has a journal beside it now, without which it cannot even be read.
+    let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["rules.sqlite"]);
+    allow(&path, 0o666, 0o555);
+    if is_root {
+        become_user(65534);
+    }
+    let error = check(&options).await.expect_err("no journal");
+    assert_eq!(error.kind, DbErrorKind::Busy);
+    assert!(error.message.contains("make its directory writable"), "{error}");
+    assert!(error.message.starts_with(path.to_str().unwrap()), "{error}");
+    let mut client = Client::new(options.clone());
+    assert_eq!(client.ask(raw("SELECT count(*) FROM domain")).await, Err(error));
+    client.db.close().await;
+    if is_root {
+        become_user(0);
+    }
+    allow(&path, 0o666, 0o777);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_is_no_mistake_of_those_who_write_together() {
+    let file = TempFile::new("full");
+    create_schema(&file.options(), &[table("domain").expect("domain")]).await.expect("schema");
+    // As many pages as there are: no room for the long one.
+    let pragmas = vec![("max_page_count".to_owned(), "1".to_owned())];
+    let mut client = Client::new(SqliteOptions { pragmas, ..file.options() });
+    let long = insert_domain(&"x".repeat(100_000));
+    for (id, query) in (1..).zip([insert_domain("a"), long.clone(), insert_domain("b")]) {
+        client.db.submit(id, query).expect("room");
+    }
+    for _ in 0..3 {
+        let error = client.completions.recv().await.expect("completion").result.expect_err("full");
+        assert_eq!(error.kind, DbErrorKind::Busy, "{error}");
+        assert!(error.message.starts_with(file.0.to_str().unwrap()), "{error}");
+        assert!(error.message.ends_with("disk is full: make room on its disk"), "{error}");
+    }
+    assert_eq!(client.ask(long).await.expect_err("full").kind, DbErrorKind::Busy);
+    client.ask(insert_domain("a")).await.expect("there is room for a short one");
+    client.db.close().await;
+}
+
+#[tokio::test]
+async fn no_wait_for_a_lock_is_too_long() {
+    let file = TempFile::new("wait");
+    let options = SqliteOptions { busy_timeout_ms: u64::MAX, ..file.options() };
+    assert_eq!(check(&options).await, Ok(None));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tandem_db::{Backend, DbErrorKind, DbUrl};
+use tandem_db::{Backend, DbError, DbErrorKind, DbUrl};
 use tandem_drivers::sql_server::{News, Server, ServerOptions, Tell};
 use tandem_drivers::sqlite::{Sqlite, SqliteOptions};
 use tandem_drivers::sqlite_extensions::Extension;
@@ -43,7 +43,7 @@ pub(super) async fn open(
 }
 
 /// A file that is not there, or is locked, may come later, as a server may: what needs it at once
-/// says so. One that is no database is a mistake.
+/// says so. One that cannot be written serves those who read. One that is no database is a mistake.
 async fn file(
     shared: &Shared,
     url: &DbUrl,
@@ -62,19 +62,33 @@ async fn file(
         let extensions = options.extensions.iter().cloned();
         open.extensions = extensions.map(|(file, entry)| Extension { file, entry }).collect();
     }
-    if let Err(e) = tandem_drivers::sqlite::check(&open).await {
-        let is_missing = open.path.try_exists().is_ok_and(|there| !there);
-        if !is_missing && e.kind != DbErrorKind::Busy {
-            return Err(format!("tandem: cannot open the database {}", e.message));
-        }
-        let advice = match is_missing {
-            true => format!("correct the url, or create it with `tandemctl --db {url} db create`"),
-            false => "another program has locked it".to_owned(),
-        };
-        let text = format!("the database cannot be opened now: {}: {advice}", e.message);
+    let warning = match tandem_drivers::sqlite::check(&open).await {
+        Ok(None) => None,
+        Ok(Some(e)) => Some(format!("the database can only be read now: {}", e.message)),
+        Err(e) => Some(unopened(&open, url, &e)?),
+    };
+    if let Some(text) = warning {
         log::line(shared.clock.now(), Level::Warning, &text);
     }
     Ok(Sqlite::spawn(&Handle::current(), open, completions.clone()))
+}
+
+/// What to say of a file that cannot be opened now.
+///
+/// # Errors
+/// When there is no use in waiting for it.
+fn unopened(open: &SqliteOptions, url: &DbUrl, error: &DbError) -> Result<String, String> {
+    let why = &error.message;
+    if open.path.try_exists().is_ok_and(|there| !there) {
+        return Ok(format!(
+            "the database cannot be opened now: {why}: \
+             correct the url, or create it with `tandemctl --db {url} db create`"
+        ));
+    }
+    match error.kind {
+        DbErrorKind::Busy => Ok(format!("the database cannot be opened now: {why}")),
+        _ => Err(format!("tandem: cannot open the database {why}")),
+    }
 }
 
 /// How the modules use a server.

@@ -118,11 +118,11 @@ impl Dialogs {
         let tags = cx.node.membership().tags();
         let is_here = |node| tags.is_some_and(|t| t.is_reachable(self.params.cluster, node));
         let most_ms = match node {
-            None if self.misses_a_node(cx) => BACK_WITHIN_MS,
-            // It may not be missed yet.
-            None => MISSED_WITHIN_MS,
             Some(node) if is_here(node) => TOLD_WITHIN_MS,
-            Some(_) => SHOWN_AFTER_MS,
+            // It may not be missed yet.
+            None if !self.misses_a_node(cx) => MISSED_WITHIN_MS,
+            // It may live, and know the very time.
+            _ => BACK_WITHIN_MS,
         };
         let gives_up = cx.node.find::<Tm>().and_then(|(_, tm)| tm.gives_up_at(invite));
         let is_last = gives_up.is_some_and(|at| at <= cx.now.after_ms(2 * SHOWN_AFTER_MS));

@@ -87,7 +87,10 @@ impl Dialogs {
                 self.early.keep(cx.now.mono_ns, id, record);
             }
             Err(Refused::Unknown) => {}
-            Err(error) => self.malformed(cx, 0, &error.to_string()),
+            Err(error) => {
+                let source = if let Origin::Peer { node } = origin { node } else { 0 };
+                self.malformed(cx, source, &error.to_string());
+            }
         }
     }
 
